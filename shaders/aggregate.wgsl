@@ -1,0 +1,114 @@
+// Aggregation: each sample's own kernel and bias, mixed from the kernel bank by that sample's attention.
+//
+//   rows[b, i] = s[b, tap(i)] * c[b, ci(i)] * f[b, co(i)] * sum_k alpha[b, k] * bank[k, i]      (weights)
+//   rows[b, W + co] = sum_k alpha[b, k] * bias[k, co]                                           (bias)
+//
+// bank       [KERNELS, channels out, channels in / groups, TAPS], W = its elements a kernel
+// bias       [KERNELS, channels out]
+// attention  [batch, attention_stride]: alpha and the gains s, c, f, each at its own offset
+// rows       [batch, row_stride]
+//
+// An invocation owns one element of the row for four samples: a bank element is loaded once for the four.
+// Constants that the host joins in front: KERNELS, TAPS, HAS_MIX, HAS_BIAS, SPATIAL_GAIN, CHANNEL_GAIN, FILTER_GAIN, WORKGROUP.
+
+struct AggregateParams {
+    // First element of each operand inside its binding.
+    bank_base: u32,
+    bias_base: u32,
+    attention_base: u32,
+    rows_base: u32,
+
+    batch: u32,
+    groups: u32,
+    // Channels of one group.
+    c_in: u32,
+    c_out: u32,
+    // Elements of one kernel of the bank.
+    weights: u32,
+    row_stride: u32,
+    attention_stride: u32,
+    mix_offset: u32,
+    channel_gain_offset: u32,
+    filter_gain_offset: u32,
+    spatial_gain_offset: u32,
+    workgroups: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: AggregateParams;
+@group(0) @binding(1) var<storage, read> bank: array<f32>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read> attention: array<f32>;
+@group(0) @binding(4) var<storage, read_write> rows: array<f32>;
+
+// One attention value of each of the four samples from b on; samples past the batch repeat the last.
+fn attention_of_four(b: u32, offset: u32) -> vec4<f32> {
+    let last = params.batch - 1u;
+    let base = params.attention_base + offset;
+    return vec4<f32>(
+        attention[base + b * params.attention_stride],
+        attention[base + min(b + 1u, last) * params.attention_stride],
+        attention[base + min(b + 2u, last) * params.attention_stride],
+        attention[base + min(b + 3u, last) * params.attention_stride],
+    );
+}
+
+fn bank_element(k: u32, i: u32) -> f32 {
+    if HAS_BIAS && i >= params.weights {
+        return bias[params.bias_base + k * params.groups * params.c_out + i - params.weights];
+    }
+    return bank[params.bank_base + k * params.weights + i];
+}
+
+fn mix(b: u32, i: u32) -> vec4<f32> {
+    if !HAS_MIX {
+        return vec4<f32>(bank_element(0u, i));
+    }
+    var sum = vec4<f32>();
+    for (var k = 0u; k < KERNELS; k++) {
+        sum += attention_of_four(b, params.mix_offset + k) * bank_element(k, i);
+    }
+    return sum;
+}
+
+// Product of the gains that weight i of four samples takes.
+fn gain(b: u32, i: u32) -> vec4<f32> {
+    var product = vec4<f32>(1.0);
+    let co = i / (params.c_in * TAPS);
+    if SPATIAL_GAIN {
+        product *= attention_of_four(b, params.spatial_gain_offset + i % TAPS);
+    }
+    if CHANNEL_GAIN {
+        let channel = co / params.c_out * params.c_in + i / TAPS % params.c_in;
+        product *= attention_of_four(b, params.channel_gain_offset + channel);
+    }
+    if FILTER_GAIN {
+        product *= attention_of_four(b, params.filter_gain_offset + co);
+    }
+    return product;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = workgroup_number(id, grid);
+    let blocks = (params.row_stride + WORKGROUP - 1u) / WORKGROUP;
+    let i = number % blocks * WORKGROUP + lane;
+    let b = number / blocks * 4u;
+    if number >= params.workgroups || i >= params.row_stride {
+        return;
+    }
+
+    var values = mix(b, i);
+    if i < params.weights {
+        values *= gain(b, i);
+    }
+
+    let first = params.rows_base + b * params.row_stride + i;
+    rows[first] = values.x;
+    if b + 1u < params.batch { rows[first + params.row_stride] = values.y; }
+    if b + 2u < params.batch { rows[first + 2u * params.row_stride] = values.z; }
+    if b + 3u < params.batch { rows[first + 3u * params.row_stride] = values.w; }
+}

@@ -1,0 +1,82 @@
+//! What a device can do, as plain data for the planner.
+
+/// Limits and features of a device that the planner and the layers look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caps {
+    /// Adapter name, as the driver tells it.
+    pub name: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Backend: Vulkan, Metal, Dx12, Gl, BrowserWebGpu or Noop.
+    pub backend: wgpu::Backend,
+    /// Discrete, integrated, virtual, software (`Cpu`) or unknown.
+    pub device_type: wgpu::DeviceType,
+    /// Largest binding of a storage buffer, bytes.
+    pub max_storage_binding: u64,
+    /// Largest buffer, bytes.
+    pub max_buffer: u64,
+    /// Storage buffers that one shader may bind.
+    pub max_storage_buffers: u32,
+    /// What a storage binding's offset must be a multiple of, bytes.
+    pub storage_alignment: u32,
+    /// Workgroups in one dimension of a dispatch.
+    pub max_workgroups: u32,
+    /// Invocations in a workgroup.
+    pub max_invocations: u32,
+    /// Workgroup size along x.
+    pub max_workgroup_size: u32,
+    /// Workgroup memory, bytes.
+    pub max_workgroup_memory: u32,
+    /// Smallest and largest subgroup.
+    pub subgroup_size: [u32; 2],
+    /// Whether the device can time its passes.
+    pub timestamps: bool,
+    /// Whether shaders may compute in f16.
+    pub f16: bool,
+    /// Whether shaders may use subgroup operations.
+    pub subgroups: bool,
+}
+
+impl Caps {
+    pub(crate) fn new(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
+        let driver = [info.driver.as_str(), info.driver_info.as_str()];
+        let driver: Vec<&str> = driver.into_iter().filter(|s| !s.is_empty()).collect();
+        Self {
+            name: info.name.clone(),
+            driver: driver.join(", "),
+            backend: info.backend,
+            device_type: info.device_type,
+            max_storage_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            storage_alignment: limits.min_storage_buffer_offset_alignment,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            max_workgroup_size: limits.max_compute_workgroup_size_x,
+            max_workgroup_memory: limits.max_compute_workgroup_storage_size,
+            subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+        }
+    }
+
+    /// Caps of a device.
+    #[must_use]
+    pub fn of_device(device: &wgpu::Device) -> Self {
+        Self::new(&device.adapter_info(), &device.limits(), device.features())
+    }
+
+    /// Caps of an adapter: what a device made from it could offer at most.
+    #[must_use]
+    pub fn of_adapter(adapter: &wgpu::Adapter) -> Self {
+        Self::new(&adapter.get_info(), &adapter.limits(), adapter.features())
+    }
+
+    /// What every WebGPU device offers: the default limits and no optional feature.
+    #[must_use]
+    pub fn webgpu_default() -> Self {
+        let info = wgpu::AdapterInfo::new(wgpu::DeviceType::Other, wgpu::Backend::Noop);
+        Self::new(&info, &wgpu::Limits::default(), wgpu::Features::empty())
+    }
+}

@@ -1,0 +1,252 @@
+//! Description of a convolution: channels, kernel, stride, padding, dilation, groups, kernels in the bank.
+
+use crate::error::{Error, Result};
+
+/// A convolution over `D` spatial axes (1 to 3), with a bank of `kernels` kernels.
+///
+/// Layouts everywhere in the library, outermost first: activations `[batch, channels, spatial..]`, kernel bank
+/// `[K, channels out, channels in / groups, kernel..]`, attention `[batch, K]`, bias bank `[K, channels out]`.
+/// Convolution is cross-correlation with zero padding:
+/// `out = floor((in + pad_begin + pad_end - dilation * (kernel - 1) - 1) / stride) + 1` along each axis.
+///
+/// ```
+/// use dynconv::ConvDesc;
+///
+/// let desc = ConvDesc::new(64, 128, [3, 3]).kernels(4).stride([2, 2]).padding([1, 1]);
+/// assert_eq!(desc.output_size([56, 56])?, [28, 28]);
+/// # Ok::<(), dynconv::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvDesc<const D: usize> {
+    c_in: usize,
+    c_out: usize,
+    kernel: [usize; D],
+    stride: [usize; D],
+    dilation: [usize; D],
+    padding: [[usize; 2]; D],
+    groups: usize,
+    kernels: usize,
+}
+
+impl<const D: usize> ConvDesc<D> {
+    /// Stride 1, no padding, dilation 1, one group, a bank of one kernel.
+    #[must_use]
+    pub fn new(c_in: usize, c_out: usize, kernel: [usize; D]) -> Self {
+        Self {
+            c_in,
+            c_out,
+            kernel,
+            stride: [1; D],
+            dilation: [1; D],
+            padding: [[0; 2]; D],
+            groups: 1,
+            kernels: 1,
+        }
+    }
+
+    /// Kernels in the bank (K).
+    #[must_use]
+    pub fn kernels(mut self, kernels: usize) -> Self {
+        self.kernels = kernels;
+        self
+    }
+
+    /// Steps between outputs, per axis.
+    #[must_use]
+    pub fn stride(mut self, stride: [usize; D]) -> Self {
+        self.stride = stride;
+        self
+    }
+
+    /// Zeros on both sides of each axis.
+    #[must_use]
+    pub fn padding(self, padding: [usize; D]) -> Self {
+        self.padding_sides(padding.map(|p| [p, p]))
+    }
+
+    /// Zeros before and after each axis, which may differ.
+    #[must_use]
+    pub fn padding_sides(mut self, padding: [[usize; 2]; D]) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Distance between taps, per axis.
+    #[must_use]
+    pub fn dilation(mut self, dilation: [usize; D]) -> Self {
+        self.dilation = dilation;
+        self
+    }
+
+    /// Groups: input and output channels are cut in as many independent parts. `groups == c_in` is depthwise.
+    #[must_use]
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// Spatial size of the output for an input of size `input`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the description is not valid or the kernel does not fit in the padded input.
+    pub fn output_size(&self, input: [usize; D]) -> Result<[usize; D]> {
+        let geometry = self.geometry()?;
+        let out = geometry.output_size(pad_axes(input, 1))?;
+        Ok(std::array::from_fn(|i| out[3 - D + i]))
+    }
+
+    /// The same convolution over three axes, checked.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a zero where at least one is needed, more than three axes, or channels that the groups do not divide.
+    pub fn geometry(&self) -> Result<Geometry> {
+        if D == 0 || D > 3 {
+            return Err(Error::Shape {
+                what: "spatial axes".into(),
+                expected: "1 to 3".into(),
+                found: D.to_string(),
+            });
+        }
+        let positive = [
+            ("input channels", self.c_in),
+            ("output channels", self.c_out),
+            ("groups", self.groups),
+            ("kernels in the bank", self.kernels),
+            ("kernel size", self.kernel.into_iter().min().unwrap_or(0)),
+            ("stride", self.stride.into_iter().min().unwrap_or(0)),
+            ("dilation", self.dilation.into_iter().min().unwrap_or(0)),
+        ];
+        for (what, value) in positive {
+            if value == 0 {
+                return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
+            }
+        }
+        for (what, channels) in [("input channels", self.c_in), ("output channels", self.c_out)] {
+            if channels % self.groups != 0 {
+                return Err(Error::Shape {
+                    what: what.into(),
+                    expected: format!("a multiple of {} groups", self.groups),
+                    found: channels.to_string(),
+                });
+            }
+        }
+        Ok(Geometry {
+            axes: D,
+            c_in: self.c_in,
+            c_out: self.c_out,
+            groups: self.groups,
+            kernels: self.kernels,
+            kernel: pad_axes(self.kernel, 1),
+            stride: pad_axes(self.stride, 1),
+            dilation: pad_axes(self.dilation, 1),
+            padding: pad_axes(self.padding, [0, 0]),
+        })
+    }
+}
+
+/// `values` at the end of three axes (depth, height, width), `fill` before them.
+pub(crate) fn pad_axes<T: Copy, const D: usize>(values: [T; D], fill: T) -> [T; 3] {
+    let mut axes = [fill; 3];
+    axes[3 - D..].copy_from_slice(&values);
+    axes
+}
+
+/// A checked [`ConvDesc`] over the three axes depth, height, width; absent axes have size 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Spatial axes of the description that this came from.
+    pub axes: usize,
+    /// Input channels.
+    pub c_in: usize,
+    /// Output channels.
+    pub c_out: usize,
+    /// Groups; divides both channel counts.
+    pub groups: usize,
+    /// Kernels in the bank.
+    pub kernels: usize,
+    /// Kernel size.
+    pub kernel: [usize; 3],
+    /// Stride.
+    pub stride: [usize; 3],
+    /// Dilation.
+    pub dilation: [usize; 3],
+    /// Zeros before and after each axis.
+    pub padding: [[usize; 2]; 3],
+}
+
+impl Geometry {
+    /// Taps of one kernel plane.
+    #[must_use]
+    pub fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// Elements of one kernel: `channels out * channels in / groups * taps`.
+    #[must_use]
+    pub fn weights(&self) -> usize {
+        self.c_out * (self.c_in / self.groups) * self.taps()
+    }
+
+    /// Whether outputs read the input position of their own number: 1 x 1 taps, stride 1, no padding.
+    #[must_use]
+    pub fn is_pointwise(&self) -> bool {
+        self.taps() == 1 && self.stride == [1; 3] && self.padding == [[0; 2]; 3]
+    }
+
+    /// Output size for an input size.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the input is empty or the dilated kernel is larger than the padded input.
+    pub fn output_size(&self, input: [usize; 3]) -> Result<[usize; 3]> {
+        let mut out = [0; 3];
+        for axis in 0..3 {
+            let padded = input[axis] + self.padding[axis][0] + self.padding[axis][1];
+            let extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+            if input[axis] == 0 || padded < extent {
+                return Err(Error::Shape {
+                    what: format!("input {}", ["depth", "height", "width"][axis]),
+                    expected: format!("at least {}", extent.saturating_sub(padded - input[axis]).max(1)),
+                    found: input[axis].to_string(),
+                });
+            }
+            out[axis] = (padded - extent) / self.stride[axis] + 1;
+        }
+        Ok(out)
+    }
+
+    /// Multiplications and additions of the static convolution, 2 each: `2 * batch * weights * positions`.
+    #[must_use]
+    pub fn flops(&self, batch: usize, output: [usize; 3]) -> u64 {
+        2 * batch as u64 * self.weights() as u64 * output.iter().product::<usize>() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_sizes_follow_the_formula() {
+        let desc = ConvDesc::new(1, 1, [3, 5]).stride([2, 1]).padding_sides([[1, 0], [2, 3]]).dilation([2, 1]);
+        assert_eq!(desc.output_size([10, 7]).expect("fits"), [4, 8]);
+        assert_eq!(ConvDesc::new(1, 1, [3]).output_size([3]).expect("fits"), [1]);
+    }
+
+    #[test]
+    fn invalid_descriptions_are_named() {
+        let cases: [(ConvDesc<2>, &str); 5] = [
+            (ConvDesc::new(0, 1, [3, 3]), "input channels"),
+            (ConvDesc::new(4, 6, [3, 3]).groups(3), "input channels"),
+            (ConvDesc::new(3, 4, [3, 3]).groups(3), "output channels"),
+            (ConvDesc::new(1, 1, [3, 0]), "kernel size"),
+            (ConvDesc::new(1, 1, [3, 3]).stride([0, 1]), "stride"),
+        ];
+        for (desc, what) in cases {
+            let message = desc.geometry().expect_err("invalid").to_string();
+            assert!(message.starts_with(what), "{message}");
+        }
+        let message = ConvDesc::new(1, 1, [3, 3]).output_size([2, 9]).expect_err("too small").to_string();
+        assert_eq!(message, "input height: expected at least 3, found 2");
+        assert!(ConvDesc::new(1, 1, [1, 1, 1, 1]).geometry().is_err());
+    }
+}

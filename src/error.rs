@@ -1,0 +1,196 @@
+//! The one error type of the library.
+
+use std::time::Duration;
+
+/// Result with [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong. Every variant names what was wrong, what was needed and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A shape or an element count does not fit the description.
+    #[error("{what}: expected {expected}, found {found}")]
+    Shape {
+        /// The operand or parameter.
+        what: String,
+        /// What the description asks for.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// A number lies outside its domain (a temperature of 0, a NaN weight).
+    #[error("{what}: needs {needed}, found {found}")]
+    Value {
+        /// The parameter.
+        what: String,
+        /// Its domain.
+        needed: String,
+        /// The value given.
+        found: String,
+    },
+    /// The device cannot do this within its limits.
+    #[error("{what} needs {needed}, but {limit} is {available}; {remedy}")]
+    Limit {
+        /// The limit, by its name in `wgpu::Limits`.
+        limit: &'static str,
+        /// What needs more.
+        what: String,
+        /// How much it needs.
+        needed: u64,
+        /// How much the device offers.
+        available: u64,
+        /// What would help.
+        remedy: String,
+    },
+    /// The chosen kernel cannot compute this convolution.
+    #[error("{what} is not possible: {because}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// Why it cannot be.
+        because: String,
+    },
+    /// The device was made without a feature that this needs.
+    #[error("{needed_for} needs the device feature {feature}, which is not enabled")]
+    MissingFeature {
+        /// The feature, by its name in `wgpu::Features`.
+        feature: &'static str,
+        /// What needs it.
+        needed_for: String,
+    },
+    /// A wrapped buffer is too small for the tensor.
+    #[error("{what}: buffer needs {needed} bytes, has {available}")]
+    BufferTooSmall {
+        /// The tensor.
+        what: String,
+        /// Bytes needed, offset included.
+        needed: u64,
+        /// Bytes the buffer has.
+        available: u64,
+    },
+    /// A wrapped buffer lacks usage flags.
+    #[error("{what}: buffer lacks usage {missing:?}")]
+    BufferUsage {
+        /// The tensor.
+        what: String,
+        /// The flags that are missing.
+        missing: wgpu::BufferUsages,
+    },
+    /// A tensor's offset in its buffer is not a multiple of its element size.
+    #[error("{what}: byte offset {offset} is not a multiple of {align}")]
+    Misaligned {
+        /// The tensor.
+        what: String,
+        /// The offset given.
+        offset: u64,
+        /// What it must be a multiple of.
+        align: u64,
+    },
+    /// The output shares a buffer with an input, which WebGPU forbids even for disjoint ranges.
+    #[error("{output} and {input} are in the same buffer; the output needs a buffer of its own")]
+    AliasedBuffers {
+        /// The operand written.
+        output: &'static str,
+        /// The operand read.
+        input: &'static str,
+    },
+    /// A count does not fit the 32 bits that shaders index with.
+    #[error("{what} is {value}, more than the {limit} that kernels can index")]
+    Overflow {
+        /// The count.
+        what: String,
+        /// Its value.
+        value: u128,
+        /// The largest that fits.
+        limit: u128,
+    },
+    /// The driver or wgpu refused a kernel. This is a defect of the library or of the driver.
+    #[error("kernel {kernel} was refused: {message}")]
+    Shader {
+        /// The kernel variant.
+        kernel: String,
+        /// What wgpu said.
+        message: String,
+    },
+    /// The device has no memory left for a buffer.
+    #[error("out of memory: {what} needs {bytes} bytes")]
+    OutOfMemory {
+        /// The buffer.
+        what: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The device was lost or its work failed.
+    #[error("device lost or failed: {message}")]
+    DeviceLost {
+        /// What wgpu said.
+        message: String,
+    },
+    /// The device did not finish in time.
+    #[error("the device did not finish within {0:?}")]
+    Timeout(Duration),
+    /// No adapter fits the request.
+    #[error("no adapter: {wanted}; {found}")]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// A checkpoint could not be loaded.
+    #[cfg(feature = "safetensors")]
+    #[error("checkpoint: {message}")]
+    Checkpoint {
+        /// What is wrong with the file.
+        message: String,
+    },
+    /// A checkpoint lacks a tensor.
+    #[cfg(feature = "safetensors")]
+    #[error("checkpoint: no tensor {key}, which should have shape {expected}")]
+    MissingKey {
+        /// The tensor's name.
+        key: String,
+        /// The shape it should have.
+        expected: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn shape(what: impl Into<String>, expected: &[usize], found: &[usize]) -> Self {
+        Self::Shape { what: what.into(), expected: format!("{expected:?}"), found: format!("{found:?}") }
+    }
+}
+
+/// Refuses data whose length is not `expected`.
+pub(crate) fn check_len(what: &str, data: &[f32], expected: usize) -> Result<()> {
+    if data.len() == expected {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        what: what.into(),
+        expected: format!("{expected} elements"),
+        found: data.len().to_string(),
+    })
+}
+
+/// Refuses NaN and infinite parameters, naming the first.
+pub(crate) fn check_finite(what: &str, data: &[f32]) -> Result<()> {
+    match data.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(i) => Err(Error::Value {
+            what: format!("{what}, element {i}"),
+            needed: "a finite number".into(),
+            found: data[i].to_string(),
+        }),
+    }
+}
+
+/// The 32-bit value of a count, or an error that names it.
+pub(crate) fn index32(what: &str, value: usize) -> Result<u32> {
+    u32::try_from(value).map_err(|_| Error::Overflow {
+        what: what.into(),
+        value: value as u128,
+        limit: u128::from(u32::MAX),
+    })
+}

@@ -1,0 +1,116 @@
+//! Host side of `shaders/aggregate.wgsl`: each sample's kernel and bias from the bank.
+
+use super::conv::DISPATCH;
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
+use crate::caps::Caps;
+use crate::desc::Geometry;
+use crate::error::{Result, index32};
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "aggregate",
+    parts: &[DISPATCH, ("aggregate.wgsl", include_str!("../../shaders/aggregate.wgsl"))],
+    storage: &[false, false, false, true],
+};
+
+/// Mirrors `AggregateParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct AggregateParams {
+    bank_base: u32,
+    bias_base: u32,
+    attention_base: u32,
+    rows_base: u32,
+    batch: u32,
+    groups: u32,
+    c_in: u32,
+    c_out: u32,
+    weights: u32,
+    row_stride: u32,
+    attention_stride: u32,
+    mix_offset: u32,
+    channel_gain_offset: u32,
+    filter_gain_offset: u32,
+    spatial_gain_offset: u32,
+    workgroups: u32,
+}
+
+/// Where in an attention row each part begins; absent parts count as 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttentionRow {
+    /// Elements of a row.
+    pub stride: usize,
+    /// Gains of the input channels (c).
+    pub channel: Option<usize>,
+    /// Gains of the output channels (f).
+    pub filter: Option<usize>,
+    /// Gains of the taps (s).
+    pub spatial: Option<usize>,
+    /// Mixing weights of the kernels (alpha).
+    pub mix: Option<usize>,
+}
+
+const WORKGROUP: u32 = 64;
+/// Samples of one invocation.
+const SAMPLES: usize = 4;
+
+/// Rows of `batch` samples from `first` on; the rows are scratch that begins at 0.
+pub(crate) fn dispatch(
+    geometry: &Geometry,
+    has_bias: bool,
+    attention: AttentionRow,
+    first: usize,
+    batch: usize,
+    caps: &Caps,
+) -> Result<Dispatch> {
+    let weights = geometry.weights();
+    let row = weights + if has_bias { geometry.c_out } else { 0 };
+    let whole = |operand, count: usize| -> Result<Slice> {
+        Ok(Slice { operand, start: 0, len: elements(operand, count)? })
+    };
+    let bank = whole(Operand::Bank, geometry.kernels.saturating_mul(weights))?;
+    let bias = whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
+    let rows = Slice { operand: Operand::Rows, start: 0, len: elements(Operand::Rows, batch.saturating_mul(row))? };
+    let used = attention.stride > 0;
+    let attention_slice = Slice {
+        start: (first * attention.stride) as u64,
+        ..whole(Operand::Attention, batch.saturating_mul(attention.stride))?
+    };
+    // WebGPU wants something in every binding; the bank stands in for what this variant never reads.
+    let stand_in = Slice { len: 1, ..bank };
+    let slices = vec![
+        bank,
+        if has_bias { bias } else { stand_in },
+        if used { attention_slice } else { stand_in },
+        rows,
+    ];
+
+    let n = |value: usize| index32("attention row", value);
+    let workgroups = row.div_ceil(WORKGROUP as usize) * batch.div_ceil(SAMPLES);
+    let params = AggregateParams {
+        batch: index32("batch", batch)?,
+        groups: index32("groups", geometry.groups)?,
+        c_in: index32("input channels", geometry.c_in / geometry.groups)?,
+        c_out: index32("output channels", geometry.c_out / geometry.groups)?,
+        weights: index32("kernel", weights)?,
+        row_stride: index32("kernel row", row)?,
+        attention_stride: n(attention.stride)?,
+        mix_offset: n(attention.mix.unwrap_or(0))?,
+        channel_gain_offset: n(attention.channel.unwrap_or(0))?,
+        filter_gain_offset: n(attention.filter.unwrap_or(0))?,
+        spatial_gain_offset: n(attention.spatial.unwrap_or(0))?,
+        workgroups: index32("workgroups", workgroups)?,
+        ..Default::default()
+    };
+    let consts = vec![
+        ("WORKGROUP", Const::U32(WORKGROUP)),
+        ("KERNELS", Const::U32(index32("kernels", geometry.kernels)?)),
+        ("TAPS", Const::U32(index32("taps", geometry.taps())?)),
+        ("HAS_MIX", Const::Bool(attention.mix.is_some())),
+        ("HAS_BIAS", Const::Bool(has_bias)),
+        ("SPATIAL_GAIN", Const::Bool(attention.spatial.is_some())),
+        ("CHANNEL_GAIN", Const::Bool(attention.channel.is_some())),
+        ("FILTER_GAIN", Const::Bool(attention.filter.is_some())),
+    ];
+    let variant = Variant { kernel: Kernel::Aggregate, consts };
+    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, 0, caps)
+}

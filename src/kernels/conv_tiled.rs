@@ -1,0 +1,43 @@
+//! Host side of `shaders/conv_tiled.wgsl`: implicit GEMM in workgroup memory.
+
+use super::conv::{CONV, ConvTask, DISPATCH, STORAGE};
+use super::{Dispatch, Kernel, KernelDef};
+use crate::caps::Caps;
+use crate::error::Result;
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "conv_tiled",
+    parts: &[DISPATCH, CONV, ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl"))],
+    storage: STORAGE,
+};
+
+/// Tile of a workgroup: output channels, positions, reduction steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tile {
+    m: u32,
+    n: u32,
+    k: u32,
+}
+
+/// From large to small. All fit 256 invocations and 16 KiB, which every WebGPU device has.
+const TILES: [Tile; 3] = [Tile { m: 64, n: 64, k: 16 }, Tile { m: 32, n: 32, k: 16 }, Tile { m: 16, n: 16, k: 16 }];
+
+/// The largest tile that is not mostly empty on this problem: at least two thirds of it have work.
+pub(crate) fn choose_tile(task: &ConvTask<'_>) -> Tile {
+    let [_, c_out] = task.group_channels();
+    let used = |tile: &Tile| {
+        let share = |size: usize, tile: u32| size as f64 / (size.div_ceil(tile as usize) * tile as usize) as f64;
+        share(c_out, tile.m) * share(task.positions(), tile.n)
+    };
+    let smallest = TILES[TILES.len() - 1];
+    TILES.into_iter().find(|tile| used(tile) * 3.0 >= 2.0).unwrap_or(smallest)
+}
+
+pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+    let Tile { m, n, k } = choose_tile(task);
+    let [_, c_out] = task.group_channels();
+    let tiles = c_out.div_ceil(m as usize) * task.positions().div_ceil(n as usize);
+    let workgroups = task.batch * task.geometry.groups * tiles;
+    let consts = [("WORKGROUP", m / 4 * (n / 4)), ("TILE_M", m), ("TILE_N", n), ("TILE_K", k)];
+    task.dispatch(Kernel::ConvTiled, &consts, workgroups, 4 * k * (m + n), caps)
+}

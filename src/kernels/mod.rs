@@ -1,0 +1,328 @@
+//! The kernels: one WGSL file each in `shaders/`, and beside it here what the host must know to start it.
+//!
+//! A kernel's text is never rewritten. What varies between its variants are module constants that [`Variant::source`]
+//! joins in front of the file; everything that changes with the input's size goes in its parameter block.
+
+pub(crate) mod aggregate;
+pub(crate) mod attention_mlp;
+pub(crate) mod average_pool;
+pub(crate) mod conv;
+pub(crate) mod conv_depthwise;
+pub(crate) mod conv_direct;
+pub(crate) mod conv_pointwise;
+pub(crate) mod conv_tiled;
+
+use std::fmt::Write as _;
+
+use crate::caps::Caps;
+use crate::error::{Error, Result, index32};
+
+/// A kernel, named after its file in `shaders/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// Global average pooling.
+    AveragePool,
+    /// Fully connected attention branch: hidden layer, sigmoid and softmax heads.
+    AttentionMlp,
+    /// Mixes each sample's kernel from the bank.
+    Aggregate,
+    /// One output per invocation.
+    ConvDirect,
+    /// Implicit GEMM in workgroup memory.
+    ConvTiled,
+    /// One input channel per group.
+    ConvDepthwise,
+    /// 1 x 1 taps as a matrix product in registers.
+    ConvPointwise,
+}
+
+/// An operand of a layer, bound by one or more kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operand {
+    /// Layer input `[batch, channels in, spatial..]`.
+    Input,
+    /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
+    Bank,
+    /// Bias bank `[K, channels out]`.
+    BiasBank,
+    /// Channel means of the input `[batch, channels in]` (scratch).
+    Means,
+    /// Hidden layer of the attention branch, transposed, then its bias.
+    HiddenWeights,
+    /// Heads of the attention branch, transposed, then their bias.
+    HeadWeights,
+    /// Attention rows `[batch, gains and mixing weights]`.
+    Attention,
+    /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
+    Rows,
+    /// Scale and shift `[2, channels out]`.
+    Affine,
+    /// Layer output `[batch, channels out, spatial..]`.
+    Output,
+}
+
+impl Operand {
+    /// Name in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Bank => "kernel bank",
+            Self::BiasBank => "bias bank",
+            Self::Means => "channel means",
+            Self::HiddenWeights => "hidden weights of the attention",
+            Self::HeadWeights => "head weights of the attention",
+            Self::Attention => "attention",
+            Self::Rows => "per-sample kernels",
+            Self::Affine => "scale and shift",
+            Self::Output => "output",
+        }
+    }
+}
+
+/// What the host knows of a kernel without running it.
+#[derive(Debug)]
+pub struct KernelDef {
+    /// Stem of the kernel's files.
+    pub name: &'static str,
+    /// Files joined after the constants: name and text.
+    pub parts: &'static [(&'static str, &'static str)],
+    /// Storage bindings from 1 on, in order; `true` for the one that is written. Binding 0 is the parameter block, whose
+    /// first words are the base element of each of these.
+    pub storage: &'static [bool],
+}
+
+impl Kernel {
+    /// All kernels.
+    pub const ALL: [Self; 7] = [
+        Self::AveragePool,
+        Self::AttentionMlp,
+        Self::Aggregate,
+        Self::ConvDirect,
+        Self::ConvTiled,
+        Self::ConvDepthwise,
+        Self::ConvPointwise,
+    ];
+
+    /// The kernel's definition.
+    #[must_use]
+    pub fn def(self) -> &'static KernelDef {
+        match self {
+            Self::AveragePool => &average_pool::DEF,
+            Self::AttentionMlp => &attention_mlp::DEF,
+            Self::Aggregate => &aggregate::DEF,
+            Self::ConvDirect => &conv_direct::DEF,
+            Self::ConvTiled => &conv_tiled::DEF,
+            Self::ConvDepthwise => &conv_depthwise::DEF,
+            Self::ConvPointwise => &conv_pointwise::DEF,
+        }
+    }
+
+    /// Stem of the kernel's files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.def().name
+    }
+}
+
+/// Value of a module constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Const {
+    /// `u32`
+    U32(u32),
+    /// `bool`
+    Bool(bool),
+}
+
+/// A kernel with values for its module constants: what one pipeline is compiled from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Constants by name, in the order written.
+    pub consts: Vec<(&'static str, Const)>,
+}
+
+impl Variant {
+    /// The complete WGSL text.
+    #[must_use]
+    pub fn source(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.consts {
+            // Writing to a String cannot fail.
+            let _ = match value {
+                Const::U32(v) => writeln!(text, "const {name}: u32 = {v}u;"),
+                Const::Bool(v) => writeln!(text, "const {name}: bool = {v};"),
+            };
+        }
+        for (file, part) in self.kernel.def().parts {
+            let _ = writeln!(text, "\n// ---- shaders/{file}\n{part}");
+        }
+        text
+    }
+
+    /// Label of the pipeline: the kernel and its constants.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let mut label = format!("dynconv.{}", self.kernel.name());
+        for (name, value) in &self.consts {
+            let _ = match value {
+                Const::U32(v) => write!(label, " {name}={v}"),
+                Const::Bool(v) => write!(label, " {name}={}", u8::from(*v)),
+            };
+        }
+        label
+    }
+
+    /// Value of a `u32` constant; 0 if the variant has none of that name.
+    pub(crate) fn number(&self, name: &str) -> u32 {
+        self.consts.iter().find_map(|(n, v)| match v {
+            Const::U32(v) if *n == name => Some(*v),
+            _ => None,
+        })
+        .unwrap_or(0)
+    }
+}
+
+/// A range of an operand that a dispatch binds, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The operand.
+    pub operand: Operand,
+    /// First element.
+    pub start: u64,
+    /// Elements.
+    pub len: u64,
+}
+
+/// One dispatch of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// What to compile.
+    pub variant: Variant,
+    /// Parameter block. Its first words, one a storage binding, hold the base elements and are filled in when the
+    /// operands are bound.
+    pub params: Vec<u8>,
+    /// What the storage bindings take.
+    pub slices: Vec<Slice>,
+    /// Workgroups that have work.
+    pub workgroups: u32,
+    /// Workgroups started per dimension; their product is at least `workgroups`.
+    pub grid: [u32; 3],
+    /// Invocations of a workgroup.
+    pub workgroup_size: u32,
+    /// Workgroup memory, bytes.
+    pub workgroup_memory: u32,
+}
+
+/// Slack of a binding: its offset is rounded down to the device's alignment.
+pub(crate) fn binding_limit(caps: &Caps) -> u64 {
+    caps.max_storage_binding.saturating_sub(u64::from(caps.storage_alignment))
+}
+
+impl Dispatch {
+    /// Checks everything that the device limits, since wgpu does not check all of it.
+    pub(crate) fn new(
+        variant: Variant,
+        params: &[u8],
+        slices: Vec<Slice>,
+        workgroups: u64,
+        workgroup_memory: u32,
+        caps: &Caps,
+    ) -> Result<Self> {
+        let name = variant.kernel.name();
+        let workgroup_size = variant.number("WORKGROUP");
+        let limit = |limit, what: String, needed: u64, available: u64, remedy: &str| match needed > available {
+            true => Err(Error::Limit { limit, what, needed, available, remedy: remedy.into() }),
+            false => Ok(()),
+        };
+        limit(
+            "max_compute_invocations_per_workgroup",
+            format!("a workgroup of {name}"),
+            u64::from(workgroup_size),
+            u64::from(caps.max_invocations.min(caps.max_workgroup_size)),
+            "choose another kernel",
+        )?;
+        limit(
+            "max_compute_workgroup_storage_size",
+            format!("workgroup memory of {name}"),
+            u64::from(workgroup_memory),
+            u64::from(caps.max_workgroup_memory),
+            "choose another kernel",
+        )?;
+        limit(
+            "max_storage_buffers_per_shader_stage",
+            format!("bindings of {name}"),
+            slices.len() as u64,
+            u64::from(caps.max_storage_buffers),
+            "request the device with a larger limit",
+        )?;
+        for slice in &slices {
+            limit(
+                "max_storage_buffer_binding_size",
+                format!("{} of {name}", slice.operand.name()),
+                slice.len * 4,
+                binding_limit(caps),
+                "request the device with a larger limit, or use a smaller batch",
+            )?;
+        }
+        let workgroups = u32::try_from(workgroups).map_err(|_| Error::Overflow {
+            what: format!("number of workgroups of {name}"),
+            value: workgroups.into(),
+            limit: u32::MAX.into(),
+        })?;
+        let grid = fold(workgroups, caps.max_workgroups).ok_or_else(|| Error::Limit {
+            limit: "max_compute_workgroups_per_dimension",
+            what: format!("dispatch of {name}"),
+            needed: workgroups.into(),
+            available: u64::from(caps.max_workgroups).pow(3),
+            remedy: "use a smaller batch".into(),
+        })?;
+        // Kernels number invocations in 32 bits.
+        let invocations = grid.iter().map(|&n| u128::from(n)).product::<u128>() * u128::from(workgroup_size);
+        if invocations > u128::from(u32::MAX) {
+            return Err(Error::Overflow {
+                what: format!("number of invocations of {name}"),
+                value: invocations,
+                limit: u32::MAX.into(),
+            });
+        }
+        Ok(Self { variant, params: params.to_vec(), slices, workgroups, grid, workgroup_size, workgroup_memory })
+    }
+}
+
+/// The smallest near-even grid of at most `max` workgroups a dimension that holds `workgroups`.
+pub(crate) fn fold(workgroups: u32, max: u32) -> Option<[u32; 3]> {
+    let max = max.max(1);
+    let z = workgroups.div_ceil(max).div_ceil(max).max(1);
+    let plane = workgroups.div_ceil(z);
+    let y = plane.div_ceil(max).max(1);
+    let x = plane.div_ceil(y).max(1);
+    (x <= max && y <= max && z <= max).then_some([x, y, z])
+}
+
+/// Element count of a run of samples, checked to fit the 32 bits of shader indices.
+pub(crate) fn elements(what: Operand, count: usize) -> Result<u64> {
+    index32(&format!("elements of the {}", what.name()), count).map(u64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_covers_every_workgroup_within_the_limit() {
+        for n in [1, 2, 7, 65_535, 65_536, 65_537, 131_071, 10_000_019, u32::MAX] {
+            let [x, y, z] = fold(n, 65_535).expect("fits");
+            let total = u64::from(x) * u64::from(y) * u64::from(z);
+            assert!(total >= u64::from(n), "{n}: {total}");
+            assert!(x <= 65_535 && y <= 65_535 && z <= 65_535, "{n}");
+            // At most one row a plane is surplus.
+            assert!(total - u64::from(n) <= u64::from(y) * u64::from(z) + u64::from(z), "{n}: {total}");
+        }
+        assert_eq!(fold(8, 2), Some([2, 2, 2]));
+        assert_eq!(fold(9, 2), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! A layer bound to its tensors, ready to be recorded.
+
+use std::collections::HashMap;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::kernels::{Dispatch, Operand};
+use crate::plan::{AttentionSource, Plan};
+use crate::tensor::Tensor;
+
+/// A layer with everything it needs to run: pipelines, bind groups, parameters, scratch memory.
+///
+/// Recording allocates nothing of ours and creates no GPU object. A `Bound` may be recorded many times, also twice into
+/// one encoder; recordings run one after another, as its scratch memory is its own.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    plan: Plan,
+    steps: Vec<Step>,
+    output: Tensor,
+    attention: Option<Tensor>,
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+}
+
+/// Parameter blocks lie this far apart in the uniform buffer: the largest alignment that WebGPU allows a device to ask for.
+const PARAMS_STRIDE: u64 = 256;
+
+impl Bound {
+    pub(crate) fn new(context: &Context, plan: Plan, mut operands: HashMap<Operand, Tensor>) -> Result<Self> {
+        check_aliases(&operands)?;
+        add_scratch(context, &plan, &mut operands)?;
+
+        let blocks = plan.dispatches().len() as u64;
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params = context.buffer("parameters", blocks * PARAMS_STRIDE, usage)?;
+        let mut steps = Vec::with_capacity(plan.dispatches().len());
+        for (dispatch, offset) in plan.dispatches().iter().zip((0..).step_by(256)) {
+            steps.push(step(context, dispatch, &operands, &params, offset)?);
+        }
+        let output = operands[&Operand::Output].clone();
+        let attention = operands.get(&Operand::Attention).cloned();
+        Ok(Self { plan, steps, output, attention })
+    }
+
+    /// Records the layer into a compute pass of its own.
+    pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
+        let descriptor = wgpu::ComputePassDescriptor { label: Some("dynconv"), timestamp_writes: None };
+        self.record_in(&mut encoder.begin_compute_pass(&descriptor));
+    }
+
+    /// Records the layer into the caller's compute pass.
+    pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for step in &self.steps {
+            let [x, y, z] = step.grid;
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// The tensor written.
+    #[must_use]
+    pub fn output(&self) -> &Tensor {
+        &self.output
+    }
+
+    /// Attention rows `[batch, row]` of the last recording that ran; see [`Problem::attention_row`](crate::plan::Problem::attention_row)
+    /// for what stands where. `None` for a static convolution.
+    #[must_use]
+    pub fn attention(&self) -> Option<&Tensor> {
+        self.attention.as_ref()
+    }
+
+    /// What runs.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+/// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not meet.
+fn check_aliases(operands: &HashMap<Operand, Tensor>) -> Result<()> {
+    let output = operands[&Operand::Output].buffer();
+    for input in [Operand::Input, Operand::Attention] {
+        if operands.get(&input).is_some_and(|tensor| tensor.buffer() == output) {
+            return Err(Error::AliasedBuffers { output: Operand::Output.name(), input: input.name() });
+        }
+    }
+    Ok(())
+}
+
+fn add_scratch(context: &Context, plan: &Plan, operands: &mut HashMap<Operand, Tensor>) -> Result<()> {
+    for operand in [Operand::Means, Operand::Rows] {
+        let elements = usize::try_from(plan.scratch(operand)).unwrap_or(usize::MAX);
+        if elements > 0 && !operands.contains_key(&operand) {
+            operands.insert(operand, Tensor::zeros(context, &[elements])?);
+        }
+    }
+    if let AttentionSource::Branch(_) = plan.problem().attention {
+        let shape = [plan.problem().batch, plan.problem().attention_row().stride];
+        operands.insert(Operand::Attention, Tensor::zeros(context, &shape)?);
+    }
+    Ok(())
+}
+
+fn step(
+    context: &Context,
+    dispatch: &Dispatch,
+    operands: &HashMap<Operand, Tensor>,
+    params: &wgpu::Buffer,
+    offset: u64,
+) -> Result<Step> {
+    let pipeline = context.pipeline(&dispatch.variant)?;
+    let mut block = dispatch.params.clone();
+    let uniform = wgpu::BufferBinding {
+        buffer: params,
+        offset,
+        size: std::num::NonZeroU64::new(block.len() as u64),
+    };
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
+    for (slice, (binding, word)) in dispatch.slices.iter().zip((1..).zip(block.chunks_exact_mut(4))) {
+        let tensor = &operands[&slice.operand];
+        let start = tensor.range().start + slice.start * 4;
+        let aligned = start - start % u64::from(context.caps().storage_alignment);
+        // The base element: what the rounding left over.
+        word.copy_from_slice(bytemuck::bytes_of(&(((start - aligned) / 4) as u32)));
+        let size = std::num::NonZeroU64::new(start - aligned + slice.len * 4);
+        let range = wgpu::BufferBinding { buffer: tensor.buffer(), offset: aligned, size };
+        let resource = wgpu::BindingResource::Buffer(range);
+        entries.push(wgpu::BindGroupEntry { binding, resource });
+    }
+    // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
+    context.queue().write_buffer(params, offset, &block);
+    let bind_group = context.device().create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(dispatch.variant.kernel.name()),
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &entries,
+    });
+    Ok(Step { pipeline, bind_group, grid: dispatch.grid })
+}

@@ -1,0 +1,336 @@
+//! Layers: weights on the device, bound to tensors, recorded into a command encoder.
+
+mod bound;
+mod dy_cnn;
+mod od_conv;
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+
+pub use bound::Bound;
+pub use dy_cnn::{DyCnn, DyCnnWeights};
+pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
+
+use crate::context::Context;
+use crate::desc::{ConvDesc, Geometry, pad_axes};
+use crate::error::{Error, Result, check_finite, check_len};
+use crate::kernels::Operand;
+use crate::kernels::conv::Activation;
+use crate::plan::{AttentionSource, ConvChoice, Plan, Problem};
+use crate::tensor::Tensor;
+
+/// Kind of layer without attention: an ordinary convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Static;
+
+/// Kind of layer whose attention the caller gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Given;
+
+/// Kinds of layer that need nothing but their input.
+pub trait OwnAttention: sealed::Sealed {}
+impl OwnAttention for Static {}
+impl OwnAttention for DyCnn {}
+impl OwnAttention for Od {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Static {}
+    impl Sealed for super::DyCnn {}
+    impl Sealed for super::Od {}
+}
+
+/// A convolution layer over `D` axes, its weights on the device. `A` is where its attention comes from:
+/// [`Static`], [`Given`], [`DyCnn`] or [`Od`].
+///
+/// A layer is used in three ways. [`run`](Layer::run) takes host data and gives host data back. [`forward`](Layer::forward)
+/// takes a tensor and submits for you. [`bind`](Layer::bind) checks everything once, makes all pipelines, bind groups and
+/// scratch memory, and gives a [`Bound`] that records into your encoder as often as you like.
+#[derive(Clone, Debug)]
+pub struct Layer<const D: usize, A> {
+    context: Context,
+    geometry: Geometry,
+    attention: AttentionSource,
+    has_bias: bool,
+    activation: Activation,
+    kernel: ConvChoice,
+    /// Operands that belong to the layer: bank, biases, attention weights, affine.
+    fixed: HashMap<Operand, Tensor>,
+    kind: PhantomData<A>,
+}
+
+/// Ordinary 2-D convolution: one kernel for all samples.
+pub type StaticConv2d = Layer<2, Static>;
+/// 2-D convolution with a kernel bank, mixed by attention that the caller gives.
+pub type BankConv2d = Layer<2, Given>;
+/// 2-D dynamic convolution (DY-CNN): see [`DyCnn`].
+pub type DynConv2d = Layer<2, DyCnn>;
+/// 2-D omni-dimensional dynamic convolution (ODConv): see [`Od`].
+pub type OdConv2d = Layer<2, Od>;
+
+impl<const D: usize, A> Layer<D, A> {
+    /// Uploads what every kind of layer has. Layers that share one kernel keep kernel and bias as one row.
+    fn create(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        attention: AttentionSource,
+        bank: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self> {
+        let geometry = desc.geometry()?;
+        check_len("kernel bank", bank, geometry.kernels * geometry.weights())?;
+        check_finite("kernel bank", bank)?;
+        if let Some(bias) = bias {
+            check_len("bias bank", bias, geometry.kernels * geometry.c_out)?;
+            check_finite("bias bank", bias)?;
+        }
+        let mut layer = Self {
+            context: context.clone(),
+            geometry,
+            attention,
+            has_bias: bias.is_some(),
+            activation: Activation::None,
+            kernel: ConvChoice::Auto,
+            fixed: HashMap::new(),
+            kind: PhantomData,
+        };
+        if layer.problem(1, [1; 3]).shares_kernel() {
+            let row = [bank, bias.unwrap_or(&[])].concat();
+            layer.fix(Operand::Rows, &row)?;
+        } else {
+            layer.fix(Operand::Bank, bank)?;
+            if let Some(bias) = bias {
+                layer.fix(Operand::BiasBank, bias)?;
+            }
+        }
+        Ok(layer)
+    }
+
+    fn fix(&mut self, operand: Operand, values: &[f32]) -> Result<()> {
+        let tensor = Tensor::upload(&self.context, &[values.len()], values)?;
+        self.fixed.insert(operand, tensor);
+        Ok(())
+    }
+
+    fn problem(&self, batch: usize, input: [usize; 3]) -> Problem {
+        Problem {
+            geometry: self.geometry,
+            batch,
+            input,
+            attention: self.attention,
+            has_bias: self.has_bias,
+            has_affine: self.fixed.contains_key(&Operand::Affine),
+            activation: self.activation,
+            kernel: self.kernel,
+        }
+    }
+
+    /// Multiplies each output channel by `scale` and adds `shift`, after the bias and before the activation: a folded
+    /// batch norm.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless both have one finite number an output channel.
+    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
+        for (what, values) in [("scale", scale), ("shift", shift)] {
+            check_len(what, values, self.geometry.c_out)?;
+            check_finite(what, values)?;
+        }
+        self.fix(Operand::Affine, &[scale, shift].concat())?;
+        Ok(self)
+    }
+
+    /// Applies an activation last.
+    #[must_use]
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    /// Chooses the convolution kernel instead of the planner.
+    #[must_use]
+    pub fn kernel(mut self, kernel: ConvChoice) -> Self {
+        self.kernel = kernel;
+        self
+    }
+
+    /// What would run for this batch and input size.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn plan(&self, batch: usize, input: [usize; D]) -> Result<Plan> {
+        Plan::new(&self.problem(batch, pad_axes(input, 1)), self.context.caps())
+    }
+
+    /// Shape of the output for an input of this shape, `[batch, channels, spatial..]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the input does not fit the layer.
+    pub fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let out = self.geometry.output_size(self.split_shape(input)?.1)?;
+        let mut shape = vec![input[0], self.geometry.c_out];
+        shape.extend(&out[3 - D..]);
+        Ok(shape)
+    }
+
+    /// Batch and spatial size of an input shape.
+    fn split_shape(&self, shape: &[usize]) -> Result<(usize, [usize; 3])> {
+        let spatial = match shape {
+            [_, channels, spatial @ ..] if *channels == self.geometry.c_in => spatial.try_into().ok(),
+            _ => None,
+        };
+        let spatial: [usize; D] = spatial.ok_or_else(|| Error::Shape {
+            what: "input".into(),
+            expected: format!("[batch, {}, {D} spatial sizes]", self.geometry.c_in),
+            found: format!("{shape:?}"),
+        })?;
+        Ok((shape[0], pad_axes(spatial, 1)))
+    }
+
+    fn bind_operands(&self, x: &Tensor, attention: Option<&Tensor>, y: &Tensor) -> Result<Bound> {
+        let (batch, input) = self.split_shape(x.shape())?;
+        let shape = self.output_shape(x.shape())?;
+        if y.shape() != shape {
+            return Err(Error::shape("output", &shape, y.shape()));
+        }
+        let plan = Plan::new(&self.problem(batch, input), self.context.caps())?;
+        let mut operands = self.fixed.clone();
+        operands.insert(Operand::Input, x.clone());
+        operands.insert(Operand::Output, y.clone());
+        if let Some(attention) = attention {
+            operands.insert(Operand::Attention, attention.clone());
+        }
+        Bound::new(&self.context, plan, operands)
+    }
+
+    fn output_for(&self, x: &Tensor) -> Result<Tensor> {
+        Tensor::zeros(&self.context, &self.output_shape(x.shape())?)
+    }
+
+    fn submit(&self, bound: &Bound) {
+        let mut encoder = self.context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        bound.record(&mut encoder);
+        self.context.queue().submit([encoder.finish()]);
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn upload_input(&self, batch: usize, input: [usize; D], x: &[f32]) -> Result<Tensor> {
+        let mut shape = vec![batch, self.geometry.c_in];
+        shape.extend(input);
+        Tensor::upload(&self.context, &shape, x)
+    }
+}
+
+impl<const D: usize, A: OwnAttention> Layer<D, A> {
+    /// Binds input `[batch, channels in, spatial..]` and output `[batch, channels out, spatial..]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]), [`Error::OutOfMemory`].
+    pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
+        self.bind_operands(x, None, y)
+    }
+
+    /// Computes the layer into a new tensor and submits the work.
+    ///
+    /// # Errors
+    /// As [`Layer::bind`].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = self.output_for(x)?;
+        self.submit(&self.bind(x, &y)?);
+        Ok(y)
+    }
+
+    /// Computes the layer on host data `[batch, channels in, input..]` and waits for the result.
+    ///
+    /// # Errors
+    /// As [`Layer::bind`], and [`Error::DeviceLost`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run(&self, batch: usize, input: [usize; D], x: &[f32]) -> Result<Vec<f32>> {
+        self.forward(&self.upload_input(batch, input, x)?)?.read_blocking(&self.context)
+    }
+}
+
+impl<const D: usize> Layer<D, Static> {
+    /// An ordinary convolution. `kernel [channels out, channels in / groups, kernel..]`, `bias [channels out]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit or the description has more than one kernel, [`Error::Value`] for NaN.
+    pub fn new(context: &Context, desc: &ConvDesc<D>, kernel: &[f32], bias: Option<&[f32]>) -> Result<Self> {
+        let kernels = desc.geometry()?.kernels;
+        if kernels != 1 {
+            return Err(Error::Shape {
+                what: "kernels of a static convolution".into(),
+                expected: "1".into(),
+                found: kernels.to_string(),
+            });
+        }
+        Self::create(context, desc, AttentionSource::Static, kernel, bias)
+    }
+}
+
+impl<const D: usize> Layer<D, Given> {
+    /// A convolution with a kernel bank: `y_b = conv(x_b, sum_k a_bk * bank_k) + sum_k a_bk * bias_k`
+    /// (Chen et al., "Dynamic Convolution: Attention over Convolution Kernels", CVPR 2020, eq. 2), the attention `a`
+    /// being whatever the caller computed.
+    ///
+    /// `bank [K, channels out, channels in / groups, kernel..]`, `bias [K, channels out]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or infinity.
+    pub fn new(context: &Context, desc: &ConvDesc<D>, bank: &[f32], bias: Option<&[f32]>) -> Result<Self> {
+        Self::create(context, desc, AttentionSource::Given, bank, bias)
+    }
+
+    /// Binds input `[batch, channels in, spatial..]`, attention `[batch, K]` and output `[batch, channels out, spatial..]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]), [`Error::OutOfMemory`].
+    pub fn bind(&self, x: &Tensor, attention: &Tensor, y: &Tensor) -> Result<Bound> {
+        let expected = [self.split_shape(x.shape())?.0, self.geometry.kernels];
+        if attention.shape() != expected {
+            return Err(Error::shape("attention", &expected, attention.shape()));
+        }
+        self.bind_operands(x, Some(attention), y)
+    }
+
+    /// Computes the layer into a new tensor and submits the work.
+    ///
+    /// # Errors
+    /// As [`Layer::bind`].
+    pub fn forward(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
+        let y = self.output_for(x)?;
+        self.submit(&self.bind(x, attention, &y)?);
+        Ok(y)
+    }
+
+    /// Computes the layer on host data and waits for the result.
+    ///
+    /// # Errors
+    /// As [`Layer::bind`], and [`Error::DeviceLost`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run(&self, batch: usize, input: [usize; D], x: &[f32], attention: &[f32]) -> Result<Vec<f32>> {
+        let attention = Tensor::upload(&self.context, &[batch, self.geometry.kernels], attention)?;
+        self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
+    }
+}
+
+/// Attention weights as the kernel wants them: `rows` x `columns` turned to `columns` x `rows`, then the bias.
+fn transposed_with_bias(weights: &[f32], columns: usize, bias: &[f32]) -> Vec<f32> {
+    let rows = weights.len() / columns;
+    let mut packed = Vec::with_capacity(weights.len() + bias.len());
+    for column in 0..columns {
+        packed.extend((0..rows).map(|row| weights[row * columns + column]));
+    }
+    packed.extend(bias);
+    packed
+}
+
+fn check_temperature(temperature: f32) -> Result<()> {
+    if temperature.is_finite() && temperature > 0.0 {
+        return Ok(());
+    }
+    Err(Error::Value {
+        what: "temperature".into(),
+        needed: "a finite number above 0".into(),
+        found: temperature.to_string(),
+    })
+}

@@ -1,0 +1,177 @@
+//! ODConv: omni-dimensional dynamic convolution.
+
+use super::{Layer, check_temperature, transposed_with_bias};
+use crate::context::Context;
+use crate::desc::{ConvDesc, Geometry};
+use crate::error::{Error, Result, check_finite, check_len};
+use crate::kernels::Operand;
+use crate::plan::{AttentionSource, Branch};
+
+/// Kind of layer: omni-dimensional dynamic convolution.
+///
+/// ```text
+/// a = relu(batch_norm(fc * mean(x_b)))                      fc [A, channels in]
+/// c = sigmoid((channel_fc * a + bias) / temperature)        gains of the input channels
+/// f = sigmoid((filter_fc * a + bias) / temperature)         gains of the output channels; skipped if groups == both channel counts
+/// s = sigmoid((spatial_fc * a + bias) / temperature)        gains of the taps; skipped for a single tap
+/// w = softmax((kernel_fc * a + bias) / temperature)         mixing weights; skipped for K = 1
+/// y_b = f . conv(c . x_b, s . sum_k w_k * bank_k)
+/// ```
+///
+/// Source: Li et al., "Omni-Dimensional Dynamic Convolution", ICLR 2022, and its published code (OSVAI/ODConv), in
+/// which c, f and s are shared by the K kernels and there is no bias. With a single tap and K = 1 no kernel is built per
+/// sample: the convolution reads the one kernel and applies c and f itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Od;
+
+/// A fully connected layer: `weight [outputs, inputs]`, `bias [outputs]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<'a> {
+    /// Weights, a row an output.
+    pub weight: &'a [f32],
+    /// Bias.
+    pub bias: &'a [f32],
+}
+
+/// A batch norm in evaluation mode: `(x - mean) / sqrt(var + epsilon) * weight + bias`, all `[channels]`.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm<'a> {
+    /// Scale (gamma).
+    pub weight: &'a [f32],
+    /// Shift (beta).
+    pub bias: &'a [f32],
+    /// Running mean.
+    pub mean: &'a [f32],
+    /// Running variance.
+    pub var: &'a [f32],
+    /// Added to the variance; 1e-5 in the published code.
+    pub epsilon: f64,
+}
+
+impl BatchNorm<'_> {
+    /// The same map as a scale and a shift a channel, computed in f64.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless all have `channels` elements, [`Error::Value`] for NaN or a variance that is not above `-epsilon`.
+    pub fn scale_shift(&self, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let parts = [
+            ("batch norm weight", self.weight),
+            ("batch norm bias", self.bias),
+            ("batch norm mean", self.mean),
+            ("batch norm variance", self.var),
+        ];
+        for (what, values) in parts {
+            check_len(what, values, channels)?;
+            check_finite(what, values)?;
+        }
+        if let Some(v) = self.var.iter().find(|&&v| f64::from(v) + self.epsilon <= 0.0) {
+            return Err(Error::Value {
+                what: "batch norm variance".into(),
+                needed: "a number of at least 0".into(),
+                found: v.to_string(),
+            });
+        }
+        let scale = |i: usize| f64::from(self.weight[i]) / (f64::from(self.var[i]) + self.epsilon).sqrt();
+        let shift = |i: usize| f64::from(self.bias[i]) - f64::from(self.mean[i]) * scale(i);
+        Ok(((0..channels).map(scale).collect(), (0..channels).map(shift).collect()))
+    }
+}
+
+/// Weights of an ODConv layer, rows outermost. A head that is `None` is skipped.
+#[derive(Clone, Copy, Debug)]
+pub struct OdWeights<'a> {
+    /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
+    pub bank: &'a [f32],
+    /// Hidden layer `[A, channels in]`.
+    pub fc: &'a [f32],
+    /// Batch norm of the hidden layer.
+    pub bn: BatchNorm<'a>,
+    /// Head of the channel attention, `channels in` outputs.
+    pub channel_fc: Option<Linear<'a>>,
+    /// Head of the filter attention, `channels out` outputs.
+    pub filter_fc: Option<Linear<'a>>,
+    /// Head of the spatial attention, an output a tap.
+    pub spatial_fc: Option<Linear<'a>>,
+    /// Head of the kernel attention, K outputs.
+    pub kernel_fc: Option<Linear<'a>>,
+}
+
+/// Which heads the published code gives a layer: channel, filter, spatial, kernel.
+#[must_use]
+pub fn published_heads(geometry: &Geometry) -> [bool; 4] {
+    let depthwise = geometry.groups == geometry.c_in && geometry.c_in == geometry.c_out;
+    [true, !depthwise, geometry.taps() > 1, geometry.kernels > 1]
+}
+
+impl<const D: usize> Layer<D, Od> {
+    /// An ODConv layer. The temperature divides the logits of all four heads; checkpoints do not hold it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is not above 0.
+    pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &OdWeights<'_>, temperature: f32) -> Result<Self> {
+        let g = desc.geometry()?;
+        check_temperature(temperature)?;
+        let branch = Branch {
+            hidden: weights.bn.weight.len(),
+            temperature,
+            channel: weights.channel_fc.is_some(),
+            filter: weights.filter_fc.is_some(),
+            spatial: weights.spatial_fc.is_some(),
+            mix: weights.kernel_fc.is_some(),
+        };
+        if !branch.mix && g.kernels != 1 {
+            return Err(Error::Shape {
+                what: "kernel bank without kernel_fc".into(),
+                expected: "1 kernel".into(),
+                found: format!("{} kernels", g.kernels),
+            });
+        }
+        let hidden = folded_hidden(&g, weights)?;
+        let heads = joined_heads(&g, weights)?;
+        let mut layer = Self::create(context, desc, AttentionSource::Branch(branch), weights.bank, None)?;
+        layer.fix(Operand::HiddenWeights, &hidden)?;
+        layer.fix(Operand::HeadWeights, &heads)?;
+        Ok(layer)
+    }
+}
+
+/// Hidden layer with its batch norm folded in, as the kernel wants it.
+fn folded_hidden(g: &Geometry, weights: &OdWeights<'_>) -> Result<Vec<f32>> {
+    let hidden = weights.bn.weight.len();
+    check_len("fc", weights.fc, hidden * g.c_in)?;
+    check_finite("fc", weights.fc)?;
+    let (scale, shift) = weights.bn.scale_shift(hidden)?;
+    let folded: Vec<f32> =
+        weights.fc.iter().enumerate().map(|(i, &w)| (f64::from(w) * scale[i / g.c_in]) as f32).collect();
+    let bias: Vec<f32> = shift.iter().map(|&b| b as f32).collect();
+    Ok(transposed_with_bias(&folded, g.c_in, &bias))
+}
+
+/// All heads as one layer, in the order of an attention row.
+fn joined_heads(g: &Geometry, weights: &OdWeights<'_>) -> Result<Vec<f32>> {
+    let hidden = weights.bn.weight.len();
+    let heads = [
+        ("channel_fc", weights.channel_fc, g.c_in),
+        ("filter_fc", weights.filter_fc, g.c_out),
+        ("spatial_fc", weights.spatial_fc, g.taps()),
+        ("kernel_fc", weights.kernel_fc, g.kernels),
+    ];
+    let (mut rows, mut bias) = (Vec::new(), Vec::new());
+    for (what, head, outputs) in heads {
+        let Some(head) = head else { continue };
+        check_len(&format!("{what} weight"), head.weight, outputs * hidden)?;
+        check_len(&format!("{what} bias"), head.bias, outputs)?;
+        check_finite(&format!("{what} weight"), head.weight)?;
+        check_finite(&format!("{what} bias"), head.bias)?;
+        rows.extend(head.weight);
+        bias.extend(head.bias);
+    }
+    if hidden == 0 || bias.is_empty() {
+        return Err(Error::Shape {
+            what: "attention branch".into(),
+            expected: "a hidden layer and at least one head".into(),
+            found: format!("{hidden} hidden units, {} outputs", bias.len()),
+        });
+    }
+    Ok(transposed_with_bias(&rows, hidden, &bias))
+}

@@ -1,0 +1,39 @@
+//! Truth of `shaders/aggregate.wgsl`.
+
+use crate::desc::Geometry;
+use crate::kernels::aggregate::AttentionRow;
+
+/// Rows `[batch, kernel and bias]`: `s c f sum_k alpha_k bank_k`, then `sum_k alpha_k bias_k`.
+#[must_use]
+pub fn aggregate(
+    geometry: &Geometry,
+    bank: &[f64],
+    bias: Option<&[f64]>,
+    attention: &[f64],
+    row: AttentionRow,
+    batch: usize,
+) -> Vec<f64> {
+    let taps = geometry.taps();
+    let [c_in, c_out] = [geometry.c_in / geometry.groups, geometry.c_out / geometry.groups];
+    let mut rows = Vec::new();
+    for b in 0..batch {
+        let part = |start: Option<usize>, i: usize| start.map_or(1.0, |start| attention[b * row.stride + start + i]);
+        let mix = |bank: &[f64], len: usize, i: usize| -> f64 {
+            (0..geometry.kernels).map(|k| part(row.mix, k) * bank[k * len + i]).sum()
+        };
+        for co in 0..geometry.c_out {
+            for ci in 0..c_in {
+                for tap in 0..taps {
+                    let weight = mix(bank, geometry.weights(), (co * c_in + ci) * taps + tap);
+                    let channel = co / c_out * c_in + ci;
+                    let gains = part(row.spatial, tap) * part(row.channel, channel) * part(row.filter, co);
+                    rows.push(gains * weight);
+                }
+            }
+        }
+        if let Some(bias) = bias {
+            rows.extend((0..geometry.c_out).map(|co| mix(bias, geometry.c_out, co)));
+        }
+    }
+    rows
+}

@@ -1,0 +1,242 @@
+//! The CPU side: what every kernel computes, in readable f64.
+//!
+//! One file a kernel, under the kernel's name. The four convolutions are four formulations of the same sum (taps outermost,
+//! matrix product, one channel, plain product), so that they also check each other. [`layer`] chains them as the GPU does.
+
+pub mod aggregate;
+pub mod attention_mlp;
+pub mod average_pool;
+pub mod conv_depthwise;
+pub mod conv_direct;
+pub mod conv_pointwise;
+pub mod conv_tiled;
+
+use crate::desc::Geometry;
+use crate::kernels::aggregate::AttentionRow;
+use crate::kernels::conv::Activation;
+use crate::plan::{AttentionSource, Problem};
+use attention_mlp::Mlp;
+
+/// Operands of a convolution kernel; layouts as in `shaders/common/conv.wgsl`.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv<'a> {
+    /// Channels, kernel, stride, padding, dilation, groups.
+    pub geometry: &'a Geometry,
+    /// Samples.
+    pub batch: usize,
+    /// Input depth, height, width.
+    pub input: [usize; 3],
+    /// Output depth, height, width.
+    pub output: [usize; 3],
+    /// Activations.
+    pub x: &'a [f64],
+    /// Kernels and biases, a row a sample or one row for all.
+    pub rows: &'a [f64],
+    /// Elements from one sample's row to the next; 0 when all share one.
+    pub row_stride: usize,
+    /// Whether rows end in a bias.
+    pub has_bias: bool,
+    /// Attention rows, and where the gains lie in them.
+    pub gains: Option<(&'a [f64], AttentionRow)>,
+    /// Scale and shift `[2, channels out]`.
+    pub affine: Option<&'a [f64]>,
+    /// What follows last.
+    pub activation: Activation,
+}
+
+impl Conv<'_> {
+    /// Channels of one group: in and out.
+    fn group_channels(&self) -> [usize; 2] {
+        [self.geometry.c_in / self.geometry.groups, self.geometry.c_out / self.geometry.groups]
+    }
+
+    fn positions(&self) -> usize {
+        self.output.iter().product()
+    }
+
+    /// Input position that an output reads through a tap, if it is not in the padding.
+    fn tap(&self, axis: usize, out: usize, tap: usize) -> Option<usize> {
+        let g = self.geometry;
+        let padded = out * g.stride[axis] + tap * g.dilation[axis];
+        padded.checked_sub(g.padding[axis][0]).filter(|&position| position < self.input[axis])
+    }
+
+    /// Output depth, row and column of a position.
+    fn place(&self, position: usize) -> [usize; 3] {
+        let [_, height, width] = self.output;
+        [position / (height * width), position / width % height, position % width]
+    }
+
+    /// `c[b, channel] * x[b, channel, z, row, column]`
+    fn input_at(&self, b: usize, channel: usize, [z, row, column]: [usize; 3]) -> f64 {
+        let [depth, height, width] = self.input;
+        let value = self.x[(((b * self.geometry.c_in + channel) * depth + z) * height + row) * width + column];
+        match self.gains {
+            Some((gains, AttentionRow { stride, channel: Some(start), .. })) => value * gains[b * stride + start + channel],
+            _ => value,
+        }
+    }
+
+    fn weight_at(&self, b: usize, channel: usize, reduction: usize) -> f64 {
+        let [c_in, _] = self.group_channels();
+        self.rows[b * self.row_stride + channel * c_in * self.geometry.taps() + reduction]
+    }
+
+    /// What follows the sum.
+    fn finish(&self, b: usize, channel: usize, sum: f64) -> f64 {
+        let mut value = sum;
+        if let Some((gains, AttentionRow { stride, filter: Some(start), .. })) = self.gains {
+            value *= gains[b * stride + start + channel];
+        }
+        if self.has_bias {
+            value += self.rows[b * self.row_stride + self.geometry.weights() + channel];
+        }
+        if let Some(affine) = self.affine {
+            value = value * affine[channel] + affine[self.geometry.c_out + channel];
+        }
+        match self.activation {
+            Activation::None => value,
+            Activation::Relu => value.max(0.0),
+        }
+    }
+
+    /// The output, its elements computed one by one by `sum`.
+    fn collect(&self, sum: impl Fn(usize, usize, usize) -> f64) -> Vec<f64> {
+        let mut y = Vec::with_capacity(self.batch * self.geometry.c_out * self.positions());
+        for b in 0..self.batch {
+            for channel in 0..self.geometry.c_out {
+                y.extend((0..self.positions()).map(|p| self.finish(b, channel, sum(b, channel, p))));
+            }
+        }
+        y
+    }
+}
+
+/// Weights of a layer in f64.
+#[derive(Clone, Debug, Default)]
+pub struct LayerWeights {
+    /// Kernel bank.
+    pub bank: Vec<f64>,
+    /// Bias bank.
+    pub bias: Option<Vec<f64>>,
+    /// Attention branch.
+    pub mlp: Option<Mlp>,
+    /// Scale and shift `[2, channels out]`.
+    pub affine: Option<Vec<f64>>,
+}
+
+/// What a layer computes.
+#[derive(Clone, Debug)]
+pub struct LayerOutput {
+    /// Attention rows; empty for a static convolution.
+    pub attention: Vec<f64>,
+    /// Per-sample kernels and biases, or the one shared row.
+    pub rows: Vec<f64>,
+    /// Output.
+    pub y: Vec<f64>,
+}
+
+/// A whole layer: attention, aggregation, convolution, bias, scale and shift, activation. `given` is the caller's
+/// attention, for layers that have none of their own.
+///
+/// # Panics
+/// If a slice is shorter than the problem says; the reference checks nothing.
+#[must_use]
+pub fn layer(problem: &Problem, weights: &LayerWeights, x: &[f64], given: &[f64]) -> LayerOutput {
+    let g = &problem.geometry;
+    let row = problem.attention_row();
+    let attention = match (&weights.mlp, problem.attention) {
+        (Some(mlp), AttentionSource::Branch(_)) => {
+            let means = average_pool::average_pool(x, problem.batch * g.c_in);
+            attention_mlp::attention_mlp(mlp, &means, problem.batch)
+        }
+        _ => given.to_vec(),
+    };
+    let bias = weights.bias.as_deref();
+    let shared = problem.shares_kernel();
+    let rows = if shared {
+        [&weights.bank, bias.unwrap_or(&[])].concat()
+    } else {
+        aggregate::aggregate(g, &weights.bank, bias, &attention, row, problem.batch)
+    };
+    let conv = Conv {
+        geometry: g,
+        batch: problem.batch,
+        input: problem.input,
+        output: g.output_size(problem.input).expect("the problem was planned"),
+        x,
+        rows: &rows,
+        row_stride: if shared { 0 } else { rows.len() / problem.batch },
+        has_bias: bias.is_some(),
+        gains: shared.then_some((attention.as_slice(), row)),
+        affine: weights.affine.as_deref(),
+        activation: problem.activation,
+    };
+    let y = conv_direct::conv_direct(&conv);
+    LayerOutput { attention, rows, y }
+}
+
+/// f32 values in f64.
+#[must_use]
+pub fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desc::ConvDesc;
+
+    fn noise(len: usize, seed: u64) -> Vec<f64> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / f64::from(1 << 24) - 0.5
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    fn formulations_agree<const D: usize>(desc: &ConvDesc<D>, input: [usize; 3]) {
+        let geometry = desc.geometry().expect("valid");
+        let output = geometry.output_size(input).expect("fits");
+        let row = geometry.weights() + geometry.c_out;
+        let x = noise(2 * geometry.c_in * input.iter().product::<usize>(), 1);
+        let rows = noise(2 * row, 2);
+        let conv = Conv {
+            geometry: &geometry,
+            batch: 2,
+            input,
+            output,
+            x: &x,
+            rows: &rows,
+            row_stride: row,
+            has_bias: true,
+            gains: None,
+            affine: None,
+            activation: Activation::Relu,
+        };
+        let direct = conv_direct::conv_direct(&conv);
+        let mut others = vec![conv_tiled::conv_tiled(&conv)];
+        if geometry.c_in == geometry.groups {
+            others.push(conv_depthwise::conv_depthwise(&conv));
+        }
+        if geometry.is_pointwise() {
+            others.push(conv_pointwise::conv_pointwise(&conv));
+        }
+        assert!(direct.iter().any(|&v| v > 0.0));
+        for other in others {
+            assert_eq!(direct.len(), other.len());
+            for (a, b) in direct.iter().zip(&other) {
+                approx::assert_relative_eq!(a, b, epsilon = 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn all_formulations_of_the_convolution_agree() {
+        formulations_agree(&ConvDesc::new(4, 6, [3, 2]).stride([2, 1]).padding_sides([[1, 0], [0, 2]]).groups(2), [1, 7, 5]);
+        formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([2, 2]).dilation([2, 1]).groups(3), [1, 6, 7]);
+        formulations_agree(&ConvDesc::new(4, 6, [1, 1]).groups(2), [1, 3, 5]);
+        formulations_agree(&ConvDesc::new(2, 3, [2, 3, 1]).padding([1, 0, 1]).stride([1, 2, 2]), [3, 5, 4]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Installs software Vulkan on Debian and Ubuntu.
+
+use std::process::Command;
+
+use crate::apt_sources::{self, BACKPORTS};
+use crate::exec;
+use crate::os_release::OsRelease;
+use crate::packages::APT_PACKAGES;
+use crate::privilege::Privilege;
+
+/// Where backports are added on a Debian 12 that does not name them yet.
+const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/dynconv-bookworm-backports.sources";
+
+/// Installs Mesa's software Vulkan and the Vulkan loader.
+pub(crate) fn install(os: &OsRelease, privilege: Privilege) -> Result<(), String> {
+    if os.is_debian_12() {
+        let Err(reason) = install_from_backports(privilege) else {
+            return Ok(());
+        };
+        println!(
+            "{BACKPORTS} cannot be used: {reason}\n\
+             taking Debian 12's own Mesa instead; the demo and the tests will be slow, since its \
+             software Vulkan is about ten times slower"
+        );
+    }
+    update(privilege);
+    install_packages(privilege, None)
+}
+
+/// Debian 12's own Mesa 22.3 is about ten times slower in software Vulkan.
+fn install_from_backports(privilege: Privilege) -> Result<(), String> {
+    let added = add_backports(privilege)?;
+    update(privilege);
+    let installed = install_packages(privilege, Some(BACKPORTS));
+    if installed.is_err() && added {
+        // A source that does not answer would trouble every later `apt-get update`.
+        exec::run_quietly(privilege.command("rm").args(["-f", BACKPORTS_FILE]))?;
+    }
+    installed
+}
+
+/// Adds backports to apt's sources unless they are there; says whether it did.
+fn add_backports(privilege: Privilege) -> Result<bool, String> {
+    let sources = apt_sources::configured();
+    if sources.iter().any(|source| source.has_suite(BACKPORTS)) {
+        return Ok(false);
+    }
+    let stanza = apt_sources::backports_stanza(&sources).ok_or("no apt source names Debian 12's main archive")?;
+    println!("adding {BACKPORTS} to apt's sources ({BACKPORTS_FILE}) ...");
+    exec::feed(privilege.command("tee").arg(BACKPORTS_FILE), &stanza)?;
+    // Under a strict umask nobody but root could read it, which breaks apt's queries for others.
+    exec::run_quietly(privilege.command("chmod").args(["644", BACKPORTS_FILE]))?;
+    Ok(true)
+}
+
+/// A failure here is no failure yet: it may concern a source that is not needed.
+fn update(privilege: Privilege) {
+    println!("updating apt's package lists ...");
+    if let Err(reason) = exec::run_quietly(apt_get(privilege).arg("update")) {
+        println!("{reason}; going on with the lists there are");
+    }
+}
+
+fn install_packages(privilege: Privilege, suite: Option<&str>) -> Result<(), String> {
+    let origin = suite.map(|suite| format!(" from {suite}"));
+    println!("installing software Vulkan ({}{}) ...", APT_PACKAGES.join(" "), origin.unwrap_or_default());
+    let mut command = apt_get(privilege);
+    command.args(["install", "-y", "--no-install-recommends"]);
+    if let Some(suite) = suite {
+        command.args(["-t", suite]);
+    }
+    exec::run_quietly(command.args(APT_PACKAGES))
+}
+
+/// `env` carries the variable through `sudo`, which drops the caller's variables. The wait is for
+/// automatic updates, which hold the lock on a machine that has just started.
+fn apt_get(privilege: Privilege) -> Command {
+    let mut command = privilege.command("env");
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
+    command.args(["-o", "DPkg::Lock::Timeout=120"]);
+    command
+}

@@ -1,0 +1,122 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+/// What `--help` prints, and what follows a usage error.
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask demo [--no-install] [--] [ARGS]...
+       cargo xtask test [--no-install]
+
+demo  builds the tool, makes sure of an adapter and runs `dynconv demo ARGS`
+      (`cargo xtask demo -- --help` lists ARGS)
+test  runs the format check, lints, docs, build, all tests and the demo
+
+Where no adapter is found on Debian or Ubuntu, both install software Vulkan
+with apt if they may; --no-install only prints the command to run.";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Task {
+    /// Print the usage.
+    Help,
+    /// Run the tool's demo.
+    Demo {
+        /// Whether software Vulkan may be installed.
+        install: bool,
+        /// Passed on to the tool as they are.
+        tool_args: Vec<OsString>,
+    },
+    /// Run all checks and tests.
+    Test {
+        /// Whether software Vulkan may be installed.
+        install: bool,
+    },
+}
+
+/// Reads the arguments after the program's name.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, String> {
+    let mut args = args.into_iter();
+    let command = args.next().ok_or("no command given")?;
+    match command.to_str() {
+        Some("demo") => Ok(parse_demo(args)),
+        Some("test") => parse_test(args),
+        Some("--help" | "-h" | "help") => Ok(Task::Help),
+        _ => Err(format!("unknown command `{}`", command.display())),
+    }
+}
+
+/// Everything that is not ours belongs to the tool; after `--`, everything does.
+fn parse_demo(mut args: impl Iterator<Item = OsString>) -> Task {
+    let mut install = true;
+    let mut tool_args = Vec::new();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--help" | "-h") => return Task::Help,
+            Some("--no-install") => install = false,
+            Some("--") => tool_args.extend(args.by_ref()),
+            _ => tool_args.push(arg),
+        }
+    }
+    Task::Demo { install, tool_args }
+}
+
+fn parse_test(args: impl Iterator<Item = OsString>) -> Result<Task, String> {
+    let mut install = true;
+    for arg in args {
+        match arg.to_str() {
+            Some("--help" | "-h") => return Ok(Task::Help),
+            Some("--no-install") => install = false,
+            _ => return Err(format!("unknown argument `{}`", arg.display())),
+        }
+    }
+    Ok(Task::Test { install })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Task, String> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn demo(install: bool, tool_args: &[&str]) -> Result<Task, String> {
+        let tool_args = tool_args.iter().map(OsString::from).collect();
+        Ok(Task::Demo { install, tool_args })
+    }
+
+    #[test]
+    fn demo_passes_on_what_it_does_not_know() {
+        assert_eq!(parsed("demo"), demo(true, &[]));
+        assert_eq!(parsed("demo --images 5 --no-install"), demo(false, &["--images", "5"]));
+    }
+
+    #[test]
+    fn demo_passes_on_everything_after_two_dashes() {
+        assert_eq!(
+            parsed("demo --no-install -- --help --no-install --"),
+            demo(false, &["--help", "--no-install", "--"])
+        );
+    }
+
+    #[test]
+    fn test_takes_only_its_own_flag() {
+        assert_eq!(parsed("test"), Ok(Task::Test { install: true }));
+        assert_eq!(parsed("test --no-install"), Ok(Task::Test { install: false }));
+        assert_eq!(parsed("test --fast"), Err("unknown argument `--fast`".to_owned()));
+    }
+
+    #[test]
+    fn help_is_found_in_every_place() {
+        for line in ["--help", "-h", "help", "demo --help", "test --help"] {
+            assert_eq!(parsed(line), Ok(Task::Help), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_unknown_command_is_an_error() {
+        assert_eq!(parsed(""), Err("no command given".to_owned()));
+        assert_eq!(parsed("bench"), Err("unknown command `bench`".to_owned()));
+        assert_eq!(parsed("--fast"), Err("unknown command `--fast`".to_owned()));
+    }
+}

@@ -1,0 +1,48 @@
+//! Project tasks: `cargo xtask demo` and `cargo xtask test` do all set-up on a machine that has
+//! nothing but a Rust toolchain, software Vulkan included.
+
+mod adapter;
+mod apt;
+mod apt_sources;
+mod args;
+mod demo;
+mod exec;
+mod os_release;
+mod packages;
+mod privilege;
+mod steps;
+mod workspace;
+
+use std::process::ExitCode;
+
+use args::Task;
+use workspace::Workspace;
+
+/// Exit code for a command line that could not be understood.
+const USAGE_ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(task) => run(&task),
+        Err(reason) => {
+            eprintln!("error: {reason}\n\n{}", args::USAGE);
+            ExitCode::from(USAGE_ERROR)
+        }
+    }
+}
+
+fn run(task: &Task) -> ExitCode {
+    let workspace = Workspace::locate();
+    let outcome = match task {
+        Task::Help => {
+            println!("{}", args::USAGE);
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Demo { install, tool_args } => demo::run(&workspace, *install, tool_args),
+        Task::Test { install } => steps::run_all(&workspace, *install).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|reason| {
+        eprintln!("error: {reason}");
+        ExitCode::FAILURE
+    })
+}
