@@ -213,6 +213,12 @@ impl Plan {
         &self.dispatches
     }
 
+    /// The dispatches alone.
+    #[must_use]
+    pub fn into_dispatches(self) -> Vec<Dispatch> {
+        self.dispatches
+    }
+
     /// The convolution kernel chosen.
     #[must_use]
     pub fn conv_kernel(&self) -> Kernel {

@@ -1,2 +1,88 @@
-//! x
-fn main(){}
+//! `dynconv`: demo, adapter information and verification for the dynconv library.
+
+mod dataset;
+mod demo;
+mod info;
+mod network;
+mod report;
+mod timing;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use dynconv::{AdapterChoice, Context, ContextOptions, wgpu};
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Dynamic convolution on the GPU")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Classify the Fashion-MNIST test images with an ODConv network and compare with the float64 reference
+    Demo(demo::Options),
+    /// List adapters, their limits and features, and which one would be used
+    Info(info::Options),
+    /// Check layers against golden vectors
+    Verify(verify::Options),
+}
+
+/// Which adapter to use.
+#[derive(Debug, Args)]
+struct AdapterArgs {
+    /// Adapter: its number in `dynconv info`, or part of its name
+    #[arg(long, value_name = "NAME|NUMBER")]
+    adapter: Option<String>,
+}
+
+impl AdapterArgs {
+    fn options(&self) -> ContextOptions {
+        let adapter = match &self.adapter {
+            None => AdapterChoice::Fastest,
+            Some(text) => text.parse().map_or_else(|_| AdapterChoice::Name(text.clone()), AdapterChoice::Index),
+        };
+        ContextOptions { adapter, backends: backends() }
+    }
+
+    fn context(&self) -> dynconv::Result<Context> {
+        pollster::block_on(Context::request(&self.options()))
+    }
+}
+
+/// Vulkan, Metal and DX12, unless `WGPU_BACKEND` names others.
+fn backends() -> wgpu::Backends {
+    wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY)
+}
+
+/// Where to write results for programs.
+#[derive(Debug, Args)]
+struct JsonArgs {
+    /// Also write the results to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl JsonArgs {
+    fn write(&self, value: &impl serde::Serialize) -> anyhow::Result<()> {
+        use anyhow::Context as _;
+        let Some(path) = &self.json else { return Ok(()) };
+        let text = serde_json::to_string_pretty(value)?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Info(options) => info::run(&options),
+        Command::Verify(options) => verify::run(&options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,11 +1,10 @@
-//! A layer bound to its tensors, ready to be recorded.
+//! Dispatches bound to their tensors, ready to be recorded.
 
 use std::collections::HashMap;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::kernels::{Dispatch, Operand};
-use crate::plan::{AttentionSource, Plan};
 use crate::tensor::Tensor;
 
 /// A layer with everything it needs to run: pipelines, bind groups, parameters, scratch memory.
@@ -14,7 +13,7 @@ use crate::tensor::Tensor;
 /// one encoder; recordings run one after another, as its scratch memory is its own.
 #[derive(Clone, Debug)]
 pub struct Bound {
-    plan: Plan,
+    dispatches: Vec<Dispatch>,
     steps: Vec<Step>,
     output: Tensor,
     attention: Option<Tensor>,
@@ -31,20 +30,23 @@ struct Step {
 const PARAMS_STRIDE: u64 = 256;
 
 impl Bound {
-    pub(crate) fn new(context: &Context, plan: Plan, mut operands: HashMap<Operand, Tensor>) -> Result<Self> {
-        check_aliases(&operands)?;
-        add_scratch(context, &plan, &mut operands)?;
-
-        let blocks = plan.dispatches().len() as u64;
+    /// Binds dispatches to `operands`, of which `output` is written for the caller.
+    pub(crate) fn new(
+        context: &Context,
+        dispatches: Vec<Dispatch>,
+        operands: &HashMap<Operand, Tensor>,
+        output: Operand,
+    ) -> Result<Self> {
+        check_aliases(operands, output)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let params = context.buffer("parameters", blocks * PARAMS_STRIDE, usage)?;
-        let mut steps = Vec::with_capacity(plan.dispatches().len());
-        for (dispatch, offset) in plan.dispatches().iter().zip((0..).step_by(256)) {
-            steps.push(step(context, dispatch, &operands, &params, offset)?);
+        let params = context.buffer("parameters", dispatches.len() as u64 * PARAMS_STRIDE, usage)?;
+        let mut steps = Vec::with_capacity(dispatches.len());
+        for (dispatch, block) in dispatches.iter().zip(0..) {
+            steps.push(step(context, dispatch, operands, &params, block * PARAMS_STRIDE)?);
         }
-        let output = operands[&Operand::Output].clone();
+        let output = operands[&output].clone();
         let attention = operands.get(&Operand::Attention).cloned();
-        Ok(Self { plan, steps, output, attention })
+        Ok(Self { dispatches, steps, output, attention })
     }
 
     /// Records the layer into a compute pass of its own.
@@ -76,34 +78,20 @@ impl Bound {
         self.attention.as_ref()
     }
 
-    /// What runs.
+    /// What runs, in order.
     #[must_use]
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    pub fn dispatches(&self) -> &[Dispatch] {
+        &self.dispatches
     }
 }
 
 /// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not meet.
-fn check_aliases(operands: &HashMap<Operand, Tensor>) -> Result<()> {
-    let output = operands[&Operand::Output].buffer();
+fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result<()> {
+    let written = operands[&output].buffer();
     for input in [Operand::Input, Operand::Attention] {
-        if operands.get(&input).is_some_and(|tensor| tensor.buffer() == output) {
-            return Err(Error::AliasedBuffers { output: Operand::Output.name(), input: input.name() });
+        if input != output && operands.get(&input).is_some_and(|tensor| tensor.buffer() == written) {
+            return Err(Error::AliasedBuffers { output: output.name(), input: input.name() });
         }
-    }
-    Ok(())
-}
-
-fn add_scratch(context: &Context, plan: &Plan, operands: &mut HashMap<Operand, Tensor>) -> Result<()> {
-    for operand in [Operand::Means, Operand::Rows] {
-        let elements = usize::try_from(plan.scratch(operand)).unwrap_or(usize::MAX);
-        if elements > 0 && !operands.contains_key(&operand) {
-            operands.insert(operand, Tensor::zeros(context, &[elements])?);
-        }
-    }
-    if let AttentionSource::Branch(_) = plan.problem().attention {
-        let shape = [plan.problem().batch, plan.problem().attention_row().stride];
-        operands.insert(Operand::Attention, Tensor::zeros(context, &shape)?);
     }
     Ok(())
 }

@@ -2,10 +2,12 @@
 
 use super::{Layer, check_temperature, transposed_with_bias};
 use crate::context::Context;
-use crate::desc::ConvDesc;
+use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::plan::{AttentionSource, Branch};
+use crate::reference::attention_mlp::Mlp;
+use crate::reference::{LayerWeights, widen};
 
 /// Kind of layer: dynamic convolution of DY-CNN.
 ///
@@ -21,18 +23,48 @@ use crate::plan::{AttentionSource, Branch};
 pub struct DyCnn;
 
 /// Weights of a DY-CNN layer, rows outermost.
-#[derive(Clone, Copy, Debug)]
-pub struct DyCnnWeights<'a> {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DyCnnWeights {
     /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
-    pub bank: &'a [f32],
+    pub bank: Vec<f32>,
     /// Bias bank `[K, channels out]`.
-    pub bias: Option<&'a [f32]>,
+    pub bias: Option<Vec<f32>>,
     /// Hidden layer `[A, channels in]`.
-    pub fc1: &'a [f32],
+    pub fc1: Vec<f32>,
     /// Head `[K, A]`.
-    pub fc2: &'a [f32],
+    pub fc2: Vec<f32>,
     /// Bias of the head `[K]`.
-    pub fc2_bias: Option<&'a [f32]>,
+    pub fc2_bias: Option<Vec<f32>>,
+}
+
+impl DyCnnWeights {
+    /// The attention branch that these weights make: mixing weights only.
+    #[must_use]
+    pub fn branch(&self, geometry: &Geometry, temperature: f32) -> Branch {
+        let hidden = self.fc1.len() / geometry.c_in;
+        Branch { hidden, temperature, channel: false, filter: false, spatial: false, mix: true }
+    }
+
+    /// The same weights for [`reference::layer`](crate::reference::layer).
+    #[must_use]
+    pub fn reference(&self, geometry: &Geometry, temperature: f32) -> LayerWeights {
+        let kernels = geometry.kernels;
+        let mlp = Mlp {
+            hidden: widen(&self.fc1),
+            norm: None,
+            heads: widen(&self.fc2),
+            head_bias: self.fc2_bias.as_deref().map_or_else(|| vec![0.0; kernels], widen),
+            sigmoids: 0,
+            kernels,
+            temperature: temperature.into(),
+        };
+        LayerWeights {
+            bank: widen(&self.bank),
+            bias: self.bias.as_deref().map(widen),
+            mlp: Some(mlp),
+            affine: None,
+        }
+    }
 }
 
 impl<const D: usize> Layer<D, DyCnn> {
@@ -40,7 +72,7 @@ impl<const D: usize> Layer<D, DyCnn> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is not above 0.
-    pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &DyCnnWeights<'_>, temperature: f32) -> Result<Self> {
+    pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &DyCnnWeights, temperature: f32) -> Result<Self> {
         let g = desc.geometry()?;
         check_temperature(temperature)?;
         let hidden = weights.fc1.len() / g.c_in;
@@ -52,17 +84,17 @@ impl<const D: usize> Layer<D, DyCnn> {
             });
         }
         let zeros = vec![0.0; g.kernels];
-        let fc2_bias = weights.fc2_bias.unwrap_or(&zeros);
-        check_len("fc2", weights.fc2, g.kernels * hidden)?;
+        let fc2_bias = weights.fc2_bias.as_deref().unwrap_or(&zeros);
+        check_len("fc2", &weights.fc2, g.kernels * hidden)?;
         check_len("fc2 bias", fc2_bias, g.kernels)?;
-        for (what, values) in [("fc1", weights.fc1), ("fc2", weights.fc2), ("fc2 bias", fc2_bias)] {
+        for (what, values) in [("fc1", weights.fc1.as_slice()), ("fc2", &weights.fc2), ("fc2 bias", fc2_bias)] {
             check_finite(what, values)?;
         }
 
-        let branch = Branch { hidden, temperature, channel: false, filter: false, spatial: false, mix: true };
-        let mut layer = Self::create(context, desc, AttentionSource::Branch(branch), weights.bank, weights.bias)?;
-        layer.fix(Operand::HiddenWeights, &transposed_with_bias(weights.fc1, g.c_in, &vec![0.0; hidden]))?;
-        layer.fix(Operand::HeadWeights, &transposed_with_bias(weights.fc2, hidden, fc2_bias))?;
+        let attention = AttentionSource::Branch(weights.branch(&g, temperature));
+        let mut layer = Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
+        layer.fix(Operand::HiddenWeights, &transposed_with_bias(&weights.fc1, g.c_in, &vec![0.0; hidden]))?;
+        layer.fix(Operand::HeadWeights, &transposed_with_bias(&weights.fc2, hidden, fc2_bias))?;
         Ok(layer)
     }
 }

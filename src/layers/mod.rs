@@ -3,12 +3,14 @@
 mod bound;
 mod dy_cnn;
 mod od_conv;
+mod pool;
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
 
 pub use bound::Bound;
 pub use dy_cnn::{DyCnn, DyCnnWeights};
+pub use pool::global_average_pool;
 pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
 
 use crate::context::Context;
@@ -199,7 +201,23 @@ impl<const D: usize, A> Layer<D, A> {
         if let Some(attention) = attention {
             operands.insert(Operand::Attention, attention.clone());
         }
-        Bound::new(&self.context, plan, operands)
+        self.add_scratch(&plan, &mut operands)?;
+        Bound::new(&self.context, plan.into_dispatches(), &operands, Operand::Output)
+    }
+
+    /// Scratch memory, and the attention if the layer computes its own.
+    fn add_scratch(&self, plan: &Plan, operands: &mut HashMap<Operand, Tensor>) -> Result<()> {
+        for operand in [Operand::Means, Operand::Rows] {
+            let elements = usize::try_from(plan.scratch(operand)).unwrap_or(usize::MAX);
+            if elements > 0 && !operands.contains_key(&operand) {
+                operands.insert(operand, Tensor::zeros(&self.context, &[elements])?);
+            }
+        }
+        if let AttentionSource::Branch(_) = self.attention {
+            let shape = [plan.problem().batch, plan.problem().attention_row().stride];
+            operands.insert(Operand::Attention, Tensor::zeros(&self.context, &shape)?);
+        }
+        Ok(())
     }
 
     fn output_for(&self, x: &Tensor) -> Result<Tensor> {

@@ -6,6 +6,8 @@ use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::plan::{AttentionSource, Branch};
+use crate::reference::attention_mlp::{Mlp, Norm};
+use crate::reference::{LayerWeights, widen};
 
 /// Kind of layer: omni-dimensional dynamic convolution.
 ///
@@ -25,40 +27,40 @@ use crate::plan::{AttentionSource, Branch};
 pub struct Od;
 
 /// A fully connected layer: `weight [outputs, inputs]`, `bias [outputs]`.
-#[derive(Clone, Copy, Debug)]
-pub struct Linear<'a> {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Linear {
     /// Weights, a row an output.
-    pub weight: &'a [f32],
+    pub weight: Vec<f32>,
     /// Bias.
-    pub bias: &'a [f32],
+    pub bias: Vec<f32>,
 }
 
 /// A batch norm in evaluation mode: `(x - mean) / sqrt(var + epsilon) * weight + bias`, all `[channels]`.
-#[derive(Clone, Copy, Debug)]
-pub struct BatchNorm<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNorm {
     /// Scale (gamma).
-    pub weight: &'a [f32],
+    pub weight: Vec<f32>,
     /// Shift (beta).
-    pub bias: &'a [f32],
+    pub bias: Vec<f32>,
     /// Running mean.
-    pub mean: &'a [f32],
+    pub mean: Vec<f32>,
     /// Running variance.
-    pub var: &'a [f32],
+    pub var: Vec<f32>,
     /// Added to the variance; 1e-5 in the published code.
     pub epsilon: f64,
 }
 
-impl BatchNorm<'_> {
+impl BatchNorm {
     /// The same map as a scale and a shift a channel, computed in f64.
     ///
     /// # Errors
     /// [`Error::Shape`] unless all have `channels` elements, [`Error::Value`] for NaN or a variance that is not above `-epsilon`.
     pub fn scale_shift(&self, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         let parts = [
-            ("batch norm weight", self.weight),
-            ("batch norm bias", self.bias),
-            ("batch norm mean", self.mean),
-            ("batch norm variance", self.var),
+            ("batch norm weight", self.weight.as_slice()),
+            ("batch norm bias", self.bias.as_slice()),
+            ("batch norm mean", self.mean.as_slice()),
+            ("batch norm variance", self.var.as_slice()),
         ];
         for (what, values) in parts {
             check_len(what, values, channels)?;
@@ -78,22 +80,22 @@ impl BatchNorm<'_> {
 }
 
 /// Weights of an ODConv layer, rows outermost. A head that is `None` is skipped.
-#[derive(Clone, Copy, Debug)]
-pub struct OdWeights<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub struct OdWeights {
     /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
-    pub bank: &'a [f32],
+    pub bank: Vec<f32>,
     /// Hidden layer `[A, channels in]`.
-    pub fc: &'a [f32],
+    pub fc: Vec<f32>,
     /// Batch norm of the hidden layer.
-    pub bn: BatchNorm<'a>,
+    pub bn: BatchNorm,
     /// Head of the channel attention, `channels in` outputs.
-    pub channel_fc: Option<Linear<'a>>,
+    pub channel_fc: Option<Linear>,
     /// Head of the filter attention, `channels out` outputs.
-    pub filter_fc: Option<Linear<'a>>,
+    pub filter_fc: Option<Linear>,
     /// Head of the spatial attention, an output a tap.
-    pub spatial_fc: Option<Linear<'a>>,
+    pub spatial_fc: Option<Linear>,
     /// Head of the kernel attention, K outputs.
-    pub kernel_fc: Option<Linear<'a>>,
+    pub kernel_fc: Option<Linear>,
 }
 
 /// Which heads the published code gives a layer: channel, filter, spatial, kernel.
@@ -103,22 +105,58 @@ pub fn published_heads(geometry: &Geometry) -> [bool; 4] {
     [true, !depthwise, geometry.taps() > 1, geometry.kernels > 1]
 }
 
+impl OdWeights {
+    /// Heads that are there, in the order of an attention row.
+    fn heads(&self) -> impl Iterator<Item = &Linear> {
+        [&self.channel_fc, &self.filter_fc, &self.spatial_fc, &self.kernel_fc].into_iter().flatten()
+    }
+
+    /// The attention branch that these weights make.
+    #[must_use]
+    pub fn branch(&self, temperature: f32) -> Branch {
+        Branch {
+            hidden: self.bn.weight.len(),
+            temperature,
+            channel: self.channel_fc.is_some(),
+            filter: self.filter_fc.is_some(),
+            spatial: self.spatial_fc.is_some(),
+            mix: self.kernel_fc.is_some(),
+        }
+    }
+
+    /// The same weights for [`reference::layer`](crate::reference::layer), the batch norm not folded.
+    #[must_use]
+    pub fn reference(&self, geometry: &Geometry, temperature: f32) -> LayerWeights {
+        let kernels = if self.kernel_fc.is_some() { geometry.kernels } else { 0 };
+        let head_bias: Vec<f64> = self.heads().flat_map(|head| widen(&head.bias)).collect();
+        let mlp = Mlp {
+            hidden: widen(&self.fc),
+            norm: Some(Norm {
+                weight: widen(&self.bn.weight),
+                bias: widen(&self.bn.bias),
+                mean: widen(&self.bn.mean),
+                var: widen(&self.bn.var),
+                epsilon: self.bn.epsilon,
+            }),
+            heads: self.heads().flat_map(|head| widen(&head.weight)).collect(),
+            sigmoids: head_bias.len() - kernels,
+            head_bias,
+            kernels,
+            temperature: temperature.into(),
+        };
+        LayerWeights { bank: widen(&self.bank), bias: None, mlp: Some(mlp), affine: None }
+    }
+}
+
 impl<const D: usize> Layer<D, Od> {
     /// An ODConv layer. The temperature divides the logits of all four heads; checkpoints do not hold it.
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is not above 0.
-    pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &OdWeights<'_>, temperature: f32) -> Result<Self> {
+    pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &OdWeights, temperature: f32) -> Result<Self> {
         let g = desc.geometry()?;
         check_temperature(temperature)?;
-        let branch = Branch {
-            hidden: weights.bn.weight.len(),
-            temperature,
-            channel: weights.channel_fc.is_some(),
-            filter: weights.filter_fc.is_some(),
-            spatial: weights.spatial_fc.is_some(),
-            mix: weights.kernel_fc.is_some(),
-        };
+        let branch = weights.branch(temperature);
         if !branch.mix && g.kernels != 1 {
             return Err(Error::Shape {
                 what: "kernel bank without kernel_fc".into(),
@@ -128,7 +166,7 @@ impl<const D: usize> Layer<D, Od> {
         }
         let hidden = folded_hidden(&g, weights)?;
         let heads = joined_heads(&g, weights)?;
-        let mut layer = Self::create(context, desc, AttentionSource::Branch(branch), weights.bank, None)?;
+        let mut layer = Self::create(context, desc, AttentionSource::Branch(branch), &weights.bank, None)?;
         layer.fix(Operand::HiddenWeights, &hidden)?;
         layer.fix(Operand::HeadWeights, &heads)?;
         Ok(layer)
@@ -136,10 +174,10 @@ impl<const D: usize> Layer<D, Od> {
 }
 
 /// Hidden layer with its batch norm folded in, as the kernel wants it.
-fn folded_hidden(g: &Geometry, weights: &OdWeights<'_>) -> Result<Vec<f32>> {
+fn folded_hidden(g: &Geometry, weights: &OdWeights) -> Result<Vec<f32>> {
     let hidden = weights.bn.weight.len();
-    check_len("fc", weights.fc, hidden * g.c_in)?;
-    check_finite("fc", weights.fc)?;
+    check_len("fc", &weights.fc, hidden * g.c_in)?;
+    check_finite("fc", &weights.fc)?;
     let (scale, shift) = weights.bn.scale_shift(hidden)?;
     let folded: Vec<f32> =
         weights.fc.iter().enumerate().map(|(i, &w)| (f64::from(w) * scale[i / g.c_in]) as f32).collect();
@@ -148,23 +186,23 @@ fn folded_hidden(g: &Geometry, weights: &OdWeights<'_>) -> Result<Vec<f32>> {
 }
 
 /// All heads as one layer, in the order of an attention row.
-fn joined_heads(g: &Geometry, weights: &OdWeights<'_>) -> Result<Vec<f32>> {
+fn joined_heads(g: &Geometry, weights: &OdWeights) -> Result<Vec<f32>> {
     let hidden = weights.bn.weight.len();
     let heads = [
-        ("channel_fc", weights.channel_fc, g.c_in),
-        ("filter_fc", weights.filter_fc, g.c_out),
-        ("spatial_fc", weights.spatial_fc, g.taps()),
-        ("kernel_fc", weights.kernel_fc, g.kernels),
+        ("channel_fc", &weights.channel_fc, g.c_in),
+        ("filter_fc", &weights.filter_fc, g.c_out),
+        ("spatial_fc", &weights.spatial_fc, g.taps()),
+        ("kernel_fc", &weights.kernel_fc, g.kernels),
     ];
     let (mut rows, mut bias) = (Vec::new(), Vec::new());
     for (what, head, outputs) in heads {
         let Some(head) = head else { continue };
-        check_len(&format!("{what} weight"), head.weight, outputs * hidden)?;
-        check_len(&format!("{what} bias"), head.bias, outputs)?;
-        check_finite(&format!("{what} weight"), head.weight)?;
-        check_finite(&format!("{what} bias"), head.bias)?;
-        rows.extend(head.weight);
-        bias.extend(head.bias);
+        check_len(&format!("{what} weight"), &head.weight, outputs * hidden)?;
+        check_len(&format!("{what} bias"), &head.bias, outputs)?;
+        check_finite(&format!("{what} weight"), &head.weight)?;
+        check_finite(&format!("{what} bias"), &head.bias)?;
+        rows.extend(&head.weight);
+        bias.extend(&head.bias);
     }
     if hidden == 0 || bias.is_empty() {
         return Err(Error::Shape {

@@ -1,0 +1,425 @@
+//! `dynconv demo`: a trained ODConv network on real images, checked against two references.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use comfy_table::{CellAlignment, Table};
+use dynconv::{Checkpoint, Context};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::dataset::Dataset;
+use crate::network::{CLASSES, GpuNetwork, Network, SIDE};
+use crate::report::{LayerAttention, LayerRow, Report, Sample};
+use crate::{AdapterArgs, JsonArgs};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    #[command(flatten)]
+    json: JsonArgs,
+    /// Images that run together
+    #[arg(long, default_value_t = 100)]
+    batch: usize,
+    /// Classify only the first images of the test set
+    #[arg(long, value_name = "COUNT")]
+    images: Option<usize>,
+    /// Where to write the report
+    #[arg(long, value_name = "FILE", default_value = "dynconv-demo.html")]
+    report: PathBuf,
+    /// ODConv network to run instead of the built-in one (safetensors)
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Reference logits of that network (safetensors)
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
+    /// Images to classify instead of the built-in ones (IDX, gzip)
+    #[arg(long, value_name = "FILE")]
+    image_file: Option<PathBuf>,
+    /// Classes of those images (IDX, gzip)
+    #[arg(long, value_name = "FILE")]
+    label_file: Option<PathBuf>,
+}
+
+const NAMES: [&str; CLASSES] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
+
+/// Images whose two best reference logits lie closer than this may fall to either class.
+const AMBIGUOUS: f32 = 1e-3;
+/// Largest difference of a logit from the float64 reference that the demo accepts.
+const LOGIT_TOLERANCE: f64 = 2e-4;
+/// Images that the CPU reference classifies too.
+const CPU_SAMPLE: usize = 64;
+/// Images shown in the report: right ones and wrong ones.
+const SHOWN: [usize; 2] = [16, 16];
+
+/// What came out of a run, on whatever it ran.
+#[derive(Debug, Default)]
+struct Run {
+    adapter: String,
+    driver: String,
+    logits: Vec<f64>,
+    seconds: f64,
+    layers: Vec<LayerRow>,
+    /// Name of each dynamic layer and the kernel attention of each image.
+    attention: Vec<(&'static str, Vec<Vec<f32>>)>,
+    max_cpu_error: Option<f64>,
+}
+
+/// The run held against labels and reference.
+#[derive(Debug)]
+struct Outcome {
+    predicted: Vec<usize>,
+    correct: usize,
+    reference_correct: usize,
+    class_mismatches: usize,
+    ambiguous: usize,
+    max_logit_error: f64,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    ensure!(options.batch > 0, "--batch: expected at least 1, found 0");
+    let model = file(options.model.as_deref(), include_bytes!("../../assets/od_fashion.safetensors"))?;
+    let reference = file(options.reference.as_deref(), include_bytes!("../../assets/od_fashion_logits.safetensors"))?;
+    let images = file(options.image_file.as_deref(), include_bytes!("../../assets/t10k-images-idx3-ubyte.gz"))?;
+    let labels = file(options.label_file.as_deref(), include_bytes!("../../assets/t10k-labels-idx1-ubyte.gz"))?;
+
+    let network = Network::load(&Checkpoint::new(&model)?)?;
+    let mut data = Dataset::load(&images, &labels, SIDE, CLASSES)?;
+    let reference = Checkpoint::new(&reference)
+        .and_then(|file| file.tensor("logits", &[data.len(), CLASSES]))
+        .context("reference logits")?;
+    if let Some(count) = options.images {
+        ensure!((1..=data.len()).contains(&count), "--images: expected 1 to {}, found {count}", data.len());
+        data.truncate(count);
+    }
+
+    let run = match context(options)? {
+        Some(context) => on_gpu(&context, &network, &data, options.batch)?,
+        None => on_cpu(&network, &data)?,
+    };
+    let outcome = evaluate(&run, &data, &reference[..data.len() * CLASSES]);
+    print(&run, &outcome, data.len());
+    let report = report(&run, &outcome, &data)?;
+    std::fs::write(&options.report, report).with_context(|| format!("cannot write {}", options.report.display()))?;
+    println!("report: {}", options.report.display());
+    options.json.write(&json(&run, &outcome, data.len()))?;
+
+    ensure!(outcome.class_mismatches == 0, "{} images got another class than by the reference", outcome.class_mismatches);
+    ensure!(
+        outcome.max_logit_error <= LOGIT_TOLERANCE,
+        "a logit differs from the reference by {:.2e}, more than {LOGIT_TOLERANCE:.0e}",
+        outcome.max_logit_error
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn file(path: Option<&Path>, built_in: &'static [u8]) -> Result<Cow<'static, [u8]>> {
+    Ok(match path {
+        None => Cow::Borrowed(built_in),
+        Some(path) => Cow::Owned(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?),
+    })
+}
+
+/// The adapter asked for, or `None` where there is none at all.
+fn context(options: &Options) -> Result<Option<Context>> {
+    match options.adapter.context() {
+        Ok(context) => {
+            println!("adapter: {}\ndriver: {}", context.caps().name, context.caps().driver);
+            Ok(Some(context))
+        }
+        Err(dynconv::Error::NoAdapter { .. }) if options.adapter.adapter.is_none() => {
+            println!("no Vulkan, Metal or DX12 adapter found: running on the CPU reference");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn progress(images: usize) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} images, {eta} left")?;
+    Ok(ProgressBar::new(images as u64).with_style(style))
+}
+
+fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) -> Result<Run> {
+    let mut run = Run {
+        adapter: context.caps().name.clone(),
+        driver: context.caps().driver.clone(),
+        ..Default::default()
+    };
+    let mut gpu = network.bind(context, batch.min(data.len()))?;
+    run.layers = layer_rows(&gpu);
+    let mut layer_ms = vec![Vec::new(); run.layers.len()];
+    let bar = progress(data.len())?;
+    for first in (0..data.len()).step_by(batch) {
+        let count = batch.min(data.len() - first);
+        if count != gpu.batch {
+            gpu = network.bind(context, count)?;
+        }
+        let images = network.preprocess(&data.pixels[first * SIDE * SIDE..(first + count) * SIDE * SIDE]);
+        let started = Instant::now();
+        gpu.submit(context, &images)?;
+        let logits = gpu.read_logits(context)?;
+        run.seconds += started.elapsed().as_secs_f64();
+        run.logits.extend(logits.into_iter().map(f64::from));
+
+        collect_attention(&mut run.attention, gpu.read_attention(context)?);
+        if let Some(times) = gpu.read_times(context)?.filter(|_| count == batch) {
+            layer_ms.iter_mut().zip(times).for_each(|(all, ms)| all.push(ms));
+        }
+        bar.inc(count as u64);
+    }
+    bar.finish_and_clear();
+
+    for ((row, info), ms) in run.layers.iter_mut().zip(gpu.layers()).zip(layer_ms) {
+        row.gpu_ms = median(ms);
+        // Operations of the last batch, scaled to a full one.
+        let flops = info.flops as f64 * batch.min(data.len()) as f64 / gpu.batch as f64;
+        row.gflops = row.gpu_ms.map(|ms| flops / ms * 1e-6);
+    }
+    let sample = CPU_SAMPLE.min(data.len());
+    let cpu = network.cpu_logits(&network.preprocess(&data.pixels[..sample * SIDE * SIDE]))?;
+    run.max_cpu_error = Some(max_difference(&run.logits[..cpu.len()], cpu.iter().copied()));
+    Ok(run)
+}
+
+fn on_cpu(network: &Network, data: &Dataset) -> Result<Run> {
+    let mut run = Run { adapter: "the CPU reference".into(), ..Default::default() };
+    let bar = progress(data.len())?;
+    let started = Instant::now();
+    for index in 0..data.len() {
+        run.logits.extend(network.cpu_logits(&network.preprocess(data.image(index)))?);
+        bar.inc(1);
+    }
+    run.seconds = started.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    Ok(run)
+}
+
+fn layer_rows(gpu: &GpuNetwork) -> Vec<LayerRow> {
+    let row = |info: crate::network::LayerInfo| LayerRow {
+        name: info.name.into(),
+        shape: info.shape,
+        kernel: info.kernel,
+        gpu_ms: None,
+        gflops: None,
+    };
+    gpu.layers().into_iter().map(row).collect()
+}
+
+fn collect_attention(all: &mut Vec<(&'static str, Vec<Vec<f32>>)>, batch: Vec<(&'static str, Vec<Vec<f32>>)>) {
+    if all.is_empty() {
+        *all = batch;
+        return;
+    }
+    for ((_, rows), (_, more)) in all.iter_mut().zip(batch) {
+        rows.extend(more);
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// NaN counts as infinitely far.
+fn max_difference(values: &[f64], reference: impl Iterator<Item = f64>) -> f64 {
+    let far = |d: f64| if d.is_nan() { f64::INFINITY } else { d };
+    values.iter().zip(reference).map(|(a, b)| far((a - b).abs())).fold(0.0, f64::max)
+}
+
+/// Index of the largest value.
+fn best<T: PartialOrd>(values: &[T]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+/// Whether the two largest values lie within [`AMBIGUOUS`].
+fn is_ambiguous(logits: &[f32]) -> bool {
+    let top = best(logits);
+    logits.iter().enumerate().any(|(i, &v)| i != top && logits[top] - v < AMBIGUOUS)
+}
+
+fn evaluate(run: &Run, data: &Dataset, reference: &[f32]) -> Outcome {
+    let predicted: Vec<usize> = run.logits.chunks_exact(CLASSES).map(best).collect();
+    let expected: Vec<usize> = reference.chunks_exact(CLASSES).map(best).collect();
+    let unclear: Vec<bool> = reference.chunks_exact(CLASSES).map(is_ambiguous).collect();
+    let hits = |classes: &[usize]| classes.iter().zip(&data.labels).filter(|&(&c, &label)| c == usize::from(label)).count();
+    Outcome {
+        correct: hits(&predicted),
+        reference_correct: hits(&expected),
+        class_mismatches: (0..data.len()).filter(|&i| predicted[i] != expected[i] && !unclear[i]).count(),
+        ambiguous: unclear.iter().filter(|&&u| u).count(),
+        max_logit_error: max_difference(&run.logits, reference.iter().copied().map(f64::from)),
+        predicted,
+    }
+}
+
+fn print(run: &Run, outcome: &Outcome, total: usize) {
+    let percent = |correct: usize| 100.0 * correct as f64 / total as f64;
+    println!(
+        "accuracy: {:.2} % ({} of {total}); float64 reference: {:.2} % ({})",
+        percent(outcome.correct),
+        outcome.correct,
+        percent(outcome.reference_correct),
+        outcome.reference_correct,
+    );
+    println!(
+        "class differs from the reference: {} images (and {} whose two best reference logits lie within {AMBIGUOUS:.0e})",
+        outcome.class_mismatches, outcome.ambiguous
+    );
+    println!("max |logit - reference logit|: {:.2e} over {total} images", outcome.max_logit_error);
+    if let Some(error) = run.max_cpu_error {
+        println!("max |GPU - CPU reference|: {error:.2e} over {} images", CPU_SAMPLE.min(total));
+    }
+    println!("images per second: {:.0}", total as f64 / run.seconds);
+    if !run.layers.is_empty() {
+        println!("{}", table(&run.layers));
+    }
+}
+
+fn table(rows: &[LayerRow]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["layer", "shape", "kernels", "GPU ms a batch", "GFLOP/s"]);
+    let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
+    for row in rows {
+        table.add_row([row.name.clone(), row.shape.clone(), row.kernel.clone(), number(row.gpu_ms), number(row.gflops)]);
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn json(run: &Run, outcome: &Outcome, total: usize) -> serde_json::Value {
+    let layer = |row: &LayerRow| {
+        serde_json::json!({
+            "name": row.name, "shape": row.shape, "kernel": row.kernel, "gpu_ms": row.gpu_ms, "gflops": row.gflops,
+        })
+    };
+    serde_json::json!({
+        "adapter": run.adapter,
+        "driver": run.driver,
+        "total": total,
+        "correct": outcome.correct,
+        "reference_correct": outcome.reference_correct,
+        "class_mismatches": outcome.class_mismatches,
+        "ambiguous": outcome.ambiguous,
+        "max_logit_error": outcome.max_logit_error,
+        "max_cpu_error": run.max_cpu_error,
+        "images_per_second": total as f64 / run.seconds,
+        "layers": run.layers.iter().map(layer).collect::<Vec<_>>(),
+    })
+}
+
+fn report(run: &Run, outcome: &Outcome, data: &Dataset) -> Result<String> {
+    let mut confusion = vec![vec![0; CLASSES]; CLASSES];
+    for (&predicted, &label) in outcome.predicted.iter().zip(&data.labels) {
+        confusion[usize::from(label)][predicted] += 1;
+    }
+    let attention: Vec<LayerAttention> = run.attention.iter().map(|(name, rows)| LayerAttention {
+        layer: (*name).into(),
+        mean: mean_by_class(rows, &data.labels),
+    })
+    .collect();
+    let report = Report {
+        adapter: &run.adapter,
+        driver: &run.driver,
+        total: data.len(),
+        correct: outcome.correct,
+        reference_correct: outcome.reference_correct,
+        class_mismatches: outcome.class_mismatches,
+        ambiguous: outcome.ambiguous,
+        max_logit_error: outcome.max_logit_error,
+        max_cpu_error: run.max_cpu_error,
+        cpu_sample: CPU_SAMPLE.min(data.len()),
+        images_per_second: data.len() as f64 / run.seconds,
+        classes: &NAMES,
+        layers: &run.layers,
+        samples: &samples(run, outcome, data),
+        confusion: &confusion,
+        attention: &attention,
+    };
+    Ok(report.to_html()?)
+}
+
+/// The first wrong and the first right images, no class more often than its share.
+fn samples<'a>(run: &Run, outcome: &Outcome, data: &'a Dataset) -> Vec<Sample<'a>> {
+    let mut samples = Vec::new();
+    for (right, shown) in [false, true].into_iter().zip(SHOWN) {
+        let mut of_class = [0; CLASSES];
+        let fits = |&index: &usize| {
+            let truth = usize::from(data.labels[index]);
+            let fits = (outcome.predicted[index] == truth) == right && of_class[truth] < shown.div_ceil(CLASSES);
+            of_class[truth] += usize::from(fits);
+            fits
+        };
+        samples.extend((0..data.len()).filter(fits).take(shown).map(|index| Sample {
+            index,
+            pixels: data.image(index),
+            truth: data.labels[index].into(),
+            predicted: outcome.predicted[index],
+            confidence: confidence(&run.logits[index * CLASSES..(index + 1) * CLASSES]),
+        }));
+    }
+    samples
+}
+
+/// Softmax of the largest logit.
+fn confidence(logits: &[f64]) -> f32 {
+    let largest = logits[best(logits)];
+    (1.0 / logits.iter().map(|v| (v - largest).exp()).sum::<f64>()) as f32
+}
+
+fn mean_by_class(rows: &[Vec<f32>], labels: &[u8]) -> Vec<Vec<f64>> {
+    let kernels = rows.first().map_or(0, Vec::len);
+    let mut sums = vec![vec![0.0; kernels]; CLASSES];
+    let mut counts = [0; CLASSES];
+    for (row, &label) in rows.iter().zip(labels) {
+        counts[usize::from(label)] += 1;
+        sums[usize::from(label)].iter_mut().zip(row).for_each(|(sum, &v)| *sum += f64::from(v));
+    }
+    for (row, count) in sums.iter_mut().zip(counts) {
+        row.iter_mut().for_each(|sum| *sum /= f64::from(count));
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mismatches_leave_ambiguous_images_out() {
+        let mut reference = vec![0.0_f32; 3 * CLASSES];
+        reference[0] = 1.0;
+        reference[CLASSES + 1] = 1.0;
+        reference[2 * CLASSES + 1] = 1.0;
+        reference[2 * CLASSES + 2] = 0.9995;
+        let mut run = Run { logits: reference.iter().copied().map(f64::from).collect(), ..Default::default() };
+        run.logits[CLASSES + 7] = 2.0;
+        run.logits[2 * CLASSES + 2] = 2.0;
+        let data = Dataset { pixels: vec![0; 3 * SIDE * SIDE], labels: vec![0, 1, 5], side: SIDE };
+        let outcome = evaluate(&run, &data, &reference);
+        assert_eq!(outcome.predicted, [0, 7, 2]);
+        assert_eq!((outcome.correct, outcome.reference_correct), (1, 2));
+        assert_eq!((outcome.class_mismatches, outcome.ambiguous), (1, 1));
+        assert!((outcome.max_logit_error - 2.0).abs() < 1e-9);
+        run.logits[3] = f64::NAN;
+        assert_eq!(evaluate(&run, &data, &reference).max_logit_error, f64::INFINITY);
+    }
+}

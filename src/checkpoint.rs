@@ -1,0 +1,207 @@
+//! Layers from safetensors checkpoints, by their published key names.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::desc::ConvDesc;
+use crate::error::{Error, Result, check_finite};
+use crate::layers::{BatchNorm, DyCnnWeights, Linear, OdWeights, published_heads};
+
+/// A safetensors file in memory (read or mapped by the caller). Values are converted when asked for.
+///
+/// A leading `module.` of a key, which data-parallel training leaves behind, is ignored. Storage may be f32, f16, bf16 or
+/// f64; a value that is not finite is an error.
+#[derive(Debug)]
+pub struct Checkpoint<'a> {
+    tensors: HashMap<String, TensorView<'a>>,
+    metadata: HashMap<String, String>,
+}
+
+/// Epsilon of every batch norm in the published code.
+const BATCH_NORM_EPSILON: f64 = 1e-5;
+
+impl<'a> Checkpoint<'a> {
+    /// Reads the header; the tensors stay in `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the bytes are not a safetensors file: truncated, offsets that overlap or lie outside, and so on.
+    pub fn new(bytes: &'a [u8]) -> Result<Self> {
+        let fault = |e: safetensors::SafeTensorError| Error::Checkpoint { message: e.to_string() };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(fault)?;
+        let file = SafeTensors::deserialize(bytes).map_err(fault)?;
+        let tensors = file.tensors().into_iter().map(|(key, view)| {
+            let key = key.strip_prefix("module.").map_or(key.clone(), str::to_owned);
+            (key, view)
+        });
+        Ok(Self { tensors: tensors.collect(), metadata: header.metadata().clone().unwrap_or_default() })
+    }
+
+    /// The file's own text under `key`, such as its configuration.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    #[must_use]
+    pub fn contains(&self, key: &str) -> bool {
+        self.tensors.contains_key(key)
+    }
+
+    /// Shape of a tensor, if there is one of this name.
+    #[must_use]
+    pub fn shape(&self, key: &str) -> Option<&[usize]> {
+        self.tensors.get(key).map(TensorView::shape)
+    }
+
+    /// Values of a tensor in f32. A shape fits `expected` if they are equal but for trailing ones, so that a fully connected
+    /// layer may be stored as a 1 x 1 convolution.
+    ///
+    /// # Errors
+    /// [`Error::MissingKey`], [`Error::Shape`], [`Error::Value`] for NaN or infinity, [`Error::Checkpoint`] for a storage type
+    /// that is no float.
+    pub fn tensor(&self, key: &str, expected: &[usize]) -> Result<Vec<f32>> {
+        let view = self.view(key, || format!("{expected:?}"))?;
+        if trimmed(view.shape()) != trimmed(expected) {
+            return Err(Error::shape(key, expected, view.shape()));
+        }
+        let values = floats(key, view)?;
+        check_finite(key, &values)?;
+        Ok(values)
+    }
+
+    fn view(&self, key: &str, expected: impl FnOnce() -> String) -> Result<&TensorView<'a>> {
+        self.tensors.get(key).ok_or_else(|| Error::MissingKey { key: key.into(), expected: expected() })
+    }
+
+    fn optional(&self, key: &str, expected: &[usize]) -> Result<Option<Vec<f32>>> {
+        self.contains(key).then(|| self.tensor(key, expected)).transpose()
+    }
+
+    /// Shape of a bank and of the first fully connected layer give K, both channel counts, kernel size and groups.
+    fn bank_desc<const D: usize>(&self, bank: &str, fc: &str) -> Result<(ConvDesc<D>, usize)> {
+        let bank_wanted = || format!("[K, channels out, channels in / groups, {D} kernel sizes]");
+        let shape = self.view(bank, bank_wanted)?.shape();
+        let (sizes, kernel) = shape.split_at(shape.len().min(3));
+        let fits = <[usize; 3]>::try_from(sizes).ok().zip(<[usize; D]>::try_from(kernel).ok());
+        let ([kernels, c_out, c_in_of_group], kernel) = fits.ok_or_else(|| Error::Shape {
+            what: bank.into(),
+            expected: bank_wanted(),
+            found: format!("{shape:?}"),
+        })?;
+        let fc_wanted = || "[hidden, channels in]".to_string();
+        let fc_shape = self.view(fc, fc_wanted)?.shape();
+        let (hidden, c_in) = match trimmed(fc_shape) {
+            [hidden, c_in] => (*hidden, *c_in),
+            // One channel in: its axis looks like a trailing one.
+            [hidden] if fc_shape.len() > 1 => (*hidden, 1),
+            _ => return Err(Error::Shape { what: fc.into(), expected: fc_wanted(), found: format!("{fc_shape:?}") }),
+        };
+        if c_in_of_group == 0 || c_in % c_in_of_group != 0 {
+            return Err(Error::Shape {
+                what: format!("{bank}, axis 2"),
+                expected: format!("a divisor of {c_in}, the channels of {fc}"),
+                found: c_in_of_group.to_string(),
+            });
+        }
+        let desc = ConvDesc::new(c_in, c_out, kernel).kernels(kernels).groups(c_in / c_in_of_group);
+        desc.geometry()?;
+        Ok((desc, hidden))
+    }
+
+    /// Weights of a DY-CNN layer under `prefix` (such as `conv2.`): `weight`, `bias`, `attention.fc1.weight`,
+    /// `attention.fc2.weight`, `attention.fc2.bias`, the biases being optional. Stride, padding and dilation are not in a
+    /// checkpoint: add them to the description.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn dy_cnn<const D: usize>(&self, prefix: &str) -> Result<(ConvDesc<D>, DyCnnWeights)> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let (desc, hidden) = self.bank_desc(&key("weight"), &key("attention.fc1.weight"))?;
+        let g = desc.geometry()?;
+        let bank_shape = self.shape(&key("weight")).unwrap_or_default();
+        let weights = DyCnnWeights {
+            bank: self.tensor(&key("weight"), bank_shape)?,
+            bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
+            fc1: self.tensor(&key("attention.fc1.weight"), &[hidden, g.c_in])?,
+            fc2: self.tensor(&key("attention.fc2.weight"), &[g.kernels, hidden])?,
+            fc2_bias: self.optional(&key("attention.fc2.bias"), &[g.kernels])?,
+        };
+        Ok((desc, weights))
+    }
+
+    /// Weights of an ODConv layer under `prefix`: `weight`, `attention.fc.weight`, `attention.bn.*` and the heads
+    /// `attention.{channel,filter,spatial,kernel}_fc.*`. A head that the published code skips for this shape may be absent;
+    /// one that it has must be there.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn od_conv<const D: usize>(&self, prefix: &str) -> Result<(ConvDesc<D>, OdWeights)> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let (desc, hidden) = self.bank_desc(&key("weight"), &key("attention.fc.weight"))?;
+        let g = desc.geometry()?;
+        let heads = [("channel_fc", g.c_in), ("filter_fc", g.c_out), ("spatial_fc", g.taps()), ("kernel_fc", g.kernels)];
+        let mut linears = [const { None }; 4];
+        for (i, (name, outputs)) in heads.into_iter().enumerate() {
+            let weight = key(&format!("attention.{name}.weight"));
+            if published_heads(&g)[i] || self.contains(&weight) {
+                linears[i] = Some(Linear {
+                    weight: self.tensor(&weight, &[outputs, hidden])?,
+                    bias: self.tensor(&key(&format!("attention.{name}.bias")), &[outputs])?,
+                });
+            }
+        }
+        let [channel_fc, filter_fc, spatial_fc, kernel_fc] = linears;
+        let bank_shape = self.shape(&key("weight")).unwrap_or_default();
+        let weights = OdWeights {
+            bank: self.tensor(&key("weight"), bank_shape)?,
+            fc: self.tensor(&key("attention.fc.weight"), &[hidden, g.c_in])?,
+            bn: self.batch_norm(&key("attention.bn."), hidden)?,
+            channel_fc,
+            filter_fc,
+            spatial_fc,
+            kernel_fc,
+        };
+        Ok((desc, weights))
+    }
+
+    /// A batch norm under `prefix`: `weight`, `bias`, `running_mean`, `running_var`; epsilon 1e-5.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn batch_norm(&self, prefix: &str, channels: usize) -> Result<BatchNorm> {
+        let part = |name: &str| self.tensor(&format!("{prefix}{name}"), &[channels]);
+        Ok(BatchNorm {
+            weight: part("weight")?,
+            bias: part("bias")?,
+            mean: part("running_mean")?,
+            var: part("running_var")?,
+            epsilon: BATCH_NORM_EPSILON,
+        })
+    }
+}
+
+/// A shape without its trailing ones.
+fn trimmed(shape: &[usize]) -> &[usize] {
+    let len = shape.iter().rposition(|&size| size != 1).map_or(0, |last| last + 1);
+    &shape[..len]
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "f64 storage is rounded to the f32 that layers use")]
+fn floats(key: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
+    let data = view.data();
+    Ok(match view.dtype() {
+        Dtype::F32 => each(data, f32::from_le_bytes),
+        Dtype::F64 => each(data, |bytes| f64::from_le_bytes(bytes) as f32),
+        Dtype::F16 => each(data, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => each(data, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
+        other => {
+            return Err(Error::Checkpoint { message: format!("{key} is stored as {other:?}, not as floats") });
+        }
+    })
+}
+
+fn each<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    data.as_chunks::<N>().0.iter().map(|&bytes| value(bytes)).collect()
+}

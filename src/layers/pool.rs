@@ -1,0 +1,34 @@
+//! Global average pooling as a step of its own.
+
+use std::collections::HashMap;
+
+use super::Bound;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::kernels::{Operand, average_pool};
+use crate::tensor::Tensor;
+
+/// Binds the mean over all positions: `y[b, c] = mean(x[b, c, ..])`. `x` is `[batch, channels, spatial..]`, `y` is
+/// `[batch, channels, 1..]` of the same rank.
+///
+/// # Errors
+/// [`Error::Shape`], [`Error::AliasedBuffers`], [`Error::Limit`] if a tensor passes the binding limit.
+pub fn global_average_pool(context: &Context, x: &Tensor, y: &Tensor) -> Result<Bound> {
+    let [batch, channels, spatial @ ..] = x.shape() else {
+        return Err(Error::Shape {
+            what: "input".into(),
+            expected: "[batch, channels, spatial..]".into(),
+            found: format!("{:?}", x.shape()),
+        });
+    };
+    let mut expected = vec![1; x.shape().len()];
+    expected[..2].copy_from_slice(&[*batch, *channels]);
+    if y.shape() != expected {
+        return Err(Error::shape("output", &expected, y.shape()));
+    }
+    let size = spatial.iter().product();
+    let slices = average_pool::layer_slices(*channels, size, 0, *batch);
+    let dispatch = average_pool::dispatch(slices, batch * channels, size, context.caps())?;
+    let operands = HashMap::from([(Operand::Input, x.clone()), (Operand::Means, y.clone())]);
+    Bound::new(context, vec![dispatch], &operands, Operand::Means)
+}
