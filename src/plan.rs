@@ -10,7 +10,7 @@ use crate::kernels::attention_mlp::MlpSizes;
 use crate::kernels::conv::{Activation, ConvTask};
 use crate::kernels::{
     Dispatch, Kernel, Operand, aggregate, attention_mlp, average_pool, binding_limit, conv_depthwise, conv_direct,
-    conv_pointwise, conv_tiled,
+    conv_pointwise, conv_register, conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -24,6 +24,8 @@ pub enum ConvChoice {
     Direct,
     /// `conv_tiled`, possible for every convolution.
     Tiled,
+    /// `conv_register`, possible for every convolution.
+    Register,
     /// `conv_depthwise`, for one input channel a group.
     Depthwise,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
@@ -142,7 +144,7 @@ impl Plan {
         }
         let output = problem.geometry.output_size(problem.input)?;
         let part = samples_per_part(problem, output, caps)?;
-        let (conv, why) = choose_conv(problem, output);
+        let (conv, why) = choose_conv(problem, output, caps);
         let mut plan = Self { problem: *problem, output, part, dispatches: Vec::new(), conv, why };
         for first in (0..problem.batch).step_by(part) {
             plan.push_part(first, part.min(problem.batch - first), caps)?;
@@ -188,6 +190,7 @@ impl Plan {
         };
         self.dispatches.push(match self.conv {
             Kernel::ConvTiled => conv_tiled::dispatch(&task, caps)?,
+            Kernel::ConvRegister => conv_register::dispatch(&task, caps)?,
             Kernel::ConvDepthwise => conv_depthwise::dispatch(&task, caps)?,
             Kernel::ConvPointwise => conv_pointwise::dispatch(&task, caps)?,
             _ => conv_direct::dispatch(&task, caps)?,
@@ -289,7 +292,7 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Resul
     Ok(problem.batch.div_ceil(problem.batch.div_ceil(part)))
 }
 
-fn choose_conv(problem: &Problem, output: [usize; 3]) -> (Kernel, String) {
+fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, String) {
     let g = &problem.geometry;
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
     let positions: usize = output.iter().product();
@@ -297,12 +300,16 @@ fn choose_conv(problem: &Problem, output: [usize; 3]) -> (Kernel, String) {
     match problem.kernel {
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
+        ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
         ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
         ConvChoice::Auto if g.is_pointwise() => (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into()),
         ConvChoice::Auto if c_out < 8 || positions < 8 => {
             (Kernel::ConvDirect, format!("{c_out} channels x {positions} positions do not fill a tile"))
+        }
+        ConvChoice::Auto if caps.device_type == wgpu::DeviceType::Cpu => {
+            (Kernel::ConvRegister, "a software adapter: workgroup memory and barriers cost more than they save".into())
         }
         ConvChoice::Auto => (Kernel::ConvTiled, format!("{c_out} channels x {positions} positions fill tiles")),
     }

@@ -72,16 +72,16 @@ fn tap_position(out: u32, stride: u32, tap: u32, dilation: u32, pad: u32) -> u32
 }
 
 // x[b, channel, z, row, column] under zero padding, times the channel's gain. `channel` counts over all groups.
+// A tap in the padding reads some element of the map and drops it: cheaper than a branch.
 fn input_at(b: u32, channel: u32, z: u32, row: u32, column: u32) -> f32 {
-    if z >= params.in_d || row >= params.in_h || column >= params.in_w {
-        return 0.0;
-    }
+    let inside = z < params.in_d && row < params.in_h && column < params.in_w;
     let plane = b * params.groups * params.c_in + channel;
-    let value = x[params.x_base + ((plane * params.in_d + z) * params.in_h + row) * params.in_w + column];
+    let element = ((plane * params.in_d + z) * params.in_h + row) * params.in_w + column;
+    var value = x[params.x_base + select(0u, element, inside)];
     if CHANNEL_GAIN {
-        return value * gains[params.gains_base + b * params.gain_stride + params.channel_gain_offset + channel];
+        value *= gains[params.gains_base + b * params.gain_stride + params.channel_gain_offset + channel];
     }
-    return value;
+    return select(0.0, value, inside);
 }
 
 // Element of sample b's kernel; `channel` is the output channel over all groups, `reduction` = ci * TAPS + tap.

@@ -10,6 +10,7 @@ pub(crate) mod conv;
 pub(crate) mod conv_depthwise;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_pointwise;
+pub(crate) mod conv_register;
 pub(crate) mod conv_tiled;
 
 use std::fmt::Write as _;
@@ -35,6 +36,8 @@ pub enum Kernel {
     ConvDepthwise,
     /// 1 x 1 taps as a matrix product in registers.
     ConvPointwise,
+    /// Implicit GEMM in registers.
+    ConvRegister,
 }
 
 /// An operand of a layer, bound by one or more kernels.
@@ -96,7 +99,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -104,6 +107,7 @@ impl Kernel {
         Self::ConvTiled,
         Self::ConvDepthwise,
         Self::ConvPointwise,
+        Self::ConvRegister,
     ];
 
     /// The kernel's definition.
@@ -117,6 +121,7 @@ impl Kernel {
             Self::ConvTiled => &conv_tiled::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
+            Self::ConvRegister => &conv_register::DEF,
         }
     }
 

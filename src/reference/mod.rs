@@ -1,7 +1,7 @@
 //! The CPU side: what every kernel computes, in readable f64.
 //!
-//! One file a kernel, under the kernel's name. The four convolutions are four formulations of the same sum (taps outermost,
-//! matrix product, one channel, plain product), so that they also check each other. [`layer`] chains them as the GPU does.
+//! One file a kernel, under the kernel's name. The five convolutions are five formulations of the same sum (taps outermost,
+//! matrix product, channels outermost, one channel, plain product), so that they also check each other. [`layer`] chains them as the GPU does.
 
 pub mod aggregate;
 pub mod attention_mlp;
@@ -9,6 +9,7 @@ pub mod average_pool;
 pub mod conv_depthwise;
 pub mod conv_direct;
 pub mod conv_pointwise;
+pub mod conv_register;
 pub mod conv_tiled;
 
 use crate::desc::Geometry;
@@ -216,7 +217,7 @@ mod tests {
             activation: Activation::Relu,
         };
         let direct = conv_direct::conv_direct(&conv);
-        let mut others = vec![conv_tiled::conv_tiled(&conv)];
+        let mut others = vec![conv_tiled::conv_tiled(&conv), conv_register::conv_register(&conv)];
         if geometry.c_in == geometry.groups {
             others.push(conv_depthwise::conv_depthwise(&conv));
         }

@@ -1,0 +1,38 @@
+//! Host side of `shaders/conv_register.wgsl`: implicit GEMM in registers, for adapters on which workgroup memory is slow.
+
+use super::conv::{CONV, ConvTask, DISPATCH, STORAGE};
+use super::{Dispatch, Kernel, KernelDef};
+use crate::caps::Caps;
+use crate::error::Result;
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "conv_register",
+    parts: &[DISPATCH, CONV, ("conv_register.wgsl", include_str!("../../shaders/conv_register.wgsl"))],
+    storage: STORAGE,
+};
+
+/// Output channels of one workgroup, and runs of positions.
+const CHANNELS: usize = 8;
+const RUNS: usize = 4;
+
+/// Invocations of a workgroup: small maps get small workgroups, so that few lanes lie past the map.
+pub(crate) fn workgroup(positions: usize) -> u32 {
+    match positions {
+        0..=32 => 8,
+        33..=64 => 16,
+        65..=128 => 32,
+        _ => 64,
+    }
+}
+
+/// Workgroups of a kernel that gives each invocation `CHANNELS` channels and `RUNS` positions.
+pub(crate) fn workgroups(task: &ConvTask<'_>, workgroup: u32) -> usize {
+    let [_, c_out] = task.group_channels();
+    let tiles = task.positions().div_ceil(workgroup as usize * RUNS) * c_out.div_ceil(CHANNELS);
+    task.batch * task.geometry.groups * tiles
+}
+
+pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+    let workgroup = workgroup(task.positions());
+    task.dispatch(Kernel::ConvRegister, &[("WORKGROUP", workgroup)], workgroups(task, workgroup), 0, caps)
+}

@@ -1,0 +1,185 @@
+//! Buffers of the app: offsets, guards, poison, and recordings into the app's own encoder.
+
+use dynconv::plan::ConvChoice;
+use dynconv::reference::{self, LayerWeights, widen};
+use dynconv::{BankConv2d, Bound, Tensor, bytemuck, wgpu};
+
+use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, upload};
+
+const ALL: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_SRC)
+    .union(wgpu::BufferUsages::COPY_DST);
+
+/// A buffer of `before` guards, `len` NaNs and `after` guards, and the tensor in its middle.
+struct Guarded {
+    buffer: wgpu::Buffer,
+    tensor: Tensor,
+    before: usize,
+    after: usize,
+}
+
+const GUARD: f32 = 12345.0;
+
+impl Guarded {
+    fn new(shape: &[usize], before: usize, after: usize) -> Self {
+        let len: usize = shape.iter().product();
+        let words = [vec![GUARD; before], vec![f32::NAN; len], vec![GUARD; after]].concat();
+        let whole = upload(context(), &[words.len()], &words);
+        let tensor = Tensor::wrap(whole.buffer(), 4 * before as u64, shape).expect("fits");
+        Self { buffer: whole.buffer().clone(), tensor, before, after }
+    }
+
+    /// The tensor's values; panics if a guard was touched.
+    fn read(&self) -> Vec<f32> {
+        let len = self.before + self.tensor.len() + self.after;
+        let words = Tensor::wrap(&self.buffer, 0, &[len]).expect("fits").read_blocking(context()).expect("reads");
+        let (values, after) = words[self.before..].split_at(self.tensor.len());
+        assert!(words[..self.before].iter().chain(after).all(|&v| v == GUARD), "a guard was overwritten");
+        values.to_vec()
+    }
+}
+
+fn submit(record: impl FnOnce(&mut wgpu::CommandEncoder)) {
+    let mut encoder = context().device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    record(&mut encoder);
+    context().queue().submit([encoder.finish()]);
+}
+
+/// Integer data and what it must give.
+struct Exact {
+    layer: BankConv2d,
+    x: Vec<f32>,
+    attention: Vec<f32>,
+    truth: Vec<f32>,
+}
+
+fn exact(case: &Case<2>, choice: ConvChoice, seed: u64) -> Exact {
+    let mut noise = Noise::new(seed);
+    // The bank does not follow the seed, so that several inputs share a layer.
+    let bank = Noise::new(5).integers(case.kernels() * case.weights(), 3);
+    let x = noise.integers(case.input_len(), 4);
+    let attention = noise.integers(case.batch * case.kernels(), 2);
+    let layer = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").kernel(choice);
+    let plan = layer.plan(case.batch, case.size).expect("plans");
+    let weights = LayerWeights { bank: widen(&bank), ..Default::default() };
+    let truth = reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y;
+    Exact { layer, x, attention, truth: truth.iter().map(|&v| v as f32).collect() }
+}
+
+impl Exact {
+    fn bind(&self, case: &Case<2>, y: &Tensor) -> Bound {
+        let x = upload(context(), &case.input_shape(), &self.x);
+        let attention = upload(context(), &[case.batch, case.kernels()], &self.attention);
+        self.layer.bind(&x, &attention, y).expect("binds")
+    }
+}
+
+#[test]
+fn every_output_is_written_and_nothing_else() {
+    for case in &cases_2d() {
+        for choice in case.choices() {
+            let exact = exact(case, choice, 31);
+            let shape = exact.layer.output_shape(&case.input_shape()).expect("fits");
+            let y = Guarded::new(&shape, 7, 300);
+            let bound = exact.bind(case, &y.tensor);
+            submit(|encoder| bound.record(encoder));
+            assert_same_bits(&format!("{case:?} {choice:?}"), &y.read(), &exact.truth);
+        }
+    }
+}
+
+#[test]
+fn inputs_may_lie_at_any_element() {
+    let case = cases_2d()[1];
+    let exact = exact(&case, ConvChoice::Auto, 32);
+    let shape = exact.layer.output_shape(&case.input_shape()).expect("fits");
+    for before in [0, 1, 63, 64, 65, 129] {
+        let x = Guarded::new(&case.input_shape(), before, 5);
+        let attention = Guarded::new(&[case.batch, case.kernels()], before + 2, 1);
+        let y = Guarded::new(&shape, before + 3, 5);
+        x.tensor.write(context(), &exact.x).expect("writes");
+        attention.tensor.write(context(), &exact.attention).expect("writes");
+        let bound = exact.layer.bind(&x.tensor, &attention.tensor, &y.tensor).expect("binds");
+        submit(|encoder| bound.record(encoder));
+        assert_same_bits(&format!("{before} before"), &y.read(), &exact.truth);
+    }
+}
+
+#[test]
+fn two_recordings_into_one_encoder_are_both_right() {
+    let case = cases_2d()[0];
+    let [one, two] = [41, 42].map(|seed| exact(&case, ConvChoice::Auto, seed));
+    assert_ne!(one.truth, two.truth);
+    let shape = one.layer.output_shape(&case.input_shape()).expect("fits");
+    let [y1, y2] = [Guarded::new(&shape, 3, 3), Guarded::new(&shape, 5, 5)];
+
+    // Two bindings of one layer, in two passes and in one.
+    let [first, second] = [one.bind(&case, &y1.tensor), two.bind(&case, &y2.tensor)];
+    submit(|encoder| {
+        first.record(encoder);
+        second.record(encoder);
+    });
+    assert_same_bits("first", &y1.read(), &one.truth);
+    assert_same_bits("second", &y2.read(), &two.truth);
+    submit(|encoder| {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        second.record_in(&mut pass);
+        first.record_in(&mut pass);
+    });
+    assert_same_bits("first in one pass", &y1.read(), &one.truth);
+    assert_same_bits("second in one pass", &y2.read(), &two.truth);
+
+    // One binding twice, its input and attention changed in between and its output copied away.
+    let x = upload(context(), &case.input_shape(), &one.x);
+    let attention = upload(context(), &[case.batch, case.kernels()], &one.attention);
+    let [x2, attention2] = [
+        upload(context(), &case.input_shape(), &two.x),
+        upload(context(), &[case.batch, case.kernels()], &two.attention),
+    ];
+    let y = Tensor::zeros(context(), &shape).expect("fits");
+    let kept = Tensor::zeros(context(), &shape).expect("fits");
+    let bound = one.layer.bind(&x, &attention, &y).expect("binds");
+    let copy = |encoder: &mut wgpu::CommandEncoder, from: &Tensor, to: &Tensor| {
+        encoder.copy_buffer_to_buffer(from.buffer(), 0, to.buffer(), 0, from.buffer().size());
+    };
+    submit(|encoder| {
+        bound.record(encoder);
+        copy(encoder, &y, &kept);
+        copy(encoder, &x2, &x);
+        copy(encoder, &attention2, &attention);
+        bound.record(encoder);
+    });
+    assert_same_bits("before the change", &kept.read_blocking(context()).expect("reads"), &one.truth);
+    assert_same_bits("after the change", &y.read_blocking(context()).expect("reads"), &two.truth);
+}
+
+#[test]
+fn poisoned_scratch_does_not_show() {
+    let case = cases_2d()[12];
+    let exact = exact(&case, ConvChoice::Auto, 33);
+    let shape = exact.layer.output_shape(&case.input_shape()).expect("fits");
+    let nan = |shape: &[usize]| upload(context(), shape, &vec![f32::NAN; shape.iter().product()]);
+    let [x, attention, y] = [nan(&case.input_shape()), nan(&[case.batch, case.kernels()]), nan(&shape)];
+    let bound = exact.layer.bind(&x, &attention, &y).expect("binds");
+    // The first run leaves NaN in the per-sample kernels.
+    submit(|encoder| bound.record(encoder));
+    x.write(context(), &exact.x).expect("writes");
+    attention.write(context(), &exact.attention).expect("writes");
+    submit(|encoder| bound.record(encoder));
+    assert_same_bits("after poison", &y.read_blocking(context()).expect("reads"), &exact.truth);
+}
+
+#[test]
+fn reading_works_both_ways() {
+    let values = Noise::new(9).floats(1000);
+    let tensor = upload(context(), &[10, 100], &values);
+    assert_same_bits("blocking", &tensor.read_blocking(context()).expect("reads"), &values);
+    assert_same_bits("async", &pollster::block_on(tensor.read(context())).expect("reads"), &values);
+    let timeout = std::time::Duration::from_secs(60);
+    assert_same_bits("with timeout", &tensor.read_blocking_for(context(), timeout).expect("reads"), &values);
+    // A part of it, through another handle.
+    let part = Tensor::wrap(tensor.buffer(), 40, &[3]).expect("fits");
+    assert_same_bits("part", &part.read_blocking(context()).expect("reads"), &values[10..13]);
+    assert!(tensor.buffer().usage().contains(ALL));
+    assert_eq!(bytemuck::bytes_of(&1.0_f32).len() as u64, tensor.elem().bytes());
+}

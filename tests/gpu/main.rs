@@ -1,0 +1,9 @@
+//! What only an adapter can show. Without one these tests fail.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod buffers;
+mod close;
+mod exact;
+mod laws;

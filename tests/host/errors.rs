@@ -1,0 +1,158 @@
+//! Wrong input gets a typed error that names what was wrong, what was needed and what was found.
+
+use dynconv::{
+    BankConv2d, BatchNorm, Context, ConvDesc, DyCnnWeights, DynConv2d, Error, Linear, OdConv2d, OdWeights, StaticConv2d,
+    Tensor, wgpu,
+};
+
+fn noop() -> Context {
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    Context::from_wgpu(device, queue)
+}
+
+fn message<T: std::fmt::Debug>(result: dynconv::Result<T>) -> String {
+    let text = result.expect_err("is refused").to_string();
+    assert!(!text.contains('\n'), "one line: {text}");
+    text
+}
+
+fn dy_weights() -> DyCnnWeights {
+    DyCnnWeights { bank: vec![0.5; 2 * 4 * 3 * 9], bias: None, fc1: vec![0.1; 6], fc2: vec![0.1; 4], fc2_bias: None }
+}
+
+fn od_weights() -> OdWeights {
+    let linear = |outputs: usize| Some(Linear { weight: vec![0.1; outputs * 16], bias: vec![0.0; outputs] });
+    OdWeights {
+        bank: vec![0.5; 2 * 4 * 3 * 9],
+        fc: vec![0.1; 16 * 3],
+        bn: BatchNorm {
+            weight: vec![1.0; 16],
+            bias: vec![0.0; 16],
+            mean: vec![0.0; 16],
+            var: vec![1.0; 16],
+            epsilon: 1e-5,
+        },
+        channel_fc: linear(3),
+        filter_fc: linear(4),
+        spatial_fc: linear(9),
+        kernel_fc: linear(2),
+    }
+}
+
+const DESC: fn() -> ConvDesc<2> = || ConvDesc::new(3, 4, [3, 3]).kernels(2).padding([1, 1]);
+
+#[test]
+fn errors_are_errors() {
+    fn check<T: std::error::Error + Send + Sync + 'static>() {}
+    check::<Error>();
+}
+
+#[test]
+fn weights_of_the_wrong_size_are_named() {
+    let context = noop();
+    let desc = DESC();
+    assert_eq!(message(BankConv2d::new(&context, &desc, &[0.0; 5], None)), "kernel bank: expected 216 elements, found 5");
+    let bias = Some(&[0.0; 3][..]);
+    assert_eq!(message(BankConv2d::new(&context, &desc, &[0.0; 216], bias)), "bias bank: expected 8 elements, found 3");
+    assert_eq!(
+        message(StaticConv2d::new(&context, &desc, &[0.0; 216], None)),
+        "kernels of a static convolution: expected 1, found 2"
+    );
+    let cases: [(fn(&mut DyCnnWeights), &str); 4] = [
+        (|w| w.fc1 = vec![0.1; 7], "fc1: expected a multiple of 3 elements, found 7"),
+        (|w| w.fc1.clear(), "fc1: expected a multiple of 3 elements, found 0"),
+        (|w| w.fc2 = vec![0.1; 5], "fc2: expected 4 elements, found 5"),
+        (|w| w.fc2_bias = Some(vec![0.1]), "fc2 bias: expected 2 elements, found 1"),
+    ];
+    for (spoil, expected) in cases {
+        let mut weights = dy_weights();
+        spoil(&mut weights);
+        assert_eq!(message(DynConv2d::new(&context, &desc, &weights, 1.0)), expected);
+    }
+    let cases: [(fn(&mut OdWeights), &str); 4] = [
+        (|w| w.fc = vec![0.1; 7], "fc: expected 48 elements, found 7"),
+        (|w| w.bn.var = vec![0.1; 7], "batch norm variance: expected 16 elements, found 7"),
+        (|w| w.kernel_fc = None, "kernel bank without kernel_fc: expected 1 kernel, found 2 kernels"),
+        (|w| w.spatial_fc.as_mut().expect("is there").bias.clear(), "spatial_fc bias: expected 9 elements, found 0"),
+    ];
+    for (spoil, expected) in cases {
+        let mut weights = od_weights();
+        spoil(&mut weights);
+        assert_eq!(message(OdConv2d::new(&context, &desc, &weights, 1.0)), expected);
+    }
+}
+
+#[test]
+fn values_out_of_their_domain_are_named() {
+    let context = noop();
+    let desc = DESC();
+    for temperature in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let text = message(DynConv2d::new(&context, &desc, &dy_weights(), temperature));
+        assert_eq!(text, format!("temperature: needs a finite number above 0, found {temperature}"));
+    }
+    let mut weights = dy_weights();
+    weights.bank[17] = f32::NAN;
+    assert_eq!(
+        message(DynConv2d::new(&context, &desc, &weights, 1.0)),
+        "kernel bank, element 17: needs a finite number, found NaN"
+    );
+    let mut weights = od_weights();
+    weights.bn.var[3] = -1.0;
+    assert_eq!(
+        message(OdConv2d::new(&context, &desc, &weights, 1.0)),
+        "batch norm variance: needs a number of at least 0, found -1"
+    );
+    let layer = BankConv2d::new(&context, &desc, &[0.0; 216], None).expect("valid");
+    assert_eq!(message(layer.scale_shift(&[1.0; 4], &[f32::INFINITY; 4])), "shift, element 0: needs a finite number, found inf");
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_named() {
+    let context = noop();
+    let layer = BankConv2d::new(&context, &DESC(), &[0.0; 216], None).expect("valid");
+    let zeros = |shape: &[usize]| Tensor::zeros(&context, shape).expect("fits");
+    let [x, a, y] = [zeros(&[2, 3, 5, 6]), zeros(&[2, 2]), zeros(&[2, 4, 5, 6])];
+    layer.bind(&x, &a, &y).expect("binds");
+    assert_eq!(
+        message(layer.bind(&zeros(&[2, 4, 5, 6]), &a, &y)),
+        "input: expected [batch, 3, 2 spatial sizes], found [2, 4, 5, 6]"
+    );
+    assert_eq!(message(layer.bind(&zeros(&[2, 3, 5]), &a, &y)), "input: expected [batch, 3, 2 spatial sizes], found [2, 3, 5]");
+    assert_eq!(message(layer.bind(&x, &zeros(&[2, 3]), &y)), "attention: expected [2, 2], found [2, 3]");
+    assert_eq!(message(layer.bind(&x, &a, &zeros(&[2, 4, 5, 5]))), "output: expected [2, 4, 5, 6], found [2, 4, 5, 5]");
+    assert_eq!(message(Tensor::zeros(&context, &[2, 0])), "tensor: expected no empty axis, found [2, 0]");
+    assert_eq!(message(Tensor::upload(&context, &[2, 3], &[0.0; 5])), "tensor: expected 6 elements, found 5");
+    let huge = message(Tensor::zeros(&context, &[usize::MAX, 2]));
+    assert!(huge.starts_with("size of tensor [18446744073709551615, 2] is "), "{huge}");
+}
+
+#[test]
+fn buffers_that_do_not_fit_are_named() {
+    let context = noop();
+    let buffer = |size, usage| {
+        context.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+    };
+    let storage = buffer(64, wgpu::BufferUsages::STORAGE);
+    assert_eq!(Tensor::wrap(&storage, 4, &[3, 5]).expect("fits").range(), 4..64);
+    assert_eq!(message(Tensor::wrap(&storage, 8, &[3, 5])), "tensor [3, 5]: buffer needs 68 bytes, has 64");
+    assert_eq!(message(Tensor::wrap(&storage, 6, &[3])), "tensor [3]: byte offset 6 is not a multiple of 4");
+    let uniform = buffer(64, wgpu::BufferUsages::UNIFORM);
+    assert_eq!(message(Tensor::wrap(&uniform, 0, &[3])), "tensor [3]: buffer lacks usage BufferUsages(STORAGE)");
+    let tensor = Tensor::wrap(&storage, 0, &[3]).expect("fits");
+    assert_eq!(message(tensor.read_blocking(&context)), "tensor [3]: buffer lacks usage BufferUsages(COPY_SRC)");
+    assert_eq!(message(tensor.write(&context, &[0.0; 3])), "tensor [3]: buffer lacks usage BufferUsages(COPY_DST)");
+
+    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    let [x, y] = [Tensor::wrap(&storage, 0, &[1, 1, 2, 2]), Tensor::wrap(&storage, 32, &[1, 1, 2, 2])].map(|t| t.expect("fits"));
+    assert_eq!(
+        message(layer.bind(&x, &y)),
+        "output and input are in the same buffer; the output needs a buffer of its own"
+    );
+}
+
+#[test]
+fn a_buffer_past_the_limit_is_refused_with_numbers() {
+    let context = noop();
+    let text = message(Tensor::zeros(&context, &[1 << 40]));
+    assert!(text.starts_with("tensor needs 4398046511104, but max_buffer_size is "), "{text}");
+}

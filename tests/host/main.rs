@@ -1,0 +1,10 @@
+//! What can be proved without a GPU.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod errors;
+mod inventory;
+mod noop;
+mod plan;
+mod shaders;

@@ -1,0 +1,164 @@
+//! The planner: what it chooses, how it splits and folds, and laws over thousands of problems.
+
+use dynconv::plan::{AttentionSource, Branch, ConvChoice, Plan, Problem};
+use dynconv::{Activation, Caps, ConvDesc, Error, Kernel, Operand, wgpu};
+use proptest::prelude::*;
+
+fn problem<const D: usize>(desc: &ConvDesc<D>, batch: usize, input: [usize; 3]) -> Problem {
+    Problem {
+        geometry: desc.geometry().expect("valid"),
+        batch,
+        input,
+        attention: AttentionSource::Given,
+        has_bias: false,
+        has_affine: false,
+        activation: Activation::None,
+        kernel: ConvChoice::Auto,
+    }
+}
+
+fn plan(problem: &Problem) -> Plan {
+    Plan::new(problem, &Caps::webgpu_default()).expect("fits the default limits")
+}
+
+#[test]
+fn each_shape_gets_its_kernel() {
+    let table = [
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvTiled),
+        (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvPointwise),
+        (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvTiled),
+        (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwise),
+        (ConvDesc::new(64, 128, [3, 3]).groups(64), Kernel::ConvDepthwise),
+        (ConvDesc::new(64, 64, [3, 3]).groups(16), Kernel::ConvDirect),
+        (ConvDesc::new(64, 3, [3, 3]), Kernel::ConvDirect),
+    ];
+    for (desc, kernel) in table {
+        assert_eq!(plan(&problem(&desc, 8, [1, 14, 14])).conv_kernel(), kernel, "{desc:?}");
+    }
+    let software = Caps { device_type: wgpu::DeviceType::Cpu, ..Caps::webgpu_default() };
+    let dense = problem(&ConvDesc::new(64, 64, [3, 3]), 8, [1, 14, 14]);
+    assert_eq!(Plan::new(&dense, &software).expect("fits").conv_kernel(), Kernel::ConvRegister);
+}
+
+#[test]
+fn a_plan_explains_itself() {
+    let text = plan(&problem(&ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]), 8, [1, 56, 56])).to_string();
+    assert_eq!(
+        text,
+        "64 -> 64 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 8: 56x56 -> 56x56\n\
+         conv_tiled because: 64 channels x 3136 positions fill tiles\n  \
+         aggregate       1152 workgroups (1152 x 1 x 1) of 64, 0 B of workgroup memory\n  \
+         conv_tiled      392 workgroups (392 x 1 x 1) of 256, 8192 B of workgroup memory\n\
+         scratch memory 1179648 B"
+    );
+}
+
+#[test]
+fn a_batch_past_the_binding_limit_is_split_evenly() {
+    // 512 -> 512, 3 x 3 is 9.4 MB a sample: 128 MiB hold 14 of them.
+    let desc = ConvDesc::new(512, 512, [3, 3]).kernels(4).padding([1, 1]);
+    let split = plan(&problem(&desc, 64, [1, 7, 7]));
+    assert_eq!(split.samples_per_part(), 13);
+    assert_eq!(split.dispatches().len(), 2 * 5);
+    assert!(split.scratch_bytes() <= 128 << 20);
+    assert!(split.to_string().contains("in parts of 13 samples"));
+    assert_eq!(plan(&problem(&desc, 14, [1, 7, 7])).samples_per_part(), 14);
+}
+
+#[test]
+fn one_sample_past_the_binding_limit_is_refused_with_numbers() {
+    let desc = ConvDesc::new(4096, 4096, [3, 3]).kernels(1);
+    let error = Plan::new(&problem(&desc, 1, [1, 7, 7]), &Caps::webgpu_default()).expect_err("600 MB of weights");
+    let Error::Limit { limit, needed, available, .. } = error else { panic!("{error}") };
+    assert_eq!((limit, needed, available), ("max_storage_buffer_binding_size", 603_979_776, 134_217_728 - 256));
+}
+
+#[test]
+fn kernels_that_cannot_are_refused() {
+    let desc = ConvDesc::new(64, 64, [3, 3]);
+    for kernel in [ConvChoice::Pointwise, ConvChoice::Depthwise] {
+        let problem = Problem { kernel, ..problem(&desc, 1, [1, 7, 7]) };
+        let error = Plan::new(&problem, &Caps::webgpu_default()).expect_err("not possible");
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    }
+    let empty = Plan::new(&problem(&desc, 0, [1, 7, 7]), &Caps::webgpu_default()).expect_err("no samples");
+    assert_eq!(empty.to_string(), "batch: expected at least 1, found 0");
+}
+
+#[test]
+fn odconv_without_kernel_or_spatial_attention_shares_its_kernel() {
+    let branch = Branch { hidden: 16, temperature: 1.0, channel: true, filter: true, spatial: false, mix: false };
+    let shared = Problem {
+        attention: AttentionSource::Branch(branch),
+        ..problem(&ConvDesc::new(32, 24, [1, 1]), 3, [1, 7, 7])
+    };
+    let kernels: Vec<_> = plan(&shared).dispatches().iter().map(|d| d.variant.kernel).collect();
+    assert_eq!(kernels, [Kernel::AveragePool, Kernel::AttentionMlp, Kernel::ConvPointwise]);
+    assert_eq!(plan(&shared).scratch_bytes(), 4 * (3 * (32 + 24) + 3 * 32));
+}
+
+fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
+    let channels = (1_usize..5, 1_usize..40, 1_usize..40);
+    let axis = (1_usize..6, 1_usize..4, 1_usize..4, 0_usize..4, 0_usize..4, 1_usize..40);
+    let rest = (1_usize..70, 1_usize..6, 0..3_u8, any::<bool>());
+    let limits = (16_u32..28, 3_u32..17);
+    (channels, [axis.clone(), axis], rest, limits).prop_filter_map(
+        "the kernel fits the input",
+        |((groups, c_in, c_out), axes, (batch, kernels, attention, has_bias), (binding, grid))| {
+            let desc = ConvDesc::new(groups * c_in, groups * c_out, axes.map(|a| a.0))
+                .groups(groups)
+                .kernels(kernels)
+                .stride(axes.map(|a| a.1))
+                .dilation(axes.map(|a| a.2))
+                .padding_sides(axes.map(|a| [a.3, a.4]));
+            let branch = Branch { hidden: 16, temperature: 1.0, channel: true, filter: true, spatial: attention == 1, mix: true };
+            let attention = match attention {
+                0 => AttentionSource::Given,
+                _ => AttentionSource::Branch(branch),
+            };
+            let input = [1, axes[0].5, axes[1].5];
+            let problem = Problem { attention, has_bias, ..problem(&desc, batch, input) };
+            problem.geometry.output_size(input).ok()?;
+            let mut caps = Caps::webgpu_default();
+            caps.max_storage_binding = 1 << binding;
+            caps.max_workgroups = 1 << grid;
+            Some((problem, caps))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever is planned keeps every limit and covers the output exactly once; whatever is refused names a limit.
+    #[test]
+    fn plans_keep_every_limit((problem, caps) in any_problem()) {
+        let plan = match Plan::new(&problem, &caps) {
+            Ok(plan) => plan,
+            Err(Error::Limit { needed, available, .. }) => {
+                prop_assert!(needed > available);
+                return Ok(());
+            }
+            Err(error) => return Err(TestCaseError::fail(error.to_string())),
+        };
+        let outputs = problem.geometry.c_out as u64 * plan.output().iter().product::<usize>() as u64;
+        let mut next = 0;
+        for dispatch in plan.dispatches() {
+            prop_assert!(dispatch.grid.iter().all(|&n| n >= 1 && n <= caps.max_workgroups));
+            let grid: u64 = dispatch.grid.iter().map(|&n| u64::from(n)).product();
+            prop_assert!(grid >= u64::from(dispatch.workgroups));
+            prop_assert!(dispatch.workgroup_size <= caps.max_invocations);
+            prop_assert!(dispatch.workgroup_memory <= caps.max_workgroup_memory);
+            for slice in &dispatch.slices {
+                prop_assert!(slice.len > 0);
+                prop_assert!(4 * slice.len + u64::from(caps.storage_alignment) <= caps.max_storage_binding);
+                if slice.operand == Operand::Output {
+                    prop_assert_eq!(slice.start, next);
+                    next += slice.len;
+                }
+            }
+        }
+        prop_assert_eq!(next, problem.batch as u64 * outputs);
+        prop_assert!(!plan.to_string().is_empty());
+    }
+}
