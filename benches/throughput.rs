@@ -27,12 +27,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shapes = [
         Shape { name: "64 -> 64, 3x3, 56x56", desc: three(64), batch: 8, size: [56, 56] },
         Shape { name: "512 -> 512, 3x3, 7x7", desc: three(512), batch: 8, size: [7, 7] },
-        Shape { name: "64 -> 256, 1x1, 56x56", desc: ConvDesc::new(64, 256, [1, 1]).kernels(4), batch: 8, size: [56, 56] },
+        Shape {
+            name: "64 -> 256, 1x1, 56x56",
+            desc: ConvDesc::new(64, 256, [1, 1]).kernels(4),
+            batch: 8,
+            size: [56, 56],
+        },
         Shape { name: "192 depthwise, 3x3, 28x28", desc: three(192).groups(192), batch: 8, size: [28, 28] },
     ];
     for shape in &shapes {
         println!("\n{}, batch {}, K = 4", shape.name, shape.batch);
-        for kernel in [ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Pointwise, ConvChoice::Depthwise] {
+        for kernel in
+            [ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Pointwise, ConvChoice::Depthwise]
+        {
             match measure(&context, shape, kernel) {
                 Ok(row) => println!("{row}"),
                 Err(dynconv::Error::Unsupported { .. }) => {}
@@ -88,8 +95,11 @@ fn check(plan: &dynconv::plan::Plan, bank: &[f32], x: &[f32], mix: &[f32], y: &[
 /// Milliseconds of one recording, by timestamps.
 fn time_pass(context: &Context, bound: &Bound) -> f64 {
     let device = context.device();
-    let queries = device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 });
-    let buffer = |usage| device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false });
+    let queries =
+        device.create_query_set(&wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 });
+    let buffer = |usage| {
+        device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false })
+    };
     let resolved = buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
     let readable = buffer(wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ);
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -98,7 +108,9 @@ fn time_pass(context: &Context, bound: &Bound) -> f64 {
         beginning_of_pass_write_index: Some(0),
         end_of_pass_write_index: Some(1),
     };
-    bound.record_in(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(writes) }));
+    bound.record_in(
+        &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(writes) }),
+    );
     encoder.resolve_query_set(&queries, 0..2, &resolved, 0);
     encoder.copy_buffer_to_buffer(&resolved, 0, &readable, 0, 16);
     context.queue().submit([encoder.finish()]);

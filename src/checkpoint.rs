@@ -141,7 +141,8 @@ impl<'a> Checkpoint<'a> {
         let key = |name: &str| format!("{prefix}{name}");
         let (desc, hidden) = self.bank_desc(&key("weight"), &key("attention.fc.weight"))?;
         let g = desc.geometry()?;
-        let heads = [("channel_fc", g.c_in), ("filter_fc", g.c_out), ("spatial_fc", g.taps()), ("kernel_fc", g.kernels)];
+        let heads =
+            [("channel_fc", g.c_in), ("filter_fc", g.c_out), ("spatial_fc", g.taps()), ("kernel_fc", g.kernels)];
         let mut linears = [const { None }; 4];
         for (i, (name, outputs)) in heads.into_iter().enumerate() {
             let weight = key(&format!("attention.{name}.weight"));

@@ -119,10 +119,7 @@ impl Context {
             });
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
-        self.scoped(
-            || self.device.create_buffer(&descriptor),
-            |_| Error::OutOfMemory { what: what.into(), bytes },
-        )
+        self.scoped(|| self.device.create_buffer(&descriptor), |_| Error::OutOfMemory { what: what.into(), bytes })
     }
 
     /// The compiled pipeline of a kernel variant; compiled on first use.
@@ -181,10 +178,7 @@ impl Context {
 }
 
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    })
+    wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() })
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -194,10 +188,10 @@ async fn find_adapter(options: &ContextOptions) -> Result<wgpu::Adapter> {
         _ => wgpu::PowerPreference::HighPerformance,
     };
     let request = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
-    instance(options.backends).request_adapter(&request).await.map_err(|e| Error::NoAdapter {
-        wanted: format!("{:?}", options.adapter),
-        found: e.to_string(),
-    })
+    instance(options.backends)
+        .request_adapter(&request)
+        .await
+        .map_err(|e| Error::NoAdapter { wanted: format!("{:?}", options.adapter), found: e.to_string() })
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -266,10 +260,7 @@ mod tests {
         assert_eq!(choose(AdapterChoice::Index(1)).expect("found"), 1);
 
         let message = choose(AdapterChoice::Name("Radeon".into())).expect_err("absent").to_string();
-        assert_eq!(
-            message,
-            "no adapter: wanted a name with \"Radeon\"; found 0: llvmpipe, 1: Iris Xe, 2: GeForce"
-        );
+        assert_eq!(message, "no adapter: wanted a name with \"Radeon\"; found 0: llvmpipe, 1: Iris Xe, 2: GeForce");
         assert!(choose(AdapterChoice::Index(3)).is_err());
         assert!(choose_adapter(&[], &AdapterChoice::Fastest).is_err());
     }

@@ -32,16 +32,7 @@ impl<const D: usize> ConvDesc<D> {
     /// Stride 1, no padding, dilation 1, one group, a bank of one kernel.
     #[must_use]
     pub fn new(c_in: usize, c_out: usize, kernel: [usize; D]) -> Self {
-        Self {
-            c_in,
-            c_out,
-            kernel,
-            stride: [1; D],
-            dilation: [1; D],
-            padding: [[0; 2]; D],
-            groups: 1,
-            kernels: 1,
-        }
+        Self { c_in, c_out, kernel, stride: [1; D], dilation: [1; D], padding: [[0; 2]; D], groups: 1, kernels: 1 }
     }
 
     /// Kernels in the bank (K).
@@ -101,11 +92,7 @@ impl<const D: usize> ConvDesc<D> {
     /// [`Error::Shape`] for a zero where at least one is needed, more than three axes, or channels that the groups do not divide.
     pub fn geometry(&self) -> Result<Geometry> {
         if D == 0 || D > 3 {
-            return Err(Error::Shape {
-                what: "spatial axes".into(),
-                expected: "1 to 3".into(),
-                found: D.to_string(),
-            });
+            return Err(Error::Shape { what: "spatial axes".into(), expected: "1 to 3".into(), found: D.to_string() });
         }
         let positive = [
             ("input channels", self.c_in),

@@ -167,11 +167,7 @@ pub(crate) fn check_len(what: &str, data: &[f32], expected: usize) -> Result<()>
     if data.len() == expected {
         return Ok(());
     }
-    Err(Error::Shape {
-        what: what.into(),
-        expected: format!("{expected} elements"),
-        found: data.len().to_string(),
-    })
+    Err(Error::Shape { what: what.into(), expected: format!("{expected} elements"), found: data.len().to_string() })
 }
 
 /// Refuses NaN and infinite parameters, naming the first.

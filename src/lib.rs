@@ -1,5 +1,5 @@
-//! Dynamic convolution as hand-written WGSL compute kernels on wgpu.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc = include_str!("../README.md")]
 
 mod caps;
 #[cfg(feature = "safetensors")]

@@ -160,12 +160,8 @@ impl Plan {
             let size = problem.input.iter().product();
             let slices = average_pool::layer_slices(geometry.c_in, size, first, batch);
             let kernels = if branch.mix { geometry.kernels } else { 0 };
-            let sizes = MlpSizes {
-                channels: geometry.c_in,
-                hidden: branch.hidden,
-                sigmoids: row.stride - kernels,
-                kernels,
-            };
+            let sizes =
+                MlpSizes { channels: geometry.c_in, hidden: branch.hidden, sigmoids: row.stride - kernels, kernels };
             self.dispatches.push(average_pool::dispatch(slices, batch * geometry.c_in, size, caps)?);
             self.dispatches.push(attention_mlp::dispatch(sizes, branch.temperature, first, batch, caps)?);
         }
@@ -284,9 +280,8 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Resul
                 remedy: "request the device with a larger limit, or use a smaller layer".into(),
             });
         }
-        if bytes > 0 {
-            part = part.min(usize::try_from(available / bytes).unwrap_or(usize::MAX));
-        }
+        let fit = available.checked_div(bytes).unwrap_or(u64::MAX);
+        part = part.min(usize::try_from(fit).unwrap_or(usize::MAX));
     }
     // Even parts, so that the last is not a sliver.
     Ok(problem.batch.div_ceil(problem.batch.div_ceil(part)))

@@ -73,7 +73,7 @@ impl Tensor {
     pub fn wrap(buffer: &wgpu::Buffer, offset: u64, shape: &[usize]) -> Result<Self> {
         let elem = Elem::F32;
         let what = || format!("tensor {shape:?}");
-        if offset % elem.bytes() != 0 {
+        if !offset.is_multiple_of(elem.bytes()) {
             return Err(Error::Misaligned { what: what(), offset, align: elem.bytes() });
         }
         let needed = offset.saturating_add(byte_count("tensor", shape, elem)?);

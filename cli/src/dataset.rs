@@ -21,7 +21,12 @@ impl Dataset {
     pub(crate) fn load(images: &[u8], labels: &[u8], side: usize, classes: usize) -> Result<Self> {
         let (sizes, pixels) = idx::<3>(images, IMAGES_MAGIC).context("images")?;
         let ([count], labels) = idx::<1>(labels, LABELS_MAGIC).context("labels")?;
-        ensure!(sizes[1..] == [side, side], "images: expected {side} x {side} pixels, found {} x {}", sizes[1], sizes[2]);
+        ensure!(
+            sizes[1..] == [side, side],
+            "images: expected {side} x {side} pixels, found {} x {}",
+            sizes[1],
+            sizes[2]
+        );
         ensure!(sizes[0] > 0, "images: the file holds no image");
         ensure!(sizes[0] == count, "labels: expected {}, one an image, found {count}", sizes[0]);
         if let Some(i) = labels.iter().position(|&label| usize::from(label) >= classes) {
@@ -104,9 +109,17 @@ mod tests {
             (labels.clone(), labels.clone(), "images: expected the IDX magic number 0x00000803, found 0x00000801"),
             (file(IMAGES_MAGIC, &[0, 2, 2], &[]), labels.clone(), "images: the file holds no image"),
             (file(IMAGES_MAGIC, &[1, 3, 2], &[0; 6]), labels.clone(), "images: expected 2 x 2 pixels, found 3 x 2"),
-            (file(IMAGES_MAGIC, &[9, 2, 2], &[0; 4]), labels.clone(), "images: expected 36 bytes after the header, found 4"),
+            (
+                file(IMAGES_MAGIC, &[9, 2, 2], &[0; 4]),
+                labels.clone(),
+                "images: expected 36 bytes after the header, found 4",
+            ),
             (images.clone(), file(LABELS_MAGIC, &[2], &[0, 0]), "labels: expected 1, one an image, found 2"),
-            (images.clone(), file(LABELS_MAGIC, &[1], &[10]), "labels: expected classes below 10, found 10 for image 0"),
+            (
+                images.clone(),
+                file(LABELS_MAGIC, &[1], &[10]),
+                "labels: expected classes below 10, found 10 for image 0",
+            ),
         ];
         for (images, labels, message) in cases {
             let error = Dataset::load(&images, &labels, 2, 10).expect_err(message);

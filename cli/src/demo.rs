@@ -8,11 +8,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table};
+use dynconv::reference::narrow;
 use dynconv::{Checkpoint, Context};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::dataset::Dataset;
-use crate::network::{CLASSES, GpuNetwork, Network, SIDE};
+use crate::network::{CLASSES, GpuNetwork, LayerInfo, Mix, Network, SIDE};
 use crate::report::{LayerAttention, LayerRow, Report, Sample};
 use crate::{AdapterArgs, JsonArgs};
 
@@ -45,18 +46,8 @@ pub(crate) struct Options {
     label_file: Option<PathBuf>,
 }
 
-const NAMES: [&str; CLASSES] = [
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-];
+const NAMES: [&str; CLASSES] =
+    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
 /// Images whose two best reference logits lie closer than this may fall to either class.
 const AMBIGUOUS: f32 = 1e-3;
@@ -75,8 +66,7 @@ struct Run {
     logits: Vec<f64>,
     seconds: f64,
     layers: Vec<LayerRow>,
-    /// Name of each dynamic layer and the kernel attention of each image.
-    attention: Vec<(&'static str, Vec<Vec<f32>>)>,
+    attention: Vec<Mix>,
     max_cpu_error: Option<f64>,
 }
 
@@ -119,7 +109,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     println!("report: {}", options.report.display());
     options.json.write(&json(&run, &outcome, data.len()))?;
 
-    ensure!(outcome.class_mismatches == 0, "{} images got another class than by the reference", outcome.class_mismatches);
+    ensure!(
+        outcome.class_mismatches == 0,
+        "{} images got another class than by the reference",
+        outcome.class_mismatches
+    );
     ensure!(
         outcome.max_logit_error <= LOGIT_TOLERANCE,
         "a logit differs from the reference by {:.2e}, more than {LOGIT_TOLERANCE:.0e}",
@@ -156,11 +150,8 @@ fn progress(images: usize) -> Result<ProgressBar> {
 }
 
 fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) -> Result<Run> {
-    let mut run = Run {
-        adapter: context.caps().name.clone(),
-        driver: context.caps().driver.clone(),
-        ..Default::default()
-    };
+    let mut run =
+        Run { adapter: context.caps().name.clone(), driver: context.caps().driver.clone(), ..Default::default() };
     let mut gpu = network.bind(context, batch.min(data.len()))?;
     run.layers = layer_rows(&gpu);
     let mut layer_ms = vec![Vec::new(); run.layers.len()];
@@ -211,7 +202,7 @@ fn on_cpu(network: &Network, data: &Dataset) -> Result<Run> {
 }
 
 fn layer_rows(gpu: &GpuNetwork) -> Vec<LayerRow> {
-    let row = |info: crate::network::LayerInfo| LayerRow {
+    let row = |info: LayerInfo| LayerRow {
         name: info.name.into(),
         shape: info.shape,
         kernel: info.kernel,
@@ -221,13 +212,13 @@ fn layer_rows(gpu: &GpuNetwork) -> Vec<LayerRow> {
     gpu.layers().into_iter().map(row).collect()
 }
 
-fn collect_attention(all: &mut Vec<(&'static str, Vec<Vec<f32>>)>, batch: Vec<(&'static str, Vec<Vec<f32>>)>) {
+fn collect_attention(all: &mut Vec<Mix>, batch: Vec<Mix>) {
     if all.is_empty() {
         *all = batch;
         return;
     }
-    for ((_, rows), (_, more)) in all.iter_mut().zip(batch) {
-        rows.extend(more);
+    for (layer, more) in all.iter_mut().zip(batch) {
+        layer.rows.extend(more.rows);
     }
 }
 
@@ -257,7 +248,8 @@ fn evaluate(run: &Run, data: &Dataset, reference: &[f32]) -> Outcome {
     let predicted: Vec<usize> = run.logits.chunks_exact(CLASSES).map(best).collect();
     let expected: Vec<usize> = reference.chunks_exact(CLASSES).map(best).collect();
     let unclear: Vec<bool> = reference.chunks_exact(CLASSES).map(is_ambiguous).collect();
-    let hits = |classes: &[usize]| classes.iter().zip(&data.labels).filter(|&(&c, &label)| c == usize::from(label)).count();
+    let hits =
+        |classes: &[usize]| classes.iter().zip(&data.labels).filter(|&(&c, &label)| c == usize::from(label)).count();
     Outcome {
         correct: hits(&predicted),
         reference_correct: hits(&expected),
@@ -297,7 +289,13 @@ fn table(rows: &[LayerRow]) -> Table {
     table.set_header(["layer", "shape", "kernels", "GPU ms a batch", "GFLOP/s"]);
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
     for row in rows {
-        table.add_row([row.name.clone(), row.shape.clone(), row.kernel.clone(), number(row.gpu_ms), number(row.gflops)]);
+        table.add_row([
+            row.name.clone(),
+            row.shape.clone(),
+            row.kernel.clone(),
+            number(row.gpu_ms),
+            number(row.gflops),
+        ]);
     }
     for column in table.column_iter_mut().skip(3) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -331,11 +329,11 @@ fn report(run: &Run, outcome: &Outcome, data: &Dataset) -> Result<String> {
     for (&predicted, &label) in outcome.predicted.iter().zip(&data.labels) {
         confusion[usize::from(label)][predicted] += 1;
     }
-    let attention: Vec<LayerAttention> = run.attention.iter().map(|(name, rows)| LayerAttention {
-        layer: (*name).into(),
-        mean: mean_by_class(rows, &data.labels),
-    })
-    .collect();
+    let attention: Vec<LayerAttention> = run
+        .attention
+        .iter()
+        .map(|mix| LayerAttention { layer: mix.layer.into(), mean: mean_by_class(&mix.rows, &data.labels) })
+        .collect();
     let report = Report {
         adapter: &run.adapter,
         driver: &run.driver,
@@ -382,7 +380,8 @@ fn samples<'a>(run: &Run, outcome: &Outcome, data: &'a Dataset) -> Vec<Sample<'a
 /// Softmax of the largest logit.
 fn confidence(logits: &[f64]) -> f32 {
     let largest = logits[best(logits)];
-    (1.0 / logits.iter().map(|v| (v - largest).exp()).sum::<f64>()) as f32
+    let share = 1.0 / logits.iter().map(|v| (v - largest).exp()).sum::<f64>();
+    narrow(&[share])[0]
 }
 
 fn mean_by_class(rows: &[Vec<f32>], labels: &[u8]) -> Vec<Vec<f64>> {

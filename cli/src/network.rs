@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use dynconv::plan::{AttentionSource, ConvChoice, Problem};
-use dynconv::reference::{self, LayerWeights, widen};
+use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{
     Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, OdConv2d, OdWeights, StaticConv2d, Tensor, wgpu,
 };
@@ -122,10 +122,8 @@ impl Network {
 
     fn classify(&self, means: &[f64]) -> Vec<f64> {
         let rows = self.classifier_weight.chunks_exact(means.len()).zip(&self.classifier_bias);
-        rows.map(|(row, &bias)| {
-            row.iter().zip(means).map(|(&w, m)| f64::from(w) * m).sum::<f64>() + f64::from(bias)
-        })
-        .collect()
+        rows.map(|(row, &bias)| row.iter().zip(means).map(|(&w, m)| f64::from(w) * m).sum::<f64>() + f64::from(bias))
+            .collect()
     }
 
     /// The network on the GPU, for batches of `batch` images.
@@ -134,7 +132,8 @@ impl Network {
         let input = Tensor::zeros(context, &[batch, 1, SIDE, SIDE])?;
 
         let stem = StaticConv2d::new(context, &self.stem, &self.stem_kernel, None)?;
-        let stem = fold(stem, &self.stem_norm, |l, scale, shift| l.scale_shift(scale, shift))?.activation(Activation::Relu);
+        let stem =
+            fold(stem, &self.stem_norm, |l, scale, shift| l.scale_shift(scale, shift))?.activation(Activation::Relu);
         let mut x = Tensor::zeros(context, &stem.output_shape(input.shape())?)?;
         steps.push(GpuStep::new(stem.bind(&input, &x)?, stem.plan(batch, [SIDE; 2])?.flops()));
 
@@ -164,8 +163,7 @@ impl Network {
 /// Folds a batch norm into what follows a layer's sum.
 fn fold<L>(layer: L, norm: &BatchNorm, apply: impl FnOnce(L, &[f32], &[f32]) -> dynconv::Result<L>) -> Result<L> {
     let (scale, shift) = norm.scale_shift(norm.weight.len())?;
-    let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect::<Vec<_>>();
-    Ok(apply(layer, &narrow(scale), &narrow(shift))?)
+    Ok(apply(layer, &narrow(&scale), &narrow(&shift))?)
 }
 
 /// The network bound to tensors of one batch size.
@@ -190,6 +188,13 @@ impl GpuStep {
     fn new(bound: Bound, flops: u64) -> Self {
         Self { bound, flops, mix: None }
     }
+}
+
+/// Kernel attention of a dynamic layer, a row an image.
+#[derive(Debug)]
+pub(crate) struct Mix {
+    pub layer: &'static str,
+    pub rows: Vec<Vec<f32>>,
 }
 
 /// What one layer is, for the table.
@@ -227,14 +232,14 @@ impl GpuNetwork {
         self.timer.as_ref().map(|timer| timer.read(context)).transpose()
     }
 
-    /// Kernel attention of each dynamic layer in the last batch: its name and a row an image.
-    pub(crate) fn read_attention(&self, context: &Context) -> Result<Vec<(&'static str, Vec<Vec<f32>>)>> {
+    /// Kernel attention of each dynamic layer in the last batch.
+    pub(crate) fn read_attention(&self, context: &Context) -> Result<Vec<Mix>> {
         let mut layers = Vec::new();
         for (step, name) in self.steps.iter().zip(NAMES) {
             if let (Some(mix), Some(tensor)) = (&step.mix, step.bound.attention()) {
                 let rows = tensor.read_blocking(context)?;
                 let rows = rows.chunks_exact(tensor.shape()[1]).map(|row| row[mix.clone()].to_vec());
-                layers.push((name, rows.collect()));
+                layers.push(Mix { layer: name, rows: rows.collect() });
             }
         }
         Ok(layers)

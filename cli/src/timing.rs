@@ -21,7 +21,12 @@ impl PassTimer {
         let device = context.device();
         let size = u64::from(passes) * 16;
         let buffer = |usage| {
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some("timestamps"), size, usage, mapped_at_creation: false })
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         Some(Self {
             queries: device.create_query_set(&wgpu::QuerySetDescriptor {

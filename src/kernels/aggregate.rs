@@ -64,9 +64,8 @@ pub(crate) fn dispatch(
 ) -> Result<Dispatch> {
     let weights = geometry.weights();
     let row = weights + if has_bias { geometry.c_out } else { 0 };
-    let whole = |operand, count: usize| -> Result<Slice> {
-        Ok(Slice { operand, start: 0, len: elements(operand, count)? })
-    };
+    let whole =
+        |operand, count: usize| -> Result<Slice> { Ok(Slice { operand, start: 0, len: elements(operand, count)? }) };
     let bank = whole(Operand::Bank, geometry.kernels.saturating_mul(weights))?;
     let bias = whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
     let rows = Slice { operand: Operand::Rows, start: 0, len: elements(Operand::Rows, batch.saturating_mul(row))? };
@@ -77,12 +76,8 @@ pub(crate) fn dispatch(
     };
     // WebGPU wants something in every binding; the bank stands in for what this variant never reads.
     let stand_in = Slice { len: 1, ..bank };
-    let slices = vec![
-        bank,
-        if has_bias { bias } else { stand_in },
-        if used { attention_slice } else { stand_in },
-        rows,
-    ];
+    let slices =
+        vec![bank, if has_bias { bias } else { stand_in }, if used { attention_slice } else { stand_in }, rows];
 
     let n = |value: usize| index32("attention row", value);
     let workgroups = row.div_ceil(WORKGROUP as usize) * batch.div_ceil(SAMPLES);

@@ -41,9 +41,8 @@ const WORKGROUP: u32 = 64;
 pub(crate) fn dispatch(sizes: MlpSizes, temperature: f32, first: usize, batch: usize, caps: &Caps) -> Result<Dispatch> {
     let MlpSizes { channels, hidden, sigmoids, kernels } = sizes;
     let outputs = sigmoids + kernels;
-    let whole = |operand, count: usize| -> Result<Slice> {
-        Ok(Slice { operand, start: 0, len: elements(operand, count)? })
-    };
+    let whole =
+        |operand, count: usize| -> Result<Slice> { Ok(Slice { operand, start: 0, len: elements(operand, count)? }) };
     let slices = vec![
         whole(Operand::Means, batch.saturating_mul(channels))?,
         whole(Operand::HiddenWeights, (channels + 1).saturating_mul(hidden))?,
@@ -59,11 +58,8 @@ pub(crate) fn dispatch(sizes: MlpSizes, temperature: f32, first: usize, batch: u
         temperature,
         ..Default::default()
     };
-    let consts = vec![
-        ("WORKGROUP", Const::U32(WORKGROUP)),
-        ("HIDDEN", Const::U32(hidden)),
-        ("KERNELS", Const::U32(kernels)),
-    ];
+    let consts =
+        vec![("WORKGROUP", Const::U32(WORKGROUP)), ("HIDDEN", Const::U32(hidden)), ("KERNELS", Const::U32(kernels))];
     let memory = hidden.saturating_add(kernels.max(1)).saturating_mul(4);
     let variant = Variant { kernel: Kernel::AttentionMlp, consts };
     Dispatch::new(variant, bytemuck::bytes_of(&params), slices, batch as u64, memory, caps)

@@ -25,21 +25,13 @@ pub(crate) struct PoolParams {
 const CHUNK: u32 = 1024;
 
 /// Means of `planes` planes of `size` elements, the first of which is plane `first` of `input`.
-pub(crate) fn dispatch(
-    [input, output]: [Slice; 2],
-    planes: usize,
-    size: usize,
-    caps: &Caps,
-) -> Result<Dispatch> {
+pub(crate) fn dispatch([input, output]: [Slice; 2], planes: usize, size: usize, caps: &Caps) -> Result<Dispatch> {
     elements(input.operand, planes.saturating_mul(size))?;
     // Maps of a few dozen positions would leave most of a larger workgroup idle.
     let workgroup = if size <= 256 { 32 } else { 128 };
     let consts = vec![("WORKGROUP", Const::U32(workgroup)), ("CHUNK", Const::U32(CHUNK))];
-    let params = PoolParams {
-        planes: index32("planes", planes)?,
-        size: index32("positions", size)?,
-        ..Default::default()
-    };
+    let params =
+        PoolParams { planes: index32("planes", planes)?, size: index32("positions", size)?, ..Default::default() };
     Dispatch::new(
         Variant { kernel: Kernel::AveragePool, consts },
         bytemuck::bytes_of(&params),

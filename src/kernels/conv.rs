@@ -106,14 +106,7 @@ impl ConvTask<'_> {
     ) -> Result<Dispatch> {
         let variant = Variant { kernel, consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
-        Dispatch::new(
-            variant,
-            bytemuck::bytes_of(&params),
-            self.slices()?,
-            workgroups as u64,
-            workgroup_memory,
-            caps,
-        )
+        Dispatch::new(variant, bytemuck::bytes_of(&params), self.slices()?, workgroups as u64, workgroup_memory, caps)
     }
 
     fn consts(&self, own: &[(&'static str, u32)]) -> Result<Vec<(&'static str, Const)>> {
@@ -179,7 +172,8 @@ impl ConvTask<'_> {
         let input = of_samples(Operand::Input, g.c_in * self.input.iter().product::<usize>())?;
         let rows = if self.shared { 1 } else { self.batch };
         // Per-sample rows are scratch and begin anew with every part of the batch.
-        let rows = Slice { operand: Operand::Rows, start: 0, len: elements(Operand::Rows, rows.saturating_mul(self.row()))? };
+        let rows =
+            Slice { operand: Operand::Rows, start: 0, len: elements(Operand::Rows, rows.saturating_mul(self.row()))? };
         let has_gain = self.channel_gain.is_some() || self.filter_gain.is_some();
         let gains = if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { UNUSED };
         let affine = Slice { operand: Operand::Affine, start: 0, len: 2 * g.c_out as u64 };

@@ -183,11 +183,13 @@ impl Variant {
 
     /// Value of a `u32` constant; 0 if the variant has none of that name.
     pub(crate) fn number(&self, name: &str) -> u32 {
-        self.consts.iter().find_map(|(n, v)| match v {
-            Const::U32(v) if *n == name => Some(*v),
-            _ => None,
-        })
-        .unwrap_or(0)
+        self.consts
+            .iter()
+            .find_map(|(n, v)| match v {
+                Const::U32(v) if *n == name => Some(*v),
+                _ => None,
+            })
+            .unwrap_or(0)
     }
 }
 

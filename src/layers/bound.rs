@@ -105,18 +105,15 @@ fn step(
 ) -> Result<Step> {
     let pipeline = context.pipeline(&dispatch.variant)?;
     let mut block = dispatch.params.clone();
-    let uniform = wgpu::BufferBinding {
-        buffer: params,
-        offset,
-        size: std::num::NonZeroU64::new(block.len() as u64),
-    };
+    let uniform = wgpu::BufferBinding { buffer: params, offset, size: std::num::NonZeroU64::new(block.len() as u64) };
     let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
     for (slice, (binding, word)) in dispatch.slices.iter().zip((1..).zip(block.chunks_exact_mut(4))) {
         let tensor = &operands[&slice.operand];
         let start = tensor.range().start + slice.start * 4;
-        let aligned = start - start % u64::from(context.caps().storage_alignment);
-        // The base element: what the rounding left over.
-        word.copy_from_slice(bytemuck::bytes_of(&(((start - aligned) / 4) as u32)));
+        let slack = u32::try_from(start % u64::from(context.caps().storage_alignment)).unwrap_or(0);
+        let aligned = start - u64::from(slack);
+        // The base element: what rounding the offset down left over.
+        word.copy_from_slice(&(slack / 4).to_ne_bytes());
         let size = std::num::NonZeroU64::new(start - aligned + slice.len * 4);
         let range = wgpu::BufferBinding { buffer: tensor.buffer(), offset: aligned, size };
         let resource = wgpu::BindingResource::Buffer(range);

@@ -58,12 +58,7 @@ impl DyCnnWeights {
             kernels,
             temperature: temperature.into(),
         };
-        LayerWeights {
-            bank: widen(&self.bank),
-            bias: self.bias.as_deref().map(widen),
-            mlp: Some(mlp),
-            affine: None,
-        }
+        LayerWeights { bank: widen(&self.bank), bias: self.bias.as_deref().map(widen), mlp: Some(mlp), affine: None }
     }
 }
 

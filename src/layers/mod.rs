@@ -10,8 +10,8 @@ use std::marker::PhantomData;
 
 pub use bound::Bound;
 pub use dy_cnn::{DyCnn, DyCnnWeights};
-pub use pool::global_average_pool;
 pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
+pub use pool::global_average_pool;
 
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry, pad_axes};

@@ -7,7 +7,7 @@ use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::plan::{AttentionSource, Branch};
 use crate::reference::attention_mlp::{Mlp, Norm};
-use crate::reference::{LayerWeights, widen};
+use crate::reference::{LayerWeights, narrow, widen};
 
 /// Kind of layer: omni-dimensional dynamic convolution.
 ///
@@ -179,10 +179,8 @@ fn folded_hidden(g: &Geometry, weights: &OdWeights) -> Result<Vec<f32>> {
     check_len("fc", &weights.fc, hidden * g.c_in)?;
     check_finite("fc", &weights.fc)?;
     let (scale, shift) = weights.bn.scale_shift(hidden)?;
-    let folded: Vec<f32> =
-        weights.fc.iter().enumerate().map(|(i, &w)| (f64::from(w) * scale[i / g.c_in]) as f32).collect();
-    let bias: Vec<f32> = shift.iter().map(|&b| b as f32).collect();
-    Ok(transposed_with_bias(&folded, g.c_in, &bias))
+    let folded: Vec<f64> = weights.fc.iter().enumerate().map(|(i, &w)| f64::from(w) * scale[i / g.c_in]).collect();
+    Ok(transposed_with_bias(&narrow(&folded), g.c_in, &narrow(&shift)))
 }
 
 /// All heads as one layer, in the order of an attention row.

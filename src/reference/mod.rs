@@ -73,7 +73,9 @@ impl Conv<'_> {
         let [depth, height, width] = self.input;
         let value = self.x[(((b * self.geometry.c_in + channel) * depth + z) * height + row) * width + column];
         match self.gains {
-            Some((gains, AttentionRow { stride, channel: Some(start), .. })) => value * gains[b * stride + start + channel],
+            Some((gains, AttentionRow { stride, channel: Some(start), .. })) => {
+                value * gains[b * stride + start + channel]
+            }
             _ => value,
         }
     }
@@ -177,6 +179,13 @@ pub fn layer(problem: &Problem, weights: &LayerWeights, x: &[f64], given: &[f64]
     LayerOutput { attention, rows, y }
 }
 
+/// f64 values rounded to f32.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "rounding is what it is for")]
+pub fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
 /// f32 values in f64.
 #[must_use]
 pub fn widen(values: &[f32]) -> Vec<f64> {
@@ -235,7 +244,10 @@ mod tests {
 
     #[test]
     fn all_formulations_of_the_convolution_agree() {
-        formulations_agree(&ConvDesc::new(4, 6, [3, 2]).stride([2, 1]).padding_sides([[1, 0], [0, 2]]).groups(2), [1, 7, 5]);
+        formulations_agree(
+            &ConvDesc::new(4, 6, [3, 2]).stride([2, 1]).padding_sides([[1, 0], [0, 2]]).groups(2),
+            [1, 7, 5],
+        );
         formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([2, 2]).dilation([2, 1]).groups(3), [1, 6, 7]);
         formulations_agree(&ConvDesc::new(4, 6, [1, 1]).groups(2), [1, 3, 5]);
         formulations_agree(&ConvDesc::new(2, 3, [2, 3, 1]).padding([1, 0, 1]).stride([1, 2, 2]), [3, 5, 4]);

@@ -1,14 +1,13 @@
 //! Buffers of the app: offsets, guards, poison, and recordings into the app's own encoder.
 
 use dynconv::plan::ConvChoice;
-use dynconv::reference::{self, LayerWeights, widen};
+use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{BankConv2d, Bound, Tensor, bytemuck, wgpu};
 
 use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, upload};
 
-const ALL: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
-    .union(wgpu::BufferUsages::COPY_SRC)
-    .union(wgpu::BufferUsages::COPY_DST);
+const ALL: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 /// A buffer of `before` guards, `len` NaNs and `after` guards, and the tensor in its middle.
 struct Guarded {
@@ -63,7 +62,7 @@ fn exact(case: &Case<2>, choice: ConvChoice, seed: u64) -> Exact {
     let plan = layer.plan(case.batch, case.size).expect("plans");
     let weights = LayerWeights { bank: widen(&bank), ..Default::default() };
     let truth = reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y;
-    Exact { layer, x, attention, truth: truth.iter().map(|&v| v as f32).collect() }
+    Exact { layer, x, attention, truth: narrow(&truth) }
 }
 
 impl Exact {

@@ -56,7 +56,11 @@ fn check_bank<const D: usize>(case: &Case<D>) {
         let y = layer.run(case.batch, case.size, &x, &attention).expect("runs");
         for (i, ((&y, truth), bound)) in y.iter().zip(&truth).zip(&bound).enumerate() {
             let error = (f64::from(y) - truth).abs();
-            assert!(error <= factor * bound, "{case:?} {choice:?} element {i}: {y} is off by {error:e}, bound {:e}", factor * bound);
+            assert!(
+                error <= factor * bound,
+                "{case:?} {choice:?} element {i}: {y} is off by {error:e}, bound {:e}",
+                factor * bound
+            );
         }
     }
 }
@@ -112,7 +116,8 @@ fn od_weights(noise: &mut Noise, g: &dynconv::Geometry) -> OdWeights {
         present.then(|| Linear { weight: noise.floats(outputs * hidden), bias: noise.floats(outputs) })
     };
     let [channel_fc, filter_fc, spatial_fc, kernel_fc] =
-        [(heads[0], g.c_in), (heads[1], g.c_out), (heads[2], g.taps()), (heads[3], g.kernels)].map(|(p, n)| linear(p, n));
+        [(heads[0], g.c_in), (heads[1], g.c_out), (heads[2], g.taps()), (heads[3], g.kernels)]
+            .map(|(p, n)| linear(p, n));
     OdWeights {
         bank: noise.floats(g.kernels * g.weights()),
         fc: noise.floats(hidden * g.c_in),

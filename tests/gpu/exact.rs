@@ -2,7 +2,7 @@
 //! This finds every index error, with no tolerance.
 
 use dynconv::plan::ConvChoice;
-use dynconv::reference::{self, LayerWeights, widen};
+use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{Activation, Context, ConvDesc, Given, Layer, Static, wgpu};
 
 use crate::common::{Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, limited_context};
@@ -14,7 +14,7 @@ fn quarters(noise: &mut Noise, len: usize) -> Vec<f32> {
 
 /// All strategies give the reference's bits.
 fn check<const D: usize>(context: &Context, case: &Case<D>) {
-    let mut noise = Noise::new(7);
+    let mut noise = Noise::new(10);
     let x = noise.integers(case.input_len(), 4);
     let bank = noise.integers(case.kernels() * case.weights(), 3);
     let bias = noise.integers(case.kernels() * case.c_out(), 9);
@@ -23,7 +23,8 @@ fn check<const D: usize>(context: &Context, case: &Case<D>) {
     let shift = noise.integers(case.c_out(), 5);
     for choice in case.choices() {
         for epilogue in [false, true] {
-            let mut layer = Layer::<D, Given>::new(context, &case.desc, &bank, epilogue.then_some(&bias)).expect("valid");
+            let mut layer =
+                Layer::<D, Given>::new(context, &case.desc, &bank, epilogue.then_some(&bias)).expect("valid");
             let mut weights = LayerWeights { bank: widen(&bank), ..Default::default() };
             if epilogue {
                 layer = layer.scale_shift(&scale, &shift).expect("valid").activation(Activation::Relu);
@@ -35,7 +36,7 @@ fn check<const D: usize>(context: &Context, case: &Case<D>) {
             let truth = reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y;
             let largest = truth.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
             assert!(largest > 0.0 && largest < f64::from(1 << 22), "the data must be exact and not nothing: {largest}");
-            let truth: Vec<f32> = truth.iter().map(|&v| v as f32).collect();
+            let truth = narrow(&truth);
             let y = layer.run(case.batch, case.size, &x, &attention).expect("runs");
             assert_same_bits(&format!("{case:?} {choice:?} epilogue {epilogue}"), &y, &truth);
         }
@@ -85,7 +86,8 @@ fn more_than_65535_workgroups() {
     let size = [2050, 2050];
     let mut noise = Noise::new(3);
     let x = noise.integers(size[0] * size[1], 100);
-    let layer = Layer::<2, Static>::new(context, &desc, &[3.0], Some(&[1.0])).expect("valid").kernel(ConvChoice::Direct);
+    let layer =
+        Layer::<2, Static>::new(context, &desc, &[3.0], Some(&[1.0])).expect("valid").kernel(ConvChoice::Direct);
     let plan = layer.plan(1, size).expect("plans");
     assert!(plan.dispatches()[0].workgroups > 65_535, "{plan}");
     let y = layer.run(1, size, &x).expect("runs");

@@ -1,8 +1,8 @@
 //! Wrong input gets a typed error that names what was wrong, what was needed and what was found.
 
 use dynconv::{
-    BankConv2d, BatchNorm, Context, ConvDesc, DyCnnWeights, DynConv2d, Error, Linear, OdConv2d, OdWeights, StaticConv2d,
-    Tensor, wgpu,
+    BankConv2d, BatchNorm, Context, ConvDesc, DyCnnWeights, DynConv2d, Error, Linear, OdConv2d, OdWeights,
+    StaticConv2d, Tensor, wgpu,
 };
 
 fn noop() -> Context {
@@ -39,6 +39,9 @@ fn od_weights() -> OdWeights {
     }
 }
 
+/// A way to spoil weights, and the message that it must give.
+type Spoilt<W> = (fn(&mut W), &'static str);
+
 const DESC: fn() -> ConvDesc<2> = || ConvDesc::new(3, 4, [3, 3]).kernels(2).padding([1, 1]);
 
 #[test]
@@ -51,14 +54,17 @@ fn errors_are_errors() {
 fn weights_of_the_wrong_size_are_named() {
     let context = noop();
     let desc = DESC();
-    assert_eq!(message(BankConv2d::new(&context, &desc, &[0.0; 5], None)), "kernel bank: expected 216 elements, found 5");
+    assert_eq!(
+        message(BankConv2d::new(&context, &desc, &[0.0; 5], None)),
+        "kernel bank: expected 216 elements, found 5"
+    );
     let bias = Some(&[0.0; 3][..]);
     assert_eq!(message(BankConv2d::new(&context, &desc, &[0.0; 216], bias)), "bias bank: expected 8 elements, found 3");
     assert_eq!(
         message(StaticConv2d::new(&context, &desc, &[0.0; 216], None)),
         "kernels of a static convolution: expected 1, found 2"
     );
-    let cases: [(fn(&mut DyCnnWeights), &str); 4] = [
+    let cases: [Spoilt<DyCnnWeights>; 4] = [
         (|w| w.fc1 = vec![0.1; 7], "fc1: expected a multiple of 3 elements, found 7"),
         (|w| w.fc1.clear(), "fc1: expected a multiple of 3 elements, found 0"),
         (|w| w.fc2 = vec![0.1; 5], "fc2: expected 4 elements, found 5"),
@@ -69,7 +75,7 @@ fn weights_of_the_wrong_size_are_named() {
         spoil(&mut weights);
         assert_eq!(message(DynConv2d::new(&context, &desc, &weights, 1.0)), expected);
     }
-    let cases: [(fn(&mut OdWeights), &str); 4] = [
+    let cases: [Spoilt<OdWeights>; 4] = [
         (|w| w.fc = vec![0.1; 7], "fc: expected 48 elements, found 7"),
         (|w| w.bn.var = vec![0.1; 7], "batch norm variance: expected 16 elements, found 7"),
         (|w| w.kernel_fc = None, "kernel bank without kernel_fc: expected 1 kernel, found 2 kernels"),
@@ -103,7 +109,10 @@ fn values_out_of_their_domain_are_named() {
         "batch norm variance: needs a number of at least 0, found -1"
     );
     let layer = BankConv2d::new(&context, &desc, &[0.0; 216], None).expect("valid");
-    assert_eq!(message(layer.scale_shift(&[1.0; 4], &[f32::INFINITY; 4])), "shift, element 0: needs a finite number, found inf");
+    assert_eq!(
+        message(layer.scale_shift(&[1.0; 4], &[f32::INFINITY; 4])),
+        "shift, element 0: needs a finite number, found inf"
+    );
 }
 
 #[test]
@@ -117,7 +126,10 @@ fn tensors_that_do_not_fit_are_named() {
         message(layer.bind(&zeros(&[2, 4, 5, 6]), &a, &y)),
         "input: expected [batch, 3, 2 spatial sizes], found [2, 4, 5, 6]"
     );
-    assert_eq!(message(layer.bind(&zeros(&[2, 3, 5]), &a, &y)), "input: expected [batch, 3, 2 spatial sizes], found [2, 3, 5]");
+    assert_eq!(
+        message(layer.bind(&zeros(&[2, 3, 5]), &a, &y)),
+        "input: expected [batch, 3, 2 spatial sizes], found [2, 3, 5]"
+    );
     assert_eq!(message(layer.bind(&x, &zeros(&[2, 3]), &y)), "attention: expected [2, 2], found [2, 3]");
     assert_eq!(message(layer.bind(&x, &a, &zeros(&[2, 4, 5, 5]))), "output: expected [2, 4, 5, 6], found [2, 4, 5, 5]");
     assert_eq!(message(Tensor::zeros(&context, &[2, 0])), "tensor: expected no empty axis, found [2, 0]");
@@ -143,7 +155,8 @@ fn buffers_that_do_not_fit_are_named() {
     assert_eq!(message(tensor.write(&context, &[0.0; 3])), "tensor [3]: buffer lacks usage BufferUsages(COPY_DST)");
 
     let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
-    let [x, y] = [Tensor::wrap(&storage, 0, &[1, 1, 2, 2]), Tensor::wrap(&storage, 32, &[1, 1, 2, 2])].map(|t| t.expect("fits"));
+    let [x, y] =
+        [Tensor::wrap(&storage, 0, &[1, 1, 2, 2]), Tensor::wrap(&storage, 32, &[1, 1, 2, 2])].map(|t| t.expect("fits"));
     assert_eq!(
         message(layer.bind(&x, &y)),
         "output and input are in the same buffer; the output needs a buffer of its own"

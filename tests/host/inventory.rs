@@ -33,3 +33,12 @@ fn a_kernel_is_built_from_its_own_file_last() {
         assert!(text.contains("fn main("), "{file} has no entry point");
     }
 }
+
+#[test]
+fn the_readme_begins_with_the_quickstart_example() {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```").nth(1).expect("has a code block");
+    let (_, code) = block.split_once('\n').expect("has a language line");
+    let (_, example) = include_str!("../../examples/quickstart.rs").split_once('\n').expect("has a first line");
+    assert_eq!(code, example);
+}

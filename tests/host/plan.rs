@@ -88,10 +88,8 @@ fn kernels_that_cannot_are_refused() {
 #[test]
 fn odconv_without_kernel_or_spatial_attention_shares_its_kernel() {
     let branch = Branch { hidden: 16, temperature: 1.0, channel: true, filter: true, spatial: false, mix: false };
-    let shared = Problem {
-        attention: AttentionSource::Branch(branch),
-        ..problem(&ConvDesc::new(32, 24, [1, 1]), 3, [1, 7, 7])
-    };
+    let shared =
+        Problem { attention: AttentionSource::Branch(branch), ..problem(&ConvDesc::new(32, 24, [1, 1]), 3, [1, 7, 7]) };
     let kernels: Vec<_> = plan(&shared).dispatches().iter().map(|d| d.variant.kernel).collect();
     assert_eq!(kernels, [Kernel::AveragePool, Kernel::AttentionMlp, Kernel::ConvPointwise]);
     assert_eq!(plan(&shared).scratch_bytes(), 4 * (3 * (32 + 24) + 3 * 32));
@@ -111,7 +109,14 @@ fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
                 .stride(axes.map(|a| a.1))
                 .dilation(axes.map(|a| a.2))
                 .padding_sides(axes.map(|a| [a.3, a.4]));
-            let branch = Branch { hidden: 16, temperature: 1.0, channel: true, filter: true, spatial: attention == 1, mix: true };
+            let branch = Branch {
+                hidden: 16,
+                temperature: 1.0,
+                channel: true,
+                filter: true,
+                spatial: attention == 1,
+                mix: true,
+            };
             let attention = match attention {
                 0 => AttentionSource::Given,
                 _ => AttentionSource::Branch(branch),

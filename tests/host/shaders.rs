@@ -15,7 +15,8 @@ use naga::{AddressSpace, Module, StorageAccess};
 fn variants() -> Vec<Dispatch> {
     let mut seen = HashSet::new();
     let mut all = Vec::new();
-    let mut geometries: Vec<_> = common::cases_2d().iter().map(|c| (c.desc.geometry(), c.input(), c.choices())).collect();
+    let mut geometries: Vec<_> =
+        common::cases_2d().iter().map(|c| (c.desc.geometry(), c.input(), c.choices())).collect();
     geometries.extend(common::cases_1d().iter().map(|c| (c.desc.geometry(), c.input(), c.choices())));
     geometries.extend(common::cases_3d().iter().map(|c| (c.desc.geometry(), c.input(), c.choices())));
     for (geometry, input, choices) in geometries {
@@ -44,7 +45,14 @@ fn variants() -> Vec<Dispatch> {
 
 fn attentions(kernels: usize) -> Vec<AttentionSource> {
     let branch = |gains: bool, mix: bool| {
-        AttentionSource::Branch(Branch { hidden: 16, temperature: 1.0, channel: gains, filter: gains, spatial: gains, mix })
+        AttentionSource::Branch(Branch {
+            hidden: 16,
+            temperature: 1.0,
+            channel: gains,
+            filter: gains,
+            spatial: gains,
+            mix,
+        })
     };
     let mut all = vec![AttentionSource::Given, branch(true, true), branch(false, true)];
     if kernels == 1 {
@@ -64,8 +72,8 @@ fn attentions(kernels: usize) -> Vec<AttentionSource> {
 fn parse(dispatch: &Dispatch) -> (Module, ModuleInfo) {
     let source = dispatch.variant.source();
     let label = dispatch.variant.label();
-    let module = naga::front::wgsl::parse_str(&source)
-        .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
+    let module =
+        naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
     let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
         .validate(&module)
         .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
