@@ -1,0 +1,169 @@
+//! The tool as a person meets it: real runs, golden vectors, and wrong input.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tool lies in the workspace").to_path_buf()
+}
+
+fn dynconv(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dynconv")).args(arguments).output().expect("the tool starts")
+}
+
+/// A file of this test's own.
+fn scratch(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths here are UTF-8")
+}
+
+fn asset(name: &str) -> Vec<u8> {
+    std::fs::read(root().join("assets").join(name)).expect("the asset is there")
+}
+
+const MODEL: &str = "od_fashion.safetensors";
+
+#[test]
+fn the_demo_agrees_with_the_reference() {
+    let [report, json] = ["demo.html", "demo.json"].map(scratch);
+    let out = dynconv(&["demo", "--images", "64", "--batch", "24", "--report", text(&report), "--json", text(&json)]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let printed = String::from_utf8(out.stdout).expect("UTF-8");
+    for line in ["adapter: ", "driver: ", "accuracy: ", "images per second: ", "report: "] {
+        assert!(printed.contains(line), "no \"{line}\" in:\n{printed}");
+    }
+    assert!(!printed.contains("CPU reference\n"), "ran without an adapter:\n{printed}");
+
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
+    assert_eq!(json["total"], 64);
+    assert_eq!(json["class_mismatches"], 0);
+    assert_eq!(json["correct"], json["reference_correct"]);
+    assert!(json["max_logit_error"].as_f64().expect("a number") <= 2e-4);
+    assert!(json["images_per_second"].as_f64().expect("a number") > 0.0);
+    assert_eq!(json["layers"].as_array().expect("a list").len(), 6);
+    let html = std::fs::read_to_string(report).expect("written");
+    assert!(html.contains("Ankle boot") && html.contains("data:image/png;base64,"));
+}
+
+#[test]
+fn golden_vectors_pass() {
+    let out = dynconv(&["verify", text(&root().join("tests/golden"))]);
+    let printed = String::from_utf8(out.stdout).expect("UTF-8");
+    assert!(out.status.success(), "{printed}");
+    assert!(printed.ends_with("16 passed, 0 failed\n"), "{printed}");
+    assert!(printed.contains("odconv2d_depthwise"), "{printed}");
+}
+
+#[test]
+fn verify_fails_what_it_cannot_prove() {
+    // A golden file whose y was changed, one of an unknown kind, and one that is no such file.
+    let folder = scratch("golden");
+    std::fs::create_dir_all(&folder).expect("writable");
+    let golden = std::fs::read(root().join("tests/golden/dyconv1d.safetensors")).expect("is there");
+    let header = 8 + usize::try_from(u64::from_le_bytes(golden[..8].try_into().expect("8 bytes"))).expect("fits");
+    let fields: serde_json::Value = serde_json::from_slice(&golden[8..header]).expect("is JSON");
+    let y = usize::try_from(fields["y"]["data_offsets"][0].as_u64().expect("has y")).expect("fits");
+    let mut changed = golden.clone();
+    // A bit of the exponent of its first element.
+    changed[header + y + 6] ^= 1 << 5;
+    let mut unknown = golden.clone();
+    let kind = golden.windows(6).position(|w| w == b"dyconv").expect("names its kind");
+    unknown[kind..kind + 6].copy_from_slice(b"myconv");
+    for (name, bytes) in [("changed", &changed[..]), ("unknown", &unknown), ("cut", &golden[..100])] {
+        std::fs::write(folder.join(format!("{name}.safetensors")), bytes).expect("writable");
+    }
+    let out = dynconv(&["verify", text(&folder)]);
+    let printed = String::from_utf8(out.stdout).expect("UTF-8");
+    assert_eq!(out.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("FAIL: unknown kind \"myconv\""), "{printed}");
+    assert!(printed.contains("FAIL: checkpoint: "), "{printed}");
+    assert!(printed.ends_with("0 passed, 3 failed\n"), "{printed}");
+}
+
+#[test]
+fn info_says_which_adapter_it_would_use() {
+    let json = scratch("info.json");
+    let out = dynconv(&["info", "--json", text(&json)]);
+    assert!(out.status.success());
+    assert!(String::from_utf8(out.stdout).expect("UTF-8").lines().any(|line| line.starts_with("using ")));
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
+    assert!(json["selected"].is_u64());
+
+    let out = dynconv(&["info", "--adapter", "no such adapter"]);
+    assert_eq!(out.status.code(), Some(1));
+    let error = String::from_utf8(out.stderr).expect("UTF-8");
+    assert!(error.starts_with("error: no adapter: wanted a name with \"no such adapter\"; found 0: "), "{error}");
+}
+
+/// Runs the demo on a spoilt file; it must end with one line that says `message`.
+fn demo_refuses(option: &str, name: &str, bytes: &[u8], message: &str) {
+    let file = scratch(name);
+    std::fs::write(&file, bytes).expect("writable");
+    refused(&["demo", "--images", "10", option, text(&file)], message);
+}
+
+fn refused(arguments: &[&str], message: &str) {
+    let report = scratch("refused.html");
+    let out = dynconv(&[arguments, &["--report", text(&report)]].concat());
+    let error = String::from_utf8(out.stderr).expect("UTF-8");
+    assert_eq!(out.status.code(), Some(1), "{arguments:?}: {error}");
+    assert_eq!(error.lines().count(), 1, "one line: {error}");
+    assert!(error.contains(message), "expected \"{message}\", found {error}");
+}
+
+#[test]
+fn wrong_files_are_refused_in_one_line() {
+    let model = asset(MODEL);
+    demo_refuses("--model", "cut.safetensors", &model[..model.len() / 2], "checkpoint: ");
+    demo_refuses("--model", "empty.safetensors", &[], "checkpoint: ");
+    demo_refuses("--model", "text.safetensors", b"{\"not\": \"a checkpoint\"}", "checkpoint: ");
+
+    // A header of 2^60 bytes is not allocated.
+    let mut huge = model.clone();
+    huge[..8].copy_from_slice(&(1_u64 << 60).to_le_bytes());
+    demo_refuses("--model", "huge.safetensors", &huge, "checkpoint: ");
+
+    let renamed = replaced(&model, b"\"conv3.attention.bn.weight\"", b"\"conv3.attention.bn.wrong_\"");
+    demo_refuses(
+        "--model",
+        "key.safetensors",
+        &renamed,
+        "no tensor conv3.attention.bn.weight, which should have shape [16]",
+    );
+    let reshaped = replaced(&model, b"\"shape\":[10,64]", b"\"shape\":[64,10]");
+    demo_refuses("--model", "shape.safetensors", &reshaped, "fc.weight: expected [10, 64], found [64, 10]");
+
+    let mut nan = model.clone();
+    let last = nan.len() - 4;
+    nan[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    demo_refuses("--model", "nan.safetensors", &nan, "needs a finite number, found NaN");
+
+    let images = asset("t10k-images-idx3-ubyte.gz");
+    demo_refuses("--image-file", "cut.gz", &images[..images.len() / 2], "images: not a complete gzip file");
+    demo_refuses("--image-file", "plain.gz", b"not gzip at all", "images: not a complete gzip file");
+    demo_refuses("--label-file", "swapped.gz", &images, "labels: expected the IDX magic number");
+    demo_refuses("--reference", "logits.safetensors", &model, "reference logits: checkpoint: no tensor logits");
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let place = bytes.windows(from.len()).position(|w| w == from).expect("the text is there");
+    let mut bytes = bytes.to_vec();
+    bytes[place..place + to.len()].copy_from_slice(to);
+    bytes
+}
+
+#[test]
+fn wrong_arguments_are_refused_in_one_line() {
+    refused(&["demo", "--images", "0"], "--images: expected 1 to 10000, found 0");
+    refused(&["demo", "--images", "10001"], "--images: expected 1 to 10000, found 10001");
+    refused(&["demo", "--batch", "0"], "--batch: expected at least 1, found 0");
+    refused(&["demo", "--model", "/no/such/file"], "cannot read /no/such/file");
+    refused(&["demo", "--adapter", "no such adapter"], "no adapter: wanted a name with \"no such adapter\"");
+    let out = dynconv(&["verify", "/no/such/folder"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert_eq!(String::from_utf8(out.stderr).expect("UTF-8"), "error: /no/such/folder: no such file or folder\n");
+}
