@@ -3,13 +3,17 @@
 //   rows[b, i] = s[b, tap(i)] * c[b, ci(i)] * f[b, co(i)] * sum_k alpha[b, k] * bank[k, i]      (weights)
 //   rows[b, W + co] = sum_k alpha[b, k] * bias[k, co]                                           (bias)
 //
+// With CELLS the bank is a warehouse of small cells [KERNELS, CELL_OUT, CELL_IN, CELL_TAPS]; every cell of a sample's kernel is a
+// mixture of its own, alpha being [cells, KERNELS] with cells in the order (taps, channels out, channels in); the bias is one for all.
+//
 // bank       [KERNELS, channels out, channels in / groups, TAPS], W = its elements a kernel
 // bias       [KERNELS, channels out]
 // attention  [batch, attention_stride]: alpha and the gains s, c, f, each at its own offset
 // rows       [batch, row_stride]
 //
 // An invocation owns one element of the row for four samples: a bank element is loaded once for the four.
-// Constants that the host joins in front: KERNELS, TAPS, HAS_MIX, HAS_BIAS, SPATIAL_GAIN, CHANNEL_GAIN, FILTER_GAIN, WORKGROUP.
+// Constants that the host joins in front: KERNELS, TAPS, HAS_MIX, HAS_BIAS, SPATIAL_GAIN, CHANNEL_GAIN, FILTER_GAIN,
+// CELLS, CELL_OUT, CELL_IN, CELL_TAPS, WORKGROUP.
 
 struct AggregateParams {
     // First element of each operand inside its binding.
@@ -52,20 +56,41 @@ fn attention_of_four(b: u32, offset: u32) -> vec4<f32> {
     );
 }
 
-fn bank_element(k: u32, i: u32) -> f32 {
-    if HAS_BIAS && i >= params.weights {
-        return bias[params.bias_base + k * params.groups * params.c_out + i - params.weights];
+// Where row element i finds its mixing weights in an attention row (x), and its value in each kernel of the bank (y).
+fn source_of(i: u32) -> vec2<u32> {
+    if !CELLS {
+        return vec2<u32>(params.mix_offset, i);
     }
-    return bank[params.bank_base + k * params.weights + i];
+    let tap = i % TAPS;
+    let ci = i / TAPS % params.c_in;
+    let co = i / (TAPS * params.c_in);
+    let cells_out = params.groups * params.c_out / CELL_OUT;
+    let cell = (tap / CELL_TAPS * cells_out + co / CELL_OUT) * (params.c_in / CELL_IN) + ci / CELL_IN;
+    let inside = (co % CELL_OUT * CELL_IN + ci % CELL_IN) * CELL_TAPS + tap % CELL_TAPS;
+    return vec2<u32>(params.mix_offset + cell * KERNELS, inside);
 }
 
-fn mix(b: u32, i: u32) -> vec4<f32> {
+fn mixed_weight(b: u32, i: u32) -> vec4<f32> {
+    let source = source_of(i);
     if !HAS_MIX {
-        return vec4<f32>(bank_element(0u, i));
+        return vec4<f32>(bank[params.bank_base + source.y]);
     }
+    let kernel = select(params.weights, CELL_OUT * CELL_IN * CELL_TAPS, CELLS);
     var sum = vec4<f32>();
     for (var k = 0u; k < KERNELS; k++) {
-        sum += attention_of_four(b, params.mix_offset + k) * bank_element(k, i);
+        sum += attention_of_four(b, source.x + k) * bank[params.bank_base + k * kernel + source.y];
+    }
+    return sum;
+}
+
+fn mixed_bias(b: u32, channel: u32) -> vec4<f32> {
+    if CELLS || !HAS_MIX {
+        return vec4<f32>(bias[params.bias_base + channel]);
+    }
+    let channels = params.groups * params.c_out;
+    var sum = vec4<f32>();
+    for (var k = 0u; k < KERNELS; k++) {
+        sum += attention_of_four(b, params.mix_offset + k) * bias[params.bias_base + k * channels + channel];
     }
     return sum;
 }
@@ -101,9 +126,11 @@ fn main(
         return;
     }
 
-    var values = mix(b, i);
-    if i < params.weights {
-        values *= gain(b, i);
+    var values: vec4<f32>;
+    if HAS_BIAS && i >= params.weights {
+        values = mixed_bias(b, i - params.weights);
+    } else {
+        values = mixed_weight(b, i) * gain(b, i);
     }
 
     let first = params.rows_base + b * params.row_stride + i;

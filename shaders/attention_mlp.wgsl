@@ -1,16 +1,18 @@
-// Attention branch after pooling, for DY-CNN (only the softmax head) and ODConv (four heads). One workgroup a sample.
+// Attention branch after pooling. One workgroup a sample.
 //
-//   hidden[a]   = relu( sum_c W0[a, c] * means[b, c] + b0[a] )
+//   hidden[a]   = relu( sum_c W0[a, c] * means[b, c] + b0[a] )     without a hidden layer: hidden = means
 //   logit[j]    = ( sum_a W1[j, a] * hidden[a] + b1[j] ) / temperature
-//   out[b, j]   = sigmoid(logit[j])                       for the first `sigmoids` logits: gains
-//   out[b, j]   = softmax over the last KERNELS logits     mixing weights
+//   out[b, j]   = sigmoid(logit[j])                          for the first `sigmoids` logits
+//   out[b, ..]  = normalise(KERNELS logits)                  for each of `runs` runs of logits after them
+//
+// HEAD 0: softmax. HEAD 1: signed attention, logit / (sum |logit| + 1e-3) over KERNELS + 1 logits, the last of which is dropped.
 //
 // means      [batch, channels]
 // hidden     [channels, HIDDEN] (W0 transposed, so that neighbouring invocations read neighbours), then b0 [HIDDEN]
-// heads      [HIDDEN, outputs] (W1 transposed), then b1 [outputs]; outputs = sigmoids + KERNELS
-// attention  [batch, outputs]
+// heads      [HIDDEN, logits] (W1 transposed), then b1 [logits]
+// attention  [batch, sigmoids + runs * KERNELS]
 //
-// Constants that the host joins in front: HIDDEN, KERNELS, WORKGROUP.
+// Constants that the host joins in front: HAS_HIDDEN, HIDDEN (channels without a hidden layer), KERNELS, HEAD, WORKGROUP.
 
 struct MlpParams {
     // First element of each operand inside its binding.
@@ -22,6 +24,7 @@ struct MlpParams {
     batch: u32,
     channels: u32,
     sigmoids: u32,
+    runs: u32,
     temperature: f32,
 }
 
@@ -32,8 +35,8 @@ struct MlpParams {
 @group(0) @binding(4) var<storage, read_write> attention: array<f32>;
 
 var<workgroup> activations: array<f32, HIDDEN>;
-// At least one element: a layer whose kernel attention is skipped has no softmax.
-var<workgroup> mix_logits: array<f32, max(KERNELS, 1u)>;
+// Logits that make one run of attention.
+const RUN: u32 = KERNELS + HEAD;
 
 // Both branches keep exp's argument at or below 0, where it cannot overflow.
 fn sigmoid(z: f32) -> f32 {
@@ -41,13 +44,53 @@ fn sigmoid(z: f32) -> f32 {
     return select(e, 1.0, z >= 0.0) / (1.0 + e);
 }
 
+fn logits() -> u32 {
+    return params.sigmoids + params.runs * RUN;
+}
+
 fn logit(j: u32) -> f32 {
-    let outputs = params.sigmoids + KERNELS;
     var sum = 0.0;
     for (var a = 0u; a < HIDDEN; a++) {
-        sum += heads[params.heads_base + a * outputs + j] * activations[a];
+        sum += heads[params.heads_base + a * logits() + j] * activations[a];
     }
-    return (sum + heads[params.heads_base + HIDDEN * outputs + j]) / params.temperature;
+    return (sum + heads[params.heads_base + HIDDEN * logits() + j]) / params.temperature;
+}
+
+fn hidden_unit(b: u32, a: u32) -> f32 {
+    let means_of_sample = params.means_base + b * params.channels;
+    if !HAS_HIDDEN {
+        return means[means_of_sample + a];
+    }
+    var sum = 0.0;
+    for (var c = 0u; c < params.channels; c++) {
+        sum += hidden[params.hidden_base + c * HIDDEN + a] * means[means_of_sample + c];
+    }
+    return max(sum + hidden[params.hidden_base + params.channels * HIDDEN + a], 0.0);
+}
+
+// Attention of one run of logits. One invocation does it all: KERNELS is small, and the order of the sums is fixed.
+fn normalise(first: u32, out: u32) {
+    var largest = logit(first);
+    for (var k = 1u; k < RUN; k++) {
+        largest = max(largest, logit(first + k));
+    }
+    var sum = 0.0;
+    for (var k = 0u; k < RUN; k++) {
+        let z = logit(first + k);
+        if HEAD == 0u {
+            sum += exp(z - largest);
+        } else {
+            sum += abs(z);
+        }
+    }
+    for (var k = 0u; k < KERNELS; k++) {
+        let z = logit(first + k);
+        if HEAD == 0u {
+            attention[out + k] = exp(z - largest) / sum;
+        } else {
+            attention[out + k] = z / (sum + 1e-3);
+        }
+    }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -60,35 +103,16 @@ fn main(
     if b >= params.batch {
         return;
     }
-    let out = params.attention_base + b * (params.sigmoids + KERNELS);
-
     for (var a = lane; a < HIDDEN; a += WORKGROUP) {
-        var sum = 0.0;
-        for (var c = 0u; c < params.channels; c++) {
-            sum += hidden[params.hidden_base + c * HIDDEN + a] * means[params.means_base + b * params.channels + c];
-        }
-        activations[a] = max(sum + hidden[params.hidden_base + params.channels * HIDDEN + a], 0.0);
+        activations[a] = hidden_unit(b, a);
     }
     workgroupBarrier();
 
+    let out = params.attention_base + b * (params.sigmoids + params.runs * KERNELS);
     for (var j = lane; j < params.sigmoids; j += WORKGROUP) {
         attention[out + j] = sigmoid(logit(j));
     }
-    for (var k = lane; k < KERNELS; k += WORKGROUP) {
-        mix_logits[k] = logit(params.sigmoids + k);
-    }
-    workgroupBarrier();
-
-    // Every invocation that owns a mixing weight finds the maximum and the sum by itself: KERNELS is small.
-    for (var k = lane; k < KERNELS; k += WORKGROUP) {
-        var largest = mix_logits[0];
-        for (var i = 1u; i < KERNELS; i++) {
-            largest = max(largest, mix_logits[i]);
-        }
-        var sum = 0.0;
-        for (var i = 0u; i < KERNELS; i++) {
-            sum += exp(mix_logits[i] - largest);
-        }
-        attention[out + params.sigmoids + k] = exp(mix_logits[k] - largest) / sum;
+    for (var run = lane; run < params.runs; run += WORKGROUP) {
+        normalise(params.sigmoids + run * RUN, out + params.sigmoids + run * KERNELS);
     }
 }

@@ -1,7 +1,9 @@
-// Global average pooling: means[b, c] = mean over all positions of x[b, c, :]. One workgroup a plane.
+// Average pooling over one axis: means[o, i] = mean over s of x[o, s, i]. One workgroup a mean.
 //
-// x      [planes, size], planes = batch * channels
-// means  [planes]
+// x      [outer, size, inner]
+// means  [outer, inner]
+//
+// Global pooling of [batch, channels, positions] has inner = 1; of [batch, positions, channels] inner = channels.
 //
 // Each invocation sums every WORKGROUP-th element, in chunks: chunks of sums lose less to rounding than one long sum, and no
 // loop runs longer than 65,535 trips, where some drivers stop. The order is fixed, so the result is the same in every run.
@@ -12,8 +14,10 @@ struct PoolParams {
     x_base: u32,
     means_base: u32,
 
+    // outer * inner
     planes: u32,
     size: u32,
+    inner: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: PoolParams;
@@ -33,13 +37,14 @@ fn main(
         return;
     }
 
-    let first = params.x_base + plane * params.size;
+    let outer = plane / params.inner;
+    let first = params.x_base + outer * params.size * params.inner + plane % params.inner;
     var sum = 0.0;
     for (var start = 0u; start < params.size; start += CHUNK * WORKGROUP) {
         let end = min(params.size, start + CHUNK * WORKGROUP);
         var chunk = 0.0;
         for (var i = start + lane; i < end; i += WORKGROUP) {
-            chunk += x[first + i];
+            chunk += x[first + i * params.inner];
         }
         sum += chunk;
     }

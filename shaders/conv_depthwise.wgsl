@@ -1,6 +1,10 @@
 // Depthwise convolution: one input channel a group (c_in == 1), any channel multiplier.
 // An invocation computes four neighbouring outputs of a row, so that a weight is loaded once for four sums.
 
+fn column_of(out_x: u32, kx: u32) -> u32 {
+    return tap_position(out_x, STRIDE_W, kx, DILATION_W, params.pad_w);
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -29,13 +33,12 @@ fn main(
         for (var ky = 0u; ky < KERNEL_H; ky++) {
             let row = tap_position(out_y, STRIDE_H, ky, DILATION_H, params.pad_h);
             for (var kx = 0u; kx < KERNEL_W; kx++) {
-                let column = tap_position(out_x, STRIDE_W, kx, DILATION_W, params.pad_w);
-                let w = weight_at(b, channel, (kz * KERNEL_H + ky) * KERNEL_W + kx);
+                let w = rows[weights_of(b, 0u, channel) + (kz * KERNEL_H + ky) * KERNEL_W + kx];
                 sums += w * vec4<f32>(
-                    input_at(b, input, z, row, column),
-                    input_at(b, input, z, row, column + STRIDE_W),
-                    input_at(b, input, z, row, column + 2u * STRIDE_W),
-                    input_at(b, input, z, row, column + 3u * STRIDE_W),
+                    input_at(b, input, z, row, column_of(out_x, kx)),
+                    input_at(b, input, z, row, column_of(out_x + 1u, kx)),
+                    input_at(b, input, z, row, column_of(out_x + 2u, kx)),
+                    input_at(b, input, z, row, column_of(out_x + 3u, kx)),
                 );
             }
         }

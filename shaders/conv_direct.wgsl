@@ -21,19 +21,24 @@ fn main(
     let out_y = position / params.out_w % params.out_h;
     let out_z = position / (params.out_w * params.out_h);
 
-    var sum = 0.0;
-    for (var ci = 0u; ci < params.c_in; ci++) {
-        for (var kz = 0u; kz < KERNEL_D; kz++) {
-            let z = tap_position(out_z, STRIDE_D, kz, DILATION_D, params.pad_d);
-            for (var ky = 0u; ky < KERNEL_H; ky++) {
-                let row = tap_position(out_y, STRIDE_H, ky, DILATION_H, params.pad_h);
-                for (var kx = 0u; kx < KERNEL_W; kx++) {
-                    let column = tap_position(out_x, STRIDE_W, kx, DILATION_W, params.pad_w);
-                    let tap = (kz * KERNEL_H + ky) * KERNEL_W + kx;
-                    sum += weight_at(b, channel, ci * TAPS + tap) * input_at(b, first_input + ci, z, row, column);
+    var total = 0.0;
+    for (var k = 0u; k < MIXED; k++) {
+        let weights = weights_of(b, k, channel);
+        var sum = 0.0;
+        for (var ci = 0u; ci < params.c_in; ci++) {
+            for (var kz = 0u; kz < KERNEL_D; kz++) {
+                let z = tap_position(out_z, STRIDE_D, kz, DILATION_D, params.pad_d);
+                for (var ky = 0u; ky < KERNEL_H; ky++) {
+                    let row = tap_position(out_y, STRIDE_H, ky, DILATION_H, params.pad_h);
+                    for (var kx = 0u; kx < KERNEL_W; kx++) {
+                        let column = tap_position(out_x, STRIDE_W, kx, DILATION_W, params.pad_w);
+                        let tap = (kz * KERNEL_H + ky) * KERNEL_W + kx;
+                        sum += rows[weights + ci * TAPS + tap] * input_at(b, first_input + ci, z, row, column);
+                    }
                 }
             }
         }
+        total += mix_at(b, k, position) * sum;
     }
-    finish(b, channel, position, sum);
+    finish(b, channel, position, total);
 }

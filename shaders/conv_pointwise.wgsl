@@ -4,14 +4,9 @@
 // No workgroup memory: an invocation keeps 8 channels x 4 positions in registers. The positions of a workgroup are 4 runs of
 // WORKGROUP neighbours, so that loads of x coalesce; its channels are the same 8, so that a weight is one address for all.
 
-fn x_at(b: u32, channel: u32, position: u32) -> f32 {
-    let size = positions();
-    // Lanes past the map read the last position; their sums are never stored.
-    let value = x[params.x_base + (b * params.groups * params.c_in + channel) * size + min(position, size - 1u)];
-    if CHANNEL_GAIN {
-        return value * gains[params.gains_base + b * params.gain_stride + params.channel_gain_offset + channel];
-    }
-    return value;
+// Lanes past the map read the last position; their sums are never stored.
+fn x_near(b: u32, channel: u32, position: u32) -> f32 {
+    return x_at(b, channel, min(position, positions() - 1u));
 }
 
 fn store_channel(b: u32, g: u32, co: u32, position: u32, sums: vec4<f32>) {
@@ -45,7 +40,7 @@ fn main(
 
     // Rows past the last channel read the last one; their sums are never stored.
     let last = params.c_out - 1u;
-    let row = params.rows_base + b * params.row_stride + g * params.c_out * params.c_in;
+    let row = weights_of(b, 0u, g * params.c_out);
     let w0 = row + co * params.c_in;
     let w1 = row + min(co + 1u, last) * params.c_in;
     let w2 = row + min(co + 2u, last) * params.c_in;
@@ -66,10 +61,10 @@ fn main(
     for (var ci = 0u; ci < params.c_in; ci++) {
         let channel = g * params.c_in + ci;
         let inputs = vec4<f32>(
-            x_at(b, channel, position),
-            x_at(b, channel, position + WORKGROUP),
-            x_at(b, channel, position + 2u * WORKGROUP),
-            x_at(b, channel, position + 3u * WORKGROUP),
+            x_near(b, channel, position),
+            x_near(b, channel, position + WORKGROUP),
+            x_near(b, channel, position + 2u * WORKGROUP),
+            x_near(b, channel, position + 3u * WORKGROUP),
         );
         sum0 += rows[w0 + ci] * inputs;
         sum1 += rows[w1 + ci] * inputs;

@@ -21,6 +21,16 @@ fn place_of(position: u32) -> vec3<u32> {
     return vec3<u32>(p % params.out_w, p / params.out_w % params.out_h, p / (params.out_w * params.out_h));
 }
 
+// Mixing weights of kernel k at an invocation's four positions; mix_at holds places past a map at its end.
+fn mix_of_four(b: u32, k: u32, position: u32) -> vec4<f32> {
+    return vec4<f32>(
+        mix_at(b, k, position),
+        mix_at(b, k, position + WORKGROUP),
+        mix_at(b, k, position + 2u * WORKGROUP),
+        mix_at(b, k, position + 3u * WORKGROUP),
+    );
+}
+
 fn store_channel(b: u32, g: u32, co: u32, position: u32, sums: vec4<f32>) {
     if co >= params.c_out {
         return;
@@ -55,19 +65,6 @@ fn main(
     let place2 = place_of(position + 2u * WORKGROUP);
     let place3 = place_of(position + 3u * WORKGROUP);
 
-    // Rows past the last channel read the last one; their sums are never stored.
-    let reduction = params.c_in * TAPS;
-    let last = params.c_out - 1u;
-    let row = params.rows_base + b * params.row_stride + g * params.c_out * reduction;
-    let w0 = row + co * reduction;
-    let w1 = row + min(co + 1u, last) * reduction;
-    let w2 = row + min(co + 2u, last) * reduction;
-    let w3 = row + min(co + 3u, last) * reduction;
-    let w4 = row + min(co + 4u, last) * reduction;
-    let w5 = row + min(co + 5u, last) * reduction;
-    let w6 = row + min(co + 6u, last) * reduction;
-    let w7 = row + min(co + 7u, last) * reduction;
-
     var sum0 = vec4<f32>();
     var sum1 = vec4<f32>();
     var sum2 = vec4<f32>();
@@ -76,26 +73,44 @@ fn main(
     var sum5 = vec4<f32>();
     var sum6 = vec4<f32>();
     var sum7 = vec4<f32>();
-    for (var ci = 0u; ci < params.c_in; ci++) {
-        let channel = g * params.c_in + ci;
-        for (var kz = 0u; kz < KERNEL_D; kz++) {
-            for (var ky = 0u; ky < KERNEL_H; ky++) {
-                for (var kx = 0u; kx < KERNEL_W; kx++) {
-                    let inputs = vec4<f32>(
-                        tap_input(b, channel, place0, kz, ky, kx),
-                        tap_input(b, channel, place1, kz, ky, kx),
-                        tap_input(b, channel, place2, kz, ky, kx),
-                        tap_input(b, channel, place3, kz, ky, kx),
-                    );
-                    let r = ci * TAPS + (kz * KERNEL_H + ky) * KERNEL_W + kx;
-                    sum0 += rows[w0 + r] * inputs;
-                    sum1 += rows[w1 + r] * inputs;
-                    sum2 += rows[w2 + r] * inputs;
-                    sum3 += rows[w3 + r] * inputs;
-                    sum4 += rows[w4 + r] * inputs;
-                    sum5 += rows[w5 + r] * inputs;
-                    sum6 += rows[w6 + r] * inputs;
-                    sum7 += rows[w7 + r] * inputs;
+    for (var k = 0u; k < MIXED; k++) {
+        // Rows past the last channel read the last one; their sums are never stored.
+        let reduction = params.c_in * TAPS;
+        let last = params.c_out - 1u;
+        let first = weights_of(b, k, g * params.c_out);
+        let w0 = first + co * reduction;
+        let w1 = first + min(co + 1u, last) * reduction;
+        let w2 = first + min(co + 2u, last) * reduction;
+        let w3 = first + min(co + 3u, last) * reduction;
+        let w4 = first + min(co + 4u, last) * reduction;
+        let w5 = first + min(co + 5u, last) * reduction;
+        let w6 = first + min(co + 6u, last) * reduction;
+        let w7 = first + min(co + 7u, last) * reduction;
+        let mix = mix_of_four(b, k, position);
+        for (var ci = 0u; ci < params.c_in; ci++) {
+            let channel = g * params.c_in + ci;
+            for (var kz = 0u; kz < KERNEL_D; kz++) {
+                for (var ky = 0u; ky < KERNEL_H; ky++) {
+                    for (var kx = 0u; kx < KERNEL_W; kx++) {
+                        var inputs = vec4<f32>(
+                            tap_input(b, channel, place0, kz, ky, kx),
+                            tap_input(b, channel, place1, kz, ky, kx),
+                            tap_input(b, channel, place2, kz, ky, kx),
+                            tap_input(b, channel, place3, kz, ky, kx),
+                        );
+                        if MAP != 0u {
+                            inputs *= mix;
+                        }
+                        let r = ci * TAPS + (kz * KERNEL_H + ky) * KERNEL_W + kx;
+                        sum0 += rows[w0 + r] * inputs;
+                        sum1 += rows[w1 + r] * inputs;
+                        sum2 += rows[w2 + r] * inputs;
+                        sum3 += rows[w3 + r] * inputs;
+                        sum4 += rows[w4 + r] * inputs;
+                        sum5 += rows[w5 + r] * inputs;
+                        sum6 += rows[w6 + r] * inputs;
+                        sum7 += rows[w7 + r] * inputs;
+                    }
                 }
             }
         }

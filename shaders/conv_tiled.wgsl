@@ -1,4 +1,4 @@
-// Implicit GEMM: per sample and group, Y[co, p] = sum_r W[co, r] * X[r, p], r running over (ci, tap), with X never stored:
+// Implicit GEMM: per sample and group, Y[co, p] = sum_r W[co, r] * X[r, p], r running over (k, ci, tap), with X never stored:
 // its tile is gathered from x while it is staged in workgroup memory.
 //
 // A workgroup computes TILE_M channels x TILE_N positions, TILE_K reduction steps at a time; an invocation 4 x 4 of them.
@@ -7,9 +7,10 @@
 var<workgroup> tile_w: array<f32, TILE_K * TILE_M>; // [k][m]
 var<workgroup> tile_x: array<f32, TILE_K * TILE_N>; // [k][n]
 
-// X[r, position] of sample b, group g.
+// X[r, position] of sample b, group g: the input that the tap reads, times the mixing weight of kernel k.
 fn gather(b: u32, g: u32, r: u32, position: u32) -> f32 {
-    let ci = r / TAPS;
+    let ci = r / TAPS % params.c_in;
+    let k = r / (TAPS * params.c_in);
     let tap = r % TAPS;
     let out_x = position % params.out_w;
     let out_y = position / params.out_w % params.out_h;
@@ -17,7 +18,11 @@ fn gather(b: u32, g: u32, r: u32, position: u32) -> f32 {
     let column = tap_position(out_x, STRIDE_W, tap % KERNEL_W, DILATION_W, params.pad_w);
     let row = tap_position(out_y, STRIDE_H, tap / KERNEL_W % KERNEL_H, DILATION_H, params.pad_h);
     let z = tap_position(out_z, STRIDE_D, tap / (KERNEL_W * KERNEL_H), DILATION_D, params.pad_d);
-    return input_at(b, g * params.c_in + ci, z, row, column);
+    let value = input_at(b, g * params.c_in + ci, z, row, column);
+    if MAP != 0u {
+        return value * mix_at(b, k, position);
+    }
+    return value;
 }
 
 fn store_row(b: u32, g: u32, co: u32, position: u32, sums: vec4<f32>) {
@@ -52,7 +57,7 @@ fn main(
 
     let m = lane / (TILE_N / 4u) * 4u;
     let n = lane % (TILE_N / 4u) * 4u;
-    let reduction = params.c_in * TAPS;
+    let reduction = MIXED * params.c_in * TAPS;
 
     var sum0 = vec4<f32>();
     var sum1 = vec4<f32>();
@@ -65,7 +70,8 @@ fn main(
             let r = first_r + i % TILE_K;
             var value = 0.0;
             if co < params.c_out && r < reduction {
-                value = weight_at(b, g * params.c_out + co, r);
+                let of_kernel = params.c_in * TAPS;
+                value = rows[weights_of(b, r / of_kernel, g * params.c_out + co) + r % of_kernel];
             }
             tile_w[i % TILE_K * TILE_M + i / TILE_K] = value;
         }

@@ -6,7 +6,11 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::desc::ConvDesc;
 use crate::error::{Error, Result, check_finite};
-use crate::layers::{BatchNorm, DyCnnWeights, Linear, OdWeights, published_heads};
+use crate::kernels::aggregate::Cells;
+use crate::layers::{
+    BatchNorm, CondConvWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear, OdWeights, PixelMixWeights,
+    published_heads,
+};
 
 /// A safetensors file in memory (read or mapped by the caller). Values are converted when asked for.
 ///
@@ -75,37 +79,47 @@ impl<'a> Checkpoint<'a> {
         self.tensors.get(key).ok_or_else(|| Error::MissingKey { key: key.into(), expected: expected() })
     }
 
+    /// Values of a tensor whose shape was looked at already.
+    fn whole(&self, key: &str) -> Result<Vec<f32>> {
+        self.tensor(key, self.shape(key).unwrap_or_default())
+    }
+
     fn optional(&self, key: &str, expected: &[usize]) -> Result<Option<Vec<f32>>> {
         self.contains(key).then(|| self.tensor(key, expected)).transpose()
     }
 
-    /// Shape of a bank and of the first fully connected layer give K, both channel counts, kernel size and groups.
-    fn bank_desc<const D: usize>(&self, bank: &str, fc: &str) -> Result<(ConvDesc<D>, usize)> {
-        let bank_wanted = || format!("[K, channels out, channels in / groups, {D} kernel sizes]");
+    /// Sizes of a bank, in the order stored, and the hidden width and channels of the first fully connected layer.
+    fn bank_sizes<const D: usize>(&self, bank: &str, fc: &str) -> Result<([usize; 3], [usize; D], [usize; 2])> {
+        let bank_wanted = || format!("[K, channels, channels / groups, {D} kernel sizes]");
         let shape = self.view(bank, bank_wanted)?.shape();
         let (sizes, kernel) = shape.split_at(shape.len().min(3));
         let fits = <[usize; 3]>::try_from(sizes).ok().zip(<[usize; D]>::try_from(kernel).ok());
-        let ([kernels, c_out, c_in_of_group], kernel) = fits.ok_or_else(|| Error::Shape {
+        let (sizes, kernel) = fits.ok_or_else(|| Error::Shape {
             what: bank.into(),
             expected: bank_wanted(),
             found: format!("{shape:?}"),
         })?;
-        let fc_wanted = || "[hidden, channels in]".to_string();
+        let fc_wanted = || "[hidden, channels in, ones..]".to_string();
         let fc_shape = self.view(fc, fc_wanted)?.shape();
-        let (hidden, c_in) = match trimmed(fc_shape) {
-            [hidden, c_in] => (*hidden, *c_in),
-            // One channel in: its axis looks like a trailing one.
-            [hidden] if fc_shape.len() > 1 => (*hidden, 1),
-            _ => return Err(Error::Shape { what: fc.into(), expected: fc_wanted(), found: format!("{fc_shape:?}") }),
-        };
-        if c_in_of_group == 0 || c_in % c_in_of_group != 0 {
+        match fc_shape {
+            [hidden, channels, rest @ ..] if rest.iter().all(|&size| size == 1) => {
+                Ok((sizes, kernel, [*hidden, *channels]))
+            }
+            _ => Err(Error::Shape { what: fc.into(), expected: fc_wanted(), found: format!("{fc_shape:?}") }),
+        }
+    }
+
+    /// Shape of a bank and of the first fully connected layer give K, both channel counts, kernel size and groups.
+    fn bank_desc<const D: usize>(&self, bank: &str, fc: &str) -> Result<(ConvDesc<D>, usize)> {
+        let ([kernels, c_out, of_group], kernel, [hidden, c_in]) = self.bank_sizes::<D>(bank, fc)?;
+        if of_group == 0 || !c_in.is_multiple_of(of_group) {
             return Err(Error::Shape {
                 what: format!("{bank}, axis 2"),
                 expected: format!("a divisor of {c_in}, the channels of {fc}"),
-                found: c_in_of_group.to_string(),
+                found: of_group.to_string(),
             });
         }
-        let desc = ConvDesc::new(c_in, c_out, kernel).kernels(kernels).groups(c_in / c_in_of_group);
+        let desc = ConvDesc::new(c_in, c_out, kernel).kernels(kernels).groups(c_in / of_group);
         desc.geometry()?;
         Ok((desc, hidden))
     }
@@ -117,18 +131,44 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     /// As [`Checkpoint::tensor`].
     pub fn dy_cnn<const D: usize>(&self, prefix: &str) -> Result<(ConvDesc<D>, DyCnnWeights)> {
+        let [bank, fc] = ["weight", "attention.fc1.weight"].map(|name| format!("{prefix}{name}"));
+        let (desc, hidden) = self.bank_desc(&bank, &fc)?;
+        Ok((desc, self.dy_cnn_weights(prefix, desc, hidden)?))
+    }
+
+    /// As [`Checkpoint::dy_cnn`] for a transposed layer, whose bank is `[K, channels in, channels out / groups, kernel..]` and does not
+    /// tell the groups.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn dy_cnn_transposed<const D: usize>(
+        &self,
+        prefix: &str,
+        groups: usize,
+    ) -> Result<(ConvDesc<D>, DyCnnWeights)> {
+        let [bank, fc] = ["weight", "attention.fc1.weight"].map(|name| format!("{prefix}{name}"));
+        let ([kernels, c_in, of_group], kernel, [hidden, channels]) = self.bank_sizes::<D>(&bank, &fc)?;
+        if c_in != channels {
+            return Err(Error::Shape {
+                what: format!("{bank}, axis 1"),
+                expected: format!("{channels}, the channels of {fc}"),
+                found: c_in.to_string(),
+            });
+        }
+        let desc = ConvDesc::new(c_in, of_group * groups, kernel).kernels(kernels).groups(groups).transposed([0; D]);
+        Ok((desc, self.dy_cnn_weights(prefix, desc, hidden)?))
+    }
+
+    fn dy_cnn_weights<const D: usize>(&self, prefix: &str, desc: ConvDesc<D>, hidden: usize) -> Result<DyCnnWeights> {
         let key = |name: &str| format!("{prefix}{name}");
-        let (desc, hidden) = self.bank_desc(&key("weight"), &key("attention.fc1.weight"))?;
         let g = desc.geometry()?;
-        let bank_shape = self.shape(&key("weight")).unwrap_or_default();
-        let weights = DyCnnWeights {
-            bank: self.tensor(&key("weight"), bank_shape)?,
+        Ok(DyCnnWeights {
+            bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
             fc1: self.tensor(&key("attention.fc1.weight"), &[hidden, g.c_in])?,
             fc2: self.tensor(&key("attention.fc2.weight"), &[g.kernels, hidden])?,
             fc2_bias: self.optional(&key("attention.fc2.bias"), &[g.kernels])?,
-        };
-        Ok((desc, weights))
+        })
     }
 
     /// Weights of an ODConv layer under `prefix`: `weight`, `attention.fc.weight`, `attention.bn.*` and the heads
@@ -154,9 +194,8 @@ impl<'a> Checkpoint<'a> {
             }
         }
         let [channel_fc, filter_fc, spatial_fc, kernel_fc] = linears;
-        let bank_shape = self.shape(&key("weight")).unwrap_or_default();
         let weights = OdWeights {
-            bank: self.tensor(&key("weight"), bank_shape)?,
+            bank: self.whole(&key("weight"))?,
             fc: self.tensor(&key("attention.fc.weight"), &[hidden, g.c_in])?,
             bn: self.batch_norm(&key("attention.bn."), hidden)?,
             channel_fc,
@@ -165,6 +204,120 @@ impl<'a> Checkpoint<'a> {
             kernel_fc,
         };
         Ok((desc, weights))
+    }
+
+    /// Weights of a CondConv layer: `weight [E, channels out * channels in / groups * taps]` and `bias [E, channels out]` under `prefix`,
+    /// `weight [E, channels in]` and `bias [E]` of the routing under `routing` (such as `routing_fn.`). Flat storage does not tell the
+    /// convolution, so the description comes from the caller; E is added to it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn cond_conv<const D: usize>(
+        &self,
+        prefix: &str,
+        routing: &str,
+        desc: &ConvDesc<D>,
+    ) -> Result<(ConvDesc<D>, CondConvWeights)> {
+        let key = format!("{prefix}weight");
+        let weights = desc.geometry()?.weights();
+        let shape = self.view(&key, || format!("[E, {weights}]"))?.shape();
+        let desc = desc.kernels(shape.first().copied().unwrap_or(0));
+        let g = desc.geometry()?;
+        let weights = CondConvWeights {
+            experts: self.tensor(&key, &[g.kernels, weights])?,
+            bias: self.optional(&format!("{prefix}bias"), &[g.kernels, g.c_out])?,
+            routing: self.tensor(&format!("{routing}weight"), &[g.kernels, g.c_in])?,
+            routing_bias: self.tensor(&format!("{routing}bias"), &[g.kernels])?,
+        };
+        Ok((desc, weights))
+    }
+
+    /// Weights of a pixel mixture under `prefix`: `weight`, `bias`, `attention.weight [K, channels in]`, `attention.bias [K]`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn pixel_mix(&self, prefix: &str) -> Result<(ConvDesc<2>, PixelMixWeights)> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let (desc, _) = self.bank_desc::<2>(&key("weight"), &key("attention.weight"))?;
+        let g = desc.geometry()?;
+        let weights = PixelMixWeights {
+            bank: self.whole(&key("weight"))?,
+            bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
+            attention: Linear {
+                weight: self.tensor(&key("attention.weight"), &[g.kernels, g.c_in])?,
+                bias: self.tensor(&key("attention.bias"), &[g.kernels])?,
+            },
+        };
+        Ok((desc, weights))
+    }
+
+    /// Weights of a frequency-dynamic layer under `prefix`: `weight`, `bias`, `attention.conv1d1.weight [A, channels in, taps]`,
+    /// `attention.bn.*`, `attention.conv1d2.*`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn fdy(&self, prefix: &str) -> Result<(ConvDesc<2>, FdyWeights)> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let shape = self.view(&key("weight"), || "[K, channels out, channels in, 2 kernel sizes]".into())?.shape();
+        let &[kernels, c_out, c_in, height, width] = shape else {
+            return Err(Error::Shape {
+                what: key("weight"),
+                expected: "[K, channels out, channels in, 2 kernel sizes]".into(),
+                found: format!("{shape:?}"),
+            });
+        };
+        let conv1d1 = key("attention.conv1d1.weight");
+        let hidden = self.view(&conv1d1, || format!("[A, {c_in}, {width}]"))?.shape().first().copied().unwrap_or(0);
+        let weights = FdyWeights {
+            bank: self.whole(&key("weight"))?,
+            bias: self.optional(&key("bias"), &[kernels, c_out])?,
+            conv1d1: self.tensor(&conv1d1, &[hidden, c_in, width])?,
+            bn: self.batch_norm(&key("attention.bn."), hidden)?,
+            conv1d2: Linear {
+                weight: self.tensor(&key("attention.conv1d2.weight"), &[kernels, hidden])?,
+                bias: self.tensor(&key("attention.conv1d2.bias"), &[kernels])?,
+            },
+        };
+        Ok((ConvDesc::new(c_in, c_out, [height, width]).kernels(kernels), weights))
+    }
+
+    /// Cells of a warehouse `[count, channels out, channels in, taps..]` and their values.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn warehouse(&self, key: &str) -> Result<(Cells, Vec<f32>)> {
+        let wanted = || "[count, channels out, channels in, taps..]".to_string();
+        let shape = self.view(key, wanted)?.shape();
+        let &[count, c_out, c_in, ref taps @ ..] = shape else {
+            return Err(Error::Shape { what: key.into(), expected: wanted(), found: format!("{shape:?}") });
+        };
+        Ok((Cells { count, c_out, c_in, taps: taps.iter().product() }, self.whole(key)?))
+    }
+
+    /// Weights of a KernelWarehouse layer under `prefix`: `attention.fc1.weight`, `attention.norm1.*`, `attention.fc2.*`, `bias`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn kernel_warehouse<const D: usize>(
+        &self,
+        prefix: &str,
+        desc: &ConvDesc<D>,
+        cells: Cells,
+    ) -> Result<KernelWarehouseWeights> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let g = desc.geometry()?;
+        let fc1 = key("attention.fc1.weight");
+        let hidden = self.view(&fc1, || format!("[A, {}]", g.c_in))?.shape().first().copied().unwrap_or(0);
+        let logits = cells.per_kernel(&g) * (cells.count + 1);
+        Ok(KernelWarehouseWeights {
+            fc1: self.tensor(&fc1, &[hidden, g.c_in])?,
+            norm: self.batch_norm(&key("attention.norm1."), hidden)?,
+            fc2: Linear {
+                weight: self.tensor(&key("attention.fc2.weight"), &[logits, hidden])?,
+                bias: self.tensor(&key("attention.fc2.bias"), &[logits])?,
+            },
+            bias: self.optional(&key("bias"), &[g.c_out])?,
+        })
     }
 
     /// A batch norm under `prefix`: `weight`, `bias`, `running_mean`, `running_var`; epsilon 1e-5.

@@ -26,13 +26,26 @@ pub struct ConvDesc<const D: usize> {
     padding: [[usize; 2]; D],
     groups: usize,
     kernels: usize,
+    same: bool,
+    transposed: Option<[usize; D]>,
 }
 
 impl<const D: usize> ConvDesc<D> {
     /// Stride 1, no padding, dilation 1, one group, a bank of one kernel.
     #[must_use]
     pub fn new(c_in: usize, c_out: usize, kernel: [usize; D]) -> Self {
-        Self { c_in, c_out, kernel, stride: [1; D], dilation: [1; D], padding: [[0; 2]; D], groups: 1, kernels: 1 }
+        Self {
+            c_in,
+            c_out,
+            kernel,
+            stride: [1; D],
+            dilation: [1; D],
+            padding: [[0; 2]; D],
+            groups: 1,
+            kernels: 1,
+            same: false,
+            transposed: None,
+        }
     }
 
     /// Kernels in the bank (K).
@@ -59,6 +72,24 @@ impl<const D: usize> ConvDesc<D> {
     #[must_use]
     pub fn padding_sides(mut self, padding: [[usize; 2]; D]) -> Self {
         self.padding = padding;
+        self.same = false;
+        self
+    }
+
+    /// TensorFlow's "SAME": as many zeros as make the output `ceil(in / stride)` long, the odd one after the axis. It follows the
+    /// input's size.
+    #[must_use]
+    pub fn padding_same(mut self) -> Self {
+        self.same = true;
+        self
+    }
+
+    /// The transposed (fractionally strided) convolution: the adjoint of the convolution with the same numbers. Its output is
+    /// `(in - 1) * stride - pad_begin - pad_end + dilation * (kernel - 1) + output_padding + 1` long. Its bank is
+    /// `[K, channels in, channels out / groups, kernel..]`, as in PyTorch.
+    #[must_use]
+    pub fn transposed(mut self, output_padding: [usize; D]) -> Self {
+        self.transposed = Some(output_padding);
         self
     }
 
@@ -117,6 +148,22 @@ impl<const D: usize> ConvDesc<D> {
                 });
             }
         }
+        if self.same && self.transposed.is_some() {
+            return Err(Error::Unsupported {
+                what: "\"SAME\" padding".into(),
+                because: "a transposed convolution needs its padding as numbers".into(),
+            });
+        }
+        for (axis, &extra) in self.transposed.iter().flatten().enumerate() {
+            let limit = self.stride[axis].max(self.dilation[axis]);
+            if extra >= limit {
+                return Err(Error::Shape {
+                    what: format!("output padding of axis {axis}"),
+                    expected: format!("below {limit}, the larger of stride and dilation"),
+                    found: extra.to_string(),
+                });
+            }
+        }
         Ok(Geometry {
             axes: D,
             c_in: self.c_in,
@@ -127,6 +174,9 @@ impl<const D: usize> ConvDesc<D> {
             stride: pad_axes(self.stride, 1),
             dilation: pad_axes(self.dilation, 1),
             padding: pad_axes(self.padding, [0, 0]),
+            same: self.same,
+            transposed: self.transposed.is_some(),
+            output_padding: pad_axes(self.transposed.unwrap_or([0; D]), 0),
         })
     }
 }
@@ -157,8 +207,14 @@ pub struct Geometry {
     pub stride: [usize; 3],
     /// Dilation.
     pub dilation: [usize; 3],
-    /// Zeros before and after each axis.
+    /// Zeros before and after each axis; for `same` to be computed by [`Geometry::at`].
     pub padding: [[usize; 2]; 3],
+    /// Whether the padding follows the input's size.
+    pub same: bool,
+    /// Whether this is the transposed convolution.
+    pub transposed: bool,
+    /// What a transposed convolution adds to its output size.
+    pub output_padding: [usize; 3],
 }
 
 impl Geometry {
@@ -177,7 +233,23 @@ impl Geometry {
     /// Whether outputs read the input position of their own number: 1 x 1 taps, stride 1, no padding.
     #[must_use]
     pub fn is_pointwise(&self) -> bool {
-        self.taps() == 1 && self.stride == [1; 3] && self.padding == [[0; 2]; 3]
+        self.taps() == 1 && self.stride == [1; 3] && self.padding == [[0; 2]; 3] && self.output_padding == [0; 3]
+    }
+
+    /// The geometry for an input of this size: "SAME" padding turned to numbers.
+    #[must_use]
+    pub fn at(&self, input: [usize; 3]) -> Self {
+        if !self.same {
+            return *self;
+        }
+        let padding = std::array::from_fn(|axis| {
+            let reach = (input[axis].div_ceil(self.stride[axis]).max(1) - 1) * self.stride[axis]
+                + self.dilation[axis] * (self.kernel[axis] - 1)
+                + 1;
+            let total = reach.saturating_sub(input[axis]);
+            [total / 2, total.div_ceil(2)]
+        });
+        Self { padding, same: false, ..*self }
     }
 
     /// Output size for an input size.
@@ -185,6 +257,12 @@ impl Geometry {
     /// # Errors
     /// [`Error::Shape`] where the input is empty or the dilated kernel is larger than the padded input.
     pub fn output_size(&self, input: [usize; 3]) -> Result<[usize; 3]> {
+        if self.same {
+            return self.at(input).output_size(input);
+        }
+        if self.transposed {
+            return self.transposed_size(input);
+        }
         let mut out = [0; 3];
         for axis in 0..3 {
             let padded = input[axis] + self.padding[axis][0] + self.padding[axis][1];
@@ -201,10 +279,50 @@ impl Geometry {
         Ok(out)
     }
 
-    /// Multiplications and additions of the static convolution, 2 each: `2 * batch * weights * positions`.
+    fn transposed_size(&self, input: [usize; 3]) -> Result<[usize; 3]> {
+        let mut out = [0; 3];
+        for axis in 0..3 {
+            let [begin, end] = self.padding[axis];
+            let extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1 + self.output_padding[axis];
+            let full = input[axis].saturating_sub(1) * self.stride[axis] + extent;
+            if input[axis] == 0 || full <= begin + end {
+                return Err(Error::Shape {
+                    what: format!("input {}", ["depth", "height", "width"][axis]),
+                    expected: format!("more than the {} zeros of padding leave", begin + end),
+                    found: input[axis].to_string(),
+                });
+            }
+            out[axis] = full - begin - end;
+        }
+        Ok(out)
+    }
+
+    /// A published bank in the order that kernels read, `[K, channels out, channels in / groups, taps]`: transposed convolutions are
+    /// published as `[K, channels in, channels out / groups, taps]`.
+    pub(crate) fn bank_rows<T: Copy>(&self, bank: &[T]) -> Vec<T> {
+        if !self.transposed {
+            return bank.to_vec();
+        }
+        let taps = self.taps();
+        let [c_in, c_out] = [self.c_in / self.groups, self.c_out / self.groups];
+        let mut rows = Vec::with_capacity(bank.len());
+        for kernel in bank.chunks_exact(self.weights()) {
+            for co in 0..self.c_out {
+                for ci in 0..c_in {
+                    let row = (co / c_out * c_in + ci) * c_out + co % c_out;
+                    rows.extend(&kernel[row * taps..(row + 1) * taps]);
+                }
+            }
+        }
+        rows
+    }
+
+    /// Multiplications and additions of the static convolution, 2 each: `2 * batch * weights * positions`, the
+    /// positions being those of the output, or of the input for the transposed.
     #[must_use]
-    pub fn flops(&self, batch: usize, output: [usize; 3]) -> u64 {
-        2 * batch as u64 * self.weights() as u64 * output.iter().product::<usize>() as u64
+    pub fn flops(&self, batch: usize, input: [usize; 3], output: [usize; 3]) -> u64 {
+        let positions = if self.transposed { input } else { output };
+        2 * batch as u64 * self.weights() as u64 * positions.iter().product::<usize>() as u64
     }
 }
 

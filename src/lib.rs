@@ -23,10 +23,13 @@ pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};
 pub use desc::{ConvDesc, Geometry};
 pub use error::{Error, Result};
 pub use kernels::aggregate::AttentionRow;
-pub use kernels::conv::Activation;
+pub use kernels::aggregate::Cells;
+pub use kernels::conv::{Activation, Epilogue, Layout};
 pub use kernels::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant};
 pub use layers::{
-    BankConv2d, BatchNorm, Bound, DyCnn, DyCnnWeights, DynConv2d, Given, Layer, Linear, Od, OdConv2d, OdWeights,
-    OwnAttention, Static, StaticConv2d, global_average_pool, published_heads,
+    BankConv2d, BatchNorm, Bound, CondConv, CondConv2d, CondConvWeights, DyCnn, DyCnnWeights, DynConv2d, FdyConv2d,
+    FdyWeights, Given, KernelWarehouse, KernelWarehouse2d, KernelWarehouseWeights, Layer, Linear, Map, MapConv2d,
+    ModulatedConv2d, Od, OdConv2d, OdWeights, OwnAttention, PixelMix2d, PixelMixWeights, Routing, Static, StaticConv2d,
+    Warehouse, global_average_pool, published_heads,
 };
 pub use tensor::{Elem, TENSOR_USAGE, Tensor};

@@ -5,12 +5,12 @@ use std::fmt;
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Error, Result};
-use crate::kernels::aggregate::AttentionRow;
-use crate::kernels::attention_mlp::MlpSizes;
-use crate::kernels::conv::{Activation, ConvTask};
+use crate::kernels::aggregate::{AttentionRow, Cells};
+use crate::kernels::attention_mlp::Head;
+use crate::kernels::conv::{ConvTask, Epilogue, Layout};
 use crate::kernels::{
-    Dispatch, Kernel, Operand, aggregate, attention_mlp, average_pool, binding_limit, conv_depthwise, conv_direct,
-    conv_pointwise, conv_register, conv_tiled,
+    Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_depthwise,
+    conv_direct, conv_pointwise, conv_register, conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -32,32 +32,65 @@ pub enum ConvChoice {
     Pointwise,
 }
 
+/// What an attention row holds; absent parts count as 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Gains of the input channels (c).
+    pub channel: bool,
+    /// Gains of the output channels (f).
+    pub filter: bool,
+    /// Gains of the taps (s).
+    pub spatial: bool,
+    /// Mixing weights of the kernels (alpha).
+    pub mix: bool,
+}
+
+/// Over which positions a map of mixing weights is constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MapAxis {
+    /// Over none: every position has mixing weights of its own, `[batch, K, positions]`.
+    All,
+    /// Over all but this axis of (depth, height, width): `[batch, K, size of the axis]`.
+    One(usize),
+}
+
 /// Where a layer's attention comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AttentionSource {
     /// There is none: all samples share one kernel.
     Static,
-    /// The caller gives mixing weights `[batch, K]`.
-    Given,
+    /// The caller gives attention rows of these parts, in the order channel, filter, spatial, mix.
+    Given(Parts),
     /// Computed from the layer's input.
     Branch(Branch),
+    /// The caller gives a map of mixing weights: K convolutions, mixed at every position.
+    Map(MapAxis),
+    /// The caller gives each sample's kernel and bias.
+    Rows,
 }
 
-/// An attention branch: pooling, a hidden layer, and a head for each part that is not skipped.
+/// An attention branch: pooling, maybe a hidden layer, and a head for each part that is not skipped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Branch {
-    /// Hidden units.
-    pub hidden: usize,
+    /// Hidden units; `None` where the heads read the channel means.
+    pub hidden: Option<usize>,
     /// Divides every logit.
     pub temperature: f32,
-    /// Whether there are gains of the input channels.
-    pub channel: bool,
-    /// Whether there are gains of the output channels.
-    pub filter: bool,
-    /// Whether there are gains of the taps.
-    pub spatial: bool,
-    /// Whether there are mixing weights of the kernels.
-    pub mix: bool,
+    /// Heads that are there.
+    pub parts: Parts,
+    /// How the mixing weights come from their logits.
+    pub mixing: Mixing,
+}
+
+/// How mixing weights come from their logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixing {
+    /// Softmax over the kernels: they sum to 1.
+    Softmax,
+    /// A sigmoid each: they sum to anything up to K.
+    Sigmoid,
+    /// Signed attention over the cells of a warehouse, for every cell of the kernel.
+    Cells(Cells),
 }
 
 /// All that decides a plan, beside the caps.
@@ -73,10 +106,10 @@ pub struct Problem {
     pub attention: AttentionSource,
     /// Whether there is a bias bank.
     pub has_bias: bool,
-    /// Whether a scale and shift follow.
-    pub has_affine: bool,
-    /// What follows last.
-    pub activation: Activation,
+    /// What follows the sum.
+    pub epilogue: Epilogue,
+    /// Layouts of input and output.
+    pub layouts: [Layout; 2],
     /// Which convolution kernel runs.
     pub kernel: ConvChoice,
 }
@@ -93,26 +126,31 @@ pub struct Plan {
 }
 
 impl Problem {
+    /// A problem without attention, bias or epilogue, channels first, the kernel left to the planner.
+    #[must_use]
+    pub fn new(geometry: Geometry, batch: usize, input: [usize; 3]) -> Self {
+        Self {
+            geometry,
+            batch,
+            input,
+            attention: AttentionSource::Static,
+            has_bias: false,
+            epilogue: Epilogue::default(),
+            layouts: [Layout::default(); 2],
+            kernel: ConvChoice::default(),
+        }
+    }
+
     /// Attention row of this problem: gains, then mixing weights.
     #[must_use]
     pub fn attention_row(&self) -> AttentionRow {
-        let g = &self.geometry;
         match self.attention {
-            AttentionSource::Static => AttentionRow::default(),
-            AttentionSource::Given => AttentionRow { stride: g.kernels, mix: Some(0), ..Default::default() },
-            AttentionSource::Branch(branch) => {
-                let mut row = AttentionRow::default();
-                let mut part = |present: bool, len: usize| {
-                    let start = row.stride;
-                    row.stride += if present { len } else { 0 };
-                    present.then_some(start)
-                };
-                let channel = part(branch.channel, g.c_in);
-                let filter = part(branch.filter, g.c_out);
-                let spatial = part(branch.spatial, g.taps());
-                let mix = part(branch.mix, g.kernels);
-                AttentionRow { stride: row.stride, channel, filter, spatial, mix }
+            AttentionSource::Static | AttentionSource::Map(_) | AttentionSource::Rows => AttentionRow::default(),
+            AttentionSource::Given(parts) => AttentionRow::new(&self.geometry, parts, self.geometry.kernels),
+            AttentionSource::Branch(Branch { parts, mixing: Mixing::Cells(cells), .. }) => {
+                AttentionRow::new(&self.geometry, parts, cells.per_kernel(&self.geometry) * cells.count)
             }
+            AttentionSource::Branch(branch) => AttentionRow::new(&self.geometry, branch.parts, self.geometry.kernels),
         }
     }
 
@@ -121,7 +159,27 @@ impl Problem {
     #[must_use]
     pub fn shares_kernel(&self) -> bool {
         let row = self.attention_row();
-        row.mix.is_none() && row.spatial.is_none()
+        row.mix.is_none() && row.spatial.is_none() && self.attention != AttentionSource::Rows
+    }
+
+    /// Elements of one sample's map of mixing weights.
+    #[must_use]
+    pub fn map_size(&self, output: [usize; 3]) -> usize {
+        match self.attention {
+            AttentionSource::Map(MapAxis::All) => output.iter().product(),
+            AttentionSource::Map(MapAxis::One(axis)) => output[axis],
+            _ => 0,
+        }
+    }
+
+    /// Elements of a sample's kernel and bias; a map mixes a whole bank of them.
+    #[must_use]
+    pub fn row(&self) -> usize {
+        let row = self.geometry.weights() + if self.has_bias { self.geometry.c_out } else { 0 };
+        match self.attention {
+            AttentionSource::Map(_) => self.geometry.kernels * row,
+            _ => row,
+        }
     }
 }
 
@@ -135,7 +193,9 @@ impl Plan {
         if problem.batch == 0 {
             return Err(Error::Shape { what: "batch".into(), expected: "at least 1".into(), found: "0".into() });
         }
-        if problem.shares_kernel() && problem.geometry.kernels != 1 {
+        let problem = &Problem { geometry: problem.geometry.at(problem.input), ..*problem };
+        let is_map = matches!(problem.attention, AttentionSource::Map(_));
+        if problem.shares_kernel() && problem.geometry.kernels != 1 && !is_map {
             return Err(Error::Shape {
                 what: "kernels in the bank without mixing weights".into(),
                 expected: "1".into(),
@@ -158,17 +218,29 @@ impl Plan {
         let row = problem.attention_row();
         if let AttentionSource::Branch(branch) = problem.attention {
             let size = problem.input.iter().product();
-            let slices = average_pool::layer_slices(geometry.c_in, size, first, batch);
-            let kernels = if branch.mix { geometry.kernels } else { 0 };
-            let sizes =
-                MlpSizes { channels: geometry.c_in, hidden: branch.hidden, sigmoids: row.stride - kernels, kernels };
-            self.dispatches.push(average_pool::dispatch(slices, batch * geometry.c_in, size, caps)?);
-            self.dispatches.push(attention_mlp::dispatch(sizes, branch.temperature, first, batch, caps)?);
+            let mlp = attention_mlp::Mlp {
+                channels: geometry.c_in,
+                hidden: branch.hidden,
+                outputs: row.stride,
+                head: match branch.mixing {
+                    Mixing::Softmax if branch.parts.mix => Head::Softmax { kernels: geometry.kernels },
+                    Mixing::Cells(cells) => Head::Signed { runs: cells.per_kernel(geometry), kernels: cells.count },
+                    _ => Head::Sigmoid,
+                },
+                temperature: branch.temperature,
+            };
+            self.dispatches.extend(attention(&mlp, size, problem.layouts[0], first, batch, caps)?);
         }
         let shared = problem.shares_kernel();
-        if !shared {
-            self.dispatches.push(aggregate::dispatch(geometry, problem.has_bias, row, first, batch, caps)?);
+        let given_rows = problem.attention == AttentionSource::Rows;
+        if !shared && !given_rows {
+            let cells = match problem.attention {
+                AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => Some(cells),
+                _ => None,
+            };
+            self.dispatches.push(aggregate::dispatch(geometry, problem.has_bias, row, cells, first, batch, caps)?);
         }
+        let map_size = problem.map_size(self.output);
         let task = ConvTask {
             geometry,
             input: problem.input,
@@ -176,13 +248,20 @@ impl Plan {
             first,
             batch,
             shared,
+            // Aggregated rows are scratch and begin anew with every part of the batch.
+            first_row: if given_rows { first } else { 0 },
+            row: problem.row(),
             has_bias: problem.has_bias,
+            map: match problem.attention {
+                AttentionSource::Map(axis) => Some(axis),
+                _ => None,
+            },
+            gain_stride: if map_size > 0 { geometry.kernels * map_size } else { row.stride },
             // Per-sample kernels have their gains in them already.
-            gain_stride: row.stride,
             channel_gain: row.channel.filter(|_| shared),
             filter_gain: row.filter.filter(|_| shared),
-            has_affine: problem.has_affine,
-            activation: problem.activation,
+            epilogue: problem.epilogue,
+            layouts: problem.layouts,
         };
         self.dispatches.push(match self.conv {
             Kernel::ConvTiled => conv_tiled::dispatch(&task, caps)?,
@@ -230,40 +309,46 @@ impl Plan {
         self.part
     }
 
-    /// Elements of scratch memory that an operand needs.
+    /// Scratch operands and their elements: what the layer allocates beside its weights, input and output. The attention that a
+    /// branch computes is one of them.
     #[must_use]
-    pub fn scratch(&self, operand: Operand) -> u64 {
-        let slices = self.dispatches.iter().flat_map(|d| &d.slices);
-        slices.filter(|s| s.operand == operand).map(|s| s.start + s.len).max().unwrap_or(0)
+    pub fn scratch(&self) -> Vec<(Operand, u64)> {
+        let is_scratch = |operand: Operand| match operand {
+            Operand::Means => true,
+            Operand::Rows => !self.problem.shares_kernel() && self.problem.attention != AttentionSource::Rows,
+            Operand::Attention => matches!(self.problem.attention, AttentionSource::Branch(_)),
+            _ => false,
+        };
+        let end = |operand: Operand| {
+            let slices = self.dispatches.iter().flat_map(|d| &d.slices);
+            slices.filter(|s| s.operand == operand).map(|s| s.start + s.len).max()
+        };
+        let operands = [Operand::Means, Operand::Rows, Operand::Attention].into_iter().filter(|&o| is_scratch(o));
+        operands.filter_map(|operand| end(operand).map(|elements| (operand, elements))).collect()
     }
 
-    /// Bytes of memory that the layer allocates beside its weights, input and output.
+    /// Bytes of the scratch operands.
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
-        let rows = if self.problem.shares_kernel() { 0 } else { self.scratch(Operand::Rows) };
-        let attention = match self.problem.attention {
-            AttentionSource::Branch(_) => self.scratch(Operand::Attention),
-            _ => 0,
-        };
-        4 * (rows + attention + self.scratch(Operand::Means))
+        self.scratch().iter().map(|(_, elements)| 4 * elements).sum()
     }
 
     /// Multiplications and additions of the static convolution of this shape.
     #[must_use]
     pub fn flops(&self) -> u64 {
-        self.problem.geometry.flops(self.problem.batch, self.output)
+        self.problem.geometry.flops(self.problem.batch, self.problem.input, self.output)
     }
 }
 
 /// Samples whose operands each fit one binding and one 32-bit index.
 fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Result<usize> {
     let g = &problem.geometry;
-    let bias = if problem.has_bias { g.c_out } else { 0 };
-    let rows = if problem.shares_kernel() { 0 } else { g.weights() + bias };
+    let rows = if problem.shares_kernel() { 0 } else { problem.row() };
+    let attention = problem.attention_row().stride + g.kernels * problem.map_size(output);
     let per_sample = [
         (Operand::Input, g.c_in * problem.input.iter().product::<usize>()),
         (Operand::Rows, rows),
-        (Operand::Attention, problem.attention_row().stride),
+        (Operand::Attention, attention),
         (Operand::Output, g.c_out * output.iter().product::<usize>()),
     ];
     // Half the range of 32-bit indices, so that no kernel's rounding up to whole tiles can pass it.
@@ -287,23 +372,41 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Resul
     Ok(problem.batch.div_ceil(problem.batch.div_ceil(part)))
 }
 
+/// Pooling and attention of `batch` samples from `first` on.
+pub(crate) fn attention(
+    mlp: &attention_mlp::Mlp,
+    size: usize,
+    layout: Layout,
+    first: usize,
+    batch: usize,
+    caps: &Caps,
+) -> Result<[Dispatch; 2]> {
+    let pool = average_pool::Pool::global(mlp.channels, size, layout);
+    let [x, means] = pool.slices(first, batch);
+    Ok([pool.dispatch([x, Slice { start: 0, ..means }], batch, caps)?, mlp.dispatch(first, batch, caps)?])
+}
+
 fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, String) {
     let g = &problem.geometry;
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
     let positions: usize = output.iter().product();
     let asked = || "asked for".to_string();
+    let is_map = matches!(problem.attention, AttentionSource::Map(_));
+    let on_software = caps.device_type == wgpu::DeviceType::Cpu;
     match problem.kernel {
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
+        ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
+        ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
         ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
         ConvChoice::Auto if g.is_pointwise() => (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into()),
         ConvChoice::Auto if c_out < 8 || positions < 8 => {
             (Kernel::ConvDirect, format!("{c_out} channels x {positions} positions do not fill a tile"))
         }
-        ConvChoice::Auto if caps.device_type == wgpu::DeviceType::Cpu => {
+        ConvChoice::Auto if on_software => {
             (Kernel::ConvRegister, "a software adapter: workgroup memory and barriers cost more than they save".into())
         }
         ConvChoice::Auto => (Kernel::ConvTiled, format!("{c_out} channels x {positions} positions fill tiles")),

@@ -1,10 +1,11 @@
 //! The demo's network: a static convolution, three ODConv layers, global pooling, a classifier.
 
 use anyhow::{Context as _, Result, ensure};
-use dynconv::plan::{AttentionSource, ConvChoice, Problem};
+use dynconv::plan::{AttentionSource, Problem};
 use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{
-    Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, OdConv2d, OdWeights, StaticConv2d, Tensor, wgpu,
+    Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, Epilogue, OdConv2d, OdWeights, StaticConv2d, Tensor,
+    wgpu,
 };
 use serde::Deserialize;
 
@@ -103,20 +104,15 @@ impl Network {
             let (scale, shift) = norm.scale_shift(geometry.c_out)?;
             weights.affine = Some([scale, shift].concat());
             let problem = Problem {
-                geometry,
-                batch,
-                input: size,
                 attention,
-                has_bias: false,
-                has_affine: true,
-                activation: Activation::Relu,
-                kernel: ConvChoice::Auto,
+                epilogue: Epilogue { affine: true, activation: Activation::Relu, ..Epilogue::default() },
+                ..Problem::new(geometry, batch, size)
             };
             x = reference::layer(&problem, &weights, &x, &[]).y;
             size = geometry.output_size(size)?;
         }
         let channels = self.classifier.geometry()?.c_in;
-        let means = reference::average_pool::average_pool(&x, batch * channels);
+        let means = reference::average_pool::average_pool(&x, batch * channels, 1);
         Ok(means.chunks_exact(channels).flat_map(|row| self.classify(row)).collect())
     }
 

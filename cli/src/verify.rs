@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use dynconv::{Checkpoint, Context, ConvDesc, DyCnn, Layer, Od};
+use dynconv::{
+    Bound, Checkpoint, CondConv, Context, ConvDesc, DyCnn, FdyConv2d, KernelWarehouse, Layer, ModulatedConv2d, Od,
+    OwnAttention, PixelMix2d, Tensor, Warehouse, wgpu,
+};
 use serde::Deserialize;
 
 use crate::AdapterArgs;
@@ -34,6 +37,18 @@ struct Config {
     dilation: Axes,
     #[serde(default)]
     transposed: bool,
+    #[serde(default = "zeros")]
+    output_padding: Axes,
+    groups: Option<usize>,
+    /// Where the weights are stored flat.
+    kernel_size: Option<Axes>,
+    out_channels: Option<usize>,
+    #[serde(default)]
+    demodulate: bool,
+}
+
+fn zeros() -> Axes {
+    Axes::All(0)
 }
 
 fn one() -> f32 {
@@ -127,48 +142,108 @@ fn case(context: &Context, file: &Path) -> Result<Verdict> {
     let vectors = Checkpoint::new(&bytes)?;
     let config = vectors.metadata("config").context("no metadata \"config\"")?;
     let config: Config = serde_json::from_str(config).context("metadata \"config\"")?;
-    match config.dims {
-        1 => layer::<1>(context, &vectors, config),
-        2 => layer::<2>(context, &vectors, config),
-        3 => layer::<3>(context, &vectors, config),
-        dims => bail!("expected 1 to 3 dims, found {dims}"),
+    let bound = match (config.kind.as_str(), config.dims) {
+        ("pixelmix" | "fdyconv" | "modulated", 2) => planar(context, &vectors, &config),
+        (_, 1) => layer::<1>(context, &vectors, &config),
+        (_, 2) => layer::<2>(context, &vectors, &config),
+        (_, 3) => layer::<3>(context, &vectors, &config),
+        (_, dims) => bail!("expected 1 to 3 dims, found {dims}"),
+    }?;
+    compare(context, &vectors, config.kind, &bound)
+}
+
+impl Config {
+    /// Adds what no checkpoint holds.
+    fn geometry<const D: usize>(&self, desc: ConvDesc<D>) -> Result<ConvDesc<D>> {
+        let desc = desc.stride(self.stride.get().context("stride")?);
+        let desc = desc.padding(self.padding.get().context("padding")?);
+        let desc = desc.dilation(self.dilation.get().context("dilation")?);
+        Ok(if self.transposed { desc.transposed(self.output_padding.get().context("output_padding")?) } else { desc })
+    }
+
+    /// The description of a layer whose weights are stored flat.
+    fn flat<const D: usize>(&self, vectors: &Checkpoint<'_>) -> Result<ConvDesc<D>> {
+        let kernel = self.kernel_size.as_ref().context("no kernel_size")?.get()?;
+        let c_out = self.out_channels.context("no out_channels")?;
+        let &[_, c_in, ..] = vectors.shape("x").context("no tensor x")? else { bail!("x has no channels") };
+        self.geometry(ConvDesc::new(c_in, c_out, kernel).groups(self.groups.unwrap_or(1)))
     }
 }
 
-fn layer<const D: usize>(context: &Context, vectors: &Checkpoint<'_>, config: Config) -> Result<Verdict> {
-    ensure!(!config.transposed, "transposed convolution is not supported");
-    let geometry = |desc: ConvDesc<D>| -> Result<ConvDesc<D>> {
-        let desc = desc.stride(config.stride.get().context("stride")?);
-        let desc = desc.padding(config.padding.get().context("padding")?);
-        Ok(desc.dilation(config.dilation.get().context("dilation")?))
-    };
+fn layer<const D: usize>(context: &Context, vectors: &Checkpoint<'_>, config: &Config) -> Result<Bound> {
+    let x = input(context, vectors)?;
     match config.kind.as_str() {
         "dyconv" => {
-            let (desc, weights) = vectors.dy_cnn::<D>("param.")?;
-            let layer = Layer::<D, DyCnn>::new(context, &geometry(desc)?, &weights, config.temperature)?;
-            compare(vectors, config.kind, &layer)
+            let (desc, weights) = match config.transposed {
+                false => vectors.dy_cnn::<D>("param.")?,
+                true => vectors.dy_cnn_transposed::<D>("param.", config.groups.unwrap_or(1))?,
+            };
+            bind(context, &Layer::<D, DyCnn>::new(context, &config.geometry(desc)?, &weights, config.temperature)?, &x)
         }
         "odconv" => {
             let (desc, weights) = vectors.od_conv::<D>("param.")?;
-            let layer = Layer::<D, Od>::new(context, &geometry(desc)?, &weights, config.temperature)?;
-            compare(vectors, config.kind, &layer)
+            bind(context, &Layer::<D, Od>::new(context, &config.geometry(desc)?, &weights, config.temperature)?, &x)
         }
-        kind => bail!("unknown kind \"{kind}\""),
+        "condconv" => {
+            let desc = config.flat::<D>(vectors)?;
+            let (desc, weights) = vectors.cond_conv("param.", "param.routing_fn.", &desc)?;
+            bind(context, &Layer::<D, CondConv>::new(context, &desc, &weights)?, &x)
+        }
+        "kernelwarehouse" => {
+            let desc = config.flat::<D>(vectors)?;
+            let (cells, values) = vectors.warehouse("param.cells")?;
+            let weights = vectors.kernel_warehouse("param.", &desc, cells)?;
+            let warehouse = Warehouse::new(context, cells, &values)?;
+            bind(context, &Layer::<D, KernelWarehouse>::new(context, &desc, &weights, &warehouse)?, &x)
+        }
+        kind => bail!("unknown kind \"{kind}\" with {D} dims"),
     }
 }
 
-fn compare<const D: usize, A: dynconv::OwnAttention>(
-    vectors: &Checkpoint<'_>,
-    kind: String,
-    layer: &Layer<D, A>,
-) -> Result<Verdict> {
-    let shape = vectors.shape("x").context("no tensor x")?.to_vec();
-    let x = vectors.tensor("x", &shape)?;
-    let expected = vectors.tensor("y", &layer.output_shape(&shape)?)?;
-    // The output shape was found, so the input has D spatial sizes.
-    let input: [usize; D] = shape[2..].try_into()?;
-    let y = layer.run(shape[0], input, &x)?;
-    let kernel = layer.plan(shape[0], input)?.conv_kernel().name();
+/// Kinds that have two dimensions only.
+fn planar(context: &Context, vectors: &Checkpoint<'_>, config: &Config) -> Result<Bound> {
+    let x = input(context, vectors)?;
+    let y = Tensor::zeros(context, vectors.shape("y").context("no tensor y")?)?;
+    Ok(match config.kind.as_str() {
+        "pixelmix" => {
+            let (desc, weights) = vectors.pixel_mix("param.")?;
+            PixelMix2d::new(context, &config.geometry(desc)?, &weights, config.temperature)?.bind(&x, &y)?
+        }
+        "fdyconv" => {
+            let (desc, weights) = vectors.fdy("param.")?;
+            FdyConv2d::new(context, &config.geometry(desc)?, &weights, config.temperature)?.bind(&x, &y)?
+        }
+        _ => {
+            let &[c_out, c_in, height, width] = vectors.shape("param.weight").context("no tensor param.weight")? else {
+                bail!("param.weight: expected [channels out, channels in, height, width]");
+            };
+            let weight = vectors.tensor("param.weight", &[c_out, c_in, height, width])?;
+            let desc = config.geometry(ConvDesc::new(c_in, c_out, [height, width]))?;
+            let style = vectors.tensor("style", &[x.shape()[0], c_in])?;
+            let style = Tensor::upload(context, &[x.shape()[0], c_in], &style)?;
+            ModulatedConv2d::new(context, &desc, &weight, config.demodulate)?.bind(&x, &style, &y)?
+        }
+    })
+}
+
+fn input(context: &Context, vectors: &Checkpoint<'_>) -> Result<Tensor> {
+    let shape = vectors.shape("x").context("no tensor x")?;
+    Ok(Tensor::upload(context, shape, &vectors.tensor("x", shape)?)?)
+}
+
+fn bind<const D: usize, A: OwnAttention>(context: &Context, layer: &Layer<D, A>, x: &Tensor) -> Result<Bound> {
+    let y = Tensor::zeros(context, &layer.output_shape(x.shape())?)?;
+    Ok(layer.bind(x, &y)?)
+}
+
+fn compare(context: &Context, vectors: &Checkpoint<'_>, kind: String, bound: &Bound) -> Result<Verdict> {
+    let expected = vectors.tensor("y", bound.output().shape())?;
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    bound.record(&mut encoder);
+    context.queue().submit([encoder.finish()]);
+    let y = bound.output().read_blocking(context)?;
+
+    let kernel = bound.dispatches().last().map_or("", |dispatch| dispatch.variant.kernel.name());
     let difference = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
     // f64::max would drop a NaN.
     let worst = y.iter().zip(&expected).map(difference).fold(0.0, |a: f64, b| if b.is_nan() || b > a { b } else { a });

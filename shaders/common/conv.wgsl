@@ -1,16 +1,20 @@
 // What every convolution kernel shares: its bindings, where a tap reads, and what happens to a finished sum.
 //
-//   y[b, co, p] = act( scale[co] * ( f[b, co] * sum_{ci, tap} w[b, co, ci, tap] * c[b, ci] * x[b, ci, p * stride + tap * dilation - pad]
-//                                    + bias[b, co] ) + shift[co] )
+//   y[b, co, p] = act( scale[co] * ( f[b, co] * sum_{ci, tap} w[b, co, ci, tap] * c[b, ci] * x[b, ci, q(p, tap)] + bias[b, co] )
+//                      + shift[co] + residual[b, co, p] )
+//   q(p, tap) = p * stride + tap * dilation - pad;  transposed: (p + pad - tap * dilation) / stride where that is whole
 //
-// x       [batch, channels in, depth, height, width]
-// rows    [batch or 1, row]: a row is the kernel [channels out, channels in / groups, taps], then the bias [channels out] if there is one
-// gains   [batch, gain_stride]: ODConv's channel (c) and filter (f) attention, each at its own offset
-// affine  [2, channels out]: scale, then shift (a folded batch norm)
-// y       [batch, channels out, depth, height, width]
+// x, residual, y  [batch, channels, depth, height, width], or with the channels innermost (X_NHWC, Y_NHWC; the residual lies as y)
+// rows            [batch or 1, row]: a row is the kernel [channels out, channels in / groups, taps], then the bias [channels out]
+//                 if there is one
+// gains           [batch, gain_stride]: channel (c) and filter (f) attention, each at its own offset; or with MAP a map of mixing
+//                 weights [batch, MIXED, positions or size of one axis]. The row then holds MIXED kernels and MIXED biases, and the
+//                 sum runs over them too: y[b, co, p] = sum_k map[b, k, p] * (sum_{ci, tap} .. + bias[k, co])
+// affine          [2, channels out]: scale, then shift (a folded batch norm)
 //
-// Constants that the host joins in front: KERNEL_*, STRIDE_*, DILATION_* (D, H, W), HAS_BIAS, CHANNEL_GAIN, FILTER_GAIN,
-// HAS_AFFINE, ACTIVATION, WORKGROUP.
+// Constants that the host joins in front: KERNEL_*, STRIDE_*, DILATION_* (D, H, W), MIXED, MAP (0 none, 1 all positions,
+// 2 to 4 one axis), TRANSPOSED, X_NHWC, Y_NHWC, HAS_BIAS,
+// CHANNEL_GAIN, FILTER_GAIN, HAS_AFFINE, HAS_RESIDUAL, ACTIVATION, WORKGROUP.
 
 struct ConvParams {
     // First element of each operand inside its binding.
@@ -18,6 +22,7 @@ struct ConvParams {
     rows_base: u32,
     gains_base: u32,
     affine_base: u32,
+    residual_base: u32,
     y_base: u32,
 
     batch: u32,
@@ -44,6 +49,10 @@ struct ConvParams {
     channel_gain_offset: u32,
     filter_gain_offset: u32,
 
+    // Slope or scale and shift of the activations that have them.
+    activation_a: f32,
+    activation_b: f32,
+
     // Workgroups that have work; a folded dispatch may start more.
     workgroups: u32,
 }
@@ -53,7 +62,8 @@ struct ConvParams {
 @group(0) @binding(2) var<storage, read> rows: array<f32>;
 @group(0) @binding(3) var<storage, read> gains: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read> residual: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 const TAPS: u32 = KERNEL_D * KERNEL_H * KERNEL_W;
 
@@ -68,35 +78,89 @@ fn positions() -> u32 {
 // Where a tap reads along one axis. A position left of the map wraps to a huge number, so that
 // `position < size` is the whole test for zero padding.
 fn tap_position(out: u32, stride: u32, tap: u32, dilation: u32, pad: u32) -> u32 {
+    if TRANSPOSED {
+        let shifted = out + pad - tap * dilation;
+        let is_whole = shifted % stride == 0u && shifted < 0x80000000u;
+        return select(0xffffffffu, shifted / stride, is_whole);
+    }
     return out * stride + tap * dilation - pad;
 }
 
-// x[b, channel, z, row, column] under zero padding, times the channel's gain. `channel` counts over all groups.
-// A tap in the padding reads some element of the map and drops it: cheaper than a branch.
-fn input_at(b: u32, channel: u32, z: u32, row: u32, column: u32) -> f32 {
-    let inside = z < params.in_d && row < params.in_h && column < params.in_w;
-    let plane = b * params.groups * params.c_in + channel;
-    let element = ((plane * params.in_d + z) * params.in_h + row) * params.in_w + column;
-    var value = x[params.x_base + select(0u, element, inside)];
-    if CHANNEL_GAIN {
-        value *= gains[params.gains_base + b * params.gain_stride + params.channel_gain_offset + channel];
+// Element of a tensor [batch, channels, size] or, with the channels innermost, [batch, size, channels].
+fn element(is_nhwc: bool, b: u32, channels: u32, channel: u32, size: u32, position: u32) -> u32 {
+    if is_nhwc {
+        return (b * size + position) * channels + channel;
     }
-    return select(0.0, value, inside);
+    return (b * channels + channel) * size + position;
 }
 
-// Element of sample b's kernel; `channel` is the output channel over all groups, `reduction` = ci * TAPS + tap.
-fn weight_at(b: u32, channel: u32, reduction: u32) -> f32 {
-    return rows[params.rows_base + b * params.row_stride + channel * params.c_in * TAPS + reduction];
-}
-
-fn activate(value: f32) -> f32 {
-    if ACTIVATION == 1u {
-        return max(value, 0.0);
+// x[b, channel, position] times the channel's gain. `channel` counts over all groups.
+fn x_at(b: u32, channel: u32, position: u32) -> f32 {
+    let size = params.in_d * params.in_h * params.in_w;
+    let value = x[params.x_base + element(X_NHWC, b, params.groups * params.c_in, channel, size, position)];
+    if CHANNEL_GAIN {
+        return value * gains[params.gains_base + b * params.gain_stride + params.channel_gain_offset + channel];
     }
     return value;
 }
 
-// Filter gain, bias, affine and activation, then the store. `channel` counts over all groups.
+// x_at under zero padding. A tap in the padding reads some element of the map and drops it: cheaper than a branch.
+fn input_at(b: u32, channel: u32, z: u32, row: u32, column: u32) -> f32 {
+    let inside = z < params.in_d && row < params.in_h && column < params.in_w;
+    let position = (z * params.in_h + row) * params.in_w + column;
+    return select(0.0, x_at(b, channel, select(0u, position, inside)), inside);
+}
+
+// First weight of an output channel (over all groups) in sample b's row, in its k-th kernel.
+fn weights_of(b: u32, k: u32, channel: u32) -> u32 {
+    let channels = params.groups * params.c_out;
+    return params.rows_base + b * params.row_stride + (k * channels + channel) * params.c_in * TAPS;
+}
+
+// Mixing weight of kernel k at an output position; 1 without a map.
+fn mix_at(b: u32, k: u32, position: u32) -> f32 {
+    var place = position;
+    var size = positions();
+    switch MAP {
+        case 0u: { return 1.0; }
+        case 2u: { place = position / (params.out_w * params.out_h); size = params.out_d; }
+        case 3u: { place = position / params.out_w % params.out_h; size = params.out_h; }
+        case 4u: { place = position % params.out_w; size = params.out_w; }
+        default: {}
+    }
+    return gains[params.gains_base + b * params.gain_stride + k * size + min(place, size - 1u)];
+}
+
+// The error function by Abramowitz and Stegun, "Handbook of Mathematical Functions", 7.1.26: absolute error below 1.5e-7.
+fn erf(value: f32) -> f32 {
+    let t = 1.0 / (1.0 + 0.3275911 * abs(value));
+    let series = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+    return sign(value) * (1.0 - series * exp(-value * value));
+}
+
+// exp's argument stays at or below 0, where it cannot overflow.
+fn sigmoid(value: f32) -> f32 {
+    let e = exp(-abs(value));
+    return select(e, 1.0, value >= 0.0) / (1.0 + e);
+}
+
+fn activate(value: f32) -> f32 {
+    switch ACTIVATION {
+        case 1u: { return max(value, 0.0); }
+        case 2u: { return clamp(value, 0.0, 6.0); }
+        case 3u: { return value * sigmoid(value); }
+        case 4u: { return 0.5 * value * (1.0 + erf(value * 0.70710678)); }
+        case 5u: { return value * clamp(value + 3.0, 0.0, 6.0) / 6.0; }
+        case 6u: { return clamp(value + 3.0, 0.0, 6.0) / 6.0; }
+        case 7u: { return select(params.activation_a * value, value, value >= 0.0); }
+        case 8u: { let r = max(value, 0.0); return params.activation_a * r * r + params.activation_b; }
+        case 9u: { return sigmoid(value); }
+        case 10u: { return 2.0 * sigmoid(2.0 * value) - 1.0; }
+        default: { return value; }
+    }
+}
+
+// Filter gain, bias, affine, residual and activation, then the store. `channel` counts over all groups.
 fn finish(b: u32, channel: u32, position: u32, sum: f32) {
     let channels = params.groups * params.c_out;
     var value = sum;
@@ -104,10 +168,17 @@ fn finish(b: u32, channel: u32, position: u32, sum: f32) {
         value *= gains[params.gains_base + b * params.gain_stride + params.filter_gain_offset + channel];
     }
     if HAS_BIAS {
-        value += rows[params.rows_base + b * params.row_stride + params.bias_offset + channel];
+        for (var k = 0u; k < MIXED; k++) {
+            let bias = rows[params.rows_base + b * params.row_stride + params.bias_offset + k * channels + channel];
+            value += mix_at(b, k, position) * bias;
+        }
     }
     if HAS_AFFINE {
         value = value * affine[params.affine_base + channel] + affine[params.affine_base + channels + channel];
     }
-    y[params.y_base + (b * channels + channel) * positions() + position] = activate(value);
+    let place = element(Y_NHWC, b, channels, channel, positions(), position);
+    if HAS_RESIDUAL {
+        value += residual[params.residual_base + place];
+    }
+    y[params.y_base + place] = activate(value);
 }

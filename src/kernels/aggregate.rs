@@ -5,6 +5,7 @@ use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, element
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
+use crate::plan::Parts;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "aggregate",
@@ -49,6 +50,51 @@ pub struct AttentionRow {
     pub mix: Option<usize>,
 }
 
+impl AttentionRow {
+    /// The row of some parts: gains of channels, filters and taps, then `mix` mixing weights.
+    #[must_use]
+    pub fn new(geometry: &Geometry, parts: Parts, mix: usize) -> Self {
+        let mut stride = 0;
+        let mut part = |present: bool, len: usize| {
+            let start = stride;
+            stride += if present { len } else { 0 };
+            present.then_some(start)
+        };
+        let channel = part(parts.channel, geometry.c_in);
+        let filter = part(parts.filter, geometry.c_out);
+        let spatial = part(parts.spatial, geometry.taps());
+        let mix = part(parts.mix, mix);
+        Self { stride, channel, filter, spatial, mix }
+    }
+}
+
+/// A warehouse of small cells from which kernels are assembled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cells {
+    /// Cells in the warehouse.
+    pub count: usize,
+    /// Output channels of a cell; divides the layer's.
+    pub c_out: usize,
+    /// Input channels of a cell; divides the layer's a group.
+    pub c_in: usize,
+    /// Taps of a cell: 1, or all of the layer's.
+    pub taps: usize,
+}
+
+impl Cells {
+    /// Elements of one cell.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.c_out * self.c_in * self.taps
+    }
+
+    /// Cells that make one kernel of a layer.
+    #[must_use]
+    pub fn per_kernel(&self, geometry: &Geometry) -> usize {
+        geometry.weights() / self.elements().max(1)
+    }
+}
+
 const WORKGROUP: u32 = 64;
 /// Samples of one invocation.
 const SAMPLES: usize = 4;
@@ -58,6 +104,7 @@ pub(crate) fn dispatch(
     geometry: &Geometry,
     has_bias: bool,
     attention: AttentionRow,
+    cells: Option<Cells>,
     first: usize,
     batch: usize,
     caps: &Caps,
@@ -66,7 +113,8 @@ pub(crate) fn dispatch(
     let row = weights + if has_bias { geometry.c_out } else { 0 };
     let whole =
         |operand, count: usize| -> Result<Slice> { Ok(Slice { operand, start: 0, len: elements(operand, count)? }) };
-    let bank = whole(Operand::Bank, geometry.kernels.saturating_mul(weights))?;
+    let (mixed, kernel) = cells.map_or((geometry.kernels, weights), |cells| (cells.count, cells.elements()));
+    let bank = whole(Operand::Bank, mixed.saturating_mul(kernel))?;
     let bias = whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
     let rows = Slice { operand: Operand::Rows, start: 0, len: elements(Operand::Rows, batch.saturating_mul(row))? };
     let used = attention.stride > 0;
@@ -98,13 +146,17 @@ pub(crate) fn dispatch(
     };
     let consts = vec![
         ("WORKGROUP", Const::U32(WORKGROUP)),
-        ("KERNELS", Const::U32(index32("kernels", geometry.kernels)?)),
+        ("KERNELS", Const::U32(index32("kernels", mixed)?)),
         ("TAPS", Const::U32(index32("taps", geometry.taps())?)),
         ("HAS_MIX", Const::Bool(attention.mix.is_some())),
         ("HAS_BIAS", Const::Bool(has_bias)),
         ("SPATIAL_GAIN", Const::Bool(attention.spatial.is_some())),
         ("CHANNEL_GAIN", Const::Bool(attention.channel.is_some())),
         ("FILTER_GAIN", Const::Bool(attention.filter.is_some())),
+        ("CELLS", Const::Bool(cells.is_some())),
+        ("CELL_OUT", Const::U32(index32("cell", cells.map_or(1, |c| c.c_out))?)),
+        ("CELL_IN", Const::U32(index32("cell", cells.map_or(1, |c| c.c_in))?)),
+        ("CELL_TAPS", Const::U32(index32("cell", cells.map_or(1, |c| c.taps))?)),
     ];
     let variant = Variant { kernel: Kernel::Aggregate, consts };
     Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, 0, caps)

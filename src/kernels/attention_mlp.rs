@@ -1,4 +1,4 @@
-//! Host side of `shaders/attention_mlp.wgsl`: hidden layer, sigmoid heads and softmax head.
+//! Host side of `shaders/attention_mlp.wgsl`: hidden layer and heads.
 
 use super::conv::DISPATCH;
 use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
@@ -22,45 +22,85 @@ pub(crate) struct MlpParams {
     batch: u32,
     channels: u32,
     sigmoids: u32,
+    runs: u32,
     temperature: f32,
 }
 
-/// Sizes of an attention branch.
+/// What becomes of the logits after the gains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// There are none: all outputs are sigmoids.
+    Sigmoid,
+    /// One softmax over the kernels.
+    Softmax { kernels: usize },
+    /// `runs` times signed attention over `kernels` cells and a zero cell that is dropped.
+    Signed { runs: usize, kernels: usize },
+}
+
+/// An attention branch.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MlpSizes {
+pub(crate) struct Mlp {
     pub channels: usize,
-    pub hidden: usize,
-    /// Outputs that are gains, and outputs that are mixing weights.
-    pub sigmoids: usize,
-    pub kernels: usize,
+    /// Hidden units; `None` where the heads read the means.
+    pub hidden: Option<usize>,
+    /// Elements of an attention row.
+    pub outputs: usize,
+    pub head: Head,
+    pub temperature: f32,
 }
 
 const WORKGROUP: u32 = 64;
 
-/// Attention rows of `batch` samples from `first` on; their means are scratch that begins at 0.
-pub(crate) fn dispatch(sizes: MlpSizes, temperature: f32, first: usize, batch: usize, caps: &Caps) -> Result<Dispatch> {
-    let MlpSizes { channels, hidden, sigmoids, kernels } = sizes;
-    let outputs = sigmoids + kernels;
-    let whole =
-        |operand, count: usize| -> Result<Slice> { Ok(Slice { operand, start: 0, len: elements(operand, count)? }) };
-    let slices = vec![
-        whole(Operand::Means, batch.saturating_mul(channels))?,
-        whole(Operand::HiddenWeights, (channels + 1).saturating_mul(hidden))?,
-        whole(Operand::HeadWeights, (hidden + 1).saturating_mul(outputs))?,
-        Slice { start: (first * outputs) as u64, ..whole(Operand::Attention, batch.saturating_mul(outputs))? },
-    ];
-    let hidden = index32("hidden units", hidden)?;
-    let kernels = index32("kernels", kernels)?;
-    let params = MlpParams {
-        batch: index32("batch", batch)?,
-        channels: index32("channels", channels)?,
-        sigmoids: index32("gains", sigmoids)?,
-        temperature,
-        ..Default::default()
-    };
-    let consts =
-        vec![("WORKGROUP", Const::U32(WORKGROUP)), ("HIDDEN", Const::U32(hidden)), ("KERNELS", Const::U32(kernels))];
-    let memory = hidden.saturating_add(kernels.max(1)).saturating_mul(4);
-    let variant = Variant { kernel: Kernel::AttentionMlp, consts };
-    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, batch as u64, memory, caps)
+impl Mlp {
+    /// Runs, kernels a run, and logits a run.
+    fn runs(&self) -> [usize; 3] {
+        match self.head {
+            Head::Sigmoid => [0, 0, 0],
+            Head::Softmax { kernels } => [1, kernels, kernels],
+            Head::Signed { runs, kernels } => [runs, kernels, kernels + 1],
+        }
+    }
+
+    /// Attention rows of `batch` samples from `first` on; their means are scratch that begins at 0.
+    pub(crate) fn dispatch(&self, first: usize, batch: usize, caps: &Caps) -> Result<Dispatch> {
+        let [runs, kernels, run] = self.runs();
+        let sigmoids = self.outputs - runs * kernels;
+        let width = self.hidden.unwrap_or(self.channels);
+        let logits = sigmoids + runs * run;
+        let whole = |operand, count: usize| -> Result<Slice> {
+            Ok(Slice { operand, start: 0, len: elements(operand, count)? })
+        };
+        let means = whole(Operand::Means, batch.saturating_mul(self.channels))?;
+        let hidden = match self.hidden {
+            Some(hidden) => whole(Operand::HiddenWeights, (self.channels + 1).saturating_mul(hidden))?,
+            // WebGPU wants something in every binding.
+            None => Slice { len: 1, ..means },
+        };
+        let attention = whole(Operand::Attention, batch.saturating_mul(self.outputs))?;
+        let slices = vec![
+            means,
+            hidden,
+            whole(Operand::HeadWeights, (width + 1).saturating_mul(logits))?,
+            Slice { start: (first * self.outputs) as u64, ..attention },
+        ];
+        let width = index32("hidden units", width)?;
+        let params = MlpParams {
+            batch: index32("batch", batch)?,
+            channels: index32("channels", self.channels)?,
+            sigmoids: index32("gains", sigmoids)?,
+            runs: index32("runs", runs)?,
+            temperature: self.temperature,
+            ..Default::default()
+        };
+        let consts = vec![
+            ("WORKGROUP", Const::U32(WORKGROUP)),
+            ("HAS_HIDDEN", Const::Bool(self.hidden.is_some())),
+            ("HIDDEN", Const::U32(width)),
+            ("KERNELS", Const::U32(index32("kernels", kernels)?)),
+            ("HEAD", Const::U32(u32::from(matches!(self.head, Head::Signed { .. })))),
+        ];
+        let variant = Variant { kernel: Kernel::AttentionMlp, consts };
+        let memory = width.saturating_mul(4);
+        Dispatch::new(variant, bytemuck::bytes_of(&params), slices, batch as u64, memory, caps)
+    }
 }

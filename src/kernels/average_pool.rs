@@ -1,6 +1,6 @@
-//! Host side of `shaders/average_pool.wgsl`: global average pooling.
+//! Host side of `shaders/average_pool.wgsl`: average pooling over one axis, or over all positions.
 
-use super::conv::DISPATCH;
+use super::conv::{DISPATCH, Layout};
 use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
@@ -19,34 +19,60 @@ pub(crate) struct PoolParams {
     means_base: u32,
     planes: u32,
     size: u32,
+    inner: u32,
 }
 
 /// Trips of the inner loop: far below 65,535, and short enough that its sum loses little.
 const CHUNK: u32 = 1024;
 
-/// Means of `planes` planes of `size` elements, the first of which is plane `first` of `input`.
-pub(crate) fn dispatch([input, output]: [Slice; 2], planes: usize, size: usize, caps: &Caps) -> Result<Dispatch> {
-    elements(input.operand, planes.saturating_mul(size))?;
-    // Maps of a few dozen positions would leave most of a larger workgroup idle.
-    let workgroup = if size <= 256 { 32 } else { 128 };
-    let consts = vec![("WORKGROUP", Const::U32(workgroup)), ("CHUNK", Const::U32(CHUNK))];
-    let params =
-        PoolParams { planes: index32("planes", planes)?, size: index32("positions", size)?, ..Default::default() };
-    Dispatch::new(
-        Variant { kernel: Kernel::AveragePool, consts },
-        bytemuck::bytes_of(&params),
-        vec![input, output],
-        planes as u64,
-        4 * workgroup,
-        caps,
-    )
+/// Pooling of samples that are `[outer, size, inner]` each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pool {
+    outer: usize,
+    size: usize,
+    inner: usize,
 }
 
-/// Slices of a layer's input and its means, for `batch` samples from `first` on.
-pub(crate) fn layer_slices(channels: usize, size: usize, first: usize, batch: usize) -> [Slice; 2] {
-    let plane_run = (channels * size) as u64;
-    [
-        Slice { operand: Operand::Input, start: first as u64 * plane_run, len: batch as u64 * plane_run },
-        Slice { operand: Operand::Means, start: 0, len: (batch * channels) as u64 },
-    ]
+impl Pool {
+    /// Over all positions.
+    pub(crate) fn global(channels: usize, size: usize, layout: Layout) -> Self {
+        match layout {
+            Layout::ChannelsFirst => Self { outer: channels, size, inner: 1 },
+            Layout::ChannelsLast => Self { outer: 1, size, inner: channels },
+        }
+    }
+
+    /// Over one axis, of `size` elements, between `outer` and `inner` others.
+    pub(crate) fn axis(outer: usize, size: usize, inner: usize) -> Self {
+        Self { outer, size, inner }
+    }
+
+    /// Input and means of `batch` samples from `first` on.
+    pub(crate) fn slices(&self, first: usize, batch: usize) -> [Slice; 2] {
+        let run =
+            |operand, sample: usize| Slice { operand, start: (first * sample) as u64, len: (batch * sample) as u64 };
+        [run(Operand::Input, self.outer * self.size * self.inner), run(Operand::Means, self.outer * self.inner)]
+    }
+
+    pub(crate) fn dispatch(&self, [input, output]: [Slice; 2], batch: usize, caps: &Caps) -> Result<Dispatch> {
+        let planes = batch.saturating_mul(self.outer).saturating_mul(self.inner);
+        elements(input.operand, planes.saturating_mul(self.size))?;
+        // Maps of a few dozen positions would leave most of a larger workgroup idle.
+        let workgroup = if self.size <= 256 { 32 } else { 128 };
+        let consts = vec![("WORKGROUP", Const::U32(workgroup)), ("CHUNK", Const::U32(CHUNK))];
+        let params = PoolParams {
+            planes: index32("planes", planes)?,
+            size: index32("positions", self.size)?,
+            inner: index32("positions", self.inner)?,
+            ..Default::default()
+        };
+        Dispatch::new(
+            Variant { kernel: Kernel::AveragePool, consts },
+            bytemuck::bytes_of(&params),
+            vec![input, output],
+            planes as u64,
+            4 * workgroup,
+            caps,
+        )
+    }
 }

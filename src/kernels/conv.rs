@@ -3,12 +3,13 @@
 use super::{Const, Dispatch, Kernel, Operand, Slice, Variant, elements};
 use crate::caps::Caps;
 use crate::desc::Geometry;
-use crate::error::{Result, index32};
+use crate::error::{Error, Result, index32};
+use crate::plan::MapAxis;
 
 pub(crate) const DISPATCH: (&str, &str) = ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
 pub(crate) const CONV: (&str, &str) = ("common/conv.wgsl", include_str!("../../shaders/common/conv.wgsl"));
-/// Bindings of every convolution kernel: x, rows, gains, affine, y.
-pub(crate) const STORAGE: &[bool] = &[false, false, false, false, true];
+/// Bindings of every convolution kernel: x, rows, gains, affine, residual, y.
+pub(crate) const STORAGE: &[bool] = &[false, false, false, false, false, true];
 
 /// Mirrors `ConvParams`.
 #[repr(C)]
@@ -18,6 +19,7 @@ pub(crate) struct ConvParams {
     rows_base: u32,
     gains_base: u32,
     affine_base: u32,
+    residual_base: u32,
     y_base: u32,
     batch: u32,
     groups: u32,
@@ -37,11 +39,13 @@ pub(crate) struct ConvParams {
     gain_stride: u32,
     channel_gain_offset: u32,
     filter_gain_offset: u32,
+    activation_a: f32,
+    activation_b: f32,
     workgroups: u32,
 }
 
-/// What follows a convolution's sum, in the same dispatch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What a convolution applies last, in the same dispatch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Activation {
     /// Nothing.
@@ -49,15 +53,72 @@ pub enum Activation {
     None,
     /// `max(x, 0)`
     Relu,
+    /// `min(max(x, 0), 6)`
+    Relu6,
+    /// `x sigmoid(x)`, also called swish.
+    Silu,
+    /// `x (1 + erf(x / sqrt 2)) / 2`; erf to 1.5e-7.
+    Gelu,
+    /// `x min(max(x + 3, 0), 6) / 6`
+    HardSwish,
+    /// `min(max(x + 3, 0), 6) / 6`
+    HardSigmoid,
+    /// `x` above 0, `slope * x` below.
+    LeakyRelu {
+        /// Factor below 0.
+        slope: f32,
+    },
+    /// `scale * max(x, 0)^2 + bias` (Yu et al., "MetaFormer Baselines for Vision", 2022).
+    StarRelu {
+        /// Factor.
+        scale: f32,
+        /// Summand.
+        bias: f32,
+    },
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `tanh(x)`
+    Tanh,
 }
 
 impl Activation {
-    fn number(self) -> u32 {
+    /// Its number in the shader, and its two parameters.
+    fn parts(self) -> (u32, [f32; 2]) {
         match self {
-            Self::None => 0,
-            Self::Relu => 1,
+            Self::None => (0, [0.0; 2]),
+            Self::Relu => (1, [0.0; 2]),
+            Self::Relu6 => (2, [0.0; 2]),
+            Self::Silu => (3, [0.0; 2]),
+            Self::Gelu => (4, [0.0; 2]),
+            Self::HardSwish => (5, [0.0; 2]),
+            Self::HardSigmoid => (6, [0.0; 2]),
+            Self::LeakyRelu { slope } => (7, [slope, 0.0]),
+            Self::StarRelu { scale, bias } => (8, [scale, bias]),
+            Self::Sigmoid => (9, [0.0; 2]),
+            Self::Tanh => (10, [0.0; 2]),
         }
     }
+}
+
+/// Order of a tensor's axes in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `[batch, channels, spatial..]`
+    #[default]
+    ChannelsFirst,
+    /// `[batch, spatial.., channels]`
+    ChannelsLast,
+}
+
+/// What follows the sum of a convolution: scale and shift, residual, activation, in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Epilogue {
+    /// Whether a scale and shift follow.
+    pub affine: bool,
+    /// Whether a tensor like the output is added.
+    pub residual: bool,
+    /// What follows last.
+    pub activation: Activation,
 }
 
 /// A convolution of some samples of the batch, by whichever kernel.
@@ -71,13 +132,19 @@ pub(crate) struct ConvTask<'a> {
     pub batch: usize,
     /// Whether all samples share row 0.
     pub shared: bool,
+    /// Row of the first sample, and elements of a row.
+    pub first_row: usize,
+    pub row: usize,
     pub has_bias: bool,
+    /// Whether the attention rows are maps of mixing weights instead of gains.
+    pub map: Option<MapAxis>,
     /// Elements of an attention row, and where in it the gains that the convolution applies begin.
     pub gain_stride: usize,
     pub channel_gain: Option<usize>,
     pub filter_gain: Option<usize>,
-    pub has_affine: bool,
-    pub activation: Activation,
+    pub epilogue: Epilogue,
+    /// Layouts of input and output.
+    pub layouts: [Layout; 2],
 }
 
 impl ConvTask<'_> {
@@ -90,9 +157,20 @@ impl ConvTask<'_> {
         [self.geometry.c_in / self.geometry.groups, self.geometry.c_out / self.geometry.groups]
     }
 
-    /// Elements of a row: the kernel, then the bias.
-    pub(crate) fn row(&self) -> usize {
-        self.geometry.weights() + if self.has_bias { self.geometry.c_out } else { 0 }
+    /// Kernels that a map mixes, 1 without a map.
+    pub(crate) fn mixed(&self) -> usize {
+        self.map.map_or(1, |_| self.geometry.kernels)
+    }
+
+    /// Refuses a map, for kernels that cannot mix at every position.
+    pub(crate) fn without_map(&self, kernel: &str) -> Result<()> {
+        match self.map {
+            None => Ok(()),
+            Some(_) => Err(Error::Unsupported {
+                what: kernel.into(),
+                because: "it cannot mix kernels at every position".into(),
+            }),
+        }
     }
 
     /// The dispatch of `kernel` with constants of its own beside the shared ones.
@@ -122,11 +200,22 @@ impl ConvTask<'_> {
                 consts.push((name, Const::U32(index32(name, value)?)));
             }
         }
+        let map = match self.map {
+            None => 0,
+            Some(MapAxis::All) => 1,
+            Some(MapAxis::One(axis)) => 2 + index32("axis", axis)?,
+        };
+        consts.push(("MIXED", Const::U32(index32("kernels", self.mixed())?)));
+        consts.push(("MAP", Const::U32(map)));
+        consts.push(("TRANSPOSED", Const::Bool(g.transposed)));
+        consts.push(("X_NHWC", Const::Bool(self.layouts[0] == Layout::ChannelsLast)));
+        consts.push(("Y_NHWC", Const::Bool(self.layouts[1] == Layout::ChannelsLast)));
         consts.push(("HAS_BIAS", Const::Bool(self.has_bias)));
         consts.push(("CHANNEL_GAIN", Const::Bool(self.channel_gain.is_some())));
         consts.push(("FILTER_GAIN", Const::Bool(self.filter_gain.is_some())));
-        consts.push(("HAS_AFFINE", Const::Bool(self.has_affine)));
-        consts.push(("ACTIVATION", Const::U32(self.activation.number())));
+        consts.push(("HAS_AFFINE", Const::Bool(self.epilogue.affine)));
+        consts.push(("HAS_RESIDUAL", Const::Bool(self.epilogue.residual)));
+        consts.push(("ACTIVATION", Const::U32(self.epilogue.activation.parts().0)));
         Ok(consts)
     }
 
@@ -134,6 +223,7 @@ impl ConvTask<'_> {
         let g = self.geometry;
         let [c_in, c_out] = self.group_channels();
         let n = |what: &str, value: usize| index32(what, value);
+        let (_, [activation_a, activation_b]) = self.epilogue.activation.parts();
         // A position may lie as far as this from 0 before it wraps; see tap_position in the shader.
         for axis in 0..3 {
             let reach = self.output[axis] * g.stride[axis] + g.kernel[axis] * g.dilation[axis] + 3 * g.stride[axis];
@@ -153,11 +243,13 @@ impl ConvTask<'_> {
             pad_d: n("padding", g.padding[0][0])?,
             pad_h: n("padding", g.padding[1][0])?,
             pad_w: n("padding", g.padding[2][0])?,
-            row_stride: if self.shared { 0 } else { n("kernel row", self.row())? },
-            bias_offset: n("kernel row", g.weights())?,
+            row_stride: if self.shared { 0 } else { n("kernel row", self.row)? },
+            bias_offset: n("kernel row", self.mixed() * g.weights())?,
             gain_stride: n("attention row", self.gain_stride)?,
             channel_gain_offset: n("attention row", self.channel_gain.unwrap_or(0))?,
             filter_gain_offset: n("attention row", self.filter_gain.unwrap_or(0))?,
+            activation_a,
+            activation_b,
             workgroups: n("workgroups", workgroups)?,
             ..Default::default()
         })
@@ -171,14 +263,16 @@ impl ConvTask<'_> {
         };
         let input = of_samples(Operand::Input, g.c_in * self.input.iter().product::<usize>())?;
         let rows = if self.shared { 1 } else { self.batch };
-        // Per-sample rows are scratch and begin anew with every part of the batch.
-        let rows =
-            Slice { operand: Operand::Rows, start: 0, len: elements(Operand::Rows, rows.saturating_mul(self.row()))? };
-        let has_gain = self.channel_gain.is_some() || self.filter_gain.is_some();
+        let len = elements(Operand::Rows, rows.saturating_mul(self.row))?;
+        let rows = Slice { operand: Operand::Rows, start: (self.first_row * self.row) as u64, len };
+        let has_gain = self.map.is_some() || self.channel_gain.is_some() || self.filter_gain.is_some();
         let gains = if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { UNUSED };
         let affine = Slice { operand: Operand::Affine, start: 0, len: 2 * g.c_out as u64 };
         let output = of_samples(Operand::Output, g.c_out * self.positions())?;
-        Ok(vec![input, rows, gains, if self.has_affine { affine } else { UNUSED }, output])
+        let residual = Slice { operand: Operand::Residual, ..output };
+        let used = |slice: Slice, used: bool| if used { slice } else { UNUSED };
+        let Epilogue { affine: has_affine, residual: has_residual, .. } = self.epilogue;
+        Ok(vec![input, rows, gains, used(affine, has_affine), used(residual, has_residual), output])
     }
 }
 

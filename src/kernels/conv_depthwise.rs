@@ -16,6 +16,7 @@ const WORKGROUP: u32 = 64;
 const STRIP: usize = 4;
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+    task.without_map("conv_depthwise")?;
     let [c_in, _] = task.group_channels();
     if c_in != 1 {
         return Err(Error::Unsupported {

@@ -12,6 +12,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
 };
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+    task.without_map("conv_pointwise")?;
     if !task.geometry.is_pointwise() {
         return Err(Error::Unsupported {
             what: "conv_pointwise".into(),

@@ -6,12 +6,14 @@
 pub(crate) mod aggregate;
 pub(crate) mod attention_mlp;
 pub(crate) mod average_pool;
+pub(crate) mod channel_softmax;
 pub(crate) mod conv;
 pub(crate) mod conv_depthwise;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_pointwise;
 pub(crate) mod conv_register;
 pub(crate) mod conv_tiled;
+pub(crate) mod demodulate;
 
 use std::fmt::Write as _;
 
@@ -38,6 +40,10 @@ pub enum Kernel {
     ConvPointwise,
     /// Implicit GEMM in registers.
     ConvRegister,
+    /// Softmax over the channels at every position.
+    ChannelSoftmax,
+    /// Gains of a modulated convolution.
+    Demodulate,
 }
 
 /// An operand of a layer, bound by one or more kernels.
@@ -62,6 +68,8 @@ pub enum Operand {
     Rows,
     /// Scale and shift `[2, channels out]`.
     Affine,
+    /// Added to the output before the activation, of the output's shape.
+    Residual,
     /// Layer output `[batch, channels out, spatial..]`.
     Output,
 }
@@ -80,6 +88,7 @@ impl Operand {
             Self::Attention => "attention",
             Self::Rows => "per-sample kernels",
             Self::Affine => "scale and shift",
+            Self::Residual => "residual",
             Self::Output => "output",
         }
     }
@@ -99,7 +108,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -108,6 +117,8 @@ impl Kernel {
         Self::ConvDepthwise,
         Self::ConvPointwise,
         Self::ConvRegister,
+        Self::ChannelSoftmax,
+        Self::Demodulate,
     ];
 
     /// The kernel's definition.
@@ -122,6 +133,8 @@ impl Kernel {
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
             Self::ConvRegister => &conv_register::DEF,
+            Self::ChannelSoftmax => &channel_softmax::DEF,
+            Self::Demodulate => &demodulate::DEF,
         }
     }
 

@@ -49,6 +49,19 @@ impl Bound {
         Ok(Self { dispatches, steps, output, attention })
     }
 
+    /// Several bindings as one, recorded in this order.
+    pub(crate) fn chain(parts: Vec<Self>) -> Self {
+        let mut parts = parts.into_iter();
+        let mut chain = parts.next().expect("a chain has at least one part");
+        for part in parts {
+            chain.dispatches.extend(part.dispatches);
+            chain.steps.extend(part.steps);
+            chain.output = part.output;
+            chain.attention = part.attention;
+        }
+        chain
+    }
+
     /// Records the layer into a compute pass of its own.
     pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
         let descriptor = wgpu::ComputePassDescriptor { label: Some("dynconv"), timestamp_writes: None };

@@ -5,8 +5,8 @@ use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
-use crate::plan::{AttentionSource, Branch};
-use crate::reference::attention_mlp::Mlp;
+use crate::plan::{AttentionSource, Branch, Mixing, Parts};
+use crate::reference::attention_mlp::{Head, Mlp};
 use crate::reference::{LayerWeights, widen};
 
 /// Kind of layer: dynamic convolution of DY-CNN.
@@ -41,8 +41,9 @@ impl DyCnnWeights {
     /// The attention branch that these weights make: mixing weights only.
     #[must_use]
     pub fn branch(&self, geometry: &Geometry, temperature: f32) -> Branch {
-        let hidden = self.fc1.len() / geometry.c_in;
-        Branch { hidden, temperature, channel: false, filter: false, spatial: false, mix: true }
+        let hidden = Some(self.fc1.len() / geometry.c_in);
+        let parts = Parts { mix: true, ..Parts::default() };
+        Branch { hidden, temperature, parts, mixing: Mixing::Softmax }
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer).
@@ -55,10 +56,15 @@ impl DyCnnWeights {
             heads: widen(&self.fc2),
             head_bias: self.fc2_bias.as_deref().map_or_else(|| vec![0.0; kernels], widen),
             sigmoids: 0,
-            kernels,
+            head: Head::Softmax { kernels },
             temperature: temperature.into(),
         };
-        LayerWeights { bank: widen(&self.bank), bias: self.bias.as_deref().map(widen), mlp: Some(mlp), affine: None }
+        LayerWeights {
+            bank: widen(&geometry.bank_rows(&self.bank)),
+            bias: self.bias.as_deref().map(widen),
+            mlp: Some(mlp),
+            ..Default::default()
+        }
     }
 }
 

@@ -1,7 +1,11 @@
 //! Layers: weights on the device, bound to tensors, recorded into a command encoder.
 
 mod bound;
+mod cond_conv;
 mod dy_cnn;
+mod kernel_warehouse;
+mod map_conv;
+mod modulated;
 mod od_conv;
 mod pool;
 
@@ -9,7 +13,11 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 
 pub use bound::Bound;
+pub use cond_conv::{CondConv, CondConvWeights, Routing};
 pub use dy_cnn::{DyCnn, DyCnnWeights};
+pub use kernel_warehouse::{KernelWarehouse, KernelWarehouseWeights, Warehouse};
+pub use map_conv::{FdyConv2d, FdyWeights, PixelMix2d, PixelMixWeights};
+pub use modulated::ModulatedConv2d;
 pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
 pub use pool::global_average_pool;
 
@@ -17,8 +25,9 @@ use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry, pad_axes};
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
-use crate::kernels::conv::Activation;
-use crate::plan::{AttentionSource, ConvChoice, Plan, Problem};
+use crate::kernels::conv::{Activation, Epilogue, Layout};
+use crate::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
+use crate::reference::narrow;
 use crate::tensor::Tensor;
 
 /// Kind of layer without attention: an ordinary convolution.
@@ -29,17 +38,25 @@ pub struct Static;
 #[derive(Clone, Copy, Debug)]
 pub struct Given;
 
+/// Kind of layer whose kernels are mixed at every position, by a map that the caller gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Map;
+
 /// Kinds of layer that need nothing but their input.
 pub trait OwnAttention: sealed::Sealed {}
 impl OwnAttention for Static {}
 impl OwnAttention for DyCnn {}
 impl OwnAttention for Od {}
+impl OwnAttention for CondConv {}
+impl OwnAttention for KernelWarehouse {}
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Static {}
     impl Sealed for super::DyCnn {}
     impl Sealed for super::Od {}
+    impl Sealed for super::CondConv {}
+    impl Sealed for super::KernelWarehouse {}
 }
 
 /// A convolution layer over `D` axes, its weights on the device. `A` is where its attention comes from:
@@ -54,7 +71,8 @@ pub struct Layer<const D: usize, A> {
     geometry: Geometry,
     attention: AttentionSource,
     has_bias: bool,
-    activation: Activation,
+    epilogue: Epilogue,
+    layouts: [Layout; 2],
     kernel: ConvChoice,
     /// Operands that belong to the layer: bank, biases, attention weights, affine.
     fixed: HashMap<Operand, Tensor>,
@@ -69,9 +87,37 @@ pub type BankConv2d = Layer<2, Given>;
 pub type DynConv2d = Layer<2, DyCnn>;
 /// 2-D omni-dimensional dynamic convolution (ODConv): see [`Od`].
 pub type OdConv2d = Layer<2, Od>;
+/// 2-D CondConv: see [`CondConv`].
+pub type CondConv2d = Layer<2, CondConv>;
+/// 2-D KernelWarehouse layer: see [`KernelWarehouse`].
+pub type KernelWarehouse2d = Layer<2, KernelWarehouse>;
+/// 2-D convolution with a kernel bank, mixed at every position by a map that the caller gives.
+pub type MapConv2d = Layer<2, Map>;
 
 impl<const D: usize, A> Layer<D, A> {
-    /// Uploads what every kind of layer has. Layers that share one kernel keep kernel and bias as one row.
+    /// A layer without a bank; `bias` has a row a kernel of the description.
+    fn empty(context: &Context, desc: &ConvDesc<D>, attention: AttentionSource, bias: Option<&[f32]>) -> Result<Self> {
+        let geometry = desc.geometry()?;
+        let mut layer = Self {
+            context: context.clone(),
+            geometry,
+            attention,
+            has_bias: bias.is_some(),
+            epilogue: Epilogue::default(),
+            layouts: [Layout::default(); 2],
+            kernel: ConvChoice::Auto,
+            fixed: HashMap::new(),
+            kind: PhantomData,
+        };
+        if let Some(bias) = bias {
+            check_len("bias bank", bias, geometry.kernels * geometry.c_out)?;
+            check_finite("bias bank", bias)?;
+            layer.fix(Operand::BiasBank, bias)?;
+        }
+        Ok(layer)
+    }
+
+    /// A layer with its bank. Layers that share one kernel, or one bank in every sample, keep kernels and biases as one row.
     fn create(
         context: &Context,
         desc: &ConvDesc<D>,
@@ -82,28 +128,12 @@ impl<const D: usize, A> Layer<D, A> {
         let geometry = desc.geometry()?;
         check_len("kernel bank", bank, geometry.kernels * geometry.weights())?;
         check_finite("kernel bank", bank)?;
-        if let Some(bias) = bias {
-            check_len("bias bank", bias, geometry.kernels * geometry.c_out)?;
-            check_finite("bias bank", bias)?;
-        }
-        let mut layer = Self {
-            context: context.clone(),
-            geometry,
-            attention,
-            has_bias: bias.is_some(),
-            activation: Activation::None,
-            kernel: ConvChoice::Auto,
-            fixed: HashMap::new(),
-            kind: PhantomData,
-        };
+        let mut layer = Self::empty(context, desc, attention, bias)?;
+        let bank = geometry.bank_rows(bank);
         if layer.problem(1, [1; 3]).shares_kernel() {
-            let row = [bank, bias.unwrap_or(&[])].concat();
-            layer.fix(Operand::Rows, &row)?;
+            layer.fix(Operand::Rows, &[&bank, bias.unwrap_or(&[])].concat())?;
         } else {
-            layer.fix(Operand::Bank, bank)?;
-            if let Some(bias) = bias {
-                layer.fix(Operand::BiasBank, bias)?;
-            }
+            layer.fix(Operand::Bank, &bank)?;
         }
         Ok(layer)
     }
@@ -121,8 +151,8 @@ impl<const D: usize, A> Layer<D, A> {
             input,
             attention: self.attention,
             has_bias: self.has_bias,
-            has_affine: self.fixed.contains_key(&Operand::Affine),
-            activation: self.activation,
+            epilogue: self.epilogue,
+            layouts: self.layouts,
             kernel: self.kernel,
         }
     }
@@ -138,13 +168,21 @@ impl<const D: usize, A> Layer<D, A> {
             check_finite(what, values)?;
         }
         self.fix(Operand::Affine, &[scale, shift].concat())?;
+        self.epilogue.affine = true;
         Ok(self)
     }
 
     /// Applies an activation last.
     #[must_use]
     pub fn activation(mut self, activation: Activation) -> Self {
-        self.activation = activation;
+        self.epilogue.activation = activation;
+        self
+    }
+
+    /// Chooses how input and output (and residual) lie in memory.
+    #[must_use]
+    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
+        self.layouts = [input, output];
         self
     }
 
@@ -163,77 +201,67 @@ impl<const D: usize, A> Layer<D, A> {
         Plan::new(&self.problem(batch, pad_axes(input, 1)), self.context.caps())
     }
 
-    /// Shape of the output for an input of this shape, `[batch, channels, spatial..]`.
+    /// Shape of the output for an input of this shape: `[batch, channels, spatial..]`, or with the channels last.
     ///
     /// # Errors
     /// [`Error::Shape`] if the input does not fit the layer.
     pub fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
-        let out = self.geometry.output_size(self.split_shape(input)?.1)?;
-        let mut shape = vec![input[0], self.geometry.c_out];
-        shape.extend(&out[3 - D..]);
-        Ok(shape)
+        let (batch, size) = self.split_shape(input)?;
+        let out = self.geometry.output_size(size)?;
+        Ok(joined_shape(self.layouts[1], batch, self.geometry.c_out, &out[3 - D..]))
     }
 
     /// Batch and spatial size of an input shape.
     fn split_shape(&self, shape: &[usize]) -> Result<(usize, [usize; 3])> {
-        let spatial = match shape {
-            [_, channels, spatial @ ..] if *channels == self.geometry.c_in => spatial.try_into().ok(),
+        let c_in = self.geometry.c_in;
+        let spatial = match (shape, self.layouts[0]) {
+            ([_, channels, spatial @ ..], Layout::ChannelsFirst) if *channels == c_in => spatial.try_into().ok(),
+            ([_, spatial @ .., channels], Layout::ChannelsLast) if *channels == c_in => spatial.try_into().ok(),
             _ => None,
         };
         let spatial: [usize; D] = spatial.ok_or_else(|| Error::Shape {
             what: "input".into(),
-            expected: format!("[batch, {}, {D} spatial sizes]", self.geometry.c_in),
+            expected: match self.layouts[0] {
+                Layout::ChannelsFirst => format!("[batch, {c_in}, {D} spatial sizes]"),
+                Layout::ChannelsLast => format!("[batch, {D} spatial sizes, {c_in}]"),
+            },
             found: format!("{shape:?}"),
         })?;
         Ok((shape[0], pad_axes(spatial, 1)))
     }
 
-    fn bind_operands(&self, x: &Tensor, attention: Option<&Tensor>, y: &Tensor) -> Result<Bound> {
+    /// Binds input, output and what else the caller gives.
+    fn bind_operands(&self, x: &Tensor, y: &Tensor, given: &[(Operand, &Tensor)]) -> Result<Bound> {
         let (batch, input) = self.split_shape(x.shape())?;
         let shape = self.output_shape(x.shape())?;
-        if y.shape() != shape {
-            return Err(Error::shape("output", &shape, y.shape()));
-        }
-        let plan = Plan::new(&self.problem(batch, input), self.context.caps())?;
+        let mut problem = self.problem(batch, input);
         let mut operands = self.fixed.clone();
-        operands.insert(Operand::Input, x.clone());
-        operands.insert(Operand::Output, y.clone());
-        if let Some(attention) = attention {
-            operands.insert(Operand::Attention, attention.clone());
-        }
-        self.add_scratch(&plan, &mut operands)?;
-        Bound::new(&self.context, plan.into_dispatches(), &operands, Operand::Output)
-    }
-
-    /// Scratch memory, and the attention if the layer computes its own.
-    fn add_scratch(&self, plan: &Plan, operands: &mut HashMap<Operand, Tensor>) -> Result<()> {
-        for operand in [Operand::Means, Operand::Rows] {
-            let elements = usize::try_from(plan.scratch(operand)).unwrap_or(usize::MAX);
-            if elements > 0 && !operands.contains_key(&operand) {
-                operands.insert(operand, Tensor::zeros(&self.context, &[elements])?);
+        for (operand, tensor) in [(Operand::Output, y), (Operand::Input, x)].iter().chain(given) {
+            if matches!(operand, Operand::Output | Operand::Residual) && tensor.shape() != shape {
+                return Err(Error::shape(operand.name(), &shape, tensor.shape()));
             }
+            problem.epilogue.residual |= *operand == Operand::Residual;
+            operands.insert(*operand, (*tensor).clone());
         }
-        if let AttentionSource::Branch(_) = self.attention {
-            let shape = [plan.problem().batch, plan.problem().attention_row().stride];
-            operands.insert(Operand::Attention, Tensor::zeros(&self.context, &shape)?);
+        let plan = Plan::new(&problem, self.context.caps())?;
+        for (operand, elements) in plan.scratch() {
+            let elements = usize::try_from(elements).unwrap_or(usize::MAX);
+            let shape = match operand {
+                Operand::Attention => vec![batch, elements / batch],
+                _ => vec![elements],
+            };
+            operands.insert(operand, Tensor::zeros(&self.context, &shape)?);
         }
-        Ok(())
+        Bound::new(&self.context, plan.into_dispatches(), &operands, Operand::Output)
     }
 
     fn output_for(&self, x: &Tensor) -> Result<Tensor> {
         Tensor::zeros(&self.context, &self.output_shape(x.shape())?)
     }
 
-    fn submit(&self, bound: &Bound) {
-        let mut encoder = self.context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        bound.record(&mut encoder);
-        self.context.queue().submit([encoder.finish()]);
-    }
-
     #[cfg(not(target_arch = "wasm32"))]
     fn upload_input(&self, batch: usize, input: [usize; D], x: &[f32]) -> Result<Tensor> {
-        let mut shape = vec![batch, self.geometry.c_in];
-        shape.extend(input);
+        let shape = joined_shape(self.layouts[0], batch, self.geometry.c_in, &input);
         Tensor::upload(&self.context, &shape, x)
     }
 }
@@ -244,7 +272,15 @@ impl<const D: usize, A: OwnAttention> Layer<D, A> {
     /// # Errors
     /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]), [`Error::OutOfMemory`].
     pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
-        self.bind_operands(x, None, y)
+        self.bind_operands(x, y, &[])
+    }
+
+    /// As [`Layer::bind`], and adds `residual`, a tensor like the output, before the activation.
+    ///
+    /// # Errors
+    /// As [`Layer::bind`].
+    pub fn bind_add(&self, x: &Tensor, residual: &Tensor, y: &Tensor) -> Result<Bound> {
+        self.bind_operands(x, y, &[(Operand::Residual, residual)])
     }
 
     /// Computes the layer into a new tensor and submits the work.
@@ -253,7 +289,7 @@ impl<const D: usize, A: OwnAttention> Layer<D, A> {
     /// As [`Layer::bind`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.output_for(x)?;
-        self.submit(&self.bind(x, &y)?);
+        submit(&self.context, &self.bind(x, &y)?);
         Ok(y)
     }
 
@@ -295,7 +331,8 @@ impl<const D: usize> Layer<D, Given> {
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or infinity.
     pub fn new(context: &Context, desc: &ConvDesc<D>, bank: &[f32], bias: Option<&[f32]>) -> Result<Self> {
-        Self::create(context, desc, AttentionSource::Given, bank, bias)
+        let parts = Parts { mix: true, ..Parts::default() };
+        Self::create(context, desc, AttentionSource::Given(parts), bank, bias)
     }
 
     /// Binds input `[batch, channels in, spatial..]`, attention `[batch, K]` and output `[batch, channels out, spatial..]`.
@@ -307,7 +344,7 @@ impl<const D: usize> Layer<D, Given> {
         if attention.shape() != expected {
             return Err(Error::shape("attention", &expected, attention.shape()));
         }
-        self.bind_operands(x, Some(attention), y)
+        self.bind_operands(x, y, &[(Operand::Attention, attention)])
     }
 
     /// Computes the layer into a new tensor and submits the work.
@@ -316,7 +353,7 @@ impl<const D: usize> Layer<D, Given> {
     /// As [`Layer::bind`].
     pub fn forward(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
         let y = self.output_for(x)?;
-        self.submit(&self.bind(x, attention, &y)?);
+        submit(&self.context, &self.bind(x, attention, &y)?);
         Ok(y)
     }
 
@@ -328,6 +365,27 @@ impl<const D: usize> Layer<D, Given> {
     pub fn run(&self, batch: usize, input: [usize; D], x: &[f32], attention: &[f32]) -> Result<Vec<f32>> {
         let attention = Tensor::upload(&self.context, &[batch, self.geometry.kernels], attention)?;
         self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
+    }
+}
+
+/// Records and submits.
+fn submit(context: &Context, bound: &Bound) {
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    bound.record(&mut encoder);
+    context.queue().submit([encoder.finish()]);
+}
+
+/// A batch norm as scale and shift in f32.
+fn narrowed_scale_shift(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
+    let (scale, shift) = norm.scale_shift(norm.weight.len())?;
+    Ok((narrow(&scale), narrow(&shift)))
+}
+
+/// Shape of a tensor in a layout.
+fn joined_shape(layout: Layout, batch: usize, channels: usize, spatial: &[usize]) -> Vec<usize> {
+    match layout {
+        Layout::ChannelsFirst => [&[batch, channels], spatial].concat(),
+        Layout::ChannelsLast => [&[batch], spatial, &[channels]].concat(),
     }
 }
 

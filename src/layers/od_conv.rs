@@ -5,8 +5,8 @@ use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
-use crate::plan::{AttentionSource, Branch};
-use crate::reference::attention_mlp::{Mlp, Norm};
+use crate::plan::{AttentionSource, Branch, Mixing, Parts};
+use crate::reference::attention_mlp::{Head, Mlp, Norm};
 use crate::reference::{LayerWeights, narrow, widen};
 
 /// Kind of layer: omni-dimensional dynamic convolution.
@@ -79,6 +79,19 @@ impl BatchNorm {
     }
 }
 
+impl BatchNorm {
+    /// The same batch norm for the reference.
+    pub(super) fn reference(&self) -> Norm {
+        Norm {
+            weight: widen(&self.weight),
+            bias: widen(&self.bias),
+            mean: widen(&self.mean),
+            var: widen(&self.var),
+            epsilon: self.epsilon,
+        }
+    }
+}
+
 /// Weights of an ODConv layer, rows outermost. A head that is `None` is skipped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OdWeights {
@@ -114,14 +127,13 @@ impl OdWeights {
     /// The attention branch that these weights make.
     #[must_use]
     pub fn branch(&self, temperature: f32) -> Branch {
-        Branch {
-            hidden: self.bn.weight.len(),
-            temperature,
+        let parts = Parts {
             channel: self.channel_fc.is_some(),
             filter: self.filter_fc.is_some(),
             spatial: self.spatial_fc.is_some(),
             mix: self.kernel_fc.is_some(),
-        }
+        };
+        Branch { hidden: Some(self.bn.weight.len()), temperature, parts, mixing: Mixing::Softmax }
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer), the batch norm not folded.
@@ -131,20 +143,14 @@ impl OdWeights {
         let head_bias: Vec<f64> = self.heads().flat_map(|head| widen(&head.bias)).collect();
         let mlp = Mlp {
             hidden: widen(&self.fc),
-            norm: Some(Norm {
-                weight: widen(&self.bn.weight),
-                bias: widen(&self.bn.bias),
-                mean: widen(&self.bn.mean),
-                var: widen(&self.bn.var),
-                epsilon: self.bn.epsilon,
-            }),
+            norm: Some(self.bn.reference()),
             heads: self.heads().flat_map(|head| widen(&head.weight)).collect(),
             sigmoids: head_bias.len() - kernels,
             head_bias,
-            kernels,
+            head: if kernels > 0 { Head::Softmax { kernels } } else { Head::Sigmoid },
             temperature: temperature.into(),
         };
-        LayerWeights { bank: widen(&self.bank), bias: None, mlp: Some(mlp), affine: None }
+        LayerWeights { bank: widen(&geometry.bank_rows(&self.bank)), bias: None, mlp: Some(mlp), ..Default::default() }
     }
 }
 
@@ -157,14 +163,14 @@ impl<const D: usize> Layer<D, Od> {
         let g = desc.geometry()?;
         check_temperature(temperature)?;
         let branch = weights.branch(temperature);
-        if !branch.mix && g.kernels != 1 {
+        if !branch.parts.mix && g.kernels != 1 {
             return Err(Error::Shape {
                 what: "kernel bank without kernel_fc".into(),
                 expected: "1 kernel".into(),
                 found: format!("{} kernels", g.kernels),
             });
         }
-        let hidden = folded_hidden(&g, weights)?;
+        let hidden = folded_hidden(g.c_in, &weights.fc, &weights.bn)?;
         let heads = joined_heads(&g, weights)?;
         let mut layer = Self::create(context, desc, AttentionSource::Branch(branch), &weights.bank, None)?;
         layer.fix(Operand::HiddenWeights, &hidden)?;
@@ -174,13 +180,13 @@ impl<const D: usize> Layer<D, Od> {
 }
 
 /// Hidden layer with its batch norm folded in, as the kernel wants it.
-fn folded_hidden(g: &Geometry, weights: &OdWeights) -> Result<Vec<f32>> {
-    let hidden = weights.bn.weight.len();
-    check_len("fc", &weights.fc, hidden * g.c_in)?;
-    check_finite("fc", &weights.fc)?;
-    let (scale, shift) = weights.bn.scale_shift(hidden)?;
-    let folded: Vec<f64> = weights.fc.iter().enumerate().map(|(i, &w)| f64::from(w) * scale[i / g.c_in]).collect();
-    Ok(transposed_with_bias(&narrow(&folded), g.c_in, &narrow(&shift)))
+pub(super) fn folded_hidden(c_in: usize, fc: &[f32], norm: &BatchNorm) -> Result<Vec<f32>> {
+    let hidden = norm.weight.len();
+    check_len("hidden layer", fc, hidden * c_in)?;
+    check_finite("hidden layer", fc)?;
+    let (scale, shift) = norm.scale_shift(hidden)?;
+    let folded: Vec<f64> = fc.iter().enumerate().map(|(i, &w)| f64::from(w) * scale[i / c_in]).collect();
+    Ok(transposed_with_bias(&narrow(&folded), c_in, &narrow(&shift)))
 }
 
 /// All heads as one layer, in the order of an attention row.

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::Bound;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::kernels::{Operand, average_pool};
+use crate::kernels::Operand;
+use crate::kernels::average_pool::Pool;
+use crate::kernels::conv::Layout;
 use crate::tensor::Tensor;
 
 /// Binds the mean over all positions: `y[b, c] = mean(x[b, c, ..])`. `x` is `[batch, channels, spatial..]`, `y` is
@@ -26,9 +28,8 @@ pub fn global_average_pool(context: &Context, x: &Tensor, y: &Tensor) -> Result<
     if y.shape() != expected {
         return Err(Error::shape("output", &expected, y.shape()));
     }
-    let size = spatial.iter().product();
-    let slices = average_pool::layer_slices(*channels, size, 0, *batch);
-    let dispatch = average_pool::dispatch(slices, batch * channels, size, context.caps())?;
+    let pool = Pool::global(*channels, spatial.iter().product(), Layout::ChannelsFirst);
+    let dispatch = pool.dispatch(pool.slices(0, *batch), *batch, context.caps())?;
     let operands = HashMap::from([(Operand::Input, x.clone()), (Operand::Means, y.clone())]);
     Bound::new(context, vec![dispatch], &operands, Operand::Means)
 }

@@ -6,16 +6,18 @@
 pub mod aggregate;
 pub mod attention_mlp;
 pub mod average_pool;
+pub mod channel_softmax;
 pub mod conv_depthwise;
 pub mod conv_direct;
 pub mod conv_pointwise;
 pub mod conv_register;
 pub mod conv_tiled;
+pub mod demodulate;
 
 use crate::desc::Geometry;
 use crate::kernels::aggregate::AttentionRow;
-use crate::kernels::conv::Activation;
-use crate::plan::{AttentionSource, Problem};
+use crate::kernels::conv::{Activation, Epilogue, Layout};
+use crate::plan::{AttentionSource, Branch, MapAxis, Mixing, Problem};
 use attention_mlp::Mlp;
 
 /// Operands of a convolution kernel; layouts as in `shaders/common/conv.wgsl`.
@@ -41,8 +43,12 @@ pub struct Conv<'a> {
     pub gains: Option<(&'a [f64], AttentionRow)>,
     /// Scale and shift `[2, channels out]`.
     pub affine: Option<&'a [f64]>,
+    /// Added before the activation, lying as the output.
+    pub residual: Option<&'a [f64]>,
     /// What follows last.
     pub activation: Activation,
+    /// Layouts of input and output.
+    pub layouts: [Layout; 2],
 }
 
 impl Conv<'_> {
@@ -58,6 +64,11 @@ impl Conv<'_> {
     /// Input position that an output reads through a tap, if it is not in the padding.
     fn tap(&self, axis: usize, out: usize, tap: usize) -> Option<usize> {
         let g = self.geometry;
+        if g.transposed {
+            let shifted = (out + g.padding[axis][0]).checked_sub(tap * g.dilation[axis])?;
+            let whole = shifted.is_multiple_of(g.stride[axis]).then_some(shifted / g.stride[axis]);
+            return whole.filter(|&position| position < self.input[axis]);
+        }
         let padded = out * g.stride[axis] + tap * g.dilation[axis];
         padded.checked_sub(g.padding[axis][0]).filter(|&position| position < self.input[axis])
     }
@@ -70,8 +81,10 @@ impl Conv<'_> {
 
     /// `c[b, channel] * x[b, channel, z, row, column]`
     fn input_at(&self, b: usize, channel: usize, [z, row, column]: [usize; 3]) -> f64 {
-        let [depth, height, width] = self.input;
-        let value = self.x[(((b * self.geometry.c_in + channel) * depth + z) * height + row) * width + column];
+        let [_, height, width] = self.input;
+        let position = (z * height + row) * width + column;
+        let size = self.input.iter().product();
+        let value = self.x[element(self.layouts[0], [b, channel, position], self.geometry.c_in, size)];
         match self.gains {
             Some((gains, AttentionRow { stride, channel: Some(start), .. })) => {
                 value * gains[b * stride + start + channel]
@@ -85,8 +98,8 @@ impl Conv<'_> {
         self.rows[b * self.row_stride + channel * c_in * self.geometry.taps() + reduction]
     }
 
-    /// What follows the sum.
-    fn finish(&self, b: usize, channel: usize, sum: f64) -> f64 {
+    /// What follows the sum; `place` is the output's element.
+    fn finish(&self, b: usize, channel: usize, place: usize, sum: f64) -> f64 {
         let mut value = sum;
         if let Some((gains, AttentionRow { stride, filter: Some(start), .. })) = self.gains {
             value *= gains[b * stride + start + channel];
@@ -97,28 +110,64 @@ impl Conv<'_> {
         if let Some(affine) = self.affine {
             value = value * affine[channel] + affine[self.geometry.c_out + channel];
         }
-        match self.activation {
-            Activation::None => value,
-            Activation::Relu => value.max(0.0),
+        if let Some(residual) = self.residual {
+            value += residual[place];
         }
+        activate(self.activation, value)
     }
 
     /// The output, its elements computed one by one by `sum`.
     fn collect(&self, sum: impl Fn(usize, usize, usize) -> f64) -> Vec<f64> {
-        let mut y = Vec::with_capacity(self.batch * self.geometry.c_out * self.positions());
+        let mut y = vec![0.0; self.batch * self.geometry.c_out * self.positions()];
         for b in 0..self.batch {
             for channel in 0..self.geometry.c_out {
-                y.extend((0..self.positions()).map(|p| self.finish(b, channel, sum(b, channel, p))));
+                for p in 0..self.positions() {
+                    let place = element(self.layouts[1], [b, channel, p], self.geometry.c_out, self.positions());
+                    y[place] = self.finish(b, channel, place, sum(b, channel, p));
+                }
             }
         }
         y
     }
 }
 
+/// Element of a tensor at (sample, channel, position).
+fn element(layout: Layout, [b, channel, position]: [usize; 3], channels: usize, size: usize) -> usize {
+    match layout {
+        Layout::ChannelsFirst => (b * channels + channel) * size + position,
+        Layout::ChannelsLast => (b * size + position) * channels + channel,
+    }
+}
+
+/// An activation as its formula reads.
+#[must_use]
+pub fn activate(activation: Activation, x: f64) -> f64 {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match activation {
+        Activation::None => x,
+        Activation::Relu => x.max(0.0),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+        Activation::Silu => x * sigmoid(x),
+        Activation::Gelu => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::LeakyRelu { slope } => {
+            if x >= 0.0 {
+                x
+            } else {
+                f64::from(slope) * x
+            }
+        }
+        Activation::StarRelu { scale, bias } => f64::from(scale) * x.max(0.0).powi(2) + f64::from(bias),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Tanh => x.tanh(),
+    }
+}
+
 /// Weights of a layer in f64.
 #[derive(Clone, Debug, Default)]
 pub struct LayerWeights {
-    /// Kernel bank.
+    /// Kernel bank, its kernels `[channels out, channels in / groups, taps]`.
     pub bank: Vec<f64>,
     /// Bias bank.
     pub bias: Option<Vec<f64>>,
@@ -126,6 +175,8 @@ pub struct LayerWeights {
     pub mlp: Option<Mlp>,
     /// Scale and shift `[2, channels out]`.
     pub affine: Option<Vec<f64>>,
+    /// Added before the activation.
+    pub residual: Option<Vec<f64>>,
 }
 
 /// What a layer computes.
@@ -133,34 +184,40 @@ pub struct LayerWeights {
 pub struct LayerOutput {
     /// Attention rows; empty for a static convolution.
     pub attention: Vec<f64>,
-    /// Per-sample kernels and biases, or the one shared row.
-    pub rows: Vec<f64>,
     /// Output.
     pub y: Vec<f64>,
 }
 
-/// A whole layer: attention, aggregation, convolution, bias, scale and shift, activation. `given` is the caller's
-/// attention, for layers that have none of their own.
+/// A whole layer: attention, aggregation, convolution, bias, epilogue. `given` is what the caller gives: attention rows, a map of
+/// mixing weights, or each sample's kernel and bias.
 ///
 /// # Panics
 /// If a slice is shorter than the problem says; the reference checks nothing.
 #[must_use]
 pub fn layer(problem: &Problem, weights: &LayerWeights, x: &[f64], given: &[f64]) -> LayerOutput {
+    let problem = &Problem { geometry: problem.geometry.at(problem.input), ..*problem };
     let g = &problem.geometry;
     let row = problem.attention_row();
     let attention = match (&weights.mlp, problem.attention) {
         (Some(mlp), AttentionSource::Branch(_)) => {
-            let means = average_pool::average_pool(x, problem.batch * g.c_in);
+            let inner = if problem.layouts[0] == Layout::ChannelsLast { g.c_in } else { 1 };
+            let means = average_pool::average_pool(x, problem.batch * g.c_in / inner, inner);
             attention_mlp::attention_mlp(mlp, &means, problem.batch)
         }
         _ => given.to_vec(),
     };
+    if let AttentionSource::Map(axis) = problem.attention {
+        return LayerOutput { y: mixed(problem, weights, x, given, axis), attention };
+    }
     let bias = weights.bias.as_deref();
     let shared = problem.shares_kernel();
-    let rows = if shared {
-        [&weights.bank, bias.unwrap_or(&[])].concat()
-    } else {
-        aggregate::aggregate(g, &weights.bank, bias, &attention, row, problem.batch)
+    let rows = match problem.attention {
+        AttentionSource::Rows => given.to_vec(),
+        AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => {
+            aggregate::assemble(g, cells, &weights.bank, bias, &attention, problem.batch)
+        }
+        _ if shared => [&weights.bank, bias.unwrap_or(&[])].concat(),
+        _ => aggregate::aggregate(g, &weights.bank, bias, &attention, row, problem.batch),
     };
     let conv = Conv {
         geometry: g,
@@ -170,13 +227,56 @@ pub fn layer(problem: &Problem, weights: &LayerWeights, x: &[f64], given: &[f64]
         x,
         rows: &rows,
         row_stride: if shared { 0 } else { rows.len() / problem.batch },
-        has_bias: bias.is_some(),
+        has_bias: problem.has_bias,
         gains: shared.then_some((attention.as_slice(), row)),
         affine: weights.affine.as_deref(),
-        activation: problem.activation,
+        residual: weights.residual.as_deref(),
+        activation: problem.epilogue.activation,
+        layouts: problem.layouts,
     };
-    let y = conv_direct::conv_direct(&conv);
-    LayerOutput { attention, rows, y }
+    LayerOutput { y: conv_direct::conv_direct(&conv), attention }
+}
+
+/// K whole convolutions, mixed at every position: what the published code does, with K times the output in memory.
+fn mixed(problem: &Problem, weights: &LayerWeights, x: &[f64], map: &[f64], axis: MapAxis) -> Vec<f64> {
+    let g = &problem.geometry;
+    let output = g.output_size(problem.input).expect("the problem was planned");
+    let positions: usize = output.iter().product();
+    let size = problem.map_size(output);
+    let mut y = vec![0.0; problem.batch * g.c_out * positions];
+    for k in 0..g.kernels {
+        let one = LayerWeights {
+            bank: weights.bank[k * g.weights()..(k + 1) * g.weights()].to_vec(),
+            bias: weights.bias.as_ref().map(|bias| bias[k * g.c_out..(k + 1) * g.c_out].to_vec()),
+            ..Default::default()
+        };
+        let fixed = Problem {
+            geometry: Geometry { kernels: 1, ..*g },
+            attention: AttentionSource::Static,
+            epilogue: Epilogue::default(),
+            layouts: [problem.layouts[0], Layout::ChannelsFirst],
+            ..*problem
+        };
+        for (i, value) in layer(&fixed, &one, x, &[]).y.into_iter().enumerate() {
+            let (b, p) = (i / (g.c_out * positions), i % positions);
+            let place = match axis {
+                MapAxis::All => p,
+                MapAxis::One(0) => p / (output[1] * output[2]),
+                MapAxis::One(1) => p / output[2] % output[1],
+                MapAxis::One(_) => p % output[2],
+            };
+            y[i] += map[(b * g.kernels + k) * size + place] * value;
+        }
+    }
+    let mut finished = vec![0.0; y.len()];
+    for (i, value) in y.into_iter().enumerate() {
+        let (b, channel, p) = (i / (g.c_out * positions), i / positions % g.c_out, i % positions);
+        let place = element(problem.layouts[1], [b, channel, p], g.c_out, positions);
+        let affine = weights.affine.as_ref().map_or((1.0, 0.0), |a| (a[channel], a[g.c_out + channel]));
+        let residual = weights.residual.as_ref().map_or(0.0, |r| r[place]);
+        finished[place] = activate(problem.epilogue.activation, value * affine.0 + affine.1 + residual);
+    }
+    finished
 }
 
 /// f64 values rounded to f32.
@@ -223,7 +323,9 @@ mod tests {
             has_bias: true,
             gains: None,
             affine: None,
+            residual: None,
             activation: Activation::Relu,
+            layouts: [Layout::ChannelsFirst; 2],
         };
         let direct = conv_direct::conv_direct(&conv);
         let mut others = vec![conv_tiled::conv_tiled(&conv), conv_register::conv_register(&conv)];

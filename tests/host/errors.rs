@@ -76,7 +76,7 @@ fn weights_of_the_wrong_size_are_named() {
         assert_eq!(message(DynConv2d::new(&context, &desc, &weights, 1.0)), expected);
     }
     let cases: [Spoilt<OdWeights>; 4] = [
-        (|w| w.fc = vec![0.1; 7], "fc: expected 48 elements, found 7"),
+        (|w| w.fc = vec![0.1; 7], "hidden layer: expected 48 elements, found 7"),
         (|w| w.bn.var = vec![0.1; 7], "batch norm variance: expected 16 elements, found 7"),
         (|w| w.kernel_fc = None, "kernel bank without kernel_fc: expected 1 kernel, found 2 kernels"),
         (|w| w.spatial_fc.as_mut().expect("is there").bias.clear(), "spatial_fc bias: expected 9 elements, found 0"),

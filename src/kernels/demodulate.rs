@@ -1,0 +1,56 @@
+//! Host side of `shaders/demodulate.wgsl`: gains of a modulated convolution from its styles.
+
+use super::conv::DISPATCH;
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
+use crate::caps::Caps;
+use crate::desc::Geometry;
+use crate::error::{Result, index32};
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "demodulate",
+    parts: &[DISPATCH, ("demodulate.wgsl", include_str!("../../shaders/demodulate.wgsl"))],
+    storage: &[false, false, true],
+};
+
+/// Mirrors `DemodulateParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+struct DemodulateParams {
+    style_base: u32,
+    squares_base: u32,
+    gains_base: u32,
+    batch: u32,
+    groups: u32,
+    c_in: u32,
+    c_out: u32,
+    epsilon: f32,
+}
+
+const WORKGROUP: u32 = 64;
+/// Keeps the root of an all-zero style finite; the published value.
+const EPSILON: f32 = 1e-8;
+
+/// Input is the style `[batch, channels in]`, bank the squares, output the gains.
+pub(crate) fn dispatch(geometry: &Geometry, demodulate: bool, batch: usize, caps: &Caps) -> Result<Dispatch> {
+    let row = geometry.c_in + if demodulate { geometry.c_out } else { 0 };
+    let c_in = geometry.c_in / geometry.groups;
+    let whole =
+        |operand, count: usize| -> Result<Slice> { Ok(Slice { operand, start: 0, len: elements(operand, count)? }) };
+    let slices = vec![
+        whole(Operand::Input, batch.saturating_mul(geometry.c_in))?,
+        whole(Operand::Bank, geometry.c_out * c_in)?,
+        whole(Operand::Output, batch.saturating_mul(row))?,
+    ];
+    let params = DemodulateParams {
+        batch: index32("batch", batch)?,
+        groups: index32("groups", geometry.groups)?,
+        c_in: index32("input channels", c_in)?,
+        c_out: index32("output channels", geometry.c_out / geometry.groups)?,
+        epsilon: EPSILON,
+        ..Default::default()
+    };
+    let consts = vec![("WORKGROUP", Const::U32(WORKGROUP)), ("DEMODULATE", Const::Bool(demodulate))];
+    let variant = Variant { kernel: Kernel::Demodulate, consts };
+    let workgroups = (batch * row).div_ceil(WORKGROUP as usize) as u64;
+    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups, 0, caps)
+}

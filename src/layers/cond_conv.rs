@@ -1,0 +1,148 @@
+//! CondConv: conditionally parameterised convolution.
+
+use std::collections::HashMap;
+
+use super::{Bound, Layer, transposed_with_bias};
+use crate::context::Context;
+use crate::desc::{ConvDesc, Geometry};
+use crate::error::{Error, Result, check_finite, check_len};
+use crate::kernels::Operand;
+use crate::kernels::attention_mlp::{Head as KernelHead, Mlp as KernelMlp};
+use crate::kernels::conv::Layout;
+use crate::plan::{self, AttentionSource, Branch, Mixing, Parts};
+use crate::reference::attention_mlp::{Head, Mlp};
+use crate::reference::{LayerWeights, widen};
+use crate::tensor::Tensor;
+
+/// Kind of layer: CondConv.
+///
+/// ```text
+/// r   = sigmoid(routing * mean(x_b) + routing_bias)       routing [E, channels in]; not normalised: r sums to anything up to E
+/// y_b = conv(x_b, sum_e r_e * experts_e) + sum_e r_e * bias_e
+/// ```
+///
+/// Source: Yang et al., "CondConv: Conditionally Parameterized Convolutions for Efficient Inference", NeurIPS 2019; names as in timm,
+/// whose flat weight storage `[E, channels out * channels in / groups * taps]` is the bank. Where one routing vector serves several
+/// convolutions of a block, compute it with [`Routing`] and give it to [`BankConv2d`](super::BankConv2d) layers. Padding
+/// "SAME" is [`ConvDesc::padding_same`].
+#[derive(Clone, Copy, Debug)]
+pub struct CondConv;
+
+/// Weights of a CondConv layer, rows outermost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CondConvWeights {
+    /// Experts `[E, channels out, channels in / groups, kernel..]`.
+    pub experts: Vec<f32>,
+    /// Bias of the experts `[E, channels out]`.
+    pub bias: Option<Vec<f32>>,
+    /// Routing `[E, channels in]`.
+    pub routing: Vec<f32>,
+    /// Bias of the routing `[E]`.
+    pub routing_bias: Vec<f32>,
+}
+
+impl CondConvWeights {
+    /// The attention branch that these weights make: no hidden layer, a sigmoid an expert.
+    #[must_use]
+    pub fn branch(&self) -> Branch {
+        let parts = Parts { mix: true, ..Parts::default() };
+        Branch { hidden: None, temperature: 1.0, parts, mixing: Mixing::Sigmoid }
+    }
+
+    /// The same weights for [`reference::layer`](crate::reference::layer).
+    #[must_use]
+    pub fn reference(&self, geometry: &Geometry) -> LayerWeights {
+        let mlp = Mlp {
+            hidden: Vec::new(),
+            norm: None,
+            heads: widen(&self.routing),
+            head_bias: widen(&self.routing_bias),
+            sigmoids: geometry.kernels,
+            head: Head::Sigmoid,
+            temperature: 1.0,
+        };
+        LayerWeights {
+            bank: widen(&geometry.bank_rows(&self.experts)),
+            bias: self.bias.as_deref().map(widen),
+            mlp: Some(mlp),
+            ..Default::default()
+        }
+    }
+}
+
+/// Routing weights as the kernel wants them.
+fn packed_routing(routing: &[f32], bias: &[f32], channels: usize, experts: usize) -> Result<Vec<f32>> {
+    check_len("routing", routing, experts * channels)?;
+    check_len("routing bias", bias, experts)?;
+    check_finite("routing", routing)?;
+    check_finite("routing bias", bias)?;
+    Ok(transposed_with_bias(routing, channels, bias))
+}
+
+impl<const D: usize> Layer<D, CondConv> {
+    /// A CondConv layer; the experts are the description's kernels.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
+    pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &CondConvWeights) -> Result<Self> {
+        let g = desc.geometry()?;
+        let heads = packed_routing(&weights.routing, &weights.routing_bias, g.c_in, g.kernels)?;
+        let attention = AttentionSource::Branch(weights.branch());
+        let mut layer = Self::create(context, desc, attention, &weights.experts, weights.bias.as_deref())?;
+        layer.fix(Operand::HeadWeights, &heads)?;
+        Ok(layer)
+    }
+}
+
+/// The routing of a CondConv block by itself: `sigmoid(routing * mean(x) + bias)`, for several convolutions that share it.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    context: Context,
+    heads: Tensor,
+    channels: usize,
+    experts: usize,
+}
+
+impl Routing {
+    /// `routing [E, channels]`, `bias [E]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
+    pub fn new(context: &Context, channels: usize, routing: &[f32], bias: &[f32]) -> Result<Self> {
+        let packed = packed_routing(routing, bias, channels, bias.len())?;
+        let heads = Tensor::upload(context, &[packed.len()], &packed)?;
+        Ok(Self { context: context.clone(), heads, channels, experts: bias.len() })
+    }
+
+    /// Binds the block's input `[batch, channels, spatial..]` and the routing vector `[batch, E]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], [`Error::Limit`], [`Error::OutOfMemory`].
+    pub fn bind(&self, x: &Tensor, routing: &Tensor) -> Result<Bound> {
+        let [batch, channels, spatial @ ..] = x.shape() else {
+            return Err(Error::shape("input", &[0, self.channels], x.shape()));
+        };
+        if *channels != self.channels {
+            return Err(Error::shape("channels of the input", &[self.channels], &[*channels]));
+        }
+        if routing.shape() != [*batch, self.experts] {
+            return Err(Error::shape("routing", &[*batch, self.experts], routing.shape()));
+        }
+        let mlp = KernelMlp {
+            channels: self.channels,
+            hidden: None,
+            outputs: self.experts,
+            head: KernelHead::Sigmoid,
+            temperature: 1.0,
+        };
+        let size = spatial.iter().product();
+        let dispatches = plan::attention(&mlp, size, Layout::ChannelsFirst, 0, *batch, self.context.caps())?;
+        let operands = HashMap::from([
+            (Operand::Input, x.clone()),
+            (Operand::Means, Tensor::zeros(&self.context, &[*batch, *channels])?),
+            (Operand::HeadWeights, self.heads.clone()),
+            (Operand::Attention, routing.clone()),
+        ]);
+        Bound::new(&self.context, dispatches.to_vec(), &operands, Operand::Attention)
+    }
+}

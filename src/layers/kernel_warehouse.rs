@@ -1,0 +1,140 @@
+//! KernelWarehouse: kernels assembled from cells that layers share.
+
+use super::{Layer, transposed_with_bias};
+use crate::context::Context;
+use crate::desc::ConvDesc;
+use crate::error::{Error, Result, check_finite, check_len};
+use crate::kernels::Operand;
+use crate::kernels::aggregate::Cells;
+use crate::layers::{BatchNorm, Linear, od_conv};
+use crate::plan::{AttentionSource, Branch, Mixing, Parts};
+use crate::reference::attention_mlp::{Head, Mlp};
+use crate::reference::{LayerWeights, widen};
+use crate::tensor::Tensor;
+
+/// Kind of layer: KernelWarehouse, at inference.
+///
+/// ```text
+/// a   = relu(batch_norm(fc1 * mean(x_b)))                         fc1 [A, channels in]
+/// l   = fc2 * a + fc2_bias, in runs of n + 1                      a run for each of the kernel's m cells; the last logit is a zero cell
+/// att = l / (sum |l| + 1e-3), last one of each run dropped        signed, no softmax
+/// cell (q * GO + og) * GI + ig of the kernel = sum_n att[that run, n] * warehouse_n
+/// y_b = conv(x_b, kernel) + bias                                  the bias is not mixed
+/// ```
+///
+/// q counts places of cells among the taps, og and ig among output channels and input channels of a group. Source: Li and Yao,
+/// "KernelWarehouse: Rethinking the Design of Dynamic Convolution", ICML 2024, and its published code (OSVAI/KernelWarehouse), at the
+/// inference state, in which the mixing with the initial assignment has gone.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelWarehouse;
+
+/// The cells, on the device. Several layers are made from one warehouse and share its memory.
+#[derive(Clone, Debug)]
+pub struct Warehouse {
+    cells: Cells,
+    values: Vec<f32>,
+    tensor: Tensor,
+}
+
+impl Warehouse {
+    /// Uploads `values [count, channels out, channels in, taps]` of the cells.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN, [`Error::OutOfMemory`].
+    pub fn new(context: &Context, cells: Cells, values: &[f32]) -> Result<Self> {
+        check_len("cells", values, cells.count * cells.elements())?;
+        check_finite("cells", values)?;
+        let tensor = Tensor::upload(context, &[values.len()], values)?;
+        Ok(Self { cells, values: values.to_vec(), tensor })
+    }
+
+    /// Sizes of the cells.
+    #[must_use]
+    pub fn cells(&self) -> Cells {
+        self.cells
+    }
+}
+
+/// Weights of one layer, rows outermost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelWarehouseWeights {
+    /// Hidden layer `[A, channels in]`.
+    pub fc1: Vec<f32>,
+    /// Batch norm of the hidden layer.
+    pub norm: BatchNorm,
+    /// Head, `m * (n + 1)` outputs.
+    pub fc2: Linear,
+    /// Bias of the convolution `[channels out]`.
+    pub bias: Option<Vec<f32>>,
+}
+
+impl KernelWarehouseWeights {
+    fn branch(&self, cells: Cells) -> Branch {
+        let parts = Parts { mix: true, ..Parts::default() };
+        Branch { hidden: Some(self.norm.weight.len()), temperature: 1.0, parts, mixing: Mixing::Cells(cells) }
+    }
+
+    /// The same weights for [`reference::layer`](crate::reference::layer).
+    #[must_use]
+    pub fn reference(&self, warehouse: &Warehouse) -> LayerWeights {
+        let mlp = Mlp {
+            hidden: widen(&self.fc1),
+            norm: Some(self.norm.reference()),
+            heads: widen(&self.fc2.weight),
+            head_bias: widen(&self.fc2.bias),
+            sigmoids: 0,
+            head: Head::Signed { cells: warehouse.cells.count },
+            temperature: 1.0,
+        };
+        LayerWeights {
+            bank: widen(&warehouse.values),
+            bias: self.bias.as_deref().map(widen),
+            mlp: Some(mlp),
+            ..Default::default()
+        }
+    }
+}
+
+impl<const D: usize> Layer<D, KernelWarehouse> {
+    /// A layer that assembles its kernels from `warehouse`. The description has one kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the cells do not tile the kernel or the sizes do not fit, [`Error::Value`] for NaN.
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        weights: &KernelWarehouseWeights,
+        warehouse: &Warehouse,
+    ) -> Result<Self> {
+        let g = desc.geometry()?;
+        let cells = warehouse.cells;
+        let sizes = [
+            ("cells: output channels", cells.c_out, g.c_out),
+            ("cells: input channels", cells.c_in, g.c_in / g.groups),
+            ("cells: taps", if cells.taps == 1 { 1 } else { cells.taps }, g.taps()),
+        ];
+        for (what, cell, whole) in sizes {
+            let fits = cell > 0 && whole.is_multiple_of(cell) && (what != "cells: taps" || cell == 1 || cell == whole);
+            if !fits {
+                return Err(Error::Shape {
+                    what: what.into(),
+                    expected: format!("a divisor of the layer's {whole}"),
+                    found: cell.to_string(),
+                });
+            }
+        }
+        let runs = cells.per_kernel(&g);
+        let hidden = weights.norm.weight.len();
+        let logits = runs * (cells.count + 1);
+        check_len("fc2 weight", &weights.fc2.weight, logits * hidden)?;
+        check_len("fc2 bias", &weights.fc2.bias, logits)?;
+        check_finite("fc2 weight", &weights.fc2.weight)?;
+        check_finite("fc2 bias", &weights.fc2.bias)?;
+        let attention = AttentionSource::Branch(weights.branch(cells));
+        let mut layer = Self::empty(context, desc, attention, weights.bias.as_deref())?;
+        layer.fixed.insert(Operand::Bank, warehouse.tensor.clone());
+        layer.fix(Operand::HiddenWeights, &od_conv::folded_hidden(g.c_in, &weights.fc1, &weights.norm)?)?;
+        layer.fix(Operand::HeadWeights, &transposed_with_bias(&weights.fc2.weight, hidden, &weights.fc2.bias))?;
+        Ok(layer)
+    }
+}

@@ -1,0 +1,237 @@
+//! Convolutions that mix their kernels anew at every position or along one axis.
+
+use super::{BatchNorm, Bound, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit};
+use crate::context::Context;
+use crate::desc::ConvDesc;
+use crate::error::{Error, Result};
+use crate::kernels::Operand;
+use crate::kernels::average_pool::Pool;
+use crate::kernels::channel_softmax;
+use crate::kernels::conv::{Activation, Layout};
+use crate::plan::{AttentionSource, ConvChoice, MapAxis};
+use crate::tensor::Tensor;
+
+/// Pixel mixture: K convolutions, mixed at every pixel by a softmax over K.
+///
+/// ```text
+/// a[b, k, p] = softmax_k((attention * x)[b, k, p] / temperature)             attention: 1 x 1 convolution, channels in -> K
+/// y[b, :, p] = sum_k a[b, k, p] * ((bank_k * x)[b, :, p] + bias_k)
+/// ```
+///
+/// This is what overview articles of dynamic convolution mean by `Y = sum_i alpha_i (K_i * X)` with an attention map. Their snippet, as
+/// literally written, applies *one* shared convolution K times: since the weights sum to one it equals that plain convolution, K times as
+/// slow, and its attention gets no gradient. This layer has K real kernels, in one implicit matrix product with K in the reduction: no
+/// K-fold output is stored. The output must have the input's size.
+#[derive(Clone, Debug)]
+pub struct PixelMix2d {
+    context: Context,
+    attention: Layer<2, Static>,
+    conv: Layer<2, Map>,
+    kernels: usize,
+    temperature: f32,
+}
+
+/// Weights of a pixel mixture.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PixelMixWeights {
+    /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
+    pub bank: Vec<f32>,
+    /// Bias bank `[K, channels out]`.
+    pub bias: Option<Vec<f32>>,
+    /// Attention: weight `[K, channels in]`, bias `[K]`.
+    pub attention: Linear,
+}
+
+impl PixelMix2d {
+    /// A pixel mixture. The temperature divides the logits; the published snippet has 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
+    pub fn new(context: &Context, desc: &ConvDesc<2>, weights: &PixelMixWeights, temperature: f32) -> Result<Self> {
+        super::check_temperature(temperature)?;
+        let g = desc.geometry()?;
+        let to_logits = ConvDesc::new(g.c_in, g.kernels, [1, 1]);
+        let head = &weights.attention;
+        let attention = Layer::<2, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
+        let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), MapAxis::All)?;
+        Ok(Self { context: context.clone(), attention, conv, kernels: g.kernels, temperature })
+    }
+
+    /// Chooses the convolution kernel instead of the planner.
+    #[must_use]
+    pub fn kernel(mut self, kernel: ConvChoice) -> Self {
+        self.conv = self.conv.kernel(kernel);
+        self
+    }
+
+    /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height, width]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
+    pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
+        let shape = self.attention.output_shape(x.shape())?;
+        let logits = Tensor::zeros(&self.context, &shape)?;
+        let maps = Tensor::zeros(&self.context, &shape)?;
+        Ok(Bound::chain(vec![
+            self.attention.bind(x, &logits)?,
+            softmax(&self.context, &logits, &maps, [shape[0], self.kernels, shape[2] * shape[3]], self.temperature)?,
+            self.conv.bind_map(x, &maps, y)?,
+        ]))
+    }
+
+    /// Computes the layer into a new tensor and submits the work.
+    ///
+    /// # Errors
+    /// As [`PixelMix2d::bind`].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = Tensor::zeros(&self.context, &self.conv.output_shape(x.shape())?)?;
+        submit(&self.context, &self.bind(x, &y)?);
+        Ok(y)
+    }
+}
+
+/// Frequency-dynamic convolution: K convolutions, mixed anew for every frequency, in all frames alike.
+///
+/// ```text
+/// p  = mean over the frames of x                                 [batch, channels in, frequencies]
+/// h  = relu(batch_norm(conv1d1 * p))                             stride and padding as the main convolution has along the frequencies
+/// pi = softmax_k((conv1d2 * h + bias) / temperature)             [batch, K, frequencies out]
+/// y[b, :, t, f] = sum_k pi[b, k, f] * ((bank_k * x)[b, :, t, f] + bias_k)
+/// ```
+///
+/// Activations are `[batch, channels, frames, frequencies]`. Source: Nam et al., "Frequency Dynamic Convolution: Frequency-Adaptive Pattern
+/// Recognition for Sound Event Detection", Interspeech 2022, and its published code (frednam93/FDY-SED), whose temperature is 31 in training
+/// and inference alike.
+#[derive(Clone, Debug)]
+pub struct FdyConv2d {
+    context: Context,
+    hidden: Layer<1, Static>,
+    heads: Layer<1, Static>,
+    conv: Layer<2, Map>,
+    kernels: usize,
+    temperature: f32,
+}
+
+/// Weights of a frequency-dynamic layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FdyWeights {
+    /// Kernel bank `[K, channels out, channels in, kernel..]`.
+    pub bank: Vec<f32>,
+    /// Bias bank `[K, channels out]`.
+    pub bias: Option<Vec<f32>>,
+    /// Hidden layer of the attention `[A, channels in, taps]`.
+    pub conv1d1: Vec<f32>,
+    /// Batch norm of the hidden layer.
+    pub bn: BatchNorm,
+    /// Head: weight `[K, A]`, bias `[K]`.
+    pub conv1d2: Linear,
+}
+
+impl FdyConv2d {
+    /// The hidden layer has the taps, stride and padding that the description has along the frequencies (its last axis).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
+    pub fn new(context: &Context, desc: &ConvDesc<2>, weights: &FdyWeights, temperature: f32) -> Result<Self> {
+        super::check_temperature(temperature)?;
+        let g = desc.geometry()?;
+        let width = weights.bn.weight.len();
+        let along = ConvDesc::new(g.c_in, width, [g.kernel[2]]).stride([g.stride[2]]).padding_sides([g.padding[2]]);
+        let (scale, shift) = narrowed_scale_shift(&weights.bn)?;
+        let hidden = Layer::<1, Static>::new(context, &along, &weights.conv1d1, None)?
+            .scale_shift(&scale, &shift)?
+            .activation(Activation::Relu);
+        let to_logits = ConvDesc::new(width, g.kernels, [1]);
+        let head = &weights.conv1d2;
+        let heads = Layer::<1, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
+        let axis = MapAxis::One(2);
+        let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
+        Ok(Self { context: context.clone(), hidden, heads, conv, kernels: g.kernels, temperature })
+    }
+
+    /// Chooses the convolution kernel instead of the planner.
+    #[must_use]
+    pub fn kernel(mut self, kernel: ConvChoice) -> Self {
+        self.conv = self.conv.kernel(kernel);
+        self
+    }
+
+    /// Binds input `[batch, channels in, frames, frequencies]` and output `[batch, channels out, frames, frequencies]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
+    pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
+        // Checks the input before its sizes are used.
+        self.conv.output_shape(x.shape())?;
+        let [batch, channels, frames, frequencies] = [0, 1, 2, 3].map(|axis| x.shape()[axis]);
+        let zeros = |shape: &[usize]| Tensor::zeros(&self.context, shape);
+        let means = zeros(&[batch, channels, frequencies])?;
+        let hidden = zeros(&self.hidden.output_shape(means.shape())?)?;
+        let shape = self.heads.output_shape(hidden.shape())?;
+        let [logits, maps] = [zeros(&shape)?, zeros(&shape)?];
+        Ok(Bound::chain(vec![
+            pool(&self.context, x, &means, Pool::axis(channels, frames, frequencies))?,
+            self.hidden.bind(&means, &hidden)?,
+            self.heads.bind(&hidden, &logits)?,
+            softmax(&self.context, &logits, &maps, [batch, self.kernels, shape[2]], self.temperature)?,
+            self.conv.bind_map(x, &maps, y)?,
+        ]))
+    }
+
+    /// Computes the layer into a new tensor and submits the work.
+    ///
+    /// # Errors
+    /// As [`FdyConv2d::bind`].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = Tensor::zeros(&self.context, &self.conv.output_shape(x.shape())?)?;
+        submit(&self.context, &self.bind(x, &y)?);
+        Ok(y)
+    }
+}
+
+fn pool(context: &Context, x: &Tensor, means: &Tensor, pool: Pool) -> Result<Bound> {
+    let batch = x.shape()[0];
+    let dispatch = pool.dispatch(pool.slices(0, batch), batch, context.caps())?;
+    let operands = [(Operand::Input, x.clone()), (Operand::Means, means.clone())].into();
+    Bound::new(context, vec![dispatch], &operands, Operand::Means)
+}
+
+fn softmax(context: &Context, logits: &Tensor, maps: &Tensor, sizes: [usize; 3], temperature: f32) -> Result<Bound> {
+    let dispatch = channel_softmax::dispatch(sizes, temperature, context.caps())?;
+    let operands = [(Operand::Input, logits.clone()), (Operand::Output, maps.clone())].into();
+    Bound::new(context, vec![dispatch], &operands, Operand::Output)
+}
+
+impl<const D: usize> Layer<D, Map> {
+    /// A convolution with a kernel bank that is mixed at every position by a map that the caller gives:
+    /// `y[b, :, p] = sum_k map[b, k, p] * ((bank_k * x)[b, :, p] + bias_k)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        bank: &[f32],
+        bias: Option<&[f32]>,
+        axis: MapAxis,
+    ) -> Result<Self> {
+        Self::create(context, desc, AttentionSource::Map(axis), bank, bias)
+    }
+
+    /// Binds input, map and output. The map is `[batch, K, spatial size of the output..]`, or `[batch, K, size of the axis]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
+    pub fn bind_map(&self, x: &Tensor, map: &Tensor, y: &Tensor) -> Result<Bound> {
+        let (batch, input) = self.split_shape(x.shape())?;
+        let output = self.geometry.output_size(input)?;
+        let expected = match self.attention {
+            AttentionSource::Map(MapAxis::One(axis)) => vec![batch, self.geometry.kernels, output[axis]],
+            _ => joined_shape(Layout::ChannelsFirst, batch, self.geometry.kernels, &output[3 - D..]),
+        };
+        if map.shape() != expected {
+            return Err(Error::shape("map", &expected, map.shape()));
+        }
+        self.bind_operands(x, y, &[(Operand::Attention, map)])
+    }
+}

@@ -1,0 +1,86 @@
+//! Modulated convolution of StyleGAN2.
+
+use super::{Bound, Given, Layer, submit};
+use crate::context::Context;
+use crate::desc::ConvDesc;
+use crate::error::{Error, Result};
+use crate::kernels::{Operand, demodulate};
+use crate::plan::{AttentionSource, ConvChoice, Parts};
+use crate::tensor::Tensor;
+
+/// Modulated convolution: input channels are scaled by a style, output channels by what brings their weights back to unit norm.
+///
+/// ```text
+/// d[b, co]   = 1 / sqrt(sum_{ci, taps} (weight[co, ci, tap] * style[b, ci])^2 + 1e-8)      1 without demodulation
+/// y[b, co]   = d[b, co] * sum_ci weight[co, ci] * (style[b, ci] * x[b, ci])
+/// ```
+///
+/// All samples share one kernel: style and demodulation are the channel and filter gains of the convolution. Source: Karras et al.,
+/// "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 2.2.
+#[derive(Clone, Debug)]
+pub struct ModulatedConv2d {
+    context: Context,
+    conv: Layer<2, Given>,
+    squares: Tensor,
+    demodulate: bool,
+}
+
+impl ModulatedConv2d {
+    /// `weight [channels out, channels in / groups, kernel..]`. The description has one kernel and is not transposed.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN, [`Error::Unsupported`] if transposed.
+    pub fn new(context: &Context, desc: &ConvDesc<2>, weight: &[f32], demodulate: bool) -> Result<Self> {
+        let g = desc.geometry()?;
+        if g.transposed {
+            return Err(Error::Unsupported {
+                what: "a transposed modulated convolution".into(),
+                because: "its demodulation is not defined here".into(),
+            });
+        }
+        let parts = Parts { channel: true, filter: demodulate, ..Parts::default() };
+        let conv = Layer::<2, Given>::create(context, desc, AttentionSource::Given(parts), weight, None)?;
+        let square = |taps: &[f32]| taps.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>();
+        let squares: Vec<f64> = weight.chunks_exact(g.taps()).map(square).collect();
+        let squares = Tensor::upload(context, &[squares.len()], &crate::reference::narrow(&squares))?;
+        Ok(Self { context: context.clone(), conv, squares, demodulate })
+    }
+
+    /// Chooses the convolution kernel instead of the planner.
+    #[must_use]
+    pub fn kernel(mut self, kernel: ConvChoice) -> Self {
+        self.conv = self.conv.kernel(kernel);
+        self
+    }
+
+    /// Binds input `[batch, channels in, height, width]`, style `[batch, channels in]` and output.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
+    pub fn bind(&self, x: &Tensor, style: &Tensor, y: &Tensor) -> Result<Bound> {
+        let (batch, _) = self.conv.split_shape(x.shape())?;
+        let g = &self.conv.geometry;
+        if style.shape() != [batch, g.c_in] {
+            return Err(Error::shape("style", &[batch, g.c_in], style.shape()));
+        }
+        let row = g.c_in + if self.demodulate { g.c_out } else { 0 };
+        let gains = Tensor::zeros(&self.context, &[batch, row])?;
+        let dispatch = demodulate::dispatch(g, self.demodulate, batch, self.context.caps())?;
+        let operands =
+            [(Operand::Input, style.clone()), (Operand::Bank, self.squares.clone()), (Operand::Output, gains.clone())];
+        Ok(Bound::chain(vec![
+            Bound::new(&self.context, vec![dispatch], &operands.into(), Operand::Output)?,
+            self.conv.bind_operands(x, y, &[(Operand::Attention, &gains)])?,
+        ]))
+    }
+
+    /// Computes the layer into a new tensor and submits the work.
+    ///
+    /// # Errors
+    /// As [`ModulatedConv2d::bind`].
+    pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
+        let y = Tensor::zeros(&self.context, &self.conv.output_shape(x.shape())?)?;
+        submit(&self.context, &self.bind(x, style, &y)?);
+        Ok(y)
+    }
+}
