@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let context = Context::request_blocking()?;
     println!("{} ({})", context.caps().name, context.caps().driver);
     if !context.caps().timestamps {
-        return Err("this adapter has no timestamps".into());
+        let needed_for = "timing".into();
+        return Err(dynconv::Error::MissingFeature { feature: "TIMESTAMP_QUERY", needed_for }.into());
     }
     let three = |c: usize| ConvDesc::new(c, c, [3, 3]).kernels(4).padding([1, 1]);
     let shapes = [

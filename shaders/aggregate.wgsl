@@ -39,7 +39,7 @@ struct AggregateParams {
 }
 
 @group(0) @binding(0) var<uniform> params: AggregateParams;
-@group(0) @binding(1) var<storage, read> bank: array<f32>;
+// Binding 1 is the bank; shaders/elem/ declares it in each element type, with bank_value.
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read> attention: array<f32>;
 @group(0) @binding(4) var<storage, read_write> rows: array<f32>;
@@ -73,12 +73,12 @@ fn source_of(i: u32) -> vec2<u32> {
 fn mixed_weight(b: u32, i: u32) -> vec4<f32> {
     let source = source_of(i);
     if !HAS_MIX {
-        return vec4<f32>(bank[params.bank_base + source.y]);
+        return vec4<f32>(bank_value(params.bank_base + source.y));
     }
     let kernel = select(params.weights, CELL_OUT * CELL_IN * CELL_TAPS, CELLS);
     var sum = vec4<f32>();
     for (var k = 0u; k < KERNELS; k++) {
-        sum += attention_of_four(b, source.x + k) * bank[params.bank_base + k * kernel + source.y];
+        sum += attention_of_four(b, source.x + k) * bank_value(params.bank_base + k * kernel + source.y);
     }
     return sum;
 }

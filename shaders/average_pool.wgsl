@@ -5,8 +5,8 @@
 //
 // Global pooling of [batch, channels, positions] has inner = 1; of [batch, positions, channels] inner = channels.
 //
-// Each invocation sums every WORKGROUP-th element, in chunks: chunks of sums lose less to rounding than one long sum, and no
-// loop runs longer than 65,535 trips, where some drivers stop. The order is fixed, so the result is the same in every run.
+// Each invocation sums every WORKGROUP-th element, in chunks: chunks of sums lose less to rounding than one long sum. The order is
+// fixed, so the result is the same in every run.
 // Constants that the host joins in front: WORKGROUP (a power of two), CHUNK (trips of the inner loop).
 
 struct PoolParams {
@@ -21,7 +21,7 @@ struct PoolParams {
 }
 
 @group(0) @binding(0) var<uniform> params: PoolParams;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+// Binding 1 is x; shaders/elem/ declares it in each element type, with x_value.
 @group(0) @binding(2) var<storage, read_write> means: array<f32>;
 
 var<workgroup> partial: array<f32, WORKGROUP>;
@@ -44,7 +44,7 @@ fn main(
         let end = min(params.size, start + CHUNK * WORKGROUP);
         var chunk = 0.0;
         for (var i = start + lane; i < end; i += WORKGROUP) {
-            chunk += x[first + i * params.inner];
+            chunk += x_value(first + i * params.inner);
         }
         sum += chunk;
     }

@@ -25,7 +25,7 @@ fn main(
     for (var k = 0u; k < MIXED; k++) {
         let weights = weights_of(b, k, channel);
         var sum = 0.0;
-        for (var ci = 0u; ci < params.c_in; ci++) {
+        for (var ci = params.ci_begin; ci < params.ci_end; ci++) {
             for (var kz = 0u; kz < KERNEL_D; kz++) {
                 let z = tap_position(out_z, STRIDE_D, kz, DILATION_D, params.pad_d);
                 for (var ky = 0u; ky < KERNEL_H; ky++) {

@@ -1,7 +1,4 @@
-// Implicit GEMM in registers: no workgroup memory and no barrier. An invocation keeps CHANNELS = 8 output channels x 4 positions;
-// the positions of a workgroup are 4 runs of WORKGROUP neighbours, its channels are the same 8, so that loads of x coalesce and a
-// weight is one address for all invocations.
-//
+// Implicit GEMM in registers (see common/register_tile.wgsl): no workgroup memory and no barrier.
 // The loops over taps have constant bounds: drivers unroll them.
 
 // The input that a position reads through a tap.
@@ -31,18 +28,6 @@ fn mix_of_four(b: u32, k: u32, position: u32) -> vec4<f32> {
     );
 }
 
-fn store_channel(b: u32, g: u32, co: u32, position: u32, sums: vec4<f32>) {
-    if co >= params.c_out {
-        return;
-    }
-    let channel = g * params.c_out + co;
-    let size = positions();
-    if position < size { finish(b, channel, position, sums.x); }
-    if position + WORKGROUP < size { finish(b, channel, position + WORKGROUP, sums.y); }
-    if position + 2u * WORKGROUP < size { finish(b, channel, position + 2u * WORKGROUP, sums.z); }
-    if position + 3u * WORKGROUP < size { finish(b, channel, position + 3u * WORKGROUP, sums.w); }
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -53,17 +38,11 @@ fn main(
     if number >= params.workgroups {
         return;
     }
-    let runs = ceil_div(positions(), 4u * WORKGROUP);
-    let blocks = ceil_div(params.c_out, 8u);
-    let position = number % runs * 4u * WORKGROUP + lane;
-    let co = number / runs % blocks * 8u;
-    let g = number / (runs * blocks) % params.groups;
-    let b = number / (runs * blocks * params.groups);
-
-    let place0 = place_of(position);
-    let place1 = place_of(position + WORKGROUP);
-    let place2 = place_of(position + 2u * WORKGROUP);
-    let place3 = place_of(position + 3u * WORKGROUP);
+    let tile = tile_of(number, lane);
+    let place0 = place_of(tile.position);
+    let place1 = place_of(tile.position + WORKGROUP);
+    let place2 = place_of(tile.position + 2u * WORKGROUP);
+    let place3 = place_of(tile.position + 3u * WORKGROUP);
 
     var sum0 = vec4<f32>();
     var sum1 = vec4<f32>();
@@ -74,29 +53,25 @@ fn main(
     var sum6 = vec4<f32>();
     var sum7 = vec4<f32>();
     for (var k = 0u; k < MIXED; k++) {
-        // Rows past the last channel read the last one; their sums are never stored.
-        let reduction = params.c_in * TAPS;
-        let last = params.c_out - 1u;
-        let first = weights_of(b, k, g * params.c_out);
-        let w0 = first + co * reduction;
-        let w1 = first + min(co + 1u, last) * reduction;
-        let w2 = first + min(co + 2u, last) * reduction;
-        let w3 = first + min(co + 3u, last) * reduction;
-        let w4 = first + min(co + 4u, last) * reduction;
-        let w5 = first + min(co + 5u, last) * reduction;
-        let w6 = first + min(co + 6u, last) * reduction;
-        let w7 = first + min(co + 7u, last) * reduction;
-        let mix = mix_of_four(b, k, position);
-        for (var ci = 0u; ci < params.c_in; ci++) {
-            let channel = g * params.c_in + ci;
+        let w0 = tile_weights(tile, k, 0u);
+        let w1 = tile_weights(tile, k, 1u);
+        let w2 = tile_weights(tile, k, 2u);
+        let w3 = tile_weights(tile, k, 3u);
+        let w4 = tile_weights(tile, k, 4u);
+        let w5 = tile_weights(tile, k, 5u);
+        let w6 = tile_weights(tile, k, 6u);
+        let w7 = tile_weights(tile, k, 7u);
+        let mix = mix_of_four(tile.b, k, tile.position);
+        for (var ci = params.ci_begin; ci < params.ci_end; ci++) {
+            let channel = tile.g * params.c_in + ci;
             for (var kz = 0u; kz < KERNEL_D; kz++) {
                 for (var ky = 0u; ky < KERNEL_H; ky++) {
                     for (var kx = 0u; kx < KERNEL_W; kx++) {
                         var inputs = vec4<f32>(
-                            tap_input(b, channel, place0, kz, ky, kx),
-                            tap_input(b, channel, place1, kz, ky, kx),
-                            tap_input(b, channel, place2, kz, ky, kx),
-                            tap_input(b, channel, place3, kz, ky, kx),
+                            tap_input(tile.b, channel, place0, kz, ky, kx),
+                            tap_input(tile.b, channel, place1, kz, ky, kx),
+                            tap_input(tile.b, channel, place2, kz, ky, kx),
+                            tap_input(tile.b, channel, place3, kz, ky, kx),
                         );
                         if MAP != 0u {
                             inputs *= mix;
@@ -116,12 +91,12 @@ fn main(
         }
     }
 
-    store_channel(b, g, co, position, sum0);
-    store_channel(b, g, co + 1u, position, sum1);
-    store_channel(b, g, co + 2u, position, sum2);
-    store_channel(b, g, co + 3u, position, sum3);
-    store_channel(b, g, co + 4u, position, sum4);
-    store_channel(b, g, co + 5u, position, sum5);
-    store_channel(b, g, co + 6u, position, sum6);
-    store_channel(b, g, co + 7u, position, sum7);
+    store_channel(tile, 0u, sum0);
+    store_channel(tile, 1u, sum1);
+    store_channel(tile, 2u, sum2);
+    store_channel(tile, 3u, sum3);
+    store_channel(tile, 4u, sum4);
+    store_channel(tile, 5u, sum5);
+    store_channel(tile, 6u, sum6);
+    store_channel(tile, 7u, sum7);
 }

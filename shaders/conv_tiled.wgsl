@@ -9,8 +9,9 @@ var<workgroup> tile_x: array<f32, TILE_K * TILE_N>; // [k][n]
 
 // X[r, position] of sample b, group g: the input that the tap reads, times the mixing weight of kernel k.
 fn gather(b: u32, g: u32, r: u32, position: u32) -> f32 {
-    let ci = r / TAPS % params.c_in;
-    let k = r / (TAPS * params.c_in);
+    let channels = params.ci_end - params.ci_begin;
+    let ci = params.ci_begin + r / TAPS % channels;
+    let k = r / (TAPS * channels);
     let tap = r % TAPS;
     let out_x = position % params.out_w;
     let out_y = position / params.out_w % params.out_h;
@@ -57,7 +58,9 @@ fn main(
 
     let m = lane / (TILE_N / 4u) * 4u;
     let n = lane % (TILE_N / 4u) * 4u;
-    let reduction = MIXED * params.c_in * TAPS;
+    // Reduction steps of one kernel, and of all that are mixed.
+    let of_kernel = (params.ci_end - params.ci_begin) * TAPS;
+    let reduction = MIXED * of_kernel;
 
     var sum0 = vec4<f32>();
     var sum1 = vec4<f32>();
@@ -70,8 +73,8 @@ fn main(
             let r = first_r + i % TILE_K;
             var value = 0.0;
             if co < params.c_out && r < reduction {
-                let of_kernel = params.c_in * TAPS;
-                value = rows[weights_of(b, r / of_kernel, g * params.c_out + co) + r % of_kernel];
+                let weights = weights_of(b, r / of_kernel, g * params.c_out + co);
+                value = rows[weights + params.ci_begin * TAPS + r % of_kernel];
             }
             tile_w[i % TILE_K * TILE_M + i / TILE_K] = value;
         }

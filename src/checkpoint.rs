@@ -166,6 +166,7 @@ impl<'a> Checkpoint<'a> {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
             fc1: self.tensor(&key("attention.fc1.weight"), &[hidden, g.c_in])?,
+            fc1_bias: self.optional(&key("attention.fc1.bias"), &[hidden])?,
             fc2: self.tensor(&key("attention.fc2.weight"), &[g.kernels, hidden])?,
             fc2_bias: self.optional(&key("attention.fc2.bias"), &[g.kernels])?,
         })

@@ -56,7 +56,7 @@ impl Context {
         Self { device, queue, caps, pipelines: Arc::default() }
     }
 
-    /// Requests a device with all limits of the adapter, and timestamps where it has them.
+    /// Requests a device with all limits of the adapter, and with timestamps and f16 in shaders where it has them.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if no adapter fits, [`Error::DeviceLost`] if it gives no device.
@@ -65,7 +65,7 @@ impl Context {
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("dynconv"),
-                required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+                required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16),
                 required_limits: adapter.limits(),
                 ..Default::default()
             })
@@ -87,6 +87,14 @@ impl Context {
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn adapters(backends: wgpu::Backends) -> Vec<Caps> {
         instance(backends).enumerate_adapters(backends).await.iter().map(Caps::of_adapter).collect()
+    }
+
+    /// Plans as if the device had these caps, to see or test what a smaller one would run. They must not promise more than the
+    /// device has.
+    #[must_use]
+    pub fn with_caps(mut self, caps: Caps) -> Self {
+        self.caps = Arc::new(caps);
+        self
     }
 
     /// The device.
@@ -119,7 +127,7 @@ impl Context {
             });
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
-        self.scoped(|| self.device.create_buffer(&descriptor), |_| Error::OutOfMemory { what: what.into(), bytes })
+        self.scoped(&format!("{what} of {bytes} bytes"), || self.device.create_buffer(&descriptor))
     }
 
     /// The compiled pipeline of a kernel variant; compiled on first use.
@@ -130,37 +138,38 @@ impl Context {
             return Ok(pipeline.clone());
         }
         let label = variant.label();
-        let pipeline = self.scoped(
-            || {
-                let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                    label: Some(&label),
-                    source: wgpu::ShaderSource::Wgsl(variant.source().into()),
-                });
-                self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                    label: Some(&label),
-                    layout: None,
-                    module: &module,
-                    entry_point: Some("main"),
-                    // Kernels write workgroup memory before they read it.
-                    compilation_options: wgpu::PipelineCompilationOptions {
-                        zero_initialize_workgroup_memory: false,
-                        ..Default::default()
-                    },
-                    cache: None,
-                })
-            },
-            |message| Error::Shader { kernel: label.clone(), message },
-        )?;
+        let compiled = self.scoped(&label, || {
+            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&label),
+                source: wgpu::ShaderSource::Wgsl(variant.source().into()),
+            });
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                // Kernels write workgroup memory before they read it.
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            })
+        });
+        let pipeline = compiled.map_err(|error| match error {
+            Error::Refused { what, message } => Error::Shader { kernel: what, message },
+            other => other,
+        })?;
         pipelines.insert(variant.clone(), pipeline.clone());
         Ok(pipeline)
     }
 
     /// Runs `create` and turns what the device reports meanwhile into an error. In the browser reports come later than
     /// this can wait for; there they reach the device's own error handler.
-    fn scoped<T>(&self, create: impl FnOnce() -> T, error: impl FnOnce(String) -> Error) -> Result<T> {
+    pub(crate) fn scoped<T>(&self, what: &str, create: impl FnOnce() -> T) -> Result<T> {
         #[cfg(target_arch = "wasm32")]
         {
-            let _ = error;
+            let _ = what;
             Ok(create())
         }
         #[cfg(not(target_arch = "wasm32"))]
@@ -171,10 +180,17 @@ impl Context {
             let reports = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
             match reports.last() {
                 None => Ok(value),
-                Some(report) => Err(error(report.to_string())),
+                Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.into() }),
+                Some(report) => Err(Error::Refused { what: what.into(), message: one_line(&report.to_string()) }),
             }
         }
     }
+}
+
+/// wgpu's reports have several lines; errors have one.
+#[cfg(not(target_arch = "wasm32"))]
+fn one_line(report: &str) -> String {
+    report.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
@@ -183,9 +199,13 @@ fn instance(backends: wgpu::Backends) -> wgpu::Instance {
 
 #[cfg(target_arch = "wasm32")]
 async fn find_adapter(options: &ContextOptions) -> Result<wgpu::Adapter> {
-    let power_preference = match options.adapter {
+    let power_preference = match &options.adapter {
         AdapterChoice::LowPower => wgpu::PowerPreference::LowPower,
-        _ => wgpu::PowerPreference::HighPerformance,
+        AdapterChoice::Fastest => wgpu::PowerPreference::HighPerformance,
+        choice => {
+            let found = "the browser does not let a page choose among adapters".into();
+            return Err(Error::NoAdapter { wanted: format!("wanted {choice:?}"), found });
+        }
     };
     let request = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
     instance(options.backends)

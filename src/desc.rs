@@ -1,6 +1,7 @@
 //! Description of a convolution: channels, kernel, stride, padding, dilation, groups, kernels in the bank.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, index32};
+use crate::tensor::Elem;
 
 /// A convolution over `D` spatial axes (1 to 3), with a bank of `kernels` kernels.
 ///
@@ -28,6 +29,7 @@ pub struct ConvDesc<const D: usize> {
     kernels: usize,
     same: bool,
     transposed: Option<[usize; D]>,
+    bank: Elem,
 }
 
 impl<const D: usize> ConvDesc<D> {
@@ -45,6 +47,7 @@ impl<const D: usize> ConvDesc<D> {
             kernels: 1,
             same: false,
             transposed: None,
+            bank: Elem::F32,
         }
     }
 
@@ -100,6 +103,14 @@ impl<const D: usize> ConvDesc<D> {
         self
     }
 
+    /// Element type of the kernel bank on the device: f32, or half the memory in `F16Storage` or `Bf16Storage`. Layers that share
+    /// one kernel keep it in f32.
+    #[must_use]
+    pub fn bank_elem(mut self, elem: Elem) -> Self {
+        self.bank = elem;
+        self
+    }
+
     /// Groups: input and output channels are cut in as many independent parts. `groups == c_in` is depthwise.
     #[must_use]
     pub fn groups(mut self, groups: usize) -> Self {
@@ -125,29 +136,6 @@ impl<const D: usize> ConvDesc<D> {
         if D == 0 || D > 3 {
             return Err(Error::Shape { what: "spatial axes".into(), expected: "1 to 3".into(), found: D.to_string() });
         }
-        let positive = [
-            ("input channels", self.c_in),
-            ("output channels", self.c_out),
-            ("groups", self.groups),
-            ("kernels in the bank", self.kernels),
-            ("kernel size", self.kernel.into_iter().min().unwrap_or(0)),
-            ("stride", self.stride.into_iter().min().unwrap_or(0)),
-            ("dilation", self.dilation.into_iter().min().unwrap_or(0)),
-        ];
-        for (what, value) in positive {
-            if value == 0 {
-                return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
-            }
-        }
-        for (what, channels) in [("input channels", self.c_in), ("output channels", self.c_out)] {
-            if channels % self.groups != 0 {
-                return Err(Error::Shape {
-                    what: what.into(),
-                    expected: format!("a multiple of {} groups", self.groups),
-                    found: channels.to_string(),
-                });
-            }
-        }
         if self.same && self.transposed.is_some() {
             return Err(Error::Unsupported {
                 what: "\"SAME\" padding".into(),
@@ -164,7 +152,7 @@ impl<const D: usize> ConvDesc<D> {
                 });
             }
         }
-        Ok(Geometry {
+        let geometry = Geometry {
             axes: D,
             c_in: self.c_in,
             c_out: self.c_out,
@@ -177,7 +165,10 @@ impl<const D: usize> ConvDesc<D> {
             same: self.same,
             transposed: self.transposed.is_some(),
             output_padding: pad_axes(self.transposed.unwrap_or([0; D]), 0),
-        })
+            bank: self.bank,
+        };
+        geometry.check()?;
+        Ok(geometry)
     }
 }
 
@@ -215,9 +206,47 @@ pub struct Geometry {
     pub transposed: bool,
     /// What a transposed convolution adds to its output size.
     pub output_padding: [usize; 3],
+    /// Element type of the kernel bank.
+    pub bank: Elem,
 }
 
 impl Geometry {
+    /// Refuses zeros, groups that do not divide the channels, and numbers past what kernels can index.
+    pub(crate) fn check(&self) -> Result<()> {
+        let padding = self.padding.as_flattened().iter().copied().max().unwrap_or(0);
+        let [smallest, largest] = [|v: [usize; 3]| v.into_iter().min(), |v: [usize; 3]| v.into_iter().max()]
+            .map(|pick| [self.kernel, self.stride, self.dilation].map(|v| pick(v).unwrap_or(0)));
+        let counts = [
+            ("input channels", self.c_in, self.c_in),
+            ("output channels", self.c_out, self.c_out),
+            ("groups", self.groups, self.groups),
+            ("kernels in the bank", self.kernels, self.kernels),
+            ("kernel size", smallest[0], largest[0]),
+            ("stride", smallest[1], largest[1]),
+            ("dilation", smallest[2], largest[2]),
+            ("padding", 1, padding),
+        ];
+        for (what, smallest, largest) in counts {
+            if smallest == 0 {
+                return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
+            }
+            index32(what, largest)?;
+        }
+        for (what, channels) in [("input channels", self.c_in), ("output channels", self.c_out)] {
+            if !channels.is_multiple_of(self.groups) {
+                return Err(Error::Shape {
+                    what: what.into(),
+                    expected: format!("a multiple of {} groups", self.groups),
+                    found: channels.to_string(),
+                });
+            }
+        }
+        let sizes = [self.kernels, self.c_out, self.c_in / self.groups].into_iter().chain(self.kernel);
+        let bank = sizes.fold(1_usize, usize::saturating_mul);
+        index32("elements of the kernel bank", bank)?;
+        Ok(())
+    }
+
     /// Taps of one kernel plane.
     #[must_use]
     pub fn taps(&self) -> usize {
@@ -243,9 +272,9 @@ impl Geometry {
             return *self;
         }
         let padding = std::array::from_fn(|axis| {
-            let reach = (input[axis].div_ceil(self.stride[axis]).max(1) - 1) * self.stride[axis]
-                + self.dilation[axis] * (self.kernel[axis] - 1)
-                + 1;
+            let last = (input[axis].div_ceil(self.stride[axis]).max(1) - 1) * self.stride[axis];
+            let reach =
+                last.saturating_add(self.dilation[axis].saturating_mul(self.kernel[axis] - 1)).saturating_add(1);
             let total = reach.saturating_sub(input[axis]);
             [total / 2, total.div_ceil(2)]
         });
@@ -265,12 +294,13 @@ impl Geometry {
         }
         let mut out = [0; 3];
         for axis in 0..3 {
-            let padded = input[axis] + self.padding[axis][0] + self.padding[axis][1];
-            let extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+            let [begin, end] = self.padding[axis];
+            let padded = input[axis].saturating_add(begin).saturating_add(end);
+            let extent = self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
             if input[axis] == 0 || padded < extent {
                 return Err(Error::Shape {
                     what: format!("input {}", ["depth", "height", "width"][axis]),
-                    expected: format!("at least {}", extent.saturating_sub(padded - input[axis]).max(1)),
+                    expected: format!("at least {}", extent.saturating_sub(begin.saturating_add(end)).max(1)),
                     found: input[axis].to_string(),
                 });
             }
@@ -283,12 +313,13 @@ impl Geometry {
         let mut out = [0; 3];
         for axis in 0..3 {
             let [begin, end] = self.padding[axis];
-            let extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1 + self.output_padding[axis];
-            let full = input[axis].saturating_sub(1) * self.stride[axis] + extent;
-            if input[axis] == 0 || full <= begin + end {
+            let extent = self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
+            let last = input[axis].saturating_sub(1).saturating_mul(self.stride[axis]);
+            let full = last.saturating_add(extent).saturating_add(self.output_padding[axis]);
+            if input[axis] == 0 || full <= begin.saturating_add(end) {
                 return Err(Error::Shape {
                     what: format!("input {}", ["depth", "height", "width"][axis]),
-                    expected: format!("more than the {} zeros of padding leave", begin + end),
+                    expected: format!("more than the {} zeros of padding leave", begin.saturating_add(end)),
                     found: input[axis].to_string(),
                 });
             }
@@ -322,7 +353,10 @@ impl Geometry {
     #[must_use]
     pub fn flops(&self, batch: usize, input: [usize; 3], output: [usize; 3]) -> u64 {
         let positions = if self.transposed { input } else { output };
-        2 * batch as u64 * self.weights() as u64 * positions.iter().product::<usize>() as u64
+        positions
+            .iter()
+            .fold(2 * self.weights() as u64, |n, &size| n.saturating_mul(size as u64))
+            .saturating_mul(batch as u64)
     }
 }
 

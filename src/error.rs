@@ -113,13 +113,19 @@ pub enum Error {
         /// What wgpu said.
         message: String,
     },
-    /// The device has no memory left for a buffer.
-    #[error("out of memory: {what} needs {bytes} bytes")]
-    OutOfMemory {
-        /// The buffer.
+    /// The device refused a resource: a buffer of another device, a destroyed buffer.
+    #[error("{what} was refused: {message}")]
+    Refused {
+        /// The resource.
         what: String,
-        /// Its size.
-        bytes: u64,
+        /// What wgpu said.
+        message: String,
+    },
+    /// The device has no memory left.
+    #[error("out of memory for {what}")]
+    OutOfMemory {
+        /// What memory was needed for.
+        what: String,
     },
     /// The device was lost or its work failed.
     #[error("device lost or failed: {message}")]

@@ -25,7 +25,7 @@ pub use error::{Error, Result};
 pub use kernels::aggregate::AttentionRow;
 pub use kernels::aggregate::Cells;
 pub use kernels::conv::{Activation, Epilogue, Layout};
-pub use kernels::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant};
+pub use kernels::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Slot, Variant};
 pub use layers::{
     BankConv2d, BatchNorm, Bound, CondConv, CondConv2d, CondConvWeights, DyCnn, DyCnnWeights, DynConv2d, FdyConv2d,
     FdyWeights, Given, KernelWarehouse, KernelWarehouse2d, KernelWarehouseWeights, Layer, Linear, Map, MapConv2d,

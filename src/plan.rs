@@ -1,6 +1,7 @@
 //! The planner: problem and caps in, dispatches out. It touches no GPU object, so it can be asked what would run anywhere.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::caps::Caps;
 use crate::desc::Geometry;
@@ -12,6 +13,7 @@ use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_depthwise,
     conv_direct, conv_pointwise, conv_register, conv_tiled,
 };
+use crate::tensor::Elem;
 
 /// Which convolution kernel runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -110,6 +112,8 @@ pub struct Problem {
     pub epilogue: Epilogue,
     /// Layouts of input and output.
     pub layouts: [Layout; 2],
+    /// Element types of input and output; a residual has the output's.
+    pub elems: [Elem; 2],
     /// Which convolution kernel runs.
     pub kernel: ConvChoice,
 }
@@ -137,6 +141,7 @@ impl Problem {
             has_bias: false,
             epilogue: Epilogue::default(),
             layouts: [Layout::default(); 2],
+            elems: [Elem::F32; 2],
             kernel: ConvChoice::default(),
         }
     }
@@ -166,7 +171,7 @@ impl Problem {
     #[must_use]
     pub fn map_size(&self, output: [usize; 3]) -> usize {
         match self.attention {
-            AttentionSource::Map(MapAxis::All) => output.iter().product(),
+            AttentionSource::Map(MapAxis::All) => product(&output),
             AttentionSource::Map(MapAxis::One(axis)) => output[axis],
             _ => 0,
         }
@@ -190,9 +195,7 @@ impl Plan {
     /// [`Error::Shape`] for an empty batch or a kernel that does not fit, [`Error::Limit`] where even one sample passes a
     /// limit of the device, [`Error::Overflow`], [`Error::Unsupported`] if the chosen kernel cannot compute this.
     pub fn new(problem: &Problem, caps: &Caps) -> Result<Self> {
-        if problem.batch == 0 {
-            return Err(Error::Shape { what: "batch".into(), expected: "at least 1".into(), found: "0".into() });
-        }
+        check(problem)?;
         let problem = &Problem { geometry: problem.geometry.at(problem.input), ..*problem };
         let is_map = matches!(problem.attention, AttentionSource::Map(_));
         if problem.shares_kernel() && problem.geometry.kernels != 1 && !is_map {
@@ -229,7 +232,7 @@ impl Plan {
                 },
                 temperature: branch.temperature,
             };
-            self.dispatches.extend(attention(&mlp, size, problem.layouts[0], first, batch, caps)?);
+            self.dispatches.extend(attention(&mlp, size, (problem.layouts[0], problem.elems[0]), first, batch, caps)?);
         }
         let shared = problem.shares_kernel();
         let given_rows = problem.attention == AttentionSource::Rows;
@@ -241,7 +244,8 @@ impl Plan {
             self.dispatches.push(aggregate::dispatch(geometry, problem.has_bias, row, cells, first, batch, caps)?);
         }
         let map_size = problem.map_size(self.output);
-        let task = ConvTask {
+        let mut task = ConvTask {
+            channels: 0..geometry.c_in / geometry.groups,
             geometry,
             input: problem.input,
             output: self.output,
@@ -262,15 +266,50 @@ impl Plan {
             filter_gain: row.filter.filter(|_| shared),
             epilogue: problem.epilogue,
             layouts: problem.layouts,
+            elems: problem.elems,
         };
-        self.dispatches.push(match self.conv {
-            Kernel::ConvTiled => conv_tiled::dispatch(&task, caps)?,
-            Kernel::ConvRegister => conv_register::dispatch(&task, caps)?,
-            Kernel::ConvDepthwise => conv_depthwise::dispatch(&task, caps)?,
-            Kernel::ConvPointwise => conv_pointwise::dispatch(&task, caps)?,
-            _ => conv_direct::dispatch(&task, caps)?,
-        });
+        let parts = self.channel_parts(&task, caps);
+        if parts.len() > 1 && problem.elems[1] != Elem::F32 {
+            return Err(Error::Unsupported {
+                what: format!("an output of {:?}", problem.elems[1]),
+                because: "the sum takes several dispatches on this driver, and would be rounded after each".into(),
+            });
+        }
+        for channels in parts {
+            task.channels = channels;
+            self.dispatches.push(self.conv_dispatch(&task, caps)?);
+        }
         Ok(())
+    }
+
+    fn conv_dispatch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+        match self.conv {
+            Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
+            Kernel::ConvRegister => conv_register::dispatch(task, caps),
+            Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
+            Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
+            _ => conv_direct::dispatch(task, caps),
+        }
+    }
+
+    /// Input channels of a group in as few parts as the driver's loop limit allows. A dispatch sums over one part.
+    fn channel_parts(&self, task: &ConvTask<'_>, caps: &Caps) -> Vec<Range<usize>> {
+        let channels = task.channels.end;
+        let fits = |parts: usize| {
+            let task = ConvTask { channels: 0..channels.div_ceil(parts), ..task.clone() };
+            let trips = match self.conv {
+                Kernel::ConvTiled => conv_tiled::trips(&task),
+                // The most that any other kernel adds for its stores.
+                _ => task.trips(32),
+            };
+            trips <= u64::from(caps.max_loop_trips)
+        };
+        let mut parts = 1;
+        while parts < channels && !fits(parts) {
+            parts *= 2;
+        }
+        let part = channels.div_ceil(parts);
+        (0..channels).step_by(part).map(|first| first..channels.min(first + part)).collect()
     }
 
     /// The problem planned.
@@ -340,22 +379,46 @@ impl Plan {
     }
 }
 
+/// Refuses what no plan could be made of.
+fn check(problem: &Problem) -> Result<()> {
+    let hidden = match problem.attention {
+        AttentionSource::Branch(branch) => branch.hidden.unwrap_or(1),
+        _ => 1,
+    };
+    let cell = match problem.attention {
+        AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => cells.count.min(cells.elements()),
+        _ => 1,
+    };
+    for (what, count) in [("batch", problem.batch), ("hidden units", hidden), ("cells", cell)] {
+        if count == 0 {
+            return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
+        }
+    }
+    problem.geometry.check()
+}
+
+/// Product that stops at the largest number.
+fn product(factors: &[usize]) -> usize {
+    factors.iter().fold(1, |product, &n| product.saturating_mul(n))
+}
+
 /// Samples whose operands each fit one binding and one 32-bit index.
 fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Result<usize> {
     let g = &problem.geometry;
     let rows = if problem.shares_kernel() { 0 } else { problem.row() };
-    let attention = problem.attention_row().stride + g.kernels * problem.map_size(output);
+    let map = problem.map_size(output).saturating_mul(g.kernels);
+    let attention = problem.attention_row().stride.saturating_add(map);
     let per_sample = [
-        (Operand::Input, g.c_in * problem.input.iter().product::<usize>()),
+        (Operand::Input, product(&problem.input).saturating_mul(g.c_in)),
         (Operand::Rows, rows),
         (Operand::Attention, attention),
-        (Operand::Output, g.c_out * output.iter().product::<usize>()),
+        (Operand::Output, product(&output).saturating_mul(g.c_out)),
     ];
     // Half the range of 32-bit indices, so that no kernel's rounding up to whole tiles can pass it.
     let available = binding_limit(caps).min(1 << 33);
     let mut part = problem.batch;
     for (operand, elements) in per_sample {
-        let bytes = 4 * elements as u64;
+        let bytes = (elements as u64).saturating_mul(4);
         if bytes > available {
             return Err(Error::Limit {
                 limit: "max_storage_buffer_binding_size",
@@ -368,6 +431,18 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Resul
         let fit = available.checked_div(bytes).unwrap_or(u64::MAX);
         part = part.min(usize::try_from(fit).unwrap_or(usize::MAX));
     }
+    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| *operand != Operand::Rows) {
+        let needed = (elements as u64).saturating_mul(4).saturating_mul(problem.batch as u64);
+        if needed > caps.max_buffer {
+            return Err(Error::Limit {
+                limit: "max_buffer_size",
+                what: format!("the {} of the batch", operand.name()),
+                needed,
+                available: caps.max_buffer,
+                remedy: "use a smaller batch".into(),
+            });
+        }
+    }
     // Even parts, so that the last is not a sliver.
     Ok(problem.batch.div_ceil(problem.batch.div_ceil(part)))
 }
@@ -376,14 +451,14 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Resul
 pub(crate) fn attention(
     mlp: &attention_mlp::Mlp,
     size: usize,
-    layout: Layout,
+    (layout, elem): (Layout, Elem),
     first: usize,
     batch: usize,
     caps: &Caps,
 ) -> Result<[Dispatch; 2]> {
     let pool = average_pool::Pool::global(mlp.channels, size, layout);
     let [x, means] = pool.slices(first, batch);
-    Ok([pool.dispatch([x, Slice { start: 0, ..means }], batch, caps)?, mlp.dispatch(first, batch, caps)?])
+    Ok([pool.dispatch([x, Slice { start: 0, ..means }], batch, elem, caps)?, mlp.dispatch(first, batch, caps)?])
 }
 
 fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, String) {

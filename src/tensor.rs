@@ -3,19 +3,26 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 #[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 
-/// Element type of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Element type of a tensor or of a kernel bank. Kernels compute in f32 whatever they load and store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Elem {
     /// IEEE 754 single precision, 4 bytes.
+    #[default]
     F32,
+    /// IEEE 754 half precision, 2 bytes, read and written in pairs: possible on every device. Stored values saturate at 65,504.
+    F16Storage,
+    /// The same bytes, read and written by shaders that know f16: needs a device with `SHADER_F16`.
+    F16,
+    /// The upper half of an f32, 2 bytes; for kernel banks only.
+    Bf16Storage,
 }
 
 impl Elem {
@@ -24,6 +31,32 @@ impl Elem {
     pub fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
+            Self::F16Storage | Self::F16 | Self::Bf16Storage => 2,
+        }
+    }
+
+    /// The bytes of `values`, padded to whole words.
+    fn encode(self, values: &[f32]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = match self {
+            Self::F32 => bytemuck::cast_slice(values).to_vec(),
+            Self::F16Storage | Self::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_ne_bytes()).collect(),
+            Self::Bf16Storage => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_ne_bytes()).collect(),
+        };
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// The first `len` values of these bytes.
+    fn decode(self, bytes: &[u8], len: usize) -> Vec<f32> {
+        match self {
+            // Bytes are copied, not cast: a mapped range need not be aligned to f32.
+            Self::F32 => bytemuck::pod_collect_to_vec(bytes),
+            Self::F16Storage | Self::F16 => {
+                bytes.as_chunks().0[..len].iter().map(|&b| half::f16::from_ne_bytes(b).to_f32()).collect()
+            }
+            Self::Bf16Storage => {
+                bytes.as_chunks().0[..len].iter().map(|&b| half::bf16::from_ne_bytes(b).to_f32()).collect()
+            }
         }
     }
 }
@@ -44,37 +77,65 @@ const OWN_USAGE: wgpu::BufferUsages =
     TENSOR_USAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 impl Tensor {
-    /// A new tensor on the device, filled with zeros.
+    /// A new f32 tensor on the device, filled with zeros.
     ///
     /// # Errors
     /// [`Error::Shape`] for an empty axis, [`Error::Limit`] or [`Error::OutOfMemory`] if the device has no room.
     pub fn zeros(context: &Context, shape: &[usize]) -> Result<Self> {
-        let elem = Elem::F32;
+        Self::zeros_in(context, shape, Elem::F32)
+    }
+
+    /// [`Tensor::zeros`] in another element type.
+    ///
+    /// # Errors
+    /// As [`Tensor::zeros`]; [`Error::MissingFeature`] for [`Elem::F16`] on a device without `SHADER_F16`.
+    pub fn zeros_in(context: &Context, shape: &[usize], elem: Elem) -> Result<Self> {
+        if elem == Elem::F16 && !context.caps().f16 {
+            return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: "a tensor of Elem::F16".into() });
+        }
         let bytes = byte_count("tensor", shape, elem)?;
         Ok(Self { buffer: context.buffer("tensor", bytes, OWN_USAGE)?, offset: 0, shape: shape.into(), elem })
     }
 
-    /// A new tensor with these values. The copy to the device is queued, not waited for.
+    /// A new f32 tensor with these values. The copy to the device is queued, not waited for.
     ///
     /// # Errors
     /// As [`Tensor::zeros`]; [`Error::Shape`] if the values do not fill the shape.
     pub fn upload(context: &Context, shape: &[usize], values: &[f32]) -> Result<Self> {
+        Self::upload_in(context, shape, values, Elem::F32)
+    }
+
+    /// [`Tensor::upload`] into another element type; values are rounded to it.
+    ///
+    /// # Errors
+    /// As [`Tensor::upload`] and [`Tensor::zeros_in`].
+    pub fn upload_in(context: &Context, shape: &[usize], values: &[f32], elem: Elem) -> Result<Self> {
+        // Refuses sizes that do not fit before they are multiplied.
+        byte_count("tensor", shape, elem)?;
         check_len("tensor", values, shape.iter().product())?;
-        let tensor = Self::zeros(context, shape)?;
+        let tensor = Self::zeros_in(context, shape, elem)?;
         tensor.write(context, values)?;
         Ok(tensor)
     }
 
-    /// A tensor in a buffer that the app owns, from byte `offset` on. The buffer needs [`TENSOR_USAGE`], and
+    /// An f32 tensor in a buffer that the app owns, from byte `offset` on. The buffer needs [`TENSOR_USAGE`], and
     /// `COPY_DST` or `COPY_SRC` to be written or read through this type.
     ///
     /// # Errors
     /// [`Error::BufferTooSmall`], [`Error::BufferUsage`], [`Error::Misaligned`] (offsets are multiples of 4), [`Error::Shape`].
     pub fn wrap(buffer: &wgpu::Buffer, offset: u64, shape: &[usize]) -> Result<Self> {
-        let elem = Elem::F32;
+        Self::wrap_in(buffer, offset, shape, Elem::F32)
+    }
+
+    /// [`Tensor::wrap`] for another element type. A tensor takes whole words: an odd number of 2-byte elements also takes the half
+    /// after it. Whether the device can compute with [`Elem::F16`] shows when the tensor is bound.
+    ///
+    /// # Errors
+    /// As [`Tensor::wrap`].
+    pub fn wrap_in(buffer: &wgpu::Buffer, offset: u64, shape: &[usize], elem: Elem) -> Result<Self> {
         let what = || format!("tensor {shape:?}");
-        if !offset.is_multiple_of(elem.bytes()) {
-            return Err(Error::Misaligned { what: what(), offset, align: elem.bytes() });
+        if !offset.is_multiple_of(4) {
+            return Err(Error::Misaligned { what: what(), offset, align: 4 });
         }
         let needed = offset.saturating_add(byte_count("tensor", shape, elem)?);
         if needed > buffer.size() {
@@ -92,8 +153,9 @@ impl Tensor {
     pub fn write(&self, context: &Context, values: &[f32]) -> Result<()> {
         check_len("tensor", values, self.len())?;
         self.require(wgpu::BufferUsages::COPY_DST)?;
-        context.queue().write_buffer(&self.buffer, self.offset, bytemuck::cast_slice(values));
-        Ok(())
+        context.scoped("a write to a tensor", || {
+            context.queue().write_buffer(&self.buffer, self.offset, &self.elem.encode(values));
+        })
     }
 
     /// Axis sizes, outermost first.
@@ -121,10 +183,10 @@ impl Tensor {
         &self.buffer
     }
 
-    /// Bytes of the buffer that the tensor covers.
+    /// Bytes of the buffer that the tensor covers, in whole words.
     #[must_use]
     pub fn range(&self) -> std::ops::Range<u64> {
-        self.offset..self.offset + self.len() as u64 * self.elem.bytes()
+        self.offset..self.offset + (self.len() as u64 * self.elem.bytes()).next_multiple_of(4)
     }
 
     /// Copies the tensor to host memory. Resolves once the device has finished all work submitted before.
@@ -173,16 +235,23 @@ impl Tensor {
         let size = range.end - range.start;
         let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
         let staging = context.buffer("readback", size, usage)?;
-        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(&self.buffer, range.start, &staging, 0, size);
-        context.queue().submit([encoder.finish()]);
+        context.scoped("a read of a tensor", || {
+            let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(&self.buffer, range.start, &staging, 0, size);
+            context.queue().submit([encoder.finish()]);
+        })?;
 
-        let done = Arc::new(Mutex::new(None));
-        let set = Arc::clone(&done);
+        let state = Arc::new(Mutex::new(ReadState::default()));
+        let set = Arc::clone(&state);
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            *set.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            let mut state = set.lock().unwrap_or_else(PoisonError::into_inner);
+            state.result = Some(result);
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
         });
-        Ok(Readback { device: context.device().clone(), staging, done })
+        let (elem, len) = (self.elem, self.len());
+        Ok(Readback { device: context.device().clone(), staging, state, elem, len })
     }
 
     fn require(&self, usage: wgpu::BufferUsages) -> Result<()> {
@@ -200,18 +269,27 @@ fn byte_count(what: &str, shape: &[usize], elem: Elem) -> Result<u64> {
         return Err(Error::Shape { what: what.into(), expected: "no empty axis".into(), found: format!("{shape:?}") });
     }
     let bytes = shape.iter().try_fold(elem.bytes(), |n, &size| n.checked_mul(size as u64));
-    bytes.ok_or_else(|| Error::Overflow {
+    bytes.and_then(|bytes| bytes.checked_next_multiple_of(4)).ok_or_else(|| Error::Overflow {
         what: format!("size of tensor {shape:?}"),
         value: shape.iter().fold(u128::from(elem.bytes()), |n, &size| n.saturating_mul(size as u128)),
         limit: u128::from(u64::MAX),
     })
 }
 
+/// What the device has told of a copy, and whom to tell.
+#[derive(Default)]
+struct ReadState {
+    result: Option<Result<(), wgpu::BufferAsyncError>>,
+    waker: Option<Waker>,
+}
+
 /// A copy on its way to host memory.
 struct Readback {
     device: wgpu::Device,
     staging: wgpu::Buffer,
-    done: Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>,
+    state: Arc<Mutex<ReadState>>,
+    elem: Elem,
+    len: usize,
 }
 
 impl Future for Readback {
@@ -223,16 +301,19 @@ impl Future for Readback {
         if let Err(e) = self.device.poll(wgpu::PollType::Poll) {
             return lost(e.to_string());
         }
-        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match done {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.result.take() {
             None => {
+                state.waker = Some(cx.waker().clone());
+                // Native callbacks come only while somebody polls the device. In the browser, waking here would keep its event
+                // loop from ever running the callback.
+                #[cfg(not(target_arch = "wasm32"))]
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
             Some(Err(e)) => lost(e.to_string()),
             Some(Ok(())) => match self.staging.get_mapped_range(..) {
-                // Bytes are copied, not cast: a mapped range need not be aligned to f32.
-                Ok(view) => Poll::Ready(Ok(bytemuck::pod_collect_to_vec(&view))),
+                Ok(view) => Poll::Ready(Ok(self.elem.decode(&view, self.len))),
                 Err(e) => lost(e.to_string()),
             },
         }

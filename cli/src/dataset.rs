@@ -15,20 +15,16 @@ pub(crate) struct Dataset {
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
+/// Many times what any set of this kind holds; a small file could claim to unpack to anything.
+const MOST_ITEMS: usize = 1_000_000;
 
 impl Dataset {
     /// Images of `side` x `side` pixels and labels below `classes`, from two gzip files.
     pub(crate) fn load(images: &[u8], labels: &[u8], side: usize, classes: usize) -> Result<Self> {
-        let (sizes, pixels) = idx::<3>(images, IMAGES_MAGIC).context("images")?;
-        let ([count], labels) = idx::<1>(labels, LABELS_MAGIC).context("labels")?;
-        ensure!(
-            sizes[1..] == [side, side],
-            "images: expected {side} x {side} pixels, found {} x {}",
-            sizes[1],
-            sizes[2]
-        );
-        ensure!(sizes[0] > 0, "images: the file holds no image");
-        ensure!(sizes[0] == count, "labels: expected {}, one an image, found {count}", sizes[0]);
+        let (images, pixels) = idx(images, IMAGES_MAGIC, [side, side]).context("images")?;
+        let (count, labels) = idx(labels, LABELS_MAGIC, []).context("labels")?;
+        ensure!(images > 0, "images: the file holds no image");
+        ensure!(images == count, "labels: expected {images}, one an image, found {count}");
         if let Some(i) = labels.iter().position(|&label| usize::from(label) >= classes) {
             bail!("labels: expected classes below {classes}, found {} for image {i}", labels[i]);
         }
@@ -50,8 +46,8 @@ impl Dataset {
     }
 }
 
-/// Axis sizes and bytes of a gzipped IDX file.
-fn idx<const AXES: usize>(file: &[u8], magic: u32) -> Result<([usize; AXES], Vec<u8>)> {
+/// Number of items of a gzipped IDX file, each of the sizes `item`, and their bytes.
+fn idx<const AXES: usize>(file: &[u8], magic: u32, item: [usize; AXES]) -> Result<(usize, Vec<u8>)> {
     let mut reader = GzDecoder::new(file);
     let mut word = || -> Result<u32> {
         let mut bytes = [0; 4];
@@ -60,16 +56,19 @@ fn idx<const AXES: usize>(file: &[u8], magic: u32) -> Result<([usize; AXES], Vec
     };
     let found = word()?;
     ensure!(found == magic, "expected the IDX magic number {magic:#010x}, found {found:#010x}");
+    let count = word()? as usize;
     let mut sizes = [0; AXES];
     for size in &mut sizes {
         *size = word()? as usize;
     }
-    let expected = sizes.iter().map(|&size| size as u64).product::<u64>();
+    ensure!(sizes == item, "expected items of {item:?}, found {sizes:?}");
+    ensure!(count <= MOST_ITEMS, "expected at most {MOST_ITEMS} items, found {count}");
+    let expected = item.iter().product::<usize>() * count;
     // One byte more than expected, so that a longer file shows; memory grows with what is really there.
     let mut bytes = Vec::new();
-    reader.take(expected.saturating_add(1)).read_to_end(&mut bytes).context("not a complete gzip file")?;
-    ensure!(bytes.len() as u64 == expected, "expected {expected} bytes after the header, found {}", bytes.len());
-    Ok((sizes, bytes))
+    reader.take(expected as u64 + 1).read_to_end(&mut bytes).context("not a complete gzip file")?;
+    ensure!(bytes.len() == expected, "expected {expected} bytes after the header, found {}", bytes.len());
+    Ok((count, bytes))
 }
 
 #[cfg(test)]
@@ -108,11 +107,16 @@ mod tests {
             (b"plain".to_vec(), labels.clone(), "images: not a complete gzip file"),
             (labels.clone(), labels.clone(), "images: expected the IDX magic number 0x00000803, found 0x00000801"),
             (file(IMAGES_MAGIC, &[0, 2, 2], &[]), labels.clone(), "images: the file holds no image"),
-            (file(IMAGES_MAGIC, &[1, 3, 2], &[0; 6]), labels.clone(), "images: expected 2 x 2 pixels, found 3 x 2"),
+            (file(IMAGES_MAGIC, &[1, 3, 2], &[0; 6]), labels.clone(), "images: expected items of [2, 2], found [3, 2]"),
             (
                 file(IMAGES_MAGIC, &[9, 2, 2], &[0; 4]),
                 labels.clone(),
                 "images: expected 36 bytes after the header, found 4",
+            ),
+            (
+                file(IMAGES_MAGIC, &[u32::MAX, 2, 2], &[0; 4]),
+                labels.clone(),
+                "images: expected at most 1000000 items, found 4294967295",
             ),
             (images.clone(), file(LABELS_MAGIC, &[2], &[0, 0]), "labels: expected 1, one an image, found 2"),
             (

@@ -152,7 +152,8 @@ fn progress(images: usize) -> Result<ProgressBar> {
 fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) -> Result<Run> {
     let mut run =
         Run { adapter: context.caps().name.clone(), driver: context.caps().driver.clone(), ..Default::default() };
-    let mut gpu = network.bind(context, batch.min(data.len()))?;
+    let batch = batch.min(data.len());
+    let mut gpu = network.bind(context, batch)?;
     run.layers = layer_rows(&gpu);
     let mut layer_ms = vec![Vec::new(); run.layers.len()];
     let bar = progress(data.len())?;
@@ -179,7 +180,7 @@ fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) ->
     for ((row, info), ms) in run.layers.iter_mut().zip(gpu.layers()).zip(layer_ms) {
         row.gpu_ms = median(ms);
         // Operations of the last batch, scaled to a full one.
-        let flops = info.flops as f64 * batch.min(data.len()) as f64 / gpu.batch as f64;
+        let flops = info.flops as f64 * batch as f64 / gpu.batch as f64;
         row.gflops = row.gpu_ms.map(|ms| flops / ms * 1e-6);
     }
     let sample = CPU_SAMPLE.min(data.len());

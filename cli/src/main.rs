@@ -43,7 +43,11 @@ impl AdapterArgs {
     fn options(&self) -> ContextOptions {
         let adapter = match &self.adapter {
             None => AdapterChoice::Fastest,
-            Some(text) => text.parse().map_or_else(|_| AdapterChoice::Name(text.clone()), AdapterChoice::Index),
+            Some(text) => match text.parse() {
+                // Names have numbers in them too; no machine has a hundred adapters.
+                Ok(number) if number < 100 => AdapterChoice::Index(number),
+                _ => AdapterChoice::Name(text.clone()),
+            },
         };
         ContextOptions { adapter, backends: backends() }
     }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use dynconv::{
-    Bound, Checkpoint, CondConv, Context, ConvDesc, DyCnn, FdyConv2d, KernelWarehouse, Layer, ModulatedConv2d, Od,
-    OwnAttention, PixelMix2d, Tensor, Warehouse, wgpu,
+    Bound, Checkpoint, CondConv, Context, ConvDesc, DyCnn, Elem, FdyConv2d, KernelWarehouse, Layer, ModulatedConv2d,
+    Od, OwnAttention, PixelMix2d, Tensor, Warehouse, wgpu,
 };
 use serde::Deserialize;
 
@@ -18,12 +18,39 @@ pub(crate) struct Options {
     /// Golden vectors: safetensors files, or folders of them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Element type of inputs and outputs
+    #[arg(long, value_enum, default_value_t = ElemArg::F32)]
+    elem: ElemArg,
     #[command(flatten)]
     adapter: AdapterArgs,
 }
 
-/// Largest accepted `max |y_gpu - y| / max |y|`: sums of a few thousand f32 products, rounded at 2^-24 each.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ElemArg {
+    /// Single precision
+    F32,
+    /// Half precision in pairs, on every device
+    F16Storage,
+    /// Half precision in shaders
+    F16,
+}
+
+impl ElemArg {
+    fn elem(self) -> Elem {
+        match self {
+            Self::F32 => Elem::F32,
+            Self::F16Storage => Elem::F16Storage,
+            Self::F16 => Elem::F16,
+        }
+    }
+}
+
+/// Largest accepted `max |y_gpu - y| / max |y|` in f32: sums of a few thousand products, rounded at 2^-24 each.
 const TOLERANCE: f64 = 1e-5;
+/// The same in f16. Input and output are rounded once each, by at most 2^-11 of their size, as a GPU may round to either side. The
+/// input's part grows to 2^-11 * sum |w| |x| in a sum, which for sums that cancel is several times the largest output, and comes once more
+/// through the attention: 10 * 2^-11 in all.
+const TOLERANCE_F16: f64 = 10.0 / 2048.0;
 
 /// The `config` of a golden file.
 #[derive(Debug, Deserialize)]
@@ -88,13 +115,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let context = options.adapter.context()?;
     println!("adapter: {} ({})", context.caps().name, context.caps().driver);
     let width = files.iter().map(|file| name(file).len()).max().unwrap_or(0);
+    let tolerance = if options.elem.elem() == Elem::F32 { TOLERANCE } else { TOLERANCE_F16 };
     let mut failed = 0;
     for file in &files {
         let name = name(file);
-        match case(&context, file) {
+        match case(&context, file, options.elem.elem()) {
             Ok(Verdict { kind, kernel, error }) => {
                 // NaN compares false, so it fails.
-                let passed = error <= TOLERANCE;
+                let passed = error <= tolerance;
                 failed += usize::from(!passed);
                 let word = if passed { "PASS" } else { "FAIL" };
                 println!("{name:width$}  {kind:10}  {kernel:15}  {error:9.2e}  {word}");
@@ -137,16 +165,16 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn case(context: &Context, file: &Path) -> Result<Verdict> {
+fn case(context: &Context, file: &Path, elem: Elem) -> Result<Verdict> {
     let bytes = std::fs::read(file)?;
     let vectors = Checkpoint::new(&bytes)?;
     let config = vectors.metadata("config").context("no metadata \"config\"")?;
     let config: Config = serde_json::from_str(config).context("metadata \"config\"")?;
     let bound = match (config.kind.as_str(), config.dims) {
-        ("pixelmix" | "fdyconv" | "modulated", 2) => planar(context, &vectors, &config),
-        (_, 1) => layer::<1>(context, &vectors, &config),
-        (_, 2) => layer::<2>(context, &vectors, &config),
-        (_, 3) => layer::<3>(context, &vectors, &config),
+        ("pixelmix" | "fdyconv" | "modulated", 2) => planar(context, &vectors, &config, elem),
+        (_, 1) => layer::<1>(context, &vectors, &config, elem),
+        (_, 2) => layer::<2>(context, &vectors, &config, elem),
+        (_, 3) => layer::<3>(context, &vectors, &config, elem),
         (_, dims) => bail!("expected 1 to 3 dims, found {dims}"),
     }?;
     compare(context, &vectors, config.kind, &bound)
@@ -170,8 +198,8 @@ impl Config {
     }
 }
 
-fn layer<const D: usize>(context: &Context, vectors: &Checkpoint<'_>, config: &Config) -> Result<Bound> {
-    let x = input(context, vectors)?;
+fn layer<const D: usize>(context: &Context, vectors: &Checkpoint<'_>, config: &Config, elem: Elem) -> Result<Bound> {
+    let x = input(context, vectors, elem)?;
     match config.kind.as_str() {
         "dyconv" => {
             let (desc, weights) = match config.transposed {
@@ -201,9 +229,9 @@ fn layer<const D: usize>(context: &Context, vectors: &Checkpoint<'_>, config: &C
 }
 
 /// Kinds that have two dimensions only.
-fn planar(context: &Context, vectors: &Checkpoint<'_>, config: &Config) -> Result<Bound> {
-    let x = input(context, vectors)?;
-    let y = Tensor::zeros(context, vectors.shape("y").context("no tensor y")?)?;
+fn planar(context: &Context, vectors: &Checkpoint<'_>, config: &Config, elem: Elem) -> Result<Bound> {
+    let x = input(context, vectors, elem)?;
+    let y = Tensor::zeros_in(context, vectors.shape("y").context("no tensor y")?, elem)?;
     Ok(match config.kind.as_str() {
         "pixelmix" => {
             let (desc, weights) = vectors.pixel_mix("param.")?;
@@ -226,13 +254,13 @@ fn planar(context: &Context, vectors: &Checkpoint<'_>, config: &Config) -> Resul
     })
 }
 
-fn input(context: &Context, vectors: &Checkpoint<'_>) -> Result<Tensor> {
+fn input(context: &Context, vectors: &Checkpoint<'_>, elem: Elem) -> Result<Tensor> {
     let shape = vectors.shape("x").context("no tensor x")?;
-    Ok(Tensor::upload(context, shape, &vectors.tensor("x", shape)?)?)
+    Ok(Tensor::upload_in(context, shape, &vectors.tensor("x", shape)?, elem)?)
 }
 
 fn bind<const D: usize, A: OwnAttention>(context: &Context, layer: &Layer<D, A>, x: &Tensor) -> Result<Bound> {
-    let y = Tensor::zeros(context, &layer.output_shape(x.shape())?)?;
+    let y = Tensor::zeros_in(context, &layer.output_shape(x.shape())?, x.elem())?;
     Ok(layer.bind(x, &y)?)
 }
 

@@ -12,7 +12,10 @@
 //                 sum runs over them too: y[b, co, p] = sum_k map[b, k, p] * (sum_{ci, tap} .. + bias[k, co])
 // affine          [2, channels out]: scale, then shift (a folded batch norm)
 //
-// Constants that the host joins in front: KERNEL_*, STRIDE_*, DILATION_* (D, H, W), MIXED, MAP (0 none, 1 all positions,
+// A long reduction may run in several dispatches, each over some input channels: all but the first add to what is in y (CONTINUES),
+// and the last one finishes (ENDS).
+//
+// Constants that the host joins in front: CONTINUES, ENDS, KERNEL_*, STRIDE_*, DILATION_* (D, H, W), MIXED, MAP (0 none, 1 all positions,
 // 2 to 4 one axis), TRANSPOSED, X_NHWC, Y_NHWC, HAS_BIAS,
 // CHANNEL_GAIN, FILTER_GAIN, HAS_AFFINE, HAS_RESIDUAL, ACTIVATION, WORKGROUP.
 
@@ -30,6 +33,9 @@ struct ConvParams {
     // Channels of one group.
     c_in: u32,
     c_out: u32,
+    // Input channels of a group that this dispatch sums over.
+    ci_begin: u32,
+    ci_end: u32,
 
     in_d: u32,
     in_h: u32,
@@ -58,12 +64,11 @@ struct ConvParams {
 }
 
 @group(0) @binding(0) var<uniform> params: ConvParams;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> rows: array<f32>;
 @group(0) @binding(3) var<storage, read> gains: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
-@group(0) @binding(5) var<storage, read> residual: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+// Bindings 1, 5 and 6 are x, residual and y; shaders/elem/ declares them in each element type, with x_value, residual_value, y_value
+// and y_store.
 
 const TAPS: u32 = KERNEL_D * KERNEL_H * KERNEL_W;
 
@@ -97,7 +102,7 @@ fn element(is_nhwc: bool, b: u32, channels: u32, channel: u32, size: u32, positi
 // x[b, channel, position] times the channel's gain. `channel` counts over all groups.
 fn x_at(b: u32, channel: u32, position: u32) -> f32 {
     let size = params.in_d * params.in_h * params.in_w;
-    let value = x[params.x_base + element(X_NHWC, b, params.groups * params.c_in, channel, size, position)];
+    let value = x_value(params.x_base + element(X_NHWC, b, params.groups * params.c_in, channel, size, position));
     if CHANNEL_GAIN {
         return value * gains[params.gains_base + b * params.gain_stride + params.channel_gain_offset + channel];
     }
@@ -163,7 +168,15 @@ fn activate(value: f32) -> f32 {
 // Filter gain, bias, affine, residual and activation, then the store. `channel` counts over all groups.
 fn finish(b: u32, channel: u32, position: u32, sum: f32) {
     let channels = params.groups * params.c_out;
+    let place = element(Y_NHWC, b, channels, channel, positions(), position);
     var value = sum;
+    if CONTINUES {
+        value += y_value(params.y_base + place);
+    }
+    if !ENDS {
+        y_store(params.y_base + place, value);
+        return;
+    }
     if FILTER_GAIN {
         value *= gains[params.gains_base + b * params.gain_stride + params.filter_gain_offset + channel];
     }
@@ -176,9 +189,8 @@ fn finish(b: u32, channel: u32, position: u32, sum: f32) {
     if HAS_AFFINE {
         value = value * affine[params.affine_base + channel] + affine[params.affine_base + channels + channel];
     }
-    let place = element(Y_NHWC, b, channels, channel, positions(), position);
     if HAS_RESIDUAL {
-        value += residual[params.residual_base + place];
+        value += residual_value(params.residual_base + place);
     }
-    y[params.y_base + place] = activate(value);
+    y_store(params.y_base + place, activate(value));
 }

@@ -1,7 +1,7 @@
 //! Host side of `shaders/aggregate.wgsl`: each sample's kernel and bias from the bank.
 
 use super::conv::DISPATCH;
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
@@ -9,6 +9,7 @@ use crate::plan::Parts;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "aggregate",
+    slots: &[Slot::Bank],
     parts: &[DISPATCH, ("aggregate.wgsl", include_str!("../../shaders/aggregate.wgsl"))],
     storage: &[false, false, false, true],
 };
@@ -158,6 +159,13 @@ pub(crate) fn dispatch(
         ("CELL_IN", Const::U32(index32("cell", cells.map_or(1, |c| c.c_in))?)),
         ("CELL_TAPS", Const::U32(index32("cell", cells.map_or(1, |c| c.taps))?)),
     ];
-    let variant = Variant { kernel: Kernel::Aggregate, consts };
-    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, 0, caps)
+    let variant = Variant { kernel: Kernel::Aggregate, elems: vec![geometry.bank], consts };
+    Dispatch::new(
+        variant,
+        bytemuck::bytes_of(&params),
+        slices,
+        workgroups as u64,
+        Needs::trips(2 * (mixed as u64 + 1)),
+        caps,
+    )
 }

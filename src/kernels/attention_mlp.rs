@@ -1,12 +1,13 @@
 //! Host side of `shaders/attention_mlp.wgsl`: hidden layer and heads.
 
 use super::conv::DISPATCH;
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements, workgroup_within};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "attention_mlp",
+    slots: &[],
     parts: &[DISPATCH, ("attention_mlp.wgsl", include_str!("../../shaders/attention_mlp.wgsl"))],
     storage: &[false, false, false, true],
 };
@@ -49,6 +50,7 @@ pub(crate) struct Mlp {
     pub temperature: f32,
 }
 
+/// Invocations of a workgroup, unless the driver's loop limit asks for more.
 const WORKGROUP: u32 = 64;
 
 impl Mlp {
@@ -59,6 +61,18 @@ impl Mlp {
             Head::Softmax { kernels } => [1, kernels, kernels],
             Head::Signed { runs, kernels } => [runs, kernels, kernels + 1],
         }
+    }
+
+    /// Trips of an invocation: its hidden units, its gains, its runs. The trip that ends a loop counts too.
+    fn trips(&self, workgroup: u32) -> u64 {
+        let [runs, kernels, run] = self.runs();
+        let sigmoids = self.outputs - runs * kernels;
+        let width = self.hidden.unwrap_or(self.channels) as u64;
+        let share = |count: usize| (count as u64).div_ceil(workgroup.into());
+        let hidden = width.div_ceil(workgroup.into()).saturating_mul(self.channels as u64 + 2) + 3;
+        let normalise = (2 * run + kernels) as u64;
+        let logits = share(sigmoids).saturating_add(share(runs).saturating_mul(normalise));
+        hidden.saturating_add(logits.saturating_mul(width + 2))
     }
 
     /// Attention rows of `batch` samples from `first` on; their means are scratch that begins at 0.
@@ -92,15 +106,16 @@ impl Mlp {
             temperature: self.temperature,
             ..Default::default()
         };
+        let (workgroup, trips) = workgroup_within(WORKGROUP, |workgroup| self.trips(workgroup), caps);
         let consts = vec![
-            ("WORKGROUP", Const::U32(WORKGROUP)),
+            ("WORKGROUP", Const::U32(workgroup)),
             ("HAS_HIDDEN", Const::Bool(self.hidden.is_some())),
             ("HIDDEN", Const::U32(width)),
             ("KERNELS", Const::U32(index32("kernels", kernels)?)),
             ("HEAD", Const::U32(u32::from(matches!(self.head, Head::Signed { .. })))),
         ];
-        let variant = Variant { kernel: Kernel::AttentionMlp, consts };
-        let memory = width.saturating_mul(4);
-        Dispatch::new(variant, bytemuck::bytes_of(&params), slices, batch as u64, memory, caps)
+        let variant = Variant { kernel: Kernel::AttentionMlp, elems: Vec::new(), consts };
+        let needs = Needs { memory: width.saturating_mul(4), trips };
+        Dispatch::new(variant, bytemuck::bytes_of(&params), slices, batch as u64, needs, caps)
     }
 }

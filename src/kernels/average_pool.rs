@@ -1,12 +1,14 @@
 //! Host side of `shaders/average_pool.wgsl`: average pooling over one axis, or over all positions.
 
 use super::conv::{DISPATCH, Layout};
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements, workgroup_within};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
+use crate::tensor::Elem;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "average_pool",
+    slots: &[Slot::X],
     parts: &[DISPATCH, ("average_pool.wgsl", include_str!("../../shaders/average_pool.wgsl"))],
     storage: &[false, true],
 };
@@ -22,7 +24,7 @@ pub(crate) struct PoolParams {
     inner: u32,
 }
 
-/// Trips of the inner loop: far below 65,535, and short enough that its sum loses little.
+/// Trips of the inner loop: short enough that its sum loses little.
 const CHUNK: u32 = 1024;
 
 /// Pooling of samples that are `[outer, size, inner]` each.
@@ -54,11 +56,27 @@ impl Pool {
         [run(Operand::Input, self.outer * self.size * self.inner), run(Operand::Means, self.outer * self.inner)]
     }
 
-    pub(crate) fn dispatch(&self, [input, output]: [Slice; 2], batch: usize, caps: &Caps) -> Result<Dispatch> {
+    /// Trips of an invocation: its elements, its chunks, the steps of the tree. The trip that ends a loop counts too.
+    fn trips(&self, workgroup: u32) -> u64 {
+        let size = self.size as u64;
+        size.div_ceil(workgroup.into())
+            + 2 * size.div_ceil(u64::from(workgroup * CHUNK))
+            + u64::from(workgroup.ilog2())
+            + 2
+    }
+
+    pub(crate) fn dispatch(
+        &self,
+        [input, output]: [Slice; 2],
+        batch: usize,
+        elem: Elem,
+        caps: &Caps,
+    ) -> Result<Dispatch> {
         let planes = batch.saturating_mul(self.outer).saturating_mul(self.inner);
         elements(input.operand, planes.saturating_mul(self.size))?;
         // Maps of a few dozen positions would leave most of a larger workgroup idle.
-        let workgroup = if self.size <= 256 { 32 } else { 128 };
+        let smallest = if self.size <= 256 { 32 } else { 128 };
+        let (workgroup, trips) = workgroup_within(smallest, |workgroup| self.trips(workgroup), caps);
         let consts = vec![("WORKGROUP", Const::U32(workgroup)), ("CHUNK", Const::U32(CHUNK))];
         let params = PoolParams {
             planes: index32("planes", planes)?,
@@ -67,11 +85,11 @@ impl Pool {
             ..Default::default()
         };
         Dispatch::new(
-            Variant { kernel: Kernel::AveragePool, consts },
+            Variant { kernel: Kernel::AveragePool, elems: vec![elem], consts },
             bytemuck::bytes_of(&params),
             vec![input, output],
             planes as u64,
-            4 * workgroup,
+            Needs { memory: 4 * workgroup, trips },
             caps,
         )
     }

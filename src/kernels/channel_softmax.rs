@@ -1,12 +1,13 @@
 //! Host side of `shaders/channel_softmax.wgsl`: softmax over the channels at every position.
 
 use super::conv::DISPATCH;
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "channel_softmax",
+    slots: &[],
     parts: &[DISPATCH, ("channel_softmax.wgsl", include_str!("../../shaders/channel_softmax.wgsl"))],
     storage: &[false, true],
 };
@@ -35,8 +36,19 @@ pub(crate) fn dispatch([batch, channels, size]: [usize; 3], temperature: f32, ca
         temperature,
         ..Default::default()
     };
-    let variant = Variant { kernel: Kernel::ChannelSoftmax, consts: vec![("WORKGROUP", Const::U32(WORKGROUP))] };
+    let variant = Variant {
+        kernel: Kernel::ChannelSoftmax,
+        elems: Vec::new(),
+        consts: vec![("WORKGROUP", Const::U32(WORKGROUP))],
+    };
     let slices = [Operand::Input, Operand::Output].map(|operand| Slice { operand, start: 0, len });
     let workgroups = (batch * size).div_ceil(WORKGROUP as usize) as u64;
-    Dispatch::new(variant, bytemuck::bytes_of(&params), slices.to_vec(), workgroups, 0, caps)
+    Dispatch::new(
+        variant,
+        bytemuck::bytes_of(&params),
+        slices.to_vec(),
+        workgroups,
+        Needs::trips(3 * (channels as u64 + 1)),
+        caps,
+    )
 }

@@ -1,13 +1,18 @@
 //! What the convolution kernels share on the host: the parameter block and constants of `shaders/common/conv.wgsl`.
 
-use super::{Const, Dispatch, Kernel, Operand, Slice, Variant, elements};
+use std::ops::Range;
+
+use super::{Const, Dispatch, Kernel, Needs, Operand, Slice, Slot, Variant, elements};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Error, Result, index32};
 use crate::plan::MapAxis;
+use crate::tensor::Elem;
 
 pub(crate) const DISPATCH: (&str, &str) = ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
 pub(crate) const CONV: (&str, &str) = ("common/conv.wgsl", include_str!("../../shaders/common/conv.wgsl"));
+/// Bindings of every convolution kernel whose element type varies.
+pub(crate) const SLOTS: &[Slot] = &[Slot::X, Slot::Y];
 /// Bindings of every convolution kernel: x, rows, gains, affine, residual, y.
 pub(crate) const STORAGE: &[bool] = &[false, false, false, false, false, true];
 
@@ -25,6 +30,8 @@ pub(crate) struct ConvParams {
     groups: u32,
     c_in: u32,
     c_out: u32,
+    ci_begin: u32,
+    ci_end: u32,
     in_d: u32,
     in_h: u32,
     in_w: u32,
@@ -130,6 +137,8 @@ pub(crate) struct ConvTask<'a> {
     /// First sample and number of samples.
     pub first: usize,
     pub batch: usize,
+    /// Input channels of a group that this dispatch sums over.
+    pub channels: Range<usize>,
     /// Whether all samples share row 0.
     pub shared: bool,
     /// Row of the first sample, and elements of a row.
@@ -143,8 +152,9 @@ pub(crate) struct ConvTask<'a> {
     pub channel_gain: Option<usize>,
     pub filter_gain: Option<usize>,
     pub epilogue: Epilogue,
-    /// Layouts of input and output.
+    /// Layouts and element types of input and output.
     pub layouts: [Layout; 2],
+    pub elems: [Elem; 2],
 }
 
 impl ConvTask<'_> {
@@ -173,18 +183,32 @@ impl ConvTask<'_> {
         }
     }
 
+    /// Trips of the loops over the taps of one input channel, if no driver unrolls them. The trip that ends a loop counts too.
+    fn tap_trips(&self) -> u64 {
+        let [kd, kh, kw] = self.geometry.kernel.map(|n| n as u64);
+        let row = kh.saturating_mul(kw + 2) + 1;
+        kd.saturating_mul(row.saturating_add(1)) + 1
+    }
+
+    /// Trips of loops that go over the channels and their taps, for every kernel mixed, and of `stores` epilogues.
+    pub(crate) fn trips(&self, stores: u64) -> u64 {
+        let channels = self.channels.len() as u64;
+        let of_kernel = channels.saturating_mul(1 + self.tap_trips()) + 2 + 2 * stores;
+        of_kernel.saturating_mul(self.mixed() as u64)
+    }
+
     /// The dispatch of `kernel` with constants of its own beside the shared ones.
     pub(crate) fn dispatch(
         &self,
         kernel: Kernel,
         own_consts: &[(&'static str, u32)],
         workgroups: usize,
-        workgroup_memory: u32,
+        needs: Needs,
         caps: &Caps,
     ) -> Result<Dispatch> {
-        let variant = Variant { kernel, consts: self.consts(own_consts)? };
+        let variant = Variant { kernel, elems: self.elems.to_vec(), consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
-        Dispatch::new(variant, bytemuck::bytes_of(&params), self.slices()?, workgroups as u64, workgroup_memory, caps)
+        Dispatch::new(variant, bytemuck::bytes_of(&params), self.slices()?, workgroups as u64, needs, caps)
     }
 
     fn consts(&self, own: &[(&'static str, u32)]) -> Result<Vec<(&'static str, Const)>> {
@@ -205,6 +229,8 @@ impl ConvTask<'_> {
             Some(MapAxis::All) => 1,
             Some(MapAxis::One(axis)) => 2 + index32("axis", axis)?,
         };
+        consts.push(("CONTINUES", Const::Bool(self.channels.start > 0)));
+        consts.push(("ENDS", Const::Bool(self.channels.end == self.group_channels()[0])));
         consts.push(("MIXED", Const::U32(index32("kernels", self.mixed())?)));
         consts.push(("MAP", Const::U32(map)));
         consts.push(("TRANSPOSED", Const::Bool(g.transposed)));
@@ -226,14 +252,18 @@ impl ConvTask<'_> {
         let (_, [activation_a, activation_b]) = self.epilogue.activation.parts();
         // A position may lie as far as this from 0 before it wraps; see tap_position in the shader.
         for axis in 0..3 {
-            let reach = self.output[axis] * g.stride[axis] + g.kernel[axis] * g.dilation[axis] + 3 * g.stride[axis];
-            n("reach of the kernel", reach + g.padding[axis][0] + self.input[axis])?;
+            let out = (self.output[axis] + 3).saturating_mul(g.stride[axis]);
+            let reach = out.saturating_add(g.kernel[axis].saturating_mul(g.dilation[axis]));
+            let outside = g.padding[axis][0].saturating_add(self.input[axis]);
+            n("reach of the kernel", reach.saturating_add(outside))?;
         }
         Ok(ConvParams {
             batch: n("batch", self.batch)?,
             groups: n("groups", g.groups)?,
             c_in: n("input channels", c_in)?,
             c_out: n("output channels", c_out)?,
+            ci_begin: n("input channels", self.channels.start)?,
+            ci_end: n("input channels", self.channels.end)?,
             in_d: n("input depth", self.input[0])?,
             in_h: n("input height", self.input[1])?,
             in_w: n("input width", self.input[2])?,

@@ -1,12 +1,13 @@
 //! Host side of `shaders/conv_depthwise.wgsl`: one input channel per group.
 
-use super::conv::{CONV, ConvTask, DISPATCH, STORAGE};
-use super::{Dispatch, Kernel, KernelDef};
+use super::conv::{CONV, ConvTask, DISPATCH, SLOTS, STORAGE};
+use super::{Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_depthwise",
+    slots: SLOTS,
     parts: &[DISPATCH, CONV, ("conv_depthwise.wgsl", include_str!("../../shaders/conv_depthwise.wgsl"))],
     storage: STORAGE,
 };
@@ -27,5 +28,5 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let [depth, height, width] = task.output;
     let strips = task.batch * task.geometry.c_out * depth * height * width.div_ceil(STRIP);
     let workgroups = strips.div_ceil(WORKGROUP as usize);
-    task.dispatch(Kernel::ConvDepthwise, &[("WORKGROUP", WORKGROUP)], workgroups, 0, caps)
+    task.dispatch(Kernel::ConvDepthwise, &[("WORKGROUP", WORKGROUP)], workgroups, Needs::trips(task.trips(4)), caps)
 }

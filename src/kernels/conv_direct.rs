@@ -1,12 +1,13 @@
 //! Host side of `shaders/conv_direct.wgsl`: one output per invocation.
 
-use super::conv::{CONV, ConvTask, DISPATCH, STORAGE};
-use super::{Dispatch, Kernel, KernelDef};
+use super::conv::{CONV, ConvTask, DISPATCH, SLOTS, STORAGE};
+use super::{Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_direct",
+    slots: SLOTS,
     parts: &[DISPATCH, CONV, ("conv_direct.wgsl", include_str!("../../shaders/conv_direct.wgsl"))],
     storage: STORAGE,
 };
@@ -16,5 +17,5 @@ const WORKGROUP: u32 = 64;
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let outputs = task.batch * task.geometry.c_out * task.positions();
     let workgroups = outputs.div_ceil(WORKGROUP as usize);
-    task.dispatch(Kernel::ConvDirect, &[("WORKGROUP", WORKGROUP)], workgroups, 0, caps)
+    task.dispatch(Kernel::ConvDirect, &[("WORKGROUP", WORKGROUP)], workgroups, Needs::trips(task.trips(1)), caps)
 }

@@ -1,13 +1,15 @@
 //! Host side of `shaders/conv_pointwise.wgsl`: 1 x 1 taps as a matrix product in registers.
 
-use super::conv::{CONV, ConvTask, DISPATCH, STORAGE};
-use super::{Dispatch, Kernel, KernelDef, conv_register};
+use super::conv::{CONV, ConvTask, DISPATCH, SLOTS, STORAGE};
+use super::conv_register::{self, REGISTER_TILE};
+use super::{Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_pointwise",
-    parts: &[DISPATCH, CONV, ("conv_pointwise.wgsl", include_str!("../../shaders/conv_pointwise.wgsl"))],
+    slots: SLOTS,
+    parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_pointwise.wgsl", include_str!("../../shaders/conv_pointwise.wgsl"))],
     storage: STORAGE,
 };
 
@@ -21,5 +23,5 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     }
     let workgroup = conv_register::workgroup(task.positions());
     let workgroups = conv_register::workgroups(task, workgroup);
-    task.dispatch(Kernel::ConvPointwise, &[("WORKGROUP", workgroup)], workgroups, 0, caps)
+    task.dispatch(Kernel::ConvPointwise, &[("WORKGROUP", workgroup)], workgroups, Needs::trips(task.trips(32)), caps)
 }

@@ -1,15 +1,19 @@
 //! Host side of `shaders/conv_register.wgsl`: implicit GEMM in registers, for adapters on which workgroup memory is slow.
 
-use super::conv::{CONV, ConvTask, DISPATCH, STORAGE};
-use super::{Dispatch, Kernel, KernelDef};
+use super::conv::{CONV, ConvTask, DISPATCH, SLOTS, STORAGE};
+use super::{Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_register",
-    parts: &[DISPATCH, CONV, ("conv_register.wgsl", include_str!("../../shaders/conv_register.wgsl"))],
+    slots: SLOTS,
+    parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_register.wgsl", include_str!("../../shaders/conv_register.wgsl"))],
     storage: STORAGE,
 };
+
+pub(super) const REGISTER_TILE: (&str, &str) =
+    ("common/register_tile.wgsl", include_str!("../../shaders/common/register_tile.wgsl"));
 
 /// Output channels of one workgroup, and runs of positions.
 const CHANNELS: usize = 8;
@@ -34,5 +38,11 @@ pub(crate) fn workgroups(task: &ConvTask<'_>, workgroup: u32) -> usize {
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let workgroup = workgroup(task.positions());
-    task.dispatch(Kernel::ConvRegister, &[("WORKGROUP", workgroup)], workgroups(task, workgroup), 0, caps)
+    task.dispatch(
+        Kernel::ConvRegister,
+        &[("WORKGROUP", workgroup)],
+        workgroups(task, workgroup),
+        Needs::trips(task.trips(32)),
+        caps,
+    )
 }

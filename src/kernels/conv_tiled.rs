@@ -1,12 +1,13 @@
 //! Host side of `shaders/conv_tiled.wgsl`: implicit GEMM in workgroup memory.
 
-use super::conv::{CONV, ConvTask, DISPATCH, STORAGE};
-use super::{Dispatch, Kernel, KernelDef};
+use super::conv::{CONV, ConvTask, DISPATCH, SLOTS, STORAGE};
+use super::{Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_tiled",
+    slots: SLOTS,
     parts: &[DISPATCH, CONV, ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl"))],
     storage: STORAGE,
 };
@@ -33,11 +34,22 @@ pub(crate) fn choose_tile(task: &ConvTask<'_>) -> Tile {
     TILES.into_iter().find(|tile| used(tile) * 3.0 >= 2.0).unwrap_or(smallest)
 }
 
+/// Loop trips of an invocation.
+pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
+    let Tile { m, n, k } = choose_tile(task);
+    let reduction = task.channels.len().saturating_mul(task.geometry.taps()).saturating_mul(task.mixed());
+    // A step stages k * m and k * n elements by m * n / 16 invocations, then multiplies k times.
+    // The trip that ends a loop counts too.
+    let step = u64::from(4 + 16 * k / m + 16 * k / n + k);
+    step.saturating_mul(reduction.div_ceil(k as usize) as u64) + 32 * task.mixed() as u64
+}
+
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let Tile { m, n, k } = choose_tile(task);
     let [_, c_out] = task.group_channels();
     let tiles = c_out.div_ceil(m as usize) * task.positions().div_ceil(n as usize);
     let workgroups = task.batch * task.geometry.groups * tiles;
+    let needs = Needs { memory: 4 * k * (m + n), trips: trips(task) };
     let consts = [("WORKGROUP", m / 4 * (n / 4)), ("TILE_M", m), ("TILE_N", n), ("TILE_K", k)];
-    task.dispatch(Kernel::ConvTiled, &consts, workgroups, 4 * k * (m + n), caps)
+    task.dispatch(Kernel::ConvTiled, &consts, workgroups, needs, caps)
 }

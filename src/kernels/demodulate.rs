@@ -1,13 +1,14 @@
 //! Host side of `shaders/demodulate.wgsl`: gains of a modulated convolution from its styles.
 
 use super::conv::DISPATCH;
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Variant, elements};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "demodulate",
+    slots: &[],
     parts: &[DISPATCH, ("demodulate.wgsl", include_str!("../../shaders/demodulate.wgsl"))],
     storage: &[false, false, true],
 };
@@ -50,7 +51,7 @@ pub(crate) fn dispatch(geometry: &Geometry, demodulate: bool, batch: usize, caps
         ..Default::default()
     };
     let consts = vec![("WORKGROUP", Const::U32(WORKGROUP)), ("DEMODULATE", Const::Bool(demodulate))];
-    let variant = Variant { kernel: Kernel::Demodulate, consts };
+    let variant = Variant { kernel: Kernel::Demodulate, elems: Vec::new(), consts };
     let workgroups = (batch * row).div_ceil(WORKGROUP as usize) as u64;
-    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups, 0, caps)
+    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups, Needs::trips(c_in as u64 + 1), caps)
 }

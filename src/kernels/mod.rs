@@ -19,6 +19,7 @@ use std::fmt::Write as _;
 
 use crate::caps::Caps;
 use crate::error::{Error, Result, index32};
+use crate::tensor::Elem;
 
 /// A kernel, named after its file in `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,11 +95,46 @@ impl Operand {
     }
 }
 
+/// A binding whose element type varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// Input of a convolution or pooling.
+    X,
+    /// Output of a convolution, and the residual that lies as it.
+    Y,
+    /// Kernel bank.
+    Bank,
+}
+
+impl Slot {
+    /// The file that declares the slot's bindings in an element type. Banks are read alike whether or not shaders know f16.
+    fn file(self, elem: Elem) -> (&'static str, &'static str) {
+        macro_rules! file {
+            ($name:literal) => {
+                ($name, include_str!(concat!("../../shaders/", $name)))
+            };
+        }
+        match (self, elem) {
+            (Self::X, Elem::F16) => file!("elem/x_f16.wgsl"),
+            (Self::X, Elem::F16Storage) => file!("elem/x_f16_storage.wgsl"),
+            (Self::X, _) => file!("elem/x_f32.wgsl"),
+            (Self::Y, Elem::F16) => file!("elem/y_f16.wgsl"),
+            (Self::Y, Elem::F16Storage) => file!("elem/y_f16_storage.wgsl"),
+            (Self::Y, _) => file!("elem/y_f32.wgsl"),
+            (Self::Bank, Elem::F16 | Elem::F16Storage) => file!("elem/bank_f16_storage.wgsl"),
+            (Self::Bank, Elem::Bf16Storage) => file!("elem/bank_bf16_storage.wgsl"),
+            (Self::Bank, Elem::F32) => file!("elem/bank_f32.wgsl"),
+        }
+    }
+}
+
 /// What the host knows of a kernel without running it.
 #[derive(Debug)]
 pub struct KernelDef {
     /// Stem of the kernel's files.
     pub name: &'static str,
+    /// Bindings whose element type varies: the file of `shaders/elem/` that declares each is joined before the parts.
+    pub slots: &'static [Slot],
     /// Files joined after the constants: name and text.
     pub parts: &'static [(&'static str, &'static str)],
     /// Storage bindings from 1 on, in order; `true` for the one that is written. Binding 0 is the parameter block, whose
@@ -159,6 +195,8 @@ pub enum Const {
 pub struct Variant {
     /// The kernel.
     pub kernel: Kernel,
+    /// Element type of each of the kernel's slots.
+    pub elems: Vec<Elem>,
     /// Constants by name, in the order written.
     pub consts: Vec<(&'static str, Const)>,
 }
@@ -168,6 +206,9 @@ impl Variant {
     #[must_use]
     pub fn source(&self) -> String {
         let mut text = String::new();
+        if self.elems.contains(&Elem::F16) {
+            text.push_str("enable f16;\n");
+        }
         for (name, value) in &self.consts {
             // Writing to a String cannot fail.
             let _ = match value {
@@ -175,7 +216,9 @@ impl Variant {
                 Const::Bool(v) => writeln!(text, "const {name}: bool = {v};"),
             };
         }
-        for (file, part) in self.kernel.def().parts {
+        let def = self.kernel.def();
+        let slots = def.slots.iter().zip(&self.elems).map(|(slot, &elem)| slot.file(elem));
+        for (file, part) in slots.chain(def.parts.iter().copied()) {
             let _ = writeln!(text, "\n// ---- shaders/{file}\n{part}");
         }
         text
@@ -185,6 +228,9 @@ impl Variant {
     #[must_use]
     pub fn label(&self) -> String {
         let mut label = format!("dynconv.{}", self.kernel.name());
+        for elem in &self.elems {
+            let _ = write!(label, ".{elem:?}");
+        }
         for (name, value) in &self.consts {
             let _ = match value {
                 Const::U32(v) => write!(label, " {name}={v}"),
@@ -237,6 +283,31 @@ pub struct Dispatch {
     pub workgroup_memory: u32,
 }
 
+/// What a workgroup needs beside invocations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// Workgroup memory, bytes.
+    pub memory: u32,
+    /// Loop trips of one invocation, all loops together, at most.
+    pub trips: u64,
+}
+
+impl Needs {
+    pub(crate) fn trips(trips: u64) -> Self {
+        Self { memory: 0, trips }
+    }
+}
+
+/// The smallest workgroup from `smallest` on whose invocations keep the driver's loop limit, and their trips; the largest possible
+/// if none does.
+pub(crate) fn workgroup_within(smallest: u32, trips: impl Fn(u32) -> u64, caps: &Caps) -> (u32, u64) {
+    let mut workgroup = smallest;
+    while trips(workgroup) > u64::from(caps.max_loop_trips) && 2 * workgroup <= caps.max_invocations.min(1024) {
+        workgroup *= 2;
+    }
+    (workgroup, trips(workgroup))
+}
+
 /// Slack of a binding: its offset is rounded down to the device's alignment.
 pub(crate) fn binding_limit(caps: &Caps) -> u64 {
     caps.max_storage_binding.saturating_sub(u64::from(caps.storage_alignment))
@@ -249,10 +320,13 @@ impl Dispatch {
         params: &[u8],
         slices: Vec<Slice>,
         workgroups: u64,
-        workgroup_memory: u32,
+        needs: Needs,
         caps: &Caps,
     ) -> Result<Self> {
         let name = variant.kernel.name();
+        if variant.elems.contains(&Elem::F16) && !caps.f16 {
+            return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: format!("{name} with Elem::F16") });
+        }
         let workgroup_size = variant.number("WORKGROUP");
         let limit = |limit, what: String, needed: u64, available: u64, remedy: &str| match needed > available {
             true => Err(Error::Limit { limit, what, needed, available, remedy: remedy.into() }),
@@ -263,14 +337,21 @@ impl Dispatch {
             format!("a workgroup of {name}"),
             u64::from(workgroup_size),
             u64::from(caps.max_invocations.min(caps.max_workgroup_size)),
-            "choose another kernel",
+            "request the device with a larger limit",
         )?;
         limit(
             "max_compute_workgroup_storage_size",
             format!("workgroup memory of {name}"),
-            u64::from(workgroup_memory),
+            u64::from(needs.memory),
             u64::from(caps.max_workgroup_memory),
-            "choose another kernel",
+            "request the device with a larger limit",
+        )?;
+        limit(
+            "the number of loop trips that this driver carries out",
+            format!("an invocation of {name}"),
+            needs.trips,
+            u64::from(caps.max_loop_trips),
+            "use a newer driver",
         )?;
         limit(
             "max_storage_buffers_per_shader_stage",
@@ -309,7 +390,15 @@ impl Dispatch {
                 limit: u32::MAX.into(),
             });
         }
-        Ok(Self { variant, params: params.to_vec(), slices, workgroups, grid, workgroup_size, workgroup_memory })
+        Ok(Self {
+            variant,
+            params: params.to_vec(),
+            slices,
+            workgroups,
+            grid,
+            workgroup_size,
+            workgroup_memory: needs.memory,
+        })
     }
 }
 

@@ -122,22 +122,26 @@ fn step(
     let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
     for (slice, (binding, word)) in dispatch.slices.iter().zip((1..).zip(block.chunks_exact_mut(4))) {
         let tensor = &operands[&slice.operand];
-        let start = tensor.range().start + slice.start * 4;
+        let bytes = tensor.elem().bytes();
+        let start = tensor.range().start + slice.start * bytes;
         let slack = u32::try_from(start % u64::from(context.caps().storage_alignment)).unwrap_or(0);
         let aligned = start - u64::from(slack);
         // The base element: what rounding the offset down left over.
-        word.copy_from_slice(&(slack / 4).to_ne_bytes());
-        let size = std::num::NonZeroU64::new(start - aligned + slice.len * 4);
+        word.copy_from_slice(&(slack / if bytes == 2 { 2 } else { 4 }).to_ne_bytes());
+        let size = std::num::NonZeroU64::new((u64::from(slack) + slice.len * bytes).next_multiple_of(4));
         let range = wgpu::BufferBinding { buffer: tensor.buffer(), offset: aligned, size };
         let resource = wgpu::BindingResource::Buffer(range);
         entries.push(wgpu::BindGroupEntry { binding, resource });
     }
     // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
     context.queue().write_buffer(params, offset, &block);
-    let bind_group = context.device().create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(dispatch.variant.kernel.name()),
-        layout: &pipeline.get_bind_group_layout(0),
-        entries: &entries,
-    });
+    let name = dispatch.variant.kernel.name();
+    let bind_group = context.scoped(&format!("the binding of {name}"), || {
+        context.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(name),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        })
+    })?;
     Ok(Step { pipeline, bind_group, grid: dispatch.grid })
 }

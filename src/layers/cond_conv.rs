@@ -54,6 +54,7 @@ impl CondConvWeights {
     pub fn reference(&self, geometry: &Geometry) -> LayerWeights {
         let mlp = Mlp {
             hidden: Vec::new(),
+            hidden_bias: None,
             norm: None,
             heads: widen(&self.routing),
             head_bias: widen(&self.routing_bias),
@@ -136,7 +137,8 @@ impl Routing {
             temperature: 1.0,
         };
         let size = spatial.iter().product();
-        let dispatches = plan::attention(&mlp, size, Layout::ChannelsFirst, 0, *batch, self.context.caps())?;
+        let dispatches =
+            plan::attention(&mlp, size, (Layout::ChannelsFirst, x.elem()), 0, *batch, self.context.caps())?;
         let operands = HashMap::from([
             (Operand::Input, x.clone()),
             (Operand::Means, Tensor::zeros(&self.context, &[*batch, *channels])?),

@@ -12,7 +12,7 @@ use crate::reference::{LayerWeights, widen};
 /// Kind of layer: dynamic convolution of DY-CNN.
 ///
 /// ```text
-/// h     = relu(fc1 * mean(x_b))                         fc1 [A, channels in]
+/// h     = relu(fc1 * mean(x_b) + fc1_bias)              fc1 [A, channels in]
 /// alpha = softmax((fc2 * h + fc2_bias) / temperature)   fc2 [K, A]
 /// y_b   = conv(x_b, sum_k alpha_k * bank_k) + sum_k alpha_k * bias_k
 /// ```
@@ -31,6 +31,8 @@ pub struct DyCnnWeights {
     pub bias: Option<Vec<f32>>,
     /// Hidden layer `[A, channels in]`.
     pub fc1: Vec<f32>,
+    /// Bias of the hidden layer `[A]`, which only the earliest checkpoints have.
+    pub fc1_bias: Option<Vec<f32>>,
     /// Head `[K, A]`.
     pub fc2: Vec<f32>,
     /// Bias of the head `[K]`.
@@ -52,6 +54,7 @@ impl DyCnnWeights {
         let kernels = geometry.kernels;
         let mlp = Mlp {
             hidden: widen(&self.fc1),
+            hidden_bias: self.fc1_bias.as_deref().map(widen),
             norm: None,
             heads: widen(&self.fc2),
             head_bias: self.fc2_bias.as_deref().map_or_else(|| vec![0.0; kernels], widen),
@@ -84,18 +87,22 @@ impl<const D: usize> Layer<D, DyCnn> {
                 found: weights.fc1.len().to_string(),
             });
         }
-        let zeros = vec![0.0; g.kernels];
-        let fc2_bias = weights.fc2_bias.as_deref().unwrap_or(&zeros);
-        check_len("fc2", &weights.fc2, g.kernels * hidden)?;
-        check_len("fc2 bias", fc2_bias, g.kernels)?;
-        for (what, values) in [("fc1", weights.fc1.as_slice()), ("fc2", &weights.fc2), ("fc2 bias", fc2_bias)] {
+        // Bounds K before anything is made of it.
+        check_len("fc2", &weights.fc2, g.kernels.saturating_mul(hidden))?;
+        let or_zeros = |bias: &Option<Vec<f32>>, len: usize| bias.clone().unwrap_or_else(|| vec![0.0; len]);
+        let fc1_bias = or_zeros(&weights.fc1_bias, hidden);
+        let fc2_bias = or_zeros(&weights.fc2_bias, g.kernels);
+        check_len("fc1 bias", &fc1_bias, hidden)?;
+        check_len("fc2 bias", &fc2_bias, g.kernels)?;
+        let parts = [("fc1", &weights.fc1), ("fc1 bias", &fc1_bias), ("fc2", &weights.fc2), ("fc2 bias", &fc2_bias)];
+        for (what, values) in parts {
             check_finite(what, values)?;
         }
 
         let attention = AttentionSource::Branch(weights.branch(&g, temperature));
         let mut layer = Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
-        layer.fix(Operand::HiddenWeights, &transposed_with_bias(&weights.fc1, g.c_in, &vec![0.0; hidden]))?;
-        layer.fix(Operand::HeadWeights, &transposed_with_bias(&weights.fc2, hidden, fc2_bias))?;
+        layer.fix(Operand::HiddenWeights, &transposed_with_bias(&weights.fc1, g.c_in, &fc1_bias))?;
+        layer.fix(Operand::HeadWeights, &transposed_with_bias(&weights.fc2, hidden, &fc2_bias))?;
         Ok(layer)
     }
 }

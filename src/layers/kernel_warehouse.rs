@@ -79,6 +79,7 @@ impl KernelWarehouseWeights {
     pub fn reference(&self, warehouse: &Warehouse) -> LayerWeights {
         let mlp = Mlp {
             hidden: widen(&self.fc1),
+            hidden_bias: None,
             norm: Some(self.norm.reference()),
             heads: widen(&self.fc2.weight),
             head_bias: widen(&self.fc2.bias),

@@ -84,7 +84,7 @@ impl PixelMix2d {
     /// # Errors
     /// As [`PixelMix2d::bind`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = Tensor::zeros(&self.context, &self.conv.output_shape(x.shape())?)?;
+        let y = self.conv.output_for(x)?;
         submit(&self.context, &self.bind(x, &y)?);
         Ok(y)
     }
@@ -183,7 +183,7 @@ impl FdyConv2d {
     /// # Errors
     /// As [`FdyConv2d::bind`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = Tensor::zeros(&self.context, &self.conv.output_shape(x.shape())?)?;
+        let y = self.conv.output_for(x)?;
         submit(&self.context, &self.bind(x, &y)?);
         Ok(y)
     }
@@ -191,7 +191,7 @@ impl FdyConv2d {
 
 fn pool(context: &Context, x: &Tensor, means: &Tensor, pool: Pool) -> Result<Bound> {
     let batch = x.shape()[0];
-    let dispatch = pool.dispatch(pool.slices(0, batch), batch, context.caps())?;
+    let dispatch = pool.dispatch(pool.slices(0, batch), batch, x.elem(), context.caps())?;
     let operands = [(Operand::Input, x.clone()), (Operand::Means, means.clone())].into();
     Bound::new(context, vec![dispatch], &operands, Operand::Means)
 }

@@ -28,7 +28,7 @@ use crate::kernels::Operand;
 use crate::kernels::conv::{Activation, Epilogue, Layout};
 use crate::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
 use crate::reference::narrow;
-use crate::tensor::Tensor;
+use crate::tensor::{Elem, Tensor};
 
 /// Kind of layer without attention: an ordinary convolution.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +133,8 @@ impl<const D: usize, A> Layer<D, A> {
         if layer.problem(1, [1; 3]).shares_kernel() {
             layer.fix(Operand::Rows, &[&bank, bias.unwrap_or(&[])].concat())?;
         } else {
-            layer.fix(Operand::Bank, &bank)?;
+            let tensor = Tensor::upload_in(context, &[bank.len()], &bank, geometry.bank)?;
+            layer.fixed.insert(Operand::Bank, tensor);
         }
         Ok(layer)
     }
@@ -146,14 +147,12 @@ impl<const D: usize, A> Layer<D, A> {
 
     fn problem(&self, batch: usize, input: [usize; 3]) -> Problem {
         Problem {
-            geometry: self.geometry,
-            batch,
-            input,
             attention: self.attention,
             has_bias: self.has_bias,
             epilogue: self.epilogue,
             layouts: self.layouts,
             kernel: self.kernel,
+            ..Problem::new(self.geometry, batch, input)
         }
     }
 
@@ -235,12 +234,19 @@ impl<const D: usize, A> Layer<D, A> {
         let (batch, input) = self.split_shape(x.shape())?;
         let shape = self.output_shape(x.shape())?;
         let mut problem = self.problem(batch, input);
+        problem.elems = [x.elem(), y.elem()];
         let mut operands = self.fixed.clone();
         for (operand, tensor) in [(Operand::Output, y), (Operand::Input, x)].iter().chain(given) {
             if matches!(operand, Operand::Output | Operand::Residual) && tensor.shape() != shape {
                 return Err(Error::shape(operand.name(), &shape, tensor.shape()));
             }
-            problem.epilogue.residual |= *operand == Operand::Residual;
+            if *operand == Operand::Residual {
+                check_elem("residual", tensor.elem(), y.elem())?;
+                problem.epilogue.residual = true;
+            }
+            if *operand == Operand::Attention {
+                check_elem("attention", tensor.elem(), Elem::F32)?;
+            }
             operands.insert(*operand, (*tensor).clone());
         }
         let plan = Plan::new(&problem, self.context.caps())?;
@@ -255,8 +261,9 @@ impl<const D: usize, A> Layer<D, A> {
         Bound::new(&self.context, plan.into_dispatches(), &operands, Operand::Output)
     }
 
+    /// An output of the input's element type.
     fn output_for(&self, x: &Tensor) -> Result<Tensor> {
-        Tensor::zeros(&self.context, &self.output_shape(x.shape())?)
+        Tensor::zeros_in(&self.context, &self.output_shape(x.shape())?, x.elem())
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -366,6 +373,14 @@ impl<const D: usize> Layer<D, Given> {
         let attention = Tensor::upload(&self.context, &[batch, self.geometry.kernels], attention)?;
         self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
     }
+}
+
+fn check_elem(what: &str, found: Elem, expected: Elem) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let what = format!("element type of the {what}");
+    Err(Error::Shape { what, expected: format!("{expected:?}"), found: format!("{found:?}") })
 }
 
 /// Records and submits.

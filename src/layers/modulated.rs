@@ -79,7 +79,7 @@ impl ModulatedConv2d {
     /// # Errors
     /// As [`ModulatedConv2d::bind`].
     pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
-        let y = Tensor::zeros(&self.context, &self.conv.output_shape(x.shape())?)?;
+        let y = self.conv.output_for(x)?;
         submit(&self.context, &self.bind(x, style, &y)?);
         Ok(y)
     }

@@ -66,11 +66,11 @@ impl BatchNorm {
             check_len(what, values, channels)?;
             check_finite(what, values)?;
         }
-        if let Some(v) = self.var.iter().find(|&&v| f64::from(v) + self.epsilon <= 0.0) {
+        if let Some(v) = self.var.iter().find(|&&v| !is_positive(f64::from(v) + self.epsilon)) {
             return Err(Error::Value {
                 what: "batch norm variance".into(),
-                needed: "a number of at least 0".into(),
-                found: v.to_string(),
+                needed: "a number above 0 with epsilon added".into(),
+                found: format!("{v} and epsilon {}", self.epsilon),
             });
         }
         let scale = |i: usize| f64::from(self.weight[i]) / (f64::from(self.var[i]) + self.epsilon).sqrt();
@@ -111,6 +111,11 @@ pub struct OdWeights {
     pub kernel_fc: Option<Linear>,
 }
 
+/// NaN is not.
+fn is_positive(value: f64) -> bool {
+    value > 0.0
+}
+
 /// Which heads the published code gives a layer: channel, filter, spatial, kernel.
 #[must_use]
 pub fn published_heads(geometry: &Geometry) -> [bool; 4] {
@@ -143,6 +148,7 @@ impl OdWeights {
         let head_bias: Vec<f64> = self.heads().flat_map(|head| widen(&head.bias)).collect();
         let mlp = Mlp {
             hidden: widen(&self.fc),
+            hidden_bias: None,
             norm: Some(self.bn.reference()),
             heads: self.heads().flat_map(|head| widen(&head.weight)).collect(),
             sigmoids: head_bias.len() - kernels,
@@ -186,7 +192,9 @@ pub(super) fn folded_hidden(c_in: usize, fc: &[f32], norm: &BatchNorm) -> Result
     check_finite("hidden layer", fc)?;
     let (scale, shift) = norm.scale_shift(hidden)?;
     let folded: Vec<f64> = fc.iter().enumerate().map(|(i, &w)| f64::from(w) * scale[i / c_in]).collect();
-    Ok(transposed_with_bias(&narrow(&folded), c_in, &narrow(&shift)))
+    let packed = transposed_with_bias(&narrow(&folded), c_in, &narrow(&shift));
+    check_finite("hidden layer with its batch norm", &packed)?;
+    Ok(packed)
 }
 
 /// All heads as one layer, in the order of an attention row.

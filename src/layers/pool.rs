@@ -29,7 +29,7 @@ pub fn global_average_pool(context: &Context, x: &Tensor, y: &Tensor) -> Result<
         return Err(Error::shape("output", &expected, y.shape()));
     }
     let pool = Pool::global(*channels, spatial.iter().product(), Layout::ChannelsFirst);
-    let dispatch = pool.dispatch(pool.slices(0, *batch), *batch, context.caps())?;
+    let dispatch = pool.dispatch(pool.slices(0, *batch), *batch, x.elem(), context.caps())?;
     let operands = HashMap::from([(Operand::Input, x.clone()), (Operand::Means, y.clone())]);
     Bound::new(context, vec![dispatch], &operands, Operand::Means)
 }

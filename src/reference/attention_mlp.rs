@@ -36,8 +36,10 @@ pub enum Head {
 /// An attention branch.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    /// Hidden layer `[hidden, channels]` without bias; empty where the heads read the means.
+    /// Hidden layer `[hidden, channels]`; empty where the heads read the means.
     pub hidden: Vec<f64>,
+    /// Bias of the hidden layer.
+    pub hidden_bias: Option<Vec<f64>>,
     /// Batch norm of the hidden layer.
     pub norm: Option<Norm>,
     /// Heads one after another, `[logits, hidden]`.
@@ -75,6 +77,9 @@ fn attention_row(mlp: &Mlp, means: &[f64]) -> Vec<f64> {
 
 fn hidden_layer(mlp: &Mlp, means: &[f64]) -> Vec<f64> {
     let mut hidden = product(&mlp.hidden, means);
+    if let Some(bias) = &mlp.hidden_bias {
+        hidden.iter_mut().zip(bias).for_each(|(h, b)| *h += b);
+    }
     if let Some(norm) = &mlp.norm {
         for (i, h) in hidden.iter_mut().enumerate() {
             *h = (*h - norm.mean[i]) / (norm.var[i] + norm.epsilon).sqrt() * norm.weight[i] + norm.bias[i];

@@ -1,10 +1,12 @@
 //! What the tests share: the adapter, data, cases.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod weights;
+
 use std::sync::OnceLock;
 
 use dynconv::plan::ConvChoice;
-use dynconv::{Context, ConvDesc, Tensor, wgpu};
+use dynconv::{Bound, Context, ConvDesc, Geometry, Tensor, wgpu};
 
 /// One device for all tests of a file. A machine without an adapter fails here.
 pub(crate) fn context() -> &'static Context {
@@ -24,6 +26,12 @@ pub(crate) fn limited_context(lower: impl FnOnce(&mut wgpu::Limits)) -> Context 
     lower(&mut required_limits);
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the adapter gives a device");
+    Context::from_wgpu(device, queue)
+}
+
+/// A device that validates every call and computes nothing.
+pub(crate) fn noop() -> Context {
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     Context::from_wgpu(device, queue)
 }
 
@@ -60,16 +68,20 @@ pub(crate) struct Case<const D: usize> {
 }
 
 impl<const D: usize> Case<D> {
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.desc.geometry().expect("valid")
+    }
+
     pub(crate) fn kernels(&self) -> usize {
-        self.desc.geometry().expect("valid").kernels
+        self.geometry().kernels
     }
 
     pub(crate) fn weights(&self) -> usize {
-        self.desc.geometry().expect("valid").weights()
+        self.geometry().weights()
     }
 
     pub(crate) fn c_out(&self) -> usize {
-        self.desc.geometry().expect("valid").c_out
+        self.geometry().c_out
     }
 
     pub(crate) fn input_len(&self) -> usize {
@@ -77,13 +89,24 @@ impl<const D: usize> Case<D> {
     }
 
     pub(crate) fn sample_len(&self) -> usize {
-        self.desc.geometry().expect("valid").c_in * self.size.iter().product::<usize>()
+        self.geometry().c_in * self.size.iter().product::<usize>()
     }
 
     pub(crate) fn input_shape(&self) -> Vec<usize> {
-        let mut shape = vec![self.batch, self.desc.geometry().expect("valid").c_in];
+        let mut shape = vec![self.batch, self.geometry().c_in];
         shape.extend(self.size);
         shape
+    }
+
+    /// The same case with a single kernel.
+    pub(crate) fn single(self) -> Self {
+        Self { desc: self.desc.kernels(1), ..self }
+    }
+
+    /// Output `[batch, channels, spatial..]`.
+    pub(crate) fn output_shape(&self) -> Vec<usize> {
+        let size = self.desc.output_size(self.size).expect("fits");
+        [&[self.batch, self.c_out()], &size[..]].concat()
     }
 
     /// Input size over three axes.
@@ -95,7 +118,7 @@ impl<const D: usize> Case<D> {
 
     /// Kernels that can compute this, by name.
     pub(crate) fn choices(&self) -> Vec<ConvChoice> {
-        let g = self.desc.geometry().expect("valid");
+        let g = self.geometry();
         let mut choices = vec![ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
         if g.c_in == g.groups {
             choices.push(ConvChoice::Depthwise);
@@ -153,6 +176,64 @@ pub(crate) fn cases_3d() -> Vec<Case<3>> {
         Case { desc: desc(4, 4, [3, 3, 3]).padding([1, 1, 1]).groups(4).stride([1, 2, 1]), batch: 2, size: [5, 4, 6] },
         Case { desc: desc(3, 5, [1, 1, 1]), batch: 1, size: [2, 3, 5] },
     ]
+}
+
+/// Transposed 1-D cases.
+pub(crate) fn transposed_1d() -> Vec<Case<1>> {
+    let desc = |c_in, c_out, kernel| ConvDesc::<1>::new(c_in, c_out, [kernel]).kernels(2);
+    vec![
+        Case { desc: desc(5, 7, 3).stride([2]).padding([1]).transposed([1]), batch: 3, size: [11] },
+        Case {
+            desc: desc(6, 6, 4).groups(6).stride([3]).padding_sides([[2, 0]]).transposed([2]),
+            batch: 2,
+            size: [40],
+        },
+    ]
+}
+
+/// Transposed 2-D cases: among them output padding that only the dilation allows, and padding wider than the kernel.
+pub(crate) fn transposed_2d() -> Vec<Case<2>> {
+    let case = |desc: ConvDesc<2>, extra, batch, size| Case { desc: desc.kernels(3).transposed(extra), batch, size };
+    let desc = |c_in, c_out, kernel| ConvDesc::<2>::new(c_in, c_out, kernel);
+    vec![
+        case(desc(3, 9, [3, 3]).stride([2, 2]).padding([1, 1]), [1, 1], 2, [5, 6]),
+        case(desc(4, 6, [4, 2]).groups(2).stride([2, 3]).padding_sides([[1, 2], [0, 1]]), [0, 2], 3, [4, 5]),
+        case(desc(4, 10, [3, 3]).dilation([2, 3]).padding([1, 2]), [1, 2], 2, [5, 4]),
+        case(desc(3, 4, [3, 3]).stride([2, 2]).padding([3, 2]), [1, 0], 2, [5, 4]),
+        case(desc(6, 12, [3, 3]).groups(6).stride([2, 1]).padding([1, 0]), [1, 0], 2, [4, 7]),
+        case(desc(9, 67, [1, 1]), [0, 0], 2, [5, 3]),
+        case(desc(12, 8, [1, 1]).groups(4), [0, 0], 1, [3, 5]),
+        case(desc(2, 70, [2, 2]).stride([2, 2]), [0, 0], 2, [5, 6]),
+    ]
+}
+
+/// Transposed 3-D cases.
+pub(crate) fn transposed_3d() -> Vec<Case<3>> {
+    let desc = |c_in, c_out, kernel| ConvDesc::<3>::new(c_in, c_out, kernel).kernels(2);
+    let dense = desc(2, 9, [3, 2, 3]).stride([1, 2, 2]).padding([1, 0, 1]);
+    let grouped = desc(4, 6, [2, 3, 2]).groups(2).stride([2, 1, 3]).dilation([1, 2, 1]);
+    vec![
+        Case { desc: dense.transposed([0, 1, 1]), batch: 2, size: [3, 4, 3] },
+        Case { desc: grouped.transposed([1, 1, 2]), batch: 2, size: [2, 3, 3] },
+    ]
+}
+
+/// Records and submits.
+pub(crate) fn submit(context: &Context, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    record(&mut encoder);
+    context.queue().submit([encoder.finish()]);
+}
+
+/// Runs what is bound and reads its output.
+pub(crate) fn run(context: &Context, bound: &Bound) -> Vec<f32> {
+    submit(context, |encoder| bound.record(encoder));
+    read(context, bound.output())
+}
+
+/// Reads a tensor.
+pub(crate) fn read(context: &Context, tensor: &Tensor) -> Vec<f32> {
+    tensor.read_blocking(context).expect("reads")
 }
 
 /// Uploads a tensor.

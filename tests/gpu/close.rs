@@ -4,12 +4,14 @@
 //! `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1).
 //! Nested sums add up: a convolution of aggregated kernels has m = K + channels * taps + 2, the bias included.
 
-use dynconv::reference::{self, Conv, LayerWeights, conv_direct, widen};
+use dynconv::plan::{AttentionSource, ConvChoice, MapAxis, Parts, Problem};
+use dynconv::reference::{self, Conv, LayerWeights, average_pool, channel_softmax, conv_direct, demodulate, widen};
 use dynconv::{
-    Activation, AttentionRow, BatchNorm, DyCnn, DyCnnWeights, Given, Layer, Linear, Od, OdWeights, Tensor, wgpu,
+    Activation, AttentionRow, BankConv2d, Cells, CondConv2d, CondConvWeights, ConvDesc, DyCnn, FdyConv2d, Geometry,
+    Given, KernelWarehouse2d, Layer, Linear, ModulatedConv2d, Od, OwnAttention, PixelMix2d, Routing, Tensor, Warehouse,
 };
 
-use crate::common::{Case, Noise, cases_1d, cases_2d, cases_3d, context, upload};
+use crate::common::{Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, read, run, upload, weights};
 
 const U: f64 = 1.0 / (1 << 24) as f64;
 
@@ -48,20 +50,24 @@ fn check_bank<const D: usize>(case: &Case<D>) {
             has_bias: true,
             gains: None,
             affine: None,
+            residual: None,
             activation: Activation::None,
+            layouts: problem.layouts,
         };
         let bound = conv_direct::magnitude(&conv);
         let factor = gamma(g.kernels + g.c_in / g.groups * g.taps() + 2);
 
         let y = layer.run(case.batch, case.size, &x, &attention).expect("runs");
-        for (i, ((&y, truth), bound)) in y.iter().zip(&truth).zip(&bound).enumerate() {
-            let error = (f64::from(y) - truth).abs();
-            assert!(
-                error <= factor * bound,
-                "{case:?} {choice:?} element {i}: {y} is off by {error:e}, bound {:e}",
-                factor * bound
-            );
-        }
+        assert_within(&format!("{case:?} {choice:?}"), &y, &truth, factor, &bound);
+    }
+}
+
+/// Every element within `factor` times its own bound.
+fn assert_within(what: &str, y: &[f32], truth: &[f64], factor: f64, bound: &[f64]) {
+    assert_eq!(y.len(), truth.len(), "{what}: lengths");
+    for (i, ((&y, truth), bound)) in y.iter().zip(truth).zip(bound).enumerate() {
+        let (error, bound) = ((f64::from(y) - truth).abs(), factor * bound);
+        assert!(error <= bound, "{what} element {i}: {y} is off by {error:e}, bound {bound:e}");
     }
 }
 
@@ -84,54 +90,31 @@ fn relative_error(y: &[f32], truth: &[f64]) -> f64 {
 /// one that golden vectors are held to.
 const LAYER_TOLERANCE: f64 = 1e-5;
 
+fn assert_close(what: &str, y: &[f32], truth: &[f64]) {
+    let error = relative_error(y, truth);
+    assert!(error <= LAYER_TOLERANCE, "{what}: {error:e}");
+}
+
+/// Holds a layer against the reference, by every kernel.
+fn follow<A: OwnAttention + Clone>(case: &Case<2>, layer: &Layer<2, A>, weights: &LayerWeights, x: &[f32]) {
+    for choice in case.choices() {
+        let layer = layer.clone().kernel(choice);
+        let plan = layer.plan(case.batch, case.size).expect("plans");
+        let truth = reference::layer(plan.problem(), weights, &widen(x), &[]).y;
+        let y = layer.run(case.batch, case.size, x).expect("runs");
+        assert_close(&format!("{case:?} {choice:?}"), &y, &truth);
+    }
+}
+
 #[test]
 fn dy_cnn_layers_follow_the_reference() {
     for (i, case) in cases_2d().iter().enumerate() {
         let mut noise = Noise::new(100 + i as u64);
-        let g = case.desc.geometry().expect("valid");
-        let hidden = g.c_in / 4 + 1;
-        let weights = DyCnnWeights {
-            bank: noise.floats(g.kernels * g.weights()),
-            bias: (i % 2 == 0).then(|| noise.floats(g.kernels * g.c_out)),
-            fc1: noise.floats(hidden * g.c_in),
-            fc2: noise.floats(g.kernels * hidden),
-            fc2_bias: (i % 3 == 0).then(|| noise.floats(g.kernels)),
-        };
+        let g = case.geometry();
+        let weights = weights::dy_cnn(&mut noise, &g, [i % 2 == 0, i % 3 == 0]);
         let temperature = [1.0, 4.0, 34.0][i % 3];
-        let x = noise.floats(case.input_len());
         let layer = Layer::<2, DyCnn>::new(context(), &case.desc, &weights, temperature).expect("valid");
-        let plan = layer.plan(case.batch, case.size).expect("plans");
-        let truth = reference::layer(plan.problem(), &weights.reference(&g, temperature), &widen(&x), &[]);
-        let y = layer.run(case.batch, case.size, &x).expect("runs");
-        let error = relative_error(&y, &truth.y);
-        assert!(error <= LAYER_TOLERANCE, "{case:?}: {error:e}");
-    }
-}
-
-/// Weights of an ODConv layer with the heads that the published code gives it.
-fn od_weights(noise: &mut Noise, g: &dynconv::Geometry) -> OdWeights {
-    let hidden = (g.c_in / 16).max(16);
-    let heads = dynconv::published_heads(g);
-    let mut linear = |present: bool, outputs: usize| {
-        present.then(|| Linear { weight: noise.floats(outputs * hidden), bias: noise.floats(outputs) })
-    };
-    let [channel_fc, filter_fc, spatial_fc, kernel_fc] =
-        [(heads[0], g.c_in), (heads[1], g.c_out), (heads[2], g.taps()), (heads[3], g.kernels)]
-            .map(|(p, n)| linear(p, n));
-    OdWeights {
-        bank: noise.floats(g.kernels * g.weights()),
-        fc: noise.floats(hidden * g.c_in),
-        bn: BatchNorm {
-            weight: noise.floats(hidden),
-            bias: noise.floats(hidden),
-            mean: noise.floats(hidden),
-            var: noise.floats(hidden).iter().map(|v| v.abs() + 0.5).collect(),
-            epsilon: 1e-5,
-        },
-        channel_fc,
-        filter_fc,
-        spatial_fc,
-        kernel_fc,
+        follow(case, &layer, &weights.reference(&g, temperature), &noise.floats(case.input_len()));
     }
 }
 
@@ -139,23 +122,261 @@ fn od_weights(noise: &mut Noise, g: &dynconv::Geometry) -> OdWeights {
 fn od_conv_layers_follow_the_reference() {
     let mut all = cases_2d();
     // The shared-kernel path: a single tap and a single kernel, by every convolution kernel that can.
-    let single = |i: usize| Case { desc: all[i].desc.kernels(1), ..all[i] };
-    let singles = [single(8), single(9), single(10)];
-    all.extend(singles);
+    all.extend([8, 9, 10].map(|i| all[i].single()));
     for (i, case) in all.iter().enumerate() {
         let mut noise = Noise::new(200 + i as u64);
-        let g = case.desc.geometry().expect("valid");
-        let weights = od_weights(&mut noise, &g);
+        let g = case.geometry();
+        let weights = weights::od_conv(&mut noise, &g);
         let temperature = [1.0, 30.0][i % 2];
-        let x = noise.floats(case.input_len());
         let layer = Layer::<2, Od>::new(context(), &case.desc, &weights, temperature).expect("valid");
-        for choice in case.choices() {
-            let layer = layer.clone().kernel(choice);
-            let plan = layer.plan(case.batch, case.size).expect("plans");
-            let truth = reference::layer(plan.problem(), &weights.reference(&g, temperature), &widen(&x), &[]);
-            let y = layer.run(case.batch, case.size, &x).expect("runs");
-            let error = relative_error(&y, &truth.y);
-            assert!(error <= LAYER_TOLERANCE, "{case:?} {choice:?}: {error:e}");
+        follow(case, &layer, &weights.reference(&g, temperature), &noise.floats(case.input_len()));
+    }
+}
+
+#[test]
+fn cond_conv_layers_follow_the_reference() {
+    for (i, case) in cases_2d().iter().enumerate() {
+        let mut noise = Noise::new(400 + i as u64);
+        let g = case.geometry();
+        let weights = weights::cond_conv(&mut noise, &g, i % 2 == 0);
+        let layer = CondConv2d::new(context(), &case.desc, &weights).expect("valid");
+        follow(case, &layer, &weights.reference(&g), &noise.floats(case.input_len()));
+    }
+}
+
+#[test]
+fn one_routing_for_two_bank_convolutions_is_two_cond_convs() {
+    let mut noise = Noise::new(410);
+    for case in [cases_2d()[1], cases_2d()[9], cases_2d()[13]] {
+        let g = case.geometry();
+        let first = weights::cond_conv(&mut noise, &g, true);
+        let second = CondConvWeights { experts: noise.floats(first.experts.len()), ..first.clone() };
+        let x = upload(context(), &case.input_shape(), &noise.floats(case.input_len()));
+        let vector = Tensor::zeros(context(), &[case.batch, g.kernels]).expect("fits");
+        let routing = Routing::new(context(), g.c_in, &first.routing, &first.routing_bias).expect("valid");
+        run(context(), &routing.bind(&x, &vector).expect("binds"));
+        for weights in [first, second] {
+            let bank = BankConv2d::new(context(), &case.desc, &weights.experts, weights.bias.as_deref());
+            let shared = bank.expect("valid").forward(&x, &vector).expect("runs");
+            let whole = CondConv2d::new(context(), &case.desc, &weights).expect("valid").forward(&x).expect("runs");
+            assert_same_bits(&format!("{case:?}"), &read(context(), &shared), &read(context(), &whole));
+        }
+    }
+}
+
+/// A convolution by the reference; `given` is what [`reference::layer`] takes by that name.
+fn convolved(problem: &Problem, bank: &[f32], bias: Option<&[f32]>, x: &[f64], given: &[f64]) -> Vec<f64> {
+    let weights = LayerWeights { bank: widen(bank), bias: bias.map(widen), ..Default::default() };
+    reference::layer(&Problem { has_bias: bias.is_some(), ..*problem }, &weights, x, given).y
+}
+
+/// Kernels that mix by a map.
+const MIXING: [ConvChoice; 4] = [ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
+
+/// Shapes whose output has the input's size, as a pixel mixture needs.
+fn pixel_cases() -> Vec<Case<2>> {
+    let desc = |c_in, c_out, kernel| ConvDesc::<2>::new(c_in, c_out, kernel);
+    let case = |desc: ConvDesc<2>, kernels, batch, size| Case { desc: desc.kernels(kernels), batch, size };
+    vec![
+        case(desc(3, 5, [3, 3]).padding([1, 1]), 4, 2, [7, 9]),
+        case(desc(5, 18, [1, 3]).padding([0, 1]), 3, 3, [4, 11]),
+        case(desc(4, 6, [5, 2]).padding_sides([[2, 2], [0, 1]]).groups(2), 2, 2, [6, 5]),
+        case(desc(6, 12, [3, 3]).dilation([2, 3]).padding([2, 3]).groups(6), 5, 1, [8, 9]),
+        case(desc(7, 67, [1, 1]), 2, 2, [9, 13]),
+        case(desc(3, 4, [4, 3]).padding_same(), 3, 2, [5, 6]),
+    ]
+}
+
+#[test]
+fn pixel_mixtures_follow_the_reference() {
+    for (i, case) in pixel_cases().iter().enumerate() {
+        let mut noise = Noise::new(500 + i as u64);
+        let g = case.geometry();
+        let weights = weights::pixel_mix(&mut noise, &g, i % 2 == 0);
+        let temperature = [1.0, 0.4][i % 2];
+        let x = noise.floats(case.input_len());
+        let wide = widen(&x);
+
+        let head = ConvDesc::new(g.c_in, g.kernels, [1, 1]).geometry().expect("valid");
+        let to_logits = Problem::new(head, case.batch, case.input());
+        let Linear { weight, bias } = &weights.attention;
+        let logits = convolved(&to_logits, weight, Some(bias), &wide, &[]);
+        let size = case.size.iter().product();
+        let maps = channel_softmax::channel_softmax(&logits, g.kernels, size, f64::from(temperature));
+        let attention = AttentionSource::Map(MapAxis::All);
+        let problem = Problem { attention, ..Problem::new(g, case.batch, case.input()) };
+        let truth = convolved(&problem, &weights.bank, weights.bias.as_deref(), &wide, &maps);
+
+        let layer = PixelMix2d::new(context(), &case.desc, &weights, temperature).expect("valid");
+        let x = upload(context(), &case.input_shape(), &x);
+        for choice in MIXING {
+            let y = layer.clone().kernel(choice).forward(&x).expect("runs");
+            assert_close(&format!("{case:?} {choice:?}"), &read(context(), &y), &truth);
+        }
+    }
+}
+
+/// The snippet of the overview articles: a softmax over K at every pixel, and K times the same convolution.
+#[test]
+fn the_overview_snippet_is_the_plain_convolution() {
+    for (i, case) in pixel_cases().iter().enumerate() {
+        let mut noise = Noise::new(520 + i as u64);
+        let case = &Case { desc: case.desc.kernels(4), ..*case };
+        let g = case.geometry();
+        let mut weights = weights::pixel_mix(&mut noise, &g, true);
+        let mut repeat = |len: usize, integers: bool| {
+            let one = if integers { noise.integers(len, 3) } else { noise.floats(len) };
+            one.repeat(g.kernels)
+        };
+        // Equal logits weigh each kernel with exactly 1/4: the bits of the plain convolution.
+        weights.bank = repeat(g.weights(), true);
+        weights.bias = Some(repeat(g.c_out, true));
+        weights.attention.weight.fill(0.0);
+        weights.attention.bias.fill(0.5);
+        let even = weights.clone();
+        // Any logits: the weights sum to 1 but for rounding.
+        weights.bank = repeat(g.weights(), false);
+        weights.bias = Some(repeat(g.c_out, false));
+        weights.attention = weights::pixel_mix(&mut noise, &g, true).attention;
+
+        for (weights, x) in [(&even, noise.integers(case.input_len(), 4)), (&weights, noise.floats(case.input_len()))] {
+            let kernel = &weights.bank[..g.weights()];
+            let bias = weights.bias.as_ref().map(|bias| &bias[..g.c_out]);
+            let problem = Problem::new(Geometry { kernels: 1, ..g }, case.batch, case.input());
+            let truth = convolved(&problem, kernel, bias, &widen(&x), &[]);
+            let magnitudes = |values: &[f32]| -> Vec<f32> { values.iter().map(|v| v.abs()).collect() };
+            let [x_size, kernel_size] = [magnitudes(&x), magnitudes(kernel)];
+            let bias_size = bias.map(magnitudes);
+            let bound = convolved(&problem, &kernel_size, bias_size.as_deref(), &widen(&x_size), &[]);
+            // K sums of taps with two products each, K biases; the K weights themselves: their sum, and a quotient to 2.5 ulp.
+            let products = g.c_in / g.groups * g.taps();
+            let factor = if weights == &even { 0.0 } else { gamma(g.kernels * (products + 2) + 2 + g.kernels + 5) };
+
+            let layer = PixelMix2d::new(context(), &case.desc, weights, 1.0).expect("valid");
+            let x = upload(context(), &case.input_shape(), &x);
+            for choice in MIXING {
+                let y = read(context(), &layer.clone().kernel(choice).forward(&x).expect("runs"));
+                assert_within(&format!("{case:?} {choice:?}"), &y, &truth, factor, &bound);
+            }
+        }
+    }
+}
+
+/// Shapes `[frames, frequencies]`.
+fn frequency_cases() -> Vec<Case<2>> {
+    let desc = |c_in, c_out, kernel| ConvDesc::<2>::new(c_in, c_out, kernel);
+    let case = |desc: ConvDesc<2>, kernels, batch, size| Case { desc: desc.kernels(kernels), batch, size };
+    vec![
+        case(desc(3, 5, [3, 3]).padding([1, 1]), 4, 2, [13, 9]),
+        case(desc(5, 17, [3, 5]).padding_sides([[0, 1], [2, 1]]), 3, 3, [7, 11]),
+        case(desc(4, 6, [2, 3]).stride([2, 2]).padding([1, 1]).groups(2), 2, 1, [9, 8]),
+        case(desc(9, 66, [1, 1]), 5, 2, [300, 5]),
+    ]
+}
+
+#[test]
+fn frequency_dynamic_layers_follow_the_reference() {
+    for (i, case) in frequency_cases().iter().enumerate() {
+        let mut noise = Noise::new(600 + i as u64);
+        let g = case.geometry();
+        let weights = weights::fdy(&mut noise, &g, i % 2 == 0);
+        let temperature = [1.0, 31.0][i % 2];
+        let x = noise.floats(case.input_len());
+        let wide = widen(&x);
+
+        let [frames, frequencies] = case.size;
+        let means = average_pool::average_pool(&wide, case.batch * g.c_in, frequencies);
+        assert_eq!(means.len() * frames, wide.len());
+        let bn = &weights.bn;
+        let width = bn.weight.len();
+        let along = ConvDesc::new(g.c_in, width, [g.kernel[2]]).stride([g.stride[2]]).padding_sides([g.padding[2]]);
+        let along = Problem::new(along.geometry().expect("valid"), case.batch, [1, 1, frequencies]);
+        let mut hidden = convolved(&along, &weights.conv1d1, None, &means, &[]);
+        let places = hidden.len() / (case.batch * width);
+        for (j, h) in hidden.iter_mut().enumerate() {
+            let unit = j / places % width;
+            let [weight, bias, mean, var] =
+                [&bn.weight, &bn.bias, &bn.mean, &bn.var].map(|values| f64::from(values[unit]));
+            *h = ((*h - mean) / (var + bn.epsilon).sqrt() * weight + bias).max(0.0);
+        }
+        let head = ConvDesc::new(width, g.kernels, [1]).geometry().expect("valid");
+        let Linear { weight, bias } = &weights.conv1d2;
+        let logits = convolved(&Problem::new(head, case.batch, [1, 1, places]), weight, Some(bias), &hidden, &[]);
+        let maps = channel_softmax::channel_softmax(&logits, g.kernels, places, f64::from(temperature));
+        let attention = AttentionSource::Map(MapAxis::One(2));
+        let problem = Problem { attention, ..Problem::new(g, case.batch, case.input()) };
+        let truth = convolved(&problem, &weights.bank, weights.bias.as_deref(), &wide, &maps);
+
+        let layer = FdyConv2d::new(context(), &case.desc, &weights, temperature).expect("valid");
+        let x = upload(context(), &case.input_shape(), &x);
+        for choice in MIXING {
+            let y = layer.clone().kernel(choice).forward(&x).expect("runs");
+            assert_close(&format!("{case:?} {choice:?}"), &read(context(), &y), &truth);
+        }
+    }
+}
+
+#[test]
+fn modulated_convolutions_follow_the_reference() {
+    for (i, case) in cases_2d().iter().enumerate() {
+        let case = case.single();
+        let mut noise = Noise::new(700 + i as u64);
+        let g = case.geometry();
+        let kernel = noise.floats(g.weights());
+        let styles = noise.floats(case.batch * g.c_in);
+        let x = noise.floats(case.input_len());
+        for demodulate in [false, true] {
+            let gains = match demodulate {
+                true => demodulate::demodulate(&g, &widen(&kernel), &widen(&styles)),
+                false => widen(&styles),
+            };
+            let attention = AttentionSource::Given(Parts { channel: true, filter: demodulate, ..Parts::default() });
+            let problem = Problem { attention, ..Problem::new(g, case.batch, case.input()) };
+            let truth = convolved(&problem, &kernel, None, &widen(&x), &gains);
+            let layer = ModulatedConv2d::new(context(), &case.desc, &kernel, demodulate).expect("valid");
+            let style = upload(context(), &[case.batch, g.c_in], &styles);
+            let x = upload(context(), &case.input_shape(), &x);
+            for choice in case.choices() {
+                let y = layer.clone().kernel(choice).forward(&x, &style).expect("runs");
+                assert_close(&format!("{case:?} {choice:?} {demodulate}"), &read(context(), &y), &truth);
+            }
+        }
+    }
+}
+
+#[test]
+fn kernel_warehouse_layers_follow_the_reference() {
+    let desc = |c_in, c_out, kernel| ConvDesc::<2>::new(c_in, c_out, kernel);
+    let case = |desc, batch, size| Case { desc, batch, size };
+    let cells = |count, c_out, c_in, taps| Cells { count, c_out, c_in, taps };
+    // Every row is one warehouse and the layers that share it.
+    let rows = [
+        (
+            cells(5, 4, 3, 1),
+            vec![
+                case(desc(6, 8, [3, 3]).padding([1, 1]), 3, [7, 6]),
+                case(desc(9, 12, [1, 1]), 2, [5, 9]),
+                case(desc(12, 8, [1, 3]).groups(2).stride([2, 1]), 2, [6, 7]),
+            ],
+        ),
+        (
+            cells(7, 2, 4, 9),
+            vec![
+                case(desc(4, 10, [3, 3]).dilation([2, 1]), 2, [9, 5]),
+                case(desc(16, 6, [3, 3]).groups(2).padding([1, 0]), 5, [6, 4]),
+            ],
+        ),
+        (cells(3, 1, 1, 6), vec![case(desc(5, 10, [2, 3]).groups(5), 2, [6, 7]), case(desc(2, 3, [3, 2]), 1, [5, 5])]),
+        (cells(1, 17, 5, 1), vec![case(desc(5, 17, [2, 2]), 2, [5, 6])]),
+    ];
+    let mut noise = Noise::new(800);
+    for (i, (cells, cases)) in rows.into_iter().enumerate() {
+        let values = noise.floats(cells.count * cells.elements());
+        let warehouse = Warehouse::new(context(), cells, &values).expect("valid");
+        for (j, case) in cases.iter().enumerate() {
+            let weights = weights::kernel_warehouse(&mut noise, &case.geometry(), cells, (i + j) % 2 == 0);
+            let layer = KernelWarehouse2d::new(context(), &case.desc, &weights, &warehouse).expect("valid");
+            follow(case, &layer, &weights.reference(&warehouse), &noise.floats(case.input_len()));
         }
     }
 }
@@ -165,15 +386,13 @@ fn attention_rows_can_be_read() {
     let case = cases_2d()[1];
     let mut noise = Noise::new(300);
     let g = case.desc.geometry().expect("valid");
-    let weights = od_weights(&mut noise, &g);
+    let weights = weights::od_conv(&mut noise, &g);
     let layer = Layer::<2, Od>::new(context(), &case.desc, &weights, 1.0).expect("valid");
     let x = upload(context(), &case.input_shape(), &noise.floats(case.input_len()));
     let y = Tensor::zeros(context(), &layer.output_shape(x.shape()).expect("fits")).expect("fits");
     let bound = layer.bind(&x, &y).expect("binds");
-    let mut encoder = context().device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    bound.record(&mut encoder);
-    context().queue().submit([encoder.finish()]);
-    let attention = bound.attention().expect("computes its own").read_blocking(context()).expect("reads");
+    run(context(), &bound);
+    let attention = read(context(), bound.attention().expect("computes its own"));
 
     let plan = layer.plan(case.batch, case.size).expect("plans");
     let x = widen(&x.read_blocking(context()).expect("reads"));
@@ -193,7 +412,7 @@ fn extreme_logits_saturate_and_stay_finite() {
     let case = cases_2d()[0];
     let g = case.desc.geometry().expect("valid");
     let mut noise = Noise::new(301);
-    let mut weights = od_weights(&mut noise, &g);
+    let mut weights = weights::od_conv(&mut noise, &g);
     for head in [&mut weights.channel_fc, &mut weights.spatial_fc, &mut weights.kernel_fc] {
         let head = head.as_mut().expect("is there");
         head.bias.iter_mut().enumerate().for_each(|(i, b)| *b = if i == 0 { 3000.0 } else { -3000.0 });

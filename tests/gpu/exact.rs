@@ -1,15 +1,44 @@
 //! Integer data: every partial sum is exact in f32, so that any order of summation gives the same bits as the reference.
 //! This finds every index error, with no tolerance.
 
-use dynconv::plan::ConvChoice;
+use dynconv::plan::{ConvChoice, MapAxis};
 use dynconv::reference::{self, LayerWeights, narrow, widen};
-use dynconv::{Activation, Context, ConvDesc, Given, Layer, Static, wgpu};
+use dynconv::{
+    Activation, BankConv2d, Bound, Context, ConvDesc, DynConv2d, Error, Given, Layer, Layout, Map, Static,
+    StaticConv2d, Tensor,
+};
 
-use crate::common::{Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, limited_context};
+use crate::common::{
+    Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, limited_context, run, transposed_1d,
+    transposed_2d, transposed_3d, upload, weights,
+};
 
 /// Attention in quarters, which are exact too.
 fn quarters(noise: &mut Noise, len: usize) -> Vec<f32> {
     noise.integers(len, 4).into_iter().map(|v| v / 4.0).collect()
+}
+
+/// A published bank as rows of output channels: transposed convolutions are published `[K, channels in, channels out / groups, ..]`.
+fn bank_rows<const D: usize>(case: &Case<D>, bank: &[f32]) -> Vec<f64> {
+    let g = case.geometry();
+    if !g.transposed {
+        return widen(bank);
+    }
+    let [c_in, c_out, taps] = [g.c_in / g.groups, g.c_out / g.groups, g.taps()];
+    let mut rows = vec![0.0; bank.len()];
+    for (i, &weight) in bank.iter().enumerate() {
+        let (tap, co, ci, k) = (i % taps, i / taps % c_out, i / (taps * c_out) % g.c_in, i / g.weights());
+        let channel = ci / c_in * c_out + co;
+        rows[((k * g.c_out + channel) * c_in + ci % c_in) * taps + tap] = weight.into();
+    }
+    rows
+}
+
+/// The truth rounded to f32, which changes nothing as long as every partial sum is exact.
+fn exactly(truth: &[f64]) -> Vec<f32> {
+    let largest = truth.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+    assert!(largest > 0.0 && largest < f64::from(1 << 22), "the data must be exact and not nothing: {largest}");
+    narrow(truth)
 }
 
 /// All strategies give the reference's bits.
@@ -25,7 +54,7 @@ fn check<const D: usize>(context: &Context, case: &Case<D>) {
         for epilogue in [false, true] {
             let mut layer =
                 Layer::<D, Given>::new(context, &case.desc, &bank, epilogue.then_some(&bias)).expect("valid");
-            let mut weights = LayerWeights { bank: widen(&bank), ..Default::default() };
+            let mut weights = LayerWeights { bank: bank_rows(case, &bank), ..Default::default() };
             if epilogue {
                 layer = layer.scale_shift(&scale, &shift).expect("valid").activation(Activation::Relu);
                 weights.bias = Some(widen(&bias));
@@ -33,10 +62,7 @@ fn check<const D: usize>(context: &Context, case: &Case<D>) {
             }
             let layer = layer.kernel(choice);
             let plan = layer.plan(case.batch, case.size).expect("plans");
-            let truth = reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y;
-            let largest = truth.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-            assert!(largest > 0.0 && largest < f64::from(1 << 22), "the data must be exact and not nothing: {largest}");
-            let truth = narrow(&truth);
+            let truth = exactly(&reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y);
             let y = layer.run(case.batch, case.size, &x, &attention).expect("runs");
             assert_same_bits(&format!("{case:?} {choice:?} epilogue {epilogue}"), &y, &truth);
         }
@@ -52,6 +78,261 @@ fn two_dimensions() {
 fn one_and_three_dimensions() {
     cases_1d().iter().for_each(|case| check(context(), case));
     cases_3d().iter().for_each(|case| check(context(), case));
+}
+
+#[test]
+fn transposed_convolutions() {
+    transposed_1d().iter().for_each(|case| check(context(), case));
+    transposed_2d().iter().for_each(|case| check(context(), case));
+    transposed_3d().iter().for_each(|case| check(context(), case));
+}
+
+/// `<conv(x), y> == <x, transposed conv(y)>`, both with the very same kernel data, exactly.
+fn check_adjoint<const D: usize>(case: &Case<D>) {
+    let case = case.single();
+    let g = case.geometry();
+    let of_axis = |values: [usize; 3]| -> [usize; D] { std::array::from_fn(|i| values[3 - D + i]) };
+    let size = case.desc.output_size(case.size).expect("fits");
+    // Input positions past the last window are the output padding of the way back.
+    let extra = std::array::from_fn(|i| {
+        let axis = 3 - D + i;
+        let reach = (size[i] - 1) * g.stride[axis] + g.dilation[axis] * (g.kernel[axis] - 1) + 1;
+        case.size[i] + g.padding[axis].iter().sum::<usize>() - reach
+    });
+    let back = ConvDesc::new(g.c_out, g.c_in, of_axis(g.kernel))
+        .stride(of_axis(g.stride))
+        .dilation(of_axis(g.dilation))
+        .padding_sides(std::array::from_fn(|i| g.padding[3 - D + i]))
+        .groups(g.groups)
+        .transposed(extra);
+    let back = Case { desc: back, batch: case.batch, size };
+    assert_eq!(back.output_shape(), case.input_shape(), "{case:?}");
+
+    let mut noise = Noise::new(13);
+    let kernel = noise.integers(g.weights(), 3);
+    let [x, y] = [case.input_len(), back.input_len()].map(|len| noise.integers(len, 4));
+    let inner = |a: &[f32], b: &[f32]| -> f64 { widen(a).iter().zip(widen(b)).map(|(a, b)| a * b).sum() };
+    let layer = |case: &Case<D>| Layer::<D, Static>::new(context(), &case.desc, &kernel, None).expect("valid");
+    let there = inner(&layer(&case).run(case.batch, case.size, &x).expect("runs"), &y);
+    for choice in back.choices() {
+        let returned = layer(&back).kernel(choice).run(back.batch, back.size, &y).expect("runs");
+        assert_eq!(inner(&x, &returned), there, "{back:?} {choice:?}");
+    }
+}
+
+#[test]
+fn transposed_convolutions_are_adjoint() {
+    cases_1d().iter().for_each(check_adjoint);
+    cases_2d().iter().for_each(check_adjoint);
+    cases_3d().iter().for_each(check_adjoint);
+}
+
+#[test]
+fn same_padding_is_the_explicit_one() {
+    let mut noise = Noise::new(14);
+    for stride in 1..=3 {
+        let descs = [
+            ConvDesc::new(3, 9, [4, 3]).stride([stride; 2]).dilation([1, 2]),
+            ConvDesc::new(4, 8, [2, 5]).stride([stride; 2]).groups(4),
+            ConvDesc::new(3, 9, [1, 1]).stride([stride; 2]),
+        ];
+        for (desc, size) in descs.into_iter().flat_map(|desc| [[5, 8], [6, 7], [9, 10], [1, 2]].map(|s| (desc, s))) {
+            let same = Case { desc: desc.padding_same(), batch: 2, size };
+            let g = same.geometry();
+            let sides = [1, 2].map(|axis| {
+                let reach =
+                    (size[axis - 1].div_ceil(stride) - 1) * stride + g.dilation[axis] * (g.kernel[axis] - 1) + 1;
+                let zeros = reach.saturating_sub(size[axis - 1]);
+                [zeros / 2, zeros - zeros / 2]
+            });
+            let explicit = Case { desc: desc.padding_sides(sides), ..same };
+            assert_eq!(same.desc.output_size(size).expect("fits"), size.map(|n| n.div_ceil(stride)), "{same:?}");
+            let x = noise.integers(same.input_len(), 4);
+            let kernel = noise.integers(same.weights(), 3);
+            for choice in explicit.choices() {
+                let [found, expected] = [&same, &explicit].map(|case| {
+                    let layer = StaticConv2d::new(context(), &case.desc, &kernel, None).expect("valid");
+                    layer.kernel(choice).run(case.batch, size, &x).expect("runs")
+                });
+                assert_same_bits(&format!("{same:?} {choice:?}"), &found, &expected);
+            }
+        }
+    }
+}
+
+const LAYOUTS: [Layout; 2] = [Layout::ChannelsFirst, Layout::ChannelsLast];
+
+/// `[batch, channels, size]` in a layout.
+fn arranged(layout: Layout, values: &[f32], [batch, channels]: [usize; 2]) -> Vec<f32> {
+    let size = values.len() / (batch * channels);
+    match layout {
+        Layout::ChannelsFirst => values.to_vec(),
+        Layout::ChannelsLast => (0..values.len())
+            .map(|i| values[(i / (channels * size) * channels + i % channels) * size + i / channels % size])
+            .collect(),
+    }
+}
+
+/// Shape of a tensor of a layout, from channels first.
+fn arranged_shape(layout: Layout, shape: &[usize]) -> Vec<usize> {
+    match layout {
+        Layout::ChannelsFirst => shape.to_vec(),
+        Layout::ChannelsLast => [&shape[..1], &shape[2..], &shape[1..2]].concat(),
+    }
+}
+
+/// All four combinations of layouts give the same numbers, permuted. `bind` binds input, residual and output.
+fn check_layouts(what: &str, case: &Case<2>, bind: impl Fn([Layout; 2], [&Tensor; 3]) -> dynconv::Result<Bound>) {
+    let mut noise = Noise::new(15);
+    let [inputs, outputs] = [[case.batch, case.geometry().c_in], [case.batch, case.c_out()]];
+    let x = noise.floats(case.input_len());
+    let residual = noise.floats(case.output_shape().iter().product());
+    let compute = |[input, output]: [Layout; 2]| {
+        let [x_shape, y_shape] =
+            [(input, case.input_shape()), (output, case.output_shape())].map(|(layout, s)| arranged_shape(layout, &s));
+        let x = upload(context(), &x_shape, &arranged(input, &x, inputs));
+        let residual = upload(context(), &y_shape, &arranged(output, &residual, outputs));
+        let y = Tensor::zeros(context(), &y_shape).expect("fits");
+        run(context(), &bind([input, output], [&x, &residual, &y]).expect("binds"))
+    };
+    let first = compute([Layout::ChannelsFirst; 2]);
+    for layouts in LAYOUTS.iter().flat_map(|&input| LAYOUTS.map(|output| [input, output])) {
+        assert_same_bits(&format!("{what} {layouts:?}"), &compute(layouts), &arranged(layouts[1], &first, outputs));
+    }
+}
+
+#[test]
+fn layouts_permute_and_change_no_bit() {
+    for case in [cases_2d()[1], cases_2d()[9], cases_2d()[14], transposed_2d()[1]] {
+        let g = case.geometry();
+        let mut noise = Noise::new(16);
+        let bank = noise.floats(g.kernels * g.weights());
+        let attention = upload(context(), &[case.batch, g.kernels], &noise.floats(case.batch * g.kernels));
+        let fixed = StaticConv2d::new(context(), &case.desc.kernels(1), &bank[..g.weights()], None).expect("valid");
+        let given = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid");
+        let own = weights::dy_cnn(&mut noise, &g, [true; 2]);
+        let own = DynConv2d::new(context(), &case.desc, &own, 4.0).expect("valid").activation(Activation::Relu);
+        for choice in case.choices() {
+            let name = |kind| format!("{kind} {case:?} {choice:?}");
+            check_layouts(&name("static"), &case, |[i, o], [x, _, y]| {
+                fixed.clone().kernel(choice).layouts(i, o).bind(x, y)
+            });
+            check_layouts(&name("given"), &case, |[i, o], [x, _, y]| {
+                given.clone().kernel(choice).layouts(i, o).bind(x, &attention, y)
+            });
+            check_layouts(&name("DY-CNN and residual"), &case, |[i, o], [x, residual, y]| {
+                own.clone().kernel(choice).layouts(i, o).bind_add(x, residual, y)
+            });
+        }
+    }
+}
+
+#[test]
+fn a_residual_is_added_before_the_activation() {
+    for case in [cases_2d()[1], cases_2d()[9], cases_2d()[13], cases_2d()[10]].map(Case::single) {
+        let mut noise = Noise::new(17);
+        let kernel = noise.integers(case.weights(), 3);
+        let bias = noise.integers(case.c_out(), 9);
+        let [scale, shift] = [1, 5].map(|limit| noise.integers(case.c_out(), limit));
+        let x = noise.integers(case.input_len(), 4);
+        let residual = noise.integers(case.output_shape().iter().product(), 99);
+        let layer = StaticConv2d::new(context(), &case.desc, &kernel, Some(&bias)).expect("valid");
+        let layer = layer.scale_shift(&scale, &shift).expect("valid").activation(Activation::Relu);
+        let weights = LayerWeights {
+            bank: widen(&kernel),
+            bias: Some(widen(&bias)),
+            affine: Some([widen(&scale), widen(&shift)].concat()),
+            residual: Some(widen(&residual)),
+            ..Default::default()
+        };
+        let plan = layer.plan(case.batch, case.size).expect("plans");
+        let truth = exactly(&reference::layer(plan.problem(), &weights, &widen(&x), &[]).y);
+        let x = upload(context(), &case.input_shape(), &x);
+        let residual = upload(context(), &case.output_shape(), &residual);
+        let y = Tensor::zeros(context(), &case.output_shape()).expect("fits");
+        for choice in case.choices() {
+            let bound = layer.clone().kernel(choice).bind_add(&x, &residual, &y).expect("binds");
+            assert_same_bits(&format!("{case:?} {choice:?}"), &run(context(), &bound), &truth);
+        }
+    }
+}
+
+#[test]
+fn every_activation_follows_its_formula() {
+    let x: Vec<f32> = (-2048_i16..=2048).map(|i| f32::from(i) / 256.0).collect();
+    let activations = [
+        Activation::None,
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::Silu,
+        Activation::Gelu,
+        Activation::HardSwish,
+        Activation::HardSigmoid,
+        Activation::LeakyRelu { slope: 0.1 },
+        Activation::StarRelu { scale: 0.8944, bias: -0.4472 },
+        Activation::Sigmoid,
+        Activation::Tanh,
+    ];
+    for activation in activations {
+        let layer = StaticConv2d::new(context(), &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+        let y = layer.activation(activation).run(1, [1, x.len()], &x).expect("runs");
+        for (&x, &y) in x.iter().zip(&y) {
+            let truth = reference::activate(activation, x.into());
+            // Near 0 the absolute figure decides (erf is good to 1.5e-7, and 1 + erf and 2 sigmoid - 1 cancel), above 4 the relative
+            // one: a handful of roundings of the value itself.
+            let allowed = 2e-6_f64.max(4.0 * f64::from(f32::EPSILON) * truth.abs());
+            let error = (f64::from(y) - truth).abs();
+            assert!(error <= allowed, "{activation:?} of {x} is {y}, off by {error:e}");
+        }
+    }
+}
+
+/// Kernels that mix by a map give the reference's bits; the others say that they cannot.
+fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis) {
+    let g = case.geometry();
+    let mut noise = Noise::new(18);
+    let x = noise.integers(case.input_len(), 4);
+    let bank = noise.integers(g.kernels * g.weights(), 3);
+    let bias = noise.integers(g.kernels * g.c_out, 9);
+    let size = case.desc.output_size(case.size).expect("fits");
+    let places = match axis {
+        MapAxis::All => size.to_vec(),
+        MapAxis::One(axis) => vec![size[axis + D - 3]],
+    };
+    let map_shape = [&[case.batch, g.kernels], &places[..]].concat();
+    let map = quarters(&mut noise, map_shape.iter().product());
+    let weights = LayerWeights { bank: bank_rows(case, &bank), bias: Some(widen(&bias)), ..Default::default() };
+    let layer = Layer::<D, Map>::new(context(), &case.desc, &bank, Some(&bias), axis).expect("valid");
+    let layer = layer.activation(Activation::Relu);
+    let plan = layer.plan(case.batch, case.size).expect("plans");
+    let truth = exactly(&reference::layer(plan.problem(), &weights, &widen(&x), &widen(&map)).y);
+    let x = upload(context(), &case.input_shape(), &x);
+    let map = upload(context(), &map_shape, &map);
+    let y = Tensor::zeros(context(), &case.output_shape()).expect("fits");
+    for choice in case.choices() {
+        let bound = layer.clone().kernel(choice).bind_map(&x, &map, &y);
+        let what = format!("{case:?} {axis:?} {choice:?}");
+        if matches!(choice, ConvChoice::Depthwise | ConvChoice::Pointwise) {
+            let error = bound.expect_err(&what);
+            assert!(matches!(error, Error::Unsupported { .. }), "{what}: {error}");
+        } else {
+            assert_same_bits(&what, &run(context(), &bound.expect("binds")), &truth);
+        }
+    }
+}
+
+#[test]
+fn maps_mix_at_every_position() {
+    for i in [0, 1, 5, 8, 12, 13, 16] {
+        for axis in [MapAxis::All, MapAxis::One(1), MapAxis::One(2)] {
+            check_map(&cases_2d()[i], axis);
+        }
+    }
+    check_map(&transposed_2d()[1], MapAxis::All);
+    check_map(&cases_1d()[0], MapAxis::One(2));
+    for axis in [MapAxis::All, MapAxis::One(0), MapAxis::One(1)] {
+        check_map(&cases_3d()[0], axis);
+    }
 }
 
 #[test]
@@ -101,11 +382,8 @@ fn pooling_past_65535_trips() {
     let context = context();
     let size = [3000, 2900];
     let x = vec![1.0; size[0] * size[1]];
-    let input = dynconv::Tensor::upload(context, &[1, 1, size[0], size[1]], &x).expect("fits");
-    let mean = dynconv::Tensor::zeros(context, &[1, 1, 1, 1]).expect("fits");
+    let input = upload(context, &[1, 1, size[0], size[1]], &x);
+    let mean = Tensor::zeros(context, &[1, 1, 1, 1]).expect("fits");
     let bound = dynconv::global_average_pool(context, &input, &mean).expect("binds");
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    bound.record(&mut encoder);
-    context.queue().submit([encoder.finish()]);
-    assert_same_bits("mean", &mean.read_blocking(context).expect("reads"), &[1.0]);
+    assert_same_bits("mean", &run(context, &bound), &[1.0]);
 }

@@ -1,44 +1,166 @@
 //! Laws that hold to the bit, whatever the rounding.
 
-use dynconv::plan::ConvChoice;
-use dynconv::{BankConv2d, ConvDesc, StaticConv2d};
+use std::sync::OnceLock;
 
-use crate::common::{Case, Noise, assert_same_bits, cases_2d, context};
+use dynconv::plan::{ConvChoice, Plan};
+use dynconv::{BankConv2d, CondConv2d, Context, ConvDesc, DynConv2d, Layer, OdConv2d, OwnAttention, StaticConv2d};
 
-struct Data {
-    layer: BankConv2d,
-    bank: Vec<f32>,
+use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, limited_context, weights};
+
+/// One sample: its input, and the attention that a layer without its own is given.
+#[derive(Clone)]
+struct Sample {
     x: Vec<f32>,
     attention: Vec<f32>,
 }
 
-fn data(case: &Case<2>, choice: ConvChoice) -> Data {
+/// A layer as a function from samples to their outputs, one after another.
+type Run = Box<dyn Fn(&[Sample]) -> Vec<f32>>;
+
+/// Layers of one shape, and samples for all of them.
+struct Subjects {
+    samples: Vec<Sample>,
+    layers: Vec<(String, Run)>,
+}
+
+fn joined<'a>(samples: &'a [Sample], part: impl Fn(&'a Sample) -> &'a [f32]) -> Vec<f32> {
+    samples.iter().flat_map(|sample| part(sample).iter().copied()).collect()
+}
+
+fn own<A: OwnAttention + 'static>(layer: Layer<2, A>, size: [usize; 2]) -> Run {
+    Box::new(move |samples| layer.run(samples.len(), size, &joined(samples, |s| &s.x)).expect("runs"))
+}
+
+/// Layers with given attention, DY-CNN, ODConv and CondConv.
+fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
+    let (g, size) = (case.geometry(), case.size);
     let mut noise = Noise::new(21);
-    let bank = noise.floats(case.kernels() * case.weights());
-    let x = noise.floats(case.input_len());
-    let attention = noise.floats(case.batch * case.kernels());
-    let layer = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").kernel(choice);
-    Data { layer, bank, x, attention }
+    let mut sample = || Sample { x: noise.floats(case.sample_len()), attention: noise.floats(g.kernels) };
+    let samples = (0..case.batch).map(|_| sample()).collect();
+    let bank = noise.floats(g.kernels * g.weights());
+    let given = BankConv2d::new(context, &case.desc, &bank, None).expect("valid").kernel(choice);
+    let given: Run = Box::new(move |samples| {
+        let attention = joined(samples, |s| &s.attention);
+        given.run(samples.len(), size, &joined(samples, |s| &s.x), &attention).expect("runs")
+    });
+    let dy = DynConv2d::new(context, &case.desc, &weights::dy_cnn(&mut noise, &g, [true; 2]), 4.0).expect("valid");
+    let od = OdConv2d::new(context, &case.desc, &weights::od_conv(&mut noise, &g), 1.0).expect("valid");
+    let cond = CondConv2d::new(context, &case.desc, &weights::cond_conv(&mut noise, &g, true)).expect("valid");
+    let runs = [
+        ("given", given),
+        ("DY-CNN", own(dy.kernel(choice), size)),
+        ("ODConv", own(od.kernel(choice), size)),
+        ("CondConv", own(cond.kernel(choice), size)),
+    ];
+    let name = |name| format!("{name} {case:?} {choice:?}");
+    Subjects { samples, layers: runs.map(|(layer, run)| (name(layer), run)).into() }
+}
+
+/// Dense, depthwise, pointwise; and with a single tap and K = 1, where ODConv's samples share one kernel.
+fn batches_of_33() -> Vec<Case<2>> {
+    let descs = [
+        ConvDesc::new(5, 11, [3, 3]).kernels(4).padding([1, 1]),
+        ConvDesc::new(6, 6, [3, 3]).kernels(4).groups(6),
+        ConvDesc::new(7, 10, [1, 1]).kernels(4),
+        ConvDesc::new(7, 10, [1, 1]),
+        ConvDesc::new(6, 9, [1, 1]).groups(3).stride([2, 1]),
+    ];
+    descs.map(|desc| Case { desc, batch: 33, size: [6, 7] }).into()
+}
+
+/// A device on which a batch of 33 runs in parts, and nearly every dispatch is folded.
+fn tight() -> &'static Context {
+    static TIGHT: OnceLock<Context> = OnceLock::new();
+    TIGHT.get_or_init(|| {
+        limited_context(|limits| {
+            limits.max_storage_buffer_binding_size = 10_240;
+            limits.max_compute_workgroups_per_dimension = 8;
+        })
+    })
+}
+
+/// Runs a law over all layers of these cases, by every kernel.
+fn for_all(context: &Context, cases: &[Case<2>], law: impl Fn(&str, &[Sample], &Run)) {
+    for case in cases {
+        for choice in case.choices() {
+            let Subjects { samples, layers } = subjects(context, case, choice);
+            layers.iter().for_each(|(name, run)| law(name, &samples, run));
+        }
+    }
+}
+
+fn only_the_changed_sample_changes(name: &str, samples: &[Sample], run: &Run) {
+    let before = run(samples);
+    let changed = samples.len() / 2;
+    let mut others = samples.to_vec();
+    others[changed].x.fill(9.0);
+    others[changed].attention.fill(-2.0);
+    let after = run(&others);
+    let sample = before.len() / samples.len();
+    for (b, (after, before)) in after.chunks_exact(sample).zip(before.chunks_exact(sample)).enumerate() {
+        if b == changed {
+            assert_ne!(before, after, "{name}: the change must show");
+        } else {
+            assert_same_bits(&format!("{name} sample {b}"), after, before);
+        }
+    }
+}
+
+fn a_batch_is_its_samples(name: &str, samples: &[Sample], run: &Run) {
+    let alone: Vec<f32> = samples.iter().flat_map(|sample| run(std::slice::from_ref(sample))).collect();
+    assert_same_bits(name, &run(samples), &alone);
+}
+
+fn runs_repeat(name: &str, samples: &[Sample], run: &Run) {
+    assert_same_bits(name, &run(samples), &run(samples));
 }
 
 #[test]
 fn changing_one_sample_leaves_the_others_bits() {
-    for case in cases_2d().iter().filter(|case| case.batch > 1) {
+    let cases: Vec<_> = cases_2d().into_iter().filter(|case| case.batch > 1).collect();
+    for_all(context(), &cases, only_the_changed_sample_changes);
+}
+
+#[test]
+fn a_batch_of_33_is_33_batches_of_1() {
+    for_all(context(), &batches_of_33(), a_batch_is_its_samples);
+}
+
+#[test]
+fn the_same_run_twice_gives_the_same_bits() {
+    for_all(context(), &cases_2d()[..6], runs_repeat);
+    for_all(context(), &batches_of_33(), runs_repeat);
+}
+
+#[test]
+fn the_laws_hold_in_parts_and_folded() {
+    for_all(tight(), &batches_of_33(), |name, samples, run| {
+        only_the_changed_sample_changes(name, samples, run);
+        a_batch_is_its_samples(name, samples, run);
+        runs_repeat(name, samples, run);
+    });
+}
+
+#[test]
+fn parts_and_folds_change_no_bit() {
+    // Both devices come from one adapter, so that only the limits differ.
+    let whole = limited_context(|_| ());
+    let is_split = |plan: &Plan| plan.samples_per_part() < 33;
+    let is_folded = |plan: &Plan| plan.dispatches().iter().any(|dispatch| dispatch.grid[1] > 1);
+    for case in &batches_of_33() {
+        let bank = vec![0.0; case.kernels() * case.weights()];
+        let plan = |context: &Context| {
+            let layer = BankConv2d::new(context, &case.desc, &bank, None).expect("valid");
+            layer.plan(33, case.size).expect("plans")
+        };
+        let [tight_plan, whole_plan] = [plan(tight()), plan(&whole)];
+        assert!(is_split(&tight_plan) && is_folded(&tight_plan), "{tight_plan}");
+        assert!(!is_split(&whole_plan) && !is_folded(&whole_plan), "{whole_plan}");
         for choice in case.choices() {
-            let Data { layer, mut x, mut attention, .. } = data(case, choice);
-            let before = layer.run(case.batch, case.size, &x, &attention).expect("runs");
-            let changed = case.batch / 2;
-            x[changed * case.sample_len()..(changed + 1) * case.sample_len()].fill(9.0);
-            attention[changed * case.kernels()..(changed + 1) * case.kernels()].fill(-2.0);
-            let after = layer.run(case.batch, case.size, &x, &attention).expect("runs");
-            let sample = before.len() / case.batch;
-            for b in 0..case.batch {
-                let part = b * sample..(b + 1) * sample;
-                if b == changed {
-                    assert_ne!(before[part.clone()], after[part], "{case:?} {choice:?}: the change must show");
-                } else {
-                    assert_same_bits(&format!("{case:?} {choice:?} sample {b}"), &after[part.clone()], &before[part]);
-                }
+            let split = subjects(tight(), case, choice);
+            let whole = subjects(&whole, case, choice);
+            for ((name, in_parts), (_, at_once)) in split.layers.iter().zip(&whole.layers) {
+                assert_same_bits(name, &in_parts(&split.samples), &at_once(&whole.samples));
             }
         }
     }
@@ -47,8 +169,11 @@ fn changing_one_sample_leaves_the_others_bits() {
 #[test]
 fn one_hot_attention_is_the_static_convolution() {
     for case in &cases_2d() {
+        let mut noise = Noise::new(22);
+        let bank = noise.floats(case.kernels() * case.weights());
+        let x = noise.floats(case.input_len());
         for choice in case.choices() {
-            let Data { layer, bank, x, .. } = data(case, choice);
+            let layer = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").kernel(choice);
             for k in 0..case.kernels() {
                 let one_hot: Vec<f32> =
                     (0..case.batch * case.kernels()).map(|i| f32::from(u8::from(i % case.kernels() == k))).collect();
@@ -59,38 +184,5 @@ fn one_hot_attention_is_the_static_convolution() {
                 assert_same_bits(&format!("{case:?} {choice:?} kernel {k}"), &dynamic, &fixed);
             }
         }
-    }
-}
-
-#[test]
-fn a_batch_of_33_is_33_batches_of_1() {
-    let cases = [
-        ConvDesc::new(5, 11, [3, 3]).kernels(4).padding([1, 1]),
-        ConvDesc::new(6, 6, [3, 3]).kernels(4).groups(6),
-        ConvDesc::new(7, 10, [1, 1]).kernels(4),
-    ];
-    for desc in cases {
-        let case = Case { desc, batch: 33, size: [6, 7] };
-        for choice in case.choices() {
-            let Data { layer, x, attention, .. } = data(&case, choice);
-            let together = layer.run(33, case.size, &x, &attention).expect("runs");
-            let alone: Vec<f32> = (0..33)
-                .flat_map(|b| {
-                    let x = &x[b * case.sample_len()..(b + 1) * case.sample_len()];
-                    layer.run(1, case.size, x, &attention[b * 4..(b + 1) * 4]).expect("runs")
-                })
-                .collect();
-            assert_same_bits(&format!("{desc:?} {choice:?}"), &together, &alone);
-        }
-    }
-}
-
-#[test]
-fn the_same_run_twice_gives_the_same_bits() {
-    for case in &cases_2d()[..6] {
-        let Data { layer, x, attention, .. } = data(case, ConvChoice::Auto);
-        let first = layer.run(case.batch, case.size, &x, &attention).expect("runs");
-        let second = layer.run(case.batch, case.size, &x, &attention).expect("runs");
-        assert_same_bits(&format!("{case:?}"), &second, &first);
     }
 }

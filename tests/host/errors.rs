@@ -1,14 +1,11 @@
 //! Wrong input gets a typed error that names what was wrong, what was needed and what was found.
 
 use dynconv::{
-    BankConv2d, BatchNorm, Context, ConvDesc, DyCnnWeights, DynConv2d, Error, Linear, OdConv2d, OdWeights,
-    StaticConv2d, Tensor, wgpu,
+    BankConv2d, BatchNorm, ConvDesc, DyCnnWeights, DynConv2d, Error, Linear, OdConv2d, OdWeights, StaticConv2d, Tensor,
+    wgpu,
 };
 
-fn noop() -> Context {
-    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
-    Context::from_wgpu(device, queue)
-}
+use crate::common::noop;
 
 fn message<T: std::fmt::Debug>(result: dynconv::Result<T>) -> String {
     let text = result.expect_err("is refused").to_string();
@@ -17,7 +14,7 @@ fn message<T: std::fmt::Debug>(result: dynconv::Result<T>) -> String {
 }
 
 fn dy_weights() -> DyCnnWeights {
-    DyCnnWeights { bank: vec![0.5; 2 * 4 * 3 * 9], bias: None, fc1: vec![0.1; 6], fc2: vec![0.1; 4], fc2_bias: None }
+    DyCnnWeights { bank: vec![0.5; 2 * 4 * 3 * 9], fc1: vec![0.1; 6], fc2: vec![0.1; 4], ..Default::default() }
 }
 
 fn od_weights() -> OdWeights {
@@ -106,7 +103,7 @@ fn values_out_of_their_domain_are_named() {
     weights.bn.var[3] = -1.0;
     assert_eq!(
         message(OdConv2d::new(&context, &desc, &weights, 1.0)),
-        "batch norm variance: needs a number of at least 0, found -1"
+        "batch norm variance: needs a number above 0 with epsilon added, found -1 and epsilon 0.00001"
     );
     let layer = BankConv2d::new(&context, &desc, &[0.0; 216], None).expect("valid");
     assert_eq!(

@@ -1,13 +1,11 @@
 //! Recording on wgpu's noop device: every call is validated, nothing is computed.
 
-use dynconv::{BankConv2d, Context, ConvDesc, DyCnnWeights, DynConv2d, StaticConv2d, Tensor, wgpu};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::{Noise, cases_2d};
+use dynconv::{BankConv2d, Context, ConvDesc, DynConv2d, StaticConv2d, Tensor, wgpu};
 
-fn noop() -> Context {
-    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
-    Context::from_wgpu(device, queue)
-}
+use crate::common::{Noise, cases_2d, noop, weights};
 
 /// What the device refuses while `work` runs.
 fn refusals(context: &Context, work: impl FnOnce()) -> Option<String> {
@@ -44,14 +42,7 @@ fn every_plan_is_recorded_without_a_refusal() {
 fn a_whole_layer_is_one_recording_of_four_dispatches() {
     let context = noop();
     let desc = ConvDesc::new(8, 12, [3, 3]).kernels(4).padding([1, 1]);
-    let mut noise = Noise::new(2);
-    let weights = DyCnnWeights {
-        bank: noise.floats(4 * 12 * 8 * 9),
-        bias: None,
-        fc1: noise.floats(3 * 8),
-        fc2: noise.floats(4 * 3),
-        fc2_bias: None,
-    };
+    let weights = weights::dy_cnn(&mut Noise::new(2), &desc.geometry().expect("valid"), [false; 2]);
     let layer = DynConv2d::new(&context, &desc, &weights, 1.0).expect("valid");
     let x = Tensor::zeros(&context, &[2, 8, 5, 5]).expect("fits");
     let y = Tensor::zeros(&context, &[2, 12, 5, 5]).expect("fits");
@@ -62,13 +53,37 @@ fn a_whole_layer_is_one_recording_of_four_dispatches() {
     assert_eq!(bound.attention().map(Tensor::shape), Some(&[2, 4][..]));
 }
 
+/// What the device calls uncaptured while `work` runs on a context of the app's device.
+fn uncaptured(work: impl FnOnce(&Context)) -> usize {
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    device.on_uncaptured_error(Arc::new(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }));
+    work(&Context::from_wgpu(device, queue));
+    count.load(Ordering::SeqCst)
+}
+
 #[test]
-fn a_device_of_the_app_gets_no_handler_and_keeps_its_own() {
-    let context = noop();
-    let desc = ConvDesc::new(2, 2, [1, 1]);
-    // A layer that is made and dropped inside a scope leaves nothing in it.
-    let refusal = refusals(&context, || {
-        StaticConv2d::new(&context, &desc, &[1.0; 4], None).expect("valid");
+fn the_handler_of_the_app_stays_and_hears_only_the_app() {
+    let make_and_drop = |context: &Context| {
+        let layer = StaticConv2d::new(context, &ConvDesc::new(2, 2, [1, 1]), &[1.0; 4], None).expect("valid");
+        let [x, y] = [0, 1].map(|_| Tensor::zeros(context, &[1, 2, 3, 3]).expect("fits"));
+        layer.bind(&x, &y).expect("binds");
+    };
+    // Storage that is mapped for reading: no device takes it.
+    let mistake = |context: &Context| {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::STORAGE;
+        let buffer = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
+        drop(context.device().create_buffer(&buffer));
+    };
+    assert_eq!(uncaptured(make_and_drop), 0, "layers alone");
+    // A handler of the library's own, or an error scope that it left behind, would swallow the app's mistake.
+    let count = uncaptured(|context| {
+        make_and_drop(context);
+        mistake(context);
+        make_and_drop(context);
     });
-    assert_eq!(refusal, None);
+    assert_eq!(count, 1, "one mistake between layers");
 }

@@ -1,20 +1,20 @@
 //! The planner: what it chooses, how it splits and folds, and laws over thousands of problems.
 
-use dynconv::plan::{AttentionSource, Branch, ConvChoice, Plan, Problem};
-use dynconv::{Activation, Caps, ConvDesc, Error, Kernel, Operand, wgpu};
+use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
+use dynconv::{Caps, ConvDesc, Error, Kernel, Operand, wgpu};
 use proptest::prelude::*;
 
+/// Mixing weights alone.
+const MIX: Parts = Parts { channel: false, filter: false, spatial: false, mix: true };
+
+/// A problem with given attention.
 fn problem<const D: usize>(desc: &ConvDesc<D>, batch: usize, input: [usize; 3]) -> Problem {
-    Problem {
-        geometry: desc.geometry().expect("valid"),
-        batch,
-        input,
-        attention: AttentionSource::Given,
-        has_bias: false,
-        has_affine: false,
-        activation: Activation::None,
-        kernel: ConvChoice::Auto,
-    }
+    let attention = AttentionSource::Given(MIX);
+    Problem { attention, ..Problem::new(desc.geometry().expect("valid"), batch, input) }
+}
+
+fn branch(parts: Parts) -> AttentionSource {
+    AttentionSource::Branch(Branch { hidden: Some(16), temperature: 1.0, parts, mixing: Mixing::Softmax })
 }
 
 fn plan(problem: &Problem) -> Plan {
@@ -87,43 +87,52 @@ fn kernels_that_cannot_are_refused() {
 
 #[test]
 fn odconv_without_kernel_or_spatial_attention_shares_its_kernel() {
-    let branch = Branch { hidden: 16, temperature: 1.0, channel: true, filter: true, spatial: false, mix: false };
-    let shared =
-        Problem { attention: AttentionSource::Branch(branch), ..problem(&ConvDesc::new(32, 24, [1, 1]), 3, [1, 7, 7]) };
+    let attention = branch(Parts { channel: true, filter: true, ..Parts::default() });
+    let shared = Problem { attention, ..problem(&ConvDesc::new(32, 24, [1, 1]), 3, [1, 7, 7]) };
     let kernels: Vec<_> = plan(&shared).dispatches().iter().map(|d| d.variant.kernel).collect();
     assert_eq!(kernels, [Kernel::AveragePool, Kernel::AttentionMlp, Kernel::ConvPointwise]);
     assert_eq!(plan(&shared).scratch_bytes(), 4 * (3 * (32 + 24) + 3 * 32));
 }
 
+/// Sources of attention to draw from: with a kernel a sample, with one kernel for all, and maps.
+const SOURCES: usize = 9;
+
+fn source(number: usize) -> AttentionSource {
+    let gains = Parts { channel: true, filter: true, ..Parts::default() };
+    match number {
+        0 => AttentionSource::Given(MIX),
+        1 => branch(Parts { spatial: true, mix: true, ..gains }),
+        2 => branch(Parts { mix: true, ..gains }),
+        3 => AttentionSource::Static,
+        4 => branch(gains),
+        5 => AttentionSource::Given(gains),
+        6 => AttentionSource::Rows,
+        7 => AttentionSource::Map(MapAxis::All),
+        _ => AttentionSource::Map(MapAxis::One(number % 3)),
+    }
+}
+
 fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
     let channels = (1_usize..5, 1_usize..40, 1_usize..40);
     let axis = (1_usize..6, 1_usize..4, 1_usize..4, 0_usize..4, 0_usize..4, 1_usize..40);
-    let rest = (1_usize..70, 1_usize..6, 0..3_u8, any::<bool>());
+    let rest = (1_usize..70, 1_usize..6, 0..SOURCES + 2, any::<bool>());
     let limits = (16_u32..28, 3_u32..17);
     (channels, [axis.clone(), axis], rest, limits).prop_filter_map(
         "the kernel fits the input",
-        |((groups, c_in, c_out), axes, (batch, kernels, attention, has_bias), (binding, grid))| {
+        |((groups, c_in, c_out), axes, (batch, kernels, number, has_bias), (binding, grid))| {
+            let attention = source(number);
+            let is_map = matches!(attention, AttentionSource::Map(_));
             let desc = ConvDesc::new(groups * c_in, groups * c_out, axes.map(|a| a.0))
                 .groups(groups)
-                .kernels(kernels)
                 .stride(axes.map(|a| a.1))
                 .dilation(axes.map(|a| a.2))
                 .padding_sides(axes.map(|a| [a.3, a.4]));
-            let branch = Branch {
-                hidden: 16,
-                temperature: 1.0,
-                channel: true,
-                filter: true,
-                spatial: attention == 1,
-                mix: true,
-            };
-            let attention = match attention {
-                0 => AttentionSource::Given,
-                _ => AttentionSource::Branch(branch),
-            };
             let input = [1, axes[0].5, axes[1].5];
-            let problem = Problem { attention, has_bias, ..problem(&desc, batch, input) };
-            problem.geometry.output_size(input).ok()?;
+            let one = Problem { attention, has_bias, ..problem(&desc, batch, input) };
+            one.geometry.output_size(input).ok()?;
+            // A bank needs mixing weights.
+            let kernels = if one.shares_kernel() && !is_map { 1 } else { kernels };
+            let problem = Problem { geometry: desc.kernels(kernels).geometry().expect("valid"), ..one };
             let mut caps = Caps::webgpu_default();
             caps.max_storage_binding = 1 << binding;
             caps.max_workgroups = 1 << grid;

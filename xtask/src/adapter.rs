@@ -1,49 +1,35 @@
 //! Makes sure that there is an adapter to compute on.
 
-use std::path::Path;
-use std::process::Command;
-
 use crate::apt;
 use crate::exec;
 use crate::os_release::OsRelease;
-use crate::packages::{self, PackageManager};
+use crate::packages;
 use crate::privilege::Privilege;
+use crate::tool::Tool;
 
 /// The exit code of `dynconv info` when it finds no adapter.
 const NO_ADAPTER: i32 = 3;
 
-/// Whether there is an adapter in the end.
-#[derive(Debug)]
-pub(crate) enum Adapter {
-    /// The tool can use one.
-    Present,
-    /// There is none, for the reason given.
-    Missing(String),
-}
-
-/// Looks for an adapter and, where allowed, installs software Vulkan if there is none.
-pub(crate) fn ensure(tool: &Path, install: bool) -> Result<Adapter, String> {
+/// Looks for an adapter and, where allowed, installs software Vulkan if there is none; fails with
+/// the reason if there is none in the end.
+pub(crate) fn ensure(tool: &Tool, install: bool) -> Result<(), String> {
     if probe(tool)? {
-        return Ok(Adapter::Present);
+        return Ok(());
     }
     if !cfg!(target_os = "linux") {
-        let reason = "no usable adapter found: a Vulkan, Metal or DX12 driver is needed";
-        return Ok(Adapter::Missing(reason.to_owned()));
+        return Err("no usable adapter found: a Vulkan, Metal or DX12 driver is needed".to_owned());
     }
     println!("no usable adapter found on this machine");
-    if let Err(reason) = set_up(&OsRelease::read(), install) {
-        return Ok(Adapter::Missing(reason));
-    }
+    set_up(&OsRelease::read(), install)?;
     if probe(tool)? {
-        return Ok(Adapter::Present);
+        return Ok(());
     }
-    let reason = "still no usable adapter after installing software Vulkan";
-    Ok(Adapter::Missing(reason.to_owned()))
+    Err("still no usable adapter after installing software Vulkan".to_owned())
 }
 
 /// Asks the tool, in a process of its own so that drivers just installed are seen.
-fn probe(tool: &Path) -> Result<bool, String> {
-    let output = exec::capture(Command::new(tool).arg("info"))?;
+fn probe(tool: &Tool) -> Result<bool, String> {
+    let output = exec::capture(&mut tool.command("info"))?;
     match output.status.code() {
         Some(0) => {
             if let Some(line) = using_line(&String::from_utf8_lossy(&output.stdout)) {
@@ -66,7 +52,7 @@ fn using_line(stdout: &str) -> Option<&str> {
 /// Installs software Vulkan, or fails with what somebody should do by hand.
 fn set_up(os: &OsRelease, install: bool) -> Result<(), String> {
     if install
-        && PackageManager::of(os) == Some(PackageManager::Apt)
+        && packages::uses_apt(os)
         && let Some(privilege) = Privilege::detect()
     {
         return apt::install(os, privilege);

@@ -2,14 +2,16 @@
 
 use std::process::Command;
 
-use crate::apt_sources::{self, BACKPORTS};
+use crate::apt_sources::{self, BACKPORTS, Source};
 use crate::exec;
 use crate::os_release::OsRelease;
-use crate::packages::APT_PACKAGES;
 use crate::privilege::Privilege;
 
+/// What Debian and Ubuntu call Mesa's Vulkan drivers and the Vulkan loader.
+const PACKAGES: [&str; 2] = ["mesa-vulkan-drivers", "libvulkan1"];
+
 /// Where backports are added on a Debian 12 that does not name them yet.
-const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/dynconv-bookworm-backports.sources";
+const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/dynconv-bookworm-backports.list";
 
 /// Installs Mesa's software Vulkan and the Vulkan loader.
 pub(crate) fn install(os: &OsRelease, privilege: Privilege) -> Result<(), String> {
@@ -27,6 +29,20 @@ pub(crate) fn install(os: &OsRelease, privilege: Privilege) -> Result<(), String
     install_packages(privilege, None)
 }
 
+/// The commands that do the same, for people to run; `sudo` precedes what needs the rights of root.
+pub(crate) fn commands(os: &OsRelease, sources: &[Source], sudo: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut suite = String::new();
+    if os.is_debian_12() {
+        let line = apt_sources::missing_backports(sources);
+        commands.extend(line.map(|line| format!("echo '{line}' | {sudo}tee {BACKPORTS_FILE}")));
+        suite = format!("-t {BACKPORTS} ");
+    }
+    commands.push(format!("{sudo}apt-get update"));
+    commands.push(format!("{sudo}apt-get install {suite}{}", PACKAGES.join(" ")));
+    commands
+}
+
 /// Debian 12's own Mesa 22.3 is about ten times slower in software Vulkan.
 fn install_from_backports(privilege: Privilege) -> Result<(), String> {
     let added = add_backports(privilege)?;
@@ -41,13 +57,11 @@ fn install_from_backports(privilege: Privilege) -> Result<(), String> {
 
 /// Adds backports to apt's sources unless they are there; says whether it did.
 fn add_backports(privilege: Privilege) -> Result<bool, String> {
-    let sources = apt_sources::configured();
-    if sources.iter().any(|source| source.has_suite(BACKPORTS)) {
+    let Some(line) = apt_sources::missing_backports(&apt_sources::configured()) else {
         return Ok(false);
-    }
-    let stanza = apt_sources::backports_stanza(&sources).ok_or("no apt source names Debian 12's main archive")?;
+    };
     println!("adding {BACKPORTS} to apt's sources ({BACKPORTS_FILE}) ...");
-    exec::feed(privilege.command("tee").arg(BACKPORTS_FILE), &stanza)?;
+    exec::feed(privilege.command("tee").arg(BACKPORTS_FILE), &format!("{line}\n"))?;
     // Under a strict umask nobody but root could read it, which breaks apt's queries for others.
     exec::run_quietly(privilege.command("chmod").args(["644", BACKPORTS_FILE]))?;
     Ok(true)
@@ -63,13 +77,13 @@ fn update(privilege: Privilege) {
 
 fn install_packages(privilege: Privilege, suite: Option<&str>) -> Result<(), String> {
     let origin = suite.map(|suite| format!(" from {suite}"));
-    println!("installing software Vulkan ({}{}) ...", APT_PACKAGES.join(" "), origin.unwrap_or_default());
+    println!("installing software Vulkan ({}{}) ...", PACKAGES.join(" "), origin.unwrap_or_default());
     let mut command = apt_get(privilege);
     command.args(["install", "-y", "--no-install-recommends"]);
     if let Some(suite) = suite {
         command.args(["-t", suite]);
     }
-    exec::run_quietly(command.args(APT_PACKAGES))
+    exec::run_quietly(command.args(PACKAGES))
 }
 
 /// `env` carries the variable through `sudo`, which drops the caller's variables. The wait is for
@@ -79,4 +93,35 @@ fn apt_get(privilege: Privilege) -> Command {
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]);
     command.args(["-o", "DPkg::Lock::Timeout=120"]);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn debian(version: &str) -> OsRelease {
+        OsRelease { id: "debian".to_owned(), version_id: version.to_owned(), ..OsRelease::default() }
+    }
+
+    fn source(suite: &str) -> Vec<Source> {
+        apt_sources::parse_line(&format!("deb http://mirror.example/debian {suite} main")).into_iter().collect()
+    }
+
+    #[test]
+    fn debian_12_gets_the_commands_for_backports() {
+        let expected = [
+            "echo 'deb http://mirror.example/debian bookworm-backports main' \
+             | sudo tee /etc/apt/sources.list.d/dynconv-bookworm-backports.list",
+            "sudo apt-get update",
+            "sudo apt-get install -t bookworm-backports mesa-vulkan-drivers libvulkan1",
+        ];
+        assert_eq!(commands(&debian("12"), &source("bookworm"), "sudo "), expected);
+        assert_eq!(commands(&debian("12"), &source(BACKPORTS), "sudo "), expected[1..]);
+    }
+
+    #[test]
+    fn other_versions_get_the_plain_commands() {
+        let expected = ["apt-get update", "apt-get install mesa-vulkan-drivers libvulkan1"];
+        assert_eq!(commands(&debian("13"), &source("trixie"), ""), expected);
+    }
 }

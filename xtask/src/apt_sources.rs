@@ -1,4 +1,4 @@
-//! Apt's configured package sources, and a stanza for Debian 12's backports.
+//! Apt's configured package sources, and one for Debian 12's backports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,13 @@ pub(crate) struct Source {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
+    /// Files or fingerprints of keys; none if apt's own keys count.
     signed_by: Option<String>,
 }
 
 impl Source {
     /// Whether this entry offers `suite`.
-    pub(crate) fn has_suite(&self, suite: &str) -> bool {
+    fn has_suite(&self, suite: &str) -> bool {
         self.suites.iter().any(|own| own == suite)
     }
 
@@ -51,18 +52,17 @@ fn read(path: &Path) -> Vec<Source> {
     }
 }
 
-/// The source for backports from the same mirror as Debian 12's main archive.
-pub(crate) fn backports_stanza(sources: &[Source]) -> Option<String> {
+/// The line to add to apt's sources for backports, from the same mirror as Debian 12's main archive;
+/// none if they are there already, or if that mirror is not known.
+pub(crate) fn missing_backports(sources: &[Source]) -> Option<String> {
+    if sources.iter().any(|source| source.has_suite(BACKPORTS)) {
+        return None;
+    }
     let archive = main_archive(sources)?;
     let uri = archive.mirror()?;
-    let mut stanza = format!(
-        "# Added by dynconv's `cargo xtask`: Mesa's software Vulkan from backports is faster.\n\
-         Types: deb\nURIs: {uri}\nSuites: {BACKPORTS}\nComponents: main\n"
-    );
-    if let Some(keys) = &archive.signed_by {
-        stanza.push_str(&format!("Signed-By: {keys}\n"));
-    }
-    Some(stanza)
+    let keys = archive.signed_by.as_deref();
+    let options = keys.map(|keys| format!("[signed-by={keys}] ")).unwrap_or_default();
+    Some(format!("deb {options}{uri} {BACKPORTS} main"))
 }
 
 /// Other vendors name their suites after Debian's as well, so the best match counts, not the first:
@@ -114,12 +114,13 @@ fn stanza_source(fields: &[(String, String)]) -> Option<Source> {
         uris: words(field("uris").unwrap_or_default()),
         suites: words(field("suites").unwrap_or_default()),
         components: words(field("components").unwrap_or_default()),
-        signed_by: field("signed-by").map(str::to_owned),
+        // A whole key in place of its file does not fit on a line.
+        signed_by: field("signed-by").filter(|keys| !keys.contains('\n')).map(|keys| words(keys).join(",")),
     })
 }
 
 /// Parses a classic line: `deb [options] URI suite component...`.
-fn parse_line(line: &str) -> Option<Source> {
+pub(crate) fn parse_line(line: &str) -> Option<Source> {
     let line = line.split('#').next()?.trim();
     let rest = line.strip_prefix("deb")?;
     if !rest.starts_with([' ', '\t']) {
@@ -166,10 +167,6 @@ Components: main
         text.lines().filter_map(parse_line).collect()
     }
 
-    fn uri_in(stanza: Option<String>) -> Option<String> {
-        stanza?.lines().find_map(|line| Some(line.strip_prefix("URIs: ")?.to_owned()))
-    }
-
     #[test]
     fn stanzas_are_parsed() {
         let sources = parse_deb822(DEBIAN);
@@ -192,25 +189,20 @@ Components: main
     }
 
     #[test]
-    fn the_stanza_takes_mirror_and_keys_from_the_archive() {
-        let stanza = backports_stanza(&parse_deb822(DEBIAN)).expect("an archive");
-        let fields: Vec<_> = stanza.lines().filter(|line| !line.starts_with('#')).collect();
-        let expected = [
-            "Types: deb",
-            "URIs: http://mirror.example/debian",
-            "Suites: bookworm-backports",
-            "Components: main",
-            "Signed-By: /usr/share/keyrings/archive.gpg",
-        ];
-        assert_eq!(fields, expected);
+    fn backports_take_mirror_and_keys_from_the_archive() {
+        let expected = "deb [signed-by=/usr/share/keyrings/archive.gpg] http://mirror.example/debian \
+                        bookworm-backports main";
+        assert_eq!(missing_backports(&parse_deb822(DEBIAN)).as_deref(), Some(expected));
     }
 
     #[test]
-    fn keys_written_into_the_stanza_are_kept_whole() {
+    fn keys_written_into_the_stanza_are_left_to_apt() {
         let keys = "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQENBF\n -----END";
-        let text = DEBIAN.replace(" /usr/share/keyrings/archive.gpg", keys);
-        let stanza = backports_stanza(&parse_deb822(&text)).expect("an archive");
-        assert!(stanza.ends_with(&format!("Signed-By: {keys}\n")), "{stanza}");
+        let sources = parse_deb822(&DEBIAN.replace(" /usr/share/keyrings/archive.gpg", keys));
+        assert_eq!(
+            missing_backports(&sources).as_deref(),
+            Some("deb http://mirror.example/debian bookworm-backports main")
+        );
     }
 
     #[test]
@@ -230,13 +222,6 @@ deb
     }
 
     #[test]
-    fn a_source_without_keys_gives_a_stanza_without_keys() {
-        let sources = lines("deb http://mirror.example/debian bookworm main");
-        let stanza = backports_stanza(&sources).expect("an archive");
-        assert!(!stanza.contains("Signed-By"));
-    }
-
-    #[test]
     fn security_and_discs_are_never_the_archive() {
         let text = "\
 deb cdrom:[Debian GNU/Linux 12 _Bookworm_]/ bookworm main
@@ -244,7 +229,9 @@ deb cdrom:/ bookworm main
 deb http://mirror.example/debian-security bookworm main
 deb http://mirror.example/debian-security bookworm-security main
 ";
-        assert_eq!(backports_stanza(&lines(text)), None);
+        let sources = lines(text);
+        assert_eq!(main_archive(&sources), None);
+        assert_eq!(missing_backports(&sources), None);
     }
 
     #[test]
@@ -254,22 +241,19 @@ deb http://vendor.example/apt bookworm main
 deb http://corporate.example/mirror bookworm main
 deb http://corporate.example/mirror bookworm-updates main
 ";
-        let found = uri_in(backports_stanza(&lines(text)));
-        assert_eq!(found.as_deref(), Some("http://corporate.example/mirror"));
+        assert_eq!(main_archive(&lines(text)), lines(text).get(1));
 
         let text = "\
 deb http://vendor.example/apt bookworm main
 deb http://first.example/debian/ bookworm main
 deb http://second.example/debian bookworm main
 ";
-        let found = uri_in(backports_stanza(&lines(text)));
-        assert_eq!(found.as_deref(), Some("http://first.example/debian/"));
+        assert_eq!(main_archive(&lines(text)), lines(text).get(1));
     }
 
     #[test]
-    fn backports_are_recognised() {
+    fn backports_that_are_there_are_not_missing() {
         let sources = lines("deb http://mirror.example/debian bookworm-backports main");
-        assert!(sources[0].has_suite(BACKPORTS));
-        assert!(!parse_deb822(DEBIAN)[0].has_suite(BACKPORTS));
+        assert_eq!(missing_backports(&sources), None);
     }
 }

@@ -9,10 +9,10 @@ usage: cargo xtask demo [--no-install] [--] [ARGS]...
 
 demo  builds the tool, makes sure of an adapter and runs `dynconv demo ARGS`
       (`cargo xtask demo -- --help` lists ARGS)
-test  runs the format check, lints, docs, build, all tests and the demo
+test  runs the format check, lints, docs, build, all tests and a short demo
 
 Where no adapter is found on Debian or Ubuntu, both install software Vulkan
-with apt if they may; --no-install only prints the command to run.";
+with apt if they may; --no-install only prints the commands to run.";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]

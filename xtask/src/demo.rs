@@ -1,25 +1,20 @@
 //! `cargo xtask demo`: build the tool, make sure of an adapter, run the demo.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use crate::adapter::{self, Adapter};
+use crate::adapter;
 use crate::exec;
-use crate::workspace::Workspace;
+use crate::tool::Tool;
 
 /// Runs the demo and returns its exit code.
-pub(crate) fn run(workspace: &Workspace, install: bool, tool_args: &[OsString]) -> Result<ExitCode, String> {
-    exec::run(&mut workspace.cargo(&["build", "--release", "-p", "dynconv-cli"]))?;
-    let tool = workspace.tool("release");
-    if let Adapter::Missing(reason) = adapter::ensure(&tool, install)? {
+pub(crate) fn run(install: bool, tool_args: &[OsString]) -> Result<ExitCode, String> {
+    Tool::RELEASE.build()?;
+    if let Err(reason) = adapter::ensure(&Tool::RELEASE, install) {
         // Not fatal: the tool falls back to its CPU reference and says so.
         println!("{reason}");
     }
-    let status = Command::new(&tool)
-        .arg("demo")
-        .args(tool_args)
-        .status()
-        .map_err(|error| format!("could not run {}: {error}", tool.display()))?;
+    let status = exec::status(Tool::RELEASE.command("demo").args(tool_args))?;
     Ok(exit_code(status.code()))
 }
 

@@ -1,16 +1,27 @@
 //! Running other programs.
 
+use std::env;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+/// A cargo command, its arguments separated by spaces. It runs in the caller's folder, so that
+/// relative paths mean what the caller meant; the caller's own cargo found the workspace there.
+pub(crate) fn cargo(args: &str) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args.split_whitespace());
+    command
+}
+
+/// Runs the command with its output shown, and returns how it ended.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, String> {
+    command.status().map_err(|error| not_started(command, &error))
+}
 
 /// Runs the command with its output shown, and fails unless it exits with 0.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
-    let status = command.status().map_err(|error| not_started(command, &error))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(format!("`{}` failed ({status})", describe(command)))
+    let status = status(command)?;
+    check(command, status)
 }
 
 /// Runs the command without input and collects its output.
@@ -21,11 +32,10 @@ pub(crate) fn capture(command: &mut Command) -> Result<Output, String> {
 /// Runs the command without input; its output is shown only when it fails.
 pub(crate) fn run_quietly(command: &mut Command) -> Result<(), String> {
     let output = capture(command)?;
-    if output.status.success() {
-        return Ok(());
+    if !output.status.success() {
+        show(&output);
     }
-    show(&output);
-    Err(format!("`{}` failed ({})", describe(command), output.status))
+    check(command, output.status)
 }
 
 /// Whether the command can be started and exits with 0; its output is dropped.
@@ -43,10 +53,7 @@ pub(crate) fn feed(command: &mut Command, input: &str) -> Result<(), String> {
         let _ = pipe.write_all(input.as_bytes());
     }
     let status = child.wait().map_err(|error| not_started(command, &error))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(format!("`{}` failed ({status})", describe(command)))
+    check(command, status)
 }
 
 /// Prints what a captured command printed.
@@ -57,6 +64,13 @@ pub(crate) fn show(output: &Output) {
             println!("{}", text.trim_end());
         }
     }
+}
+
+fn check(command: &Command, status: ExitStatus) -> Result<(), String> {
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("`{}` failed ({status})", describe(command)))
 }
 
 fn not_started(command: &Command, error: &std::io::Error) -> String {

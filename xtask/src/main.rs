@@ -11,12 +11,11 @@ mod os_release;
 mod packages;
 mod privilege;
 mod steps;
-mod workspace;
+mod tool;
 
 use std::process::ExitCode;
 
 use args::Task;
-use workspace::Workspace;
 
 /// Exit code for a command line that could not be understood.
 const USAGE_ERROR: u8 = 2;
@@ -32,14 +31,13 @@ fn main() -> ExitCode {
 }
 
 fn run(task: &Task) -> ExitCode {
-    let workspace = Workspace::locate();
     let outcome = match task {
         Task::Help => {
             println!("{}", args::USAGE);
             Ok(ExitCode::SUCCESS)
         }
-        Task::Demo { install, tool_args } => demo::run(&workspace, *install, tool_args),
-        Task::Test { install } => steps::run_all(&workspace, *install).map(|()| ExitCode::SUCCESS),
+        Task::Demo { install, tool_args } => demo::run(*install, tool_args),
+        Task::Test { install } => steps::run_all(*install).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|reason| {
         eprintln!("error: {reason}");

@@ -37,6 +37,11 @@ impl OsRelease {
         os
     }
 
+    /// Its own name, then those of the distributions it is close to.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.id).chain(&self.id_like).map(String::as_str)
+    }
+
     /// Debian 12 itself; distributions derived from it have archives of their own.
     pub(crate) fn is_debian_12(&self) -> bool {
         self.id == "debian" && self.version_id == "12"
@@ -67,6 +72,7 @@ mod tests {
             version_id: String::new(),
         };
         assert_eq!(os, expected);
+        assert!(os.names().eq(["pop", "ubuntu", "debian"]));
     }
 
     #[test]

@@ -1,75 +1,41 @@
-//! Which packages bring software Vulkan, by package manager.
+//! Which packages bring software Vulkan, by distribution.
 
+use crate::apt;
+use crate::apt_sources;
 use crate::os_release::OsRelease;
+use crate::privilege;
 
-/// What Debian and Ubuntu call Mesa's Vulkan drivers and the Vulkan loader.
-pub(crate) const APT_PACKAGES: [&str; 2] = ["mesa-vulkan-drivers", "libvulkan1"];
-
-/// The package managers whose names for software Vulkan are known.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum PackageManager {
-    /// Debian, Ubuntu and their relatives.
-    Apt,
-    /// Fedora and its relatives.
-    Dnf,
-    /// Arch and its relatives.
-    Pacman,
-    /// Alpine.
-    Apk,
-    /// openSUSE and SUSE Linux Enterprise.
-    Zypper,
+/// Whether this is Debian, Ubuntu or one of their relatives.
+pub(crate) fn uses_apt(os: &OsRelease) -> bool {
+    os.names().any(|name| matches!(name, "debian" | "ubuntu"))
 }
 
-impl PackageManager {
-    /// Decides by the distribution's own name, then by those it is close to.
-    pub(crate) fn of(os: &OsRelease) -> Option<Self> {
-        std::iter::once(&os.id).chain(&os.id_like).find_map(|name| Self::of_distribution(name))
-    }
-
-    fn of_distribution(name: &str) -> Option<Self> {
-        match name {
-            "debian" | "ubuntu" => Some(Self::Apt),
-            "fedora" | "rhel" | "centos" => Some(Self::Dnf),
-            "arch" => Some(Self::Pacman),
-            "alpine" => Some(Self::Apk),
-            "suse" | "opensuse" | "opensuse-leap" | "opensuse-tumbleweed" | "sles" => Some(Self::Zypper),
-            _ => None,
-        }
-    }
-
-    /// The command that installs software Vulkan, for people to run.
-    pub(crate) fn install_command(self) -> String {
-        let install = match self {
-            Self::Apt => {
-                return format!(
-                    "sudo apt-get update && sudo apt-get install -y --no-install-recommends {}",
-                    APT_PACKAGES.join(" ")
-                );
-            }
-            Self::Dnf => "dnf install mesa-vulkan-drivers vulkan-loader",
-            Self::Pacman => "pacman -S vulkan-swrast vulkan-icd-loader",
-            Self::Apk => "apk add mesa-vulkan-swrast vulkan-loader",
-            Self::Zypper => "zypper install libvulkan_lvp libvulkan1",
-        };
-        format!("sudo {install}")
-    }
-}
-
-/// What somebody should do by hand on a Linux machine without an adapter, in one line.
+/// What somebody should do by hand on a Linux machine without an adapter.
 pub(crate) fn advice(os: &OsRelease) -> String {
-    let Some(manager) = PackageManager::of(os) else {
+    let sudo = if privilege::is_root() { "" } else { "sudo " };
+    let commands = if uses_apt(os) {
+        apt::commands(os, &apt_sources::configured(), sudo)
+    } else if let Some(command) = os.names().find_map(install_command) {
+        vec![format!("{sudo}{command}")]
+    } else {
         return "install a Vulkan driver and the Vulkan loader with your package manager \
                 (Mesa's lavapipe, also called swrast, runs on any CPU)"
             .to_owned();
     };
-    let mut advice = format!("install software Vulkan with: {}", manager.install_command());
-    if os.is_debian_12() {
-        advice.push_str(
-            " (Debian 12's own Mesa is about ten times slower than that of bookworm-backports; \
-             with backports enabled, add `-t bookworm-backports`)",
-        );
+    format!("install software Vulkan with:\n  {}", commands.join("\n  "))
+}
+
+/// The command outside the Debian family.
+fn install_command(distribution: &str) -> Option<&'static str> {
+    match distribution {
+        "fedora" | "rhel" | "centos" => Some("dnf install mesa-vulkan-drivers vulkan-loader"),
+        "arch" => Some("pacman -S vulkan-swrast vulkan-icd-loader"),
+        "alpine" => Some("apk add mesa-vulkan-swrast vulkan-loader"),
+        "suse" | "opensuse" | "opensuse-leap" | "opensuse-tumbleweed" | "sles" => {
+            Some("zypper install libvulkan_lvp libvulkan1")
+        }
+        _ => None,
     }
-    advice
 }
 
 #[cfg(test)]
@@ -85,39 +51,27 @@ mod tests {
     }
 
     #[test]
-    fn the_distribution_decides_the_package_manager() {
-        let cases = [
-            (os("debian", &[]), Some(PackageManager::Apt)),
-            (os("ubuntu", &["debian"]), Some(PackageManager::Apt)),
-            (os("linuxmint", &["ubuntu"]), Some(PackageManager::Apt)),
-            (os("fedora", &[]), Some(PackageManager::Dnf)),
-            (os("rocky", &["rhel", "centos", "fedora"]), Some(PackageManager::Dnf)),
-            (os("endeavouros", &["arch"]), Some(PackageManager::Pacman)),
-            (os("alpine", &[]), Some(PackageManager::Apk)),
-            (os("opensuse-slowroll", &["opensuse", "suse"]), Some(PackageManager::Zypper)),
-            (os("nixos", &[]), None),
-            (os("", &[]), None),
-        ];
-        for (os, expected) in cases {
-            assert_eq!(PackageManager::of(&os), expected, "{os:?}");
+    fn the_debian_family_uses_apt() {
+        for family in [os("debian", &[]), os("ubuntu", &["debian"]), os("linuxmint", &["ubuntu"])] {
+            assert!(uses_apt(&family), "{family:?}");
+            assert!(advice(&family).ends_with("apt-get install mesa-vulkan-drivers libvulkan1"), "{family:?}");
         }
     }
 
     #[test]
-    fn advice_names_the_exact_command() {
-        assert_eq!(
-            advice(&os("fedora", &[])),
-            "install software Vulkan with: sudo dnf install mesa-vulkan-drivers vulkan-loader"
-        );
-        assert!(advice(&os("ubuntu", &[])).ends_with("mesa-vulkan-drivers libvulkan1"));
-        assert!(advice(&os("nixos", &[])).contains("package manager"));
-    }
-
-    #[test]
-    fn advice_on_debian_12_mentions_backports() {
-        let mut debian = os("debian", &[]);
-        assert!(!advice(&debian).contains("backports"));
-        debian.version_id = "12".to_owned();
-        assert!(advice(&debian).contains("bookworm-backports"));
+    fn the_distribution_decides_the_command() {
+        let cases = [
+            (os("fedora", &[]), "dnf install"),
+            (os("rocky", &["rhel", "centos", "fedora"]), "dnf install"),
+            (os("endeavouros", &["arch"]), "pacman -S"),
+            (os("alpine", &[]), "apk add"),
+            (os("opensuse-slowroll", &["opensuse", "suse"]), "zypper install"),
+            (os("nixos", &[]), "with your package manager"),
+            (os("", &[]), "with your package manager"),
+        ];
+        for (os, expected) in cases {
+            assert!(!uses_apt(&os), "{os:?}");
+            assert!(advice(&os).contains(expected), "{os:?}");
+        }
     }
 }

@@ -35,6 +35,7 @@ impl Privilege {
     }
 }
 
-fn is_root() -> bool {
+/// Whether this process has the rights of root.
+pub(crate) fn is_root() -> bool {
     exec::capture(Command::new("id").arg("-u")).is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

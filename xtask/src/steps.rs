@@ -1,140 +1,105 @@
 //! `cargo xtask test`: every check and test, one step after the other.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::adapter::{self, Adapter};
+use crate::adapter;
 use crate::exec;
-use crate::workspace::Workspace;
+use crate::tool::Tool;
 
-struct Context<'a> {
-    workspace: &'a Workspace,
-    install: bool,
+/// A step's name and what it runs.
+type Step<'a> = (&'static str, &'a dyn Fn() -> Result<(), String>);
+
+/// Runs all steps up to the first that fails, in order of cost: a slip in formatting is known
+/// before the first compilation.
+pub(crate) fn run_all(install: bool) -> Result<(), String> {
+    run_steps(&[
+        ("fmt", &fmt),
+        ("clippy", &clippy),
+        ("library", &library),
+        ("docs", &docs),
+        ("build", &|| Tool::DEBUG.build()),
+        // Without an adapter most tests would have nothing to run on, and none may be skipped silently.
+        ("adapter", &|| adapter::ensure(&Tool::DEBUG, install)),
+        ("tests", &tests),
+        ("doctests", &doctests),
+        ("demo", &demo),
+    ])
 }
 
-struct Step {
-    name: &'static str,
-    run: fn(&Context<'_>) -> Result<(), String>,
-}
-
-struct Record {
-    name: &'static str,
-    time: Duration,
-    passed: bool,
-}
-
-/// In order of cost, so that a slip in formatting is known before the first compilation.
-const STEPS: [Step; 8] = [
-    Step { name: "fmt", run: fmt },
-    Step { name: "clippy", run: clippy },
-    Step { name: "docs", run: docs },
-    Step { name: "build", run: build },
-    Step { name: "adapter", run: adapter },
-    Step { name: "tests", run: tests },
-    Step { name: "doctests", run: doctests },
-    Step { name: "demo", run: demo },
-];
-
-/// Runs all steps up to the first that fails.
-pub(crate) fn run_all(workspace: &Workspace, install: bool) -> Result<(), String> {
-    run_steps(&STEPS, &Context { workspace, install })
-}
-
-fn run_steps(steps: &[Step], context: &Context<'_>) -> Result<(), String> {
-    let mut records = Vec::new();
+fn run_steps(steps: &[Step<'_>]) -> Result<(), String> {
+    let mut times = Vec::new();
     let mut outcome = Ok(());
-    for (index, step) in steps.iter().enumerate() {
-        println!("==> [{}/{}] {}", index + 1, steps.len(), step.name);
+    for (name, run) in steps {
+        println!("==> [{}/{}] {name}", times.len() + 1, steps.len());
         let start = Instant::now();
-        let result = (step.run)(context);
-        let record = Record { name: step.name, time: start.elapsed(), passed: result.is_ok() };
-        println!("    {}", record.line());
-        records.push(record);
-        if let Err(reason) = result {
-            outcome = Err(format!("step {} failed: {reason}", step.name));
+        outcome = run().map_err(|reason| format!("step {name} failed: {reason}"));
+        times.push((*name, start.elapsed()));
+        if outcome.is_err() {
             break;
         }
     }
-    print!("\n{}", summary(&records));
+    print!("\n{}", summary(&times, outcome.is_err()));
     outcome
 }
 
-impl Record {
-    fn line(&self) -> String {
-        let word = if self.passed { "passed" } else { "FAILED" };
-        let seconds = self.time.as_secs_f64();
-        format!("{:<9} {word} {seconds:>7.1} s", self.name)
-    }
-}
-
-/// The table of steps and times, with the closing line.
-fn summary(records: &[Record]) -> String {
+/// The table of step times, with the closing line; only the last step can have failed.
+fn summary(times: &[(&str, Duration)], has_failed: bool) -> String {
     let mut text = String::new();
-    for record in records {
-        text.push_str(&record.line());
-        text.push('\n');
+    for (name, time) in times {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<9} {:>7.1} s", time.as_secs_f64());
     }
-    let passed = records.iter().filter(|record| record.passed).count();
-    let failed = records.len() - passed;
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "steps: {passed} passed, {failed} failed");
+    let failed = usize::from(has_failed);
+    let _ = writeln!(text, "steps: {} passed, {failed} failed", times.len() - failed);
     text
 }
 
-fn fmt(context: &Context<'_>) -> Result<(), String> {
-    ensure_component(context, "fmt", "rustfmt")?;
-    cargo(context, &["fmt", "--all", "--check"])
+fn fmt() -> Result<(), String> {
+    ensure_component("fmt", "rustfmt")?;
+    cargo("fmt --all --check")
 }
 
-fn clippy(context: &Context<'_>) -> Result<(), String> {
-    ensure_component(context, "clippy", "clippy")?;
-    let args = "clippy --workspace --all-targets --all-features -- -D warnings";
-    cargo(context, &split(args))
+fn clippy() -> Result<(), String> {
+    ensure_component("clippy", "clippy")?;
+    cargo("clippy --workspace --all-targets --all-features -- -D warnings")
 }
 
-fn docs(context: &Context<'_>) -> Result<(), String> {
-    let args = split("doc --workspace --no-deps --all-features");
-    let mut command = context.workspace.cargo(&args);
+/// The library as its users get it, with default features.
+fn library() -> Result<(), String> {
+    cargo("clippy -p dynconv -- -D warnings")
+}
+
+fn docs() -> Result<(), String> {
+    let mut command = exec::cargo("doc --workspace --no-deps --all-features");
     exec::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-fn build(context: &Context<'_>) -> Result<(), String> {
-    cargo(context, &["build", "-p", "dynconv-cli"])
-}
-
-/// Without an adapter most tests would have nothing to run on, and none may be skipped silently.
-fn adapter(context: &Context<'_>) -> Result<(), String> {
-    match adapter::ensure(&context.workspace.tool("debug"), context.install)? {
-        Adapter::Present => Ok(()),
-        Adapter::Missing(reason) => Err(reason),
+fn tests() -> Result<(), String> {
+    if exec::succeeds(&mut exec::cargo("nextest --version")) {
+        return cargo("nextest run --workspace --all-features");
     }
+    cargo("test --workspace --all-features --lib --bins --tests --examples")
 }
 
-fn tests(context: &Context<'_>) -> Result<(), String> {
-    let has_nextest = exec::succeeds(&mut context.workspace.cargo(&["nextest", "--version"]));
-    let args = if has_nextest {
-        "nextest run --workspace --all-features"
-    } else {
-        "test --workspace --all-features --lib --bins --tests --examples"
-    };
-    cargo(context, &split(args))
+fn doctests() -> Result<(), String> {
+    cargo("test --workspace --all-features --doc")
 }
 
-fn doctests(context: &Context<'_>) -> Result<(), String> {
-    cargo(context, &split("test --workspace --all-features --doc"))
-}
-
-fn demo(context: &Context<'_>) -> Result<(), String> {
-    let workspace = context.workspace;
-    let mut command = Command::new(workspace.tool("debug"));
-    command.args(["demo", "--images", "300", "--report"]);
-    exec::run(command.arg(workspace.target().join("demo-smoke.html")))
+/// Its report goes to the workspace's `target` folder, which need not be where cargo builds.
+fn demo() -> Result<(), String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target");
+    fs::create_dir_all(&folder).map_err(|error| format!("could not create {}: {error}", folder.display()))?;
+    let mut command = Tool::DEBUG.command("demo --images 300 --report");
+    exec::run(command.arg(folder.join("demo-smoke.html")))
 }
 
 /// Adds a missing component of the toolchain, which a minimal installation lacks.
-fn ensure_component(context: &Context<'_>, command: &str, component: &str) -> Result<(), String> {
-    let works = || exec::succeeds(&mut context.workspace.cargo(&[command, "--version"]));
+fn ensure_component(command: &str, component: &str) -> Result<(), String> {
+    let works = || exec::succeeds(&mut exec::cargo(&format!("{command} --version")));
     if works() {
         return Ok(());
     }
@@ -149,50 +114,29 @@ fn ensure_component(context: &Context<'_>, command: &str, component: &str) -> Re
     ))
 }
 
-fn cargo(context: &Context<'_>, args: &[&str]) -> Result<(), String> {
-    exec::run(&mut context.workspace.cargo(args))
-}
-
-fn split(args: &str) -> Vec<&str> {
-    args.split_whitespace().collect()
+fn cargo(args: &str) -> Result<(), String> {
+    exec::run(&mut exec::cargo(args))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pass(_: &Context<'_>) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn fail(_: &Context<'_>) -> Result<(), String> {
-        Err("broken".to_owned())
-    }
-
-    fn unreachable(_: &Context<'_>) -> Result<(), String> {
-        panic!("a step ran after a failure")
-    }
-
     #[test]
     fn the_first_failure_stops_the_run_and_is_named() {
-        let workspace = Workspace::locate();
-        let context = Context { workspace: &workspace, install: false };
-        let step = |name, run| Step { name, run };
-        let steps = [step("one", pass), step("two", fail), step("three", unreachable)];
-        assert_eq!(run_steps(&steps[..1], &context), Ok(()));
-        let outcome = run_steps(&steps, &context);
+        let pass = || Ok(());
+        let fail = || Err("broken".to_owned());
+        let unreachable = || panic!("a step ran after a failure");
+        assert_eq!(run_steps(&[("one", &pass)]), Ok(()));
+        let outcome = run_steps(&[("one", &pass), ("two", &fail), ("three", &unreachable)]);
         assert_eq!(outcome, Err("step two failed: broken".to_owned()));
     }
 
     #[test]
     fn the_summary_lists_times_and_counts() {
-        let record = |name, millis, passed| Record { name, time: Duration::from_millis(millis), passed };
-        let records = [record("fmt", 1_250, true), record("clippy", 61_000, false)];
-        let expected = "\
-fmt       passed     1.2 s
-clippy    FAILED    61.0 s
-steps: 1 passed, 1 failed
-";
-        assert_eq!(summary(&records), expected);
+        let times = [("fmt", Duration::from_millis(1_250)), ("clippy", Duration::from_secs(61))];
+        let table = "fmt           1.2 s\nclippy       61.0 s\n";
+        assert_eq!(summary(&times, false), format!("{table}steps: 2 passed, 0 failed\n"));
+        assert_eq!(summary(&times, true), format!("{table}steps: 1 passed, 1 failed\n"));
     }
 }

@@ -1,0 +1,6 @@
+// Kernel bank in f32.
+@group(0) @binding(1) var<storage, read> bank: array<f32>;
+
+fn bank_value(i: u32) -> f32 {
+    return bank[i];
+}

@@ -1,0 +1,6 @@
+// Input in f16.
+@group(0) @binding(1) var<storage, read> x: array<f16>;
+
+fn x_value(i: u32) -> f32 {
+    return f32(x[i]);
+}

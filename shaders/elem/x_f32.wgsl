@@ -1,0 +1,6 @@
+// Input in f32.
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+
+fn x_value(i: u32) -> f32 {
+    return x[i];
+}

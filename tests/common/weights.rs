@@ -1,0 +1,98 @@
+//! Random weights of the layers that compute their own attention.
+
+use dynconv::{
+    BatchNorm, Cells, CondConvWeights, DyCnnWeights, FdyWeights, Geometry, KernelWarehouseWeights, Linear, OdWeights,
+    PixelMixWeights,
+};
+
+use super::Noise;
+
+fn linear(noise: &mut Noise, outputs: usize, inputs: usize) -> Linear {
+    Linear { weight: noise.floats(outputs * inputs), bias: noise.floats(outputs) }
+}
+
+fn batch_norm(noise: &mut Noise, width: usize) -> BatchNorm {
+    BatchNorm {
+        weight: noise.floats(width),
+        bias: noise.floats(width),
+        mean: noise.floats(width),
+        var: noise.floats(width).iter().map(|v| v.abs() + 0.5).collect(),
+        epsilon: 1e-5,
+    }
+}
+
+fn bank(noise: &mut Noise, g: &Geometry) -> Vec<f32> {
+    noise.floats(g.kernels * g.weights())
+}
+
+fn bias_bank(noise: &mut Noise, g: &Geometry, present: bool) -> Option<Vec<f32>> {
+    present.then(|| noise.floats(g.kernels * g.c_out))
+}
+
+pub(crate) fn dy_cnn(noise: &mut Noise, g: &Geometry, [bias, branch_bias]: [bool; 2]) -> DyCnnWeights {
+    let hidden = g.c_in / 4 + 1;
+    DyCnnWeights {
+        bank: bank(noise, g),
+        bias: bias_bank(noise, g, bias),
+        fc1: noise.floats(hidden * g.c_in),
+        fc1_bias: branch_bias.then(|| noise.floats(hidden)),
+        fc2: noise.floats(g.kernels * hidden),
+        fc2_bias: branch_bias.then(|| noise.floats(g.kernels)),
+    }
+}
+
+/// The heads are those that the published code gives the layer.
+pub(crate) fn od_conv(noise: &mut Noise, g: &Geometry) -> OdWeights {
+    let hidden = (g.c_in / 16).max(16);
+    let outputs = [g.c_in, g.c_out, g.taps(), g.kernels];
+    let heads = dynconv::published_heads(g);
+    let [channel_fc, filter_fc, spatial_fc, kernel_fc] =
+        [0, 1, 2, 3].map(|i| heads[i].then(|| linear(noise, outputs[i], hidden)));
+    OdWeights {
+        bank: bank(noise, g),
+        fc: noise.floats(hidden * g.c_in),
+        bn: batch_norm(noise, hidden),
+        channel_fc,
+        filter_fc,
+        spatial_fc,
+        kernel_fc,
+    }
+}
+
+pub(crate) fn cond_conv(noise: &mut Noise, g: &Geometry, bias: bool) -> CondConvWeights {
+    CondConvWeights {
+        experts: bank(noise, g),
+        bias: bias_bank(noise, g, bias),
+        routing: noise.floats(g.kernels * g.c_in),
+        routing_bias: noise.floats(g.kernels),
+    }
+}
+
+pub(crate) fn kernel_warehouse(noise: &mut Noise, g: &Geometry, cells: Cells, bias: bool) -> KernelWarehouseWeights {
+    let hidden = (g.c_in / 4).max(3);
+    KernelWarehouseWeights {
+        fc1: noise.floats(hidden * g.c_in),
+        norm: batch_norm(noise, hidden),
+        fc2: linear(noise, cells.per_kernel(g) * (cells.count + 1), hidden),
+        bias: bias.then(|| noise.floats(g.c_out)),
+    }
+}
+
+pub(crate) fn pixel_mix(noise: &mut Noise, g: &Geometry, bias: bool) -> PixelMixWeights {
+    PixelMixWeights {
+        bank: bank(noise, g),
+        bias: bias_bank(noise, g, bias),
+        attention: linear(noise, g.kernels, g.c_in),
+    }
+}
+
+pub(crate) fn fdy(noise: &mut Noise, g: &Geometry, bias: bool) -> FdyWeights {
+    let hidden = g.c_in / 4 + 2;
+    FdyWeights {
+        bank: bank(noise, g),
+        bias: bias_bank(noise, g, bias),
+        conv1d1: noise.floats(hidden * g.c_in * g.kernel[2]),
+        bn: batch_norm(noise, hidden),
+        conv1d2: linear(noise, g.kernels, hidden),
+    }
+}
