@@ -44,23 +44,9 @@ fn main(
     let place2 = place_of(tile.position + 2u * WORKGROUP);
     let place3 = place_of(tile.position + 3u * WORKGROUP);
 
-    var sum0 = vec4<f32>();
-    var sum1 = vec4<f32>();
-    var sum2 = vec4<f32>();
-    var sum3 = vec4<f32>();
-    var sum4 = vec4<f32>();
-    var sum5 = vec4<f32>();
-    var sum6 = vec4<f32>();
-    var sum7 = vec4<f32>();
+    var sums = Sums();
     for (var k = 0u; k < MIXED; k++) {
-        let w0 = tile_weights(tile, k, 0u);
-        let w1 = tile_weights(tile, k, 1u);
-        let w2 = tile_weights(tile, k, 2u);
-        let w3 = tile_weights(tile, k, 3u);
-        let w4 = tile_weights(tile, k, 4u);
-        let w5 = tile_weights(tile, k, 5u);
-        let w6 = tile_weights(tile, k, 6u);
-        let w7 = tile_weights(tile, k, 7u);
+        let weights = tile_weights(tile, k);
         let mix = mix_of_four(tile.b, k, tile.position);
         for (var ci = params.ci_begin; ci < params.ci_end; ci++) {
             let channel = tile.g * params.c_in + ci;
@@ -76,27 +62,11 @@ fn main(
                         if MAP != 0u {
                             inputs *= mix;
                         }
-                        let r = ci * TAPS + (kz * KERNEL_H + ky) * KERNEL_W + kx;
-                        sum0 += rows[w0 + r] * inputs;
-                        sum1 += rows[w1 + r] * inputs;
-                        sum2 += rows[w2 + r] * inputs;
-                        sum3 += rows[w3 + r] * inputs;
-                        sum4 += rows[w4 + r] * inputs;
-                        sum5 += rows[w5 + r] * inputs;
-                        sum6 += rows[w6 + r] * inputs;
-                        sum7 += rows[w7 + r] * inputs;
+                        accumulate(&sums, weights, ci * TAPS + (kz * KERNEL_H + ky) * KERNEL_W + kx, inputs);
                     }
                 }
             }
         }
     }
-
-    store_channel(tile, 0u, sum0);
-    store_channel(tile, 1u, sum1);
-    store_channel(tile, 2u, sum2);
-    store_channel(tile, 3u, sum3);
-    store_channel(tile, 4u, sum4);
-    store_channel(tile, 5u, sum5);
-    store_channel(tile, 6u, sum6);
-    store_channel(tile, 7u, sum7);
+    store_tile(tile, sums);
 }

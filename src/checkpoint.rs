@@ -8,7 +8,7 @@ use crate::desc::ConvDesc;
 use crate::error::{Error, Result, check_finite};
 use crate::kernels::aggregate::Cells;
 use crate::layers::{
-    BatchNorm, CondConvWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear, OdWeights, PixelMixWeights,
+    BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear, OdWeights, PixelMixWeights,
     published_heads,
 };
 
@@ -280,6 +280,36 @@ impl<'a> Checkpoint<'a> {
             },
         };
         Ok((ConvDesc::new(c_in, c_out, [height, width]).kernels(kernels), weights))
+    }
+
+    /// Weights of a DCD layer under `prefix`: `conv.weight`, `q.weight`, `p.weight`, `bn1.*`, `bn2.*`, `fc.0.weight`,
+    /// `fc.1.fc.0.weight`, `fc_phi.weight`, `fc_scale.weight`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn dcd(&self, prefix: &str) -> Result<(ConvDesc<2>, DcdWeights)> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let wanted = || "[channels out, channels in, 2 kernel sizes]".to_string();
+        let shape = self.view(&key("conv.weight"), wanted)?.shape();
+        let &[c_out, c_in, height, width] = shape else {
+            return Err(Error::Shape { what: key("conv.weight"), expected: wanted(), found: format!("{shape:?}") });
+        };
+        let rows = |name: &str| -> Result<usize> {
+            Ok(self.view(&key(name), || "a matrix".into())?.shape().first().copied().unwrap_or(0))
+        };
+        let (latent, squeezed) = (rows("q.weight")?, rows("fc.0.weight")?);
+        let weights = DcdWeights {
+            conv: self.whole(&key("conv.weight"))?,
+            q: self.tensor(&key("q.weight"), &[latent, c_in])?,
+            p: self.tensor(&key("p.weight"), &[c_out, latent])?,
+            bn1: self.batch_norm(&key("bn1."), latent)?,
+            bn2: self.batch_norm(&key("bn2."), latent)?,
+            squeeze: self.whole(&key("fc.0.weight"))?,
+            gate: self.tensor(&key("fc.1.fc.0.weight"), &[squeezed, squeezed])?,
+            phi: self.tensor(&key("fc_phi.weight"), &[latent * latent, squeezed])?,
+            scale: self.tensor(&key("fc_scale.weight"), &[c_out, squeezed])?,
+        };
+        Ok((ConvDesc::new(c_in, c_out, [height, width]), weights))
     }
 
     /// Cells of a warehouse `[count, channels out, channels in, taps..]` and their values.

@@ -146,6 +146,18 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// The same elements under another shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the number of elements differs.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
+        let len = shape.iter().fold(1_usize, |n, &size| n.saturating_mul(size));
+        if len != self.len() {
+            return Err(Error::shape("elements of a reshaped tensor", &[self.len()], &[len]));
+        }
+        Ok(Self { shape: shape.into(), ..self.clone() })
+    }
+
     /// Queues new values for the whole tensor.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! `dynconv demo`: a trained ODConv network on real images, checked against two references.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,8 +10,10 @@ use comfy_table::{CellAlignment, Table};
 use dynconv::reference::narrow;
 use dynconv::{Checkpoint, Context};
 use indicatif::{ProgressBar, ProgressStyle};
+use memmap2::Mmap;
 
 use crate::dataset::Dataset;
+use crate::map::map;
 use crate::network::{CLASSES, GpuNetwork, LayerInfo, Mix, Network, SIDE};
 use crate::report::{LayerAttention, LayerRow, Report, Sample};
 use crate::{AdapterArgs, JsonArgs};
@@ -122,11 +123,25 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn file(path: Option<&Path>, built_in: &'static [u8]) -> Result<Cow<'static, [u8]>> {
-    Ok(match path {
-        None => Cow::Borrowed(built_in),
-        Some(path) => Cow::Owned(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?),
-    })
+/// A file of the caller's, mapped, or a built-in one.
+enum File {
+    BuiltIn(&'static [u8]),
+    Mapped(Mmap),
+}
+
+impl std::ops::Deref for File {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::BuiltIn(bytes) => bytes,
+            Self::Mapped(map) => map,
+        }
+    }
+}
+
+fn file(path: Option<&Path>, built_in: &'static [u8]) -> Result<File> {
+    path.map_or(Ok(File::BuiltIn(built_in)), |path| Ok(File::Mapped(map(path)?)))
 }
 
 /// The adapter asked for, or `None` where there is none at all.

@@ -3,6 +3,7 @@
 mod dataset;
 mod demo;
 mod info;
+mod map;
 mod network;
 mod report;
 mod timing;

@@ -12,6 +12,7 @@ use dynconv::{
 use serde::Deserialize;
 
 use crate::AdapterArgs;
+use crate::map::map;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -166,7 +167,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn case(context: &Context, file: &Path, elem: Elem) -> Result<Verdict> {
-    let bytes = std::fs::read(file)?;
+    let bytes = map(file)?;
     let vectors = Checkpoint::new(&bytes)?;
     let config = vectors.metadata("config").context("no metadata \"config\"")?;
     let config: Config = serde_json::from_str(config).context("metadata \"config\"")?;

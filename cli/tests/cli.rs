@@ -50,11 +50,13 @@ fn the_demo_agrees_with_the_reference() {
 
 #[test]
 fn golden_vectors_pass() {
-    let out = dynconv(&["verify", text(&root().join("tests/golden"))]);
-    let printed = String::from_utf8(out.stdout).expect("UTF-8");
-    assert!(out.status.success(), "{printed}");
-    assert!(printed.ends_with("16 passed, 0 failed\n"), "{printed}");
-    assert!(printed.contains("odconv2d_depthwise"), "{printed}");
+    for elem in ["f32", "f16-storage", "f16"] {
+        let out = dynconv(&["verify", "--elem", elem, text(&root().join("tests/golden"))]);
+        let printed = String::from_utf8(out.stdout).expect("UTF-8");
+        assert!(out.status.success(), "{printed}");
+        assert!(printed.ends_with("23 passed, 0 failed\n"), "{printed}");
+        assert!(printed.contains("odconv2d_depthwise"), "{printed}");
+    }
 }
 
 #[test]

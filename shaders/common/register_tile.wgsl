@@ -19,9 +19,56 @@ fn tile_of(number: u32, lane: u32) -> Tile {
     return Tile(number / (runs * blocks * params.groups), number / (runs * blocks) % params.groups, co, position);
 }
 
-// First weight of the tile's n-th channel in kernel k. Rows past the last channel read the last one; their sums are never stored.
-fn tile_weights(tile: Tile, k: u32, n: u32) -> u32 {
-    return weights_of(tile.b, k, tile.g * params.c_out + min(tile.co + n, params.c_out - 1u));
+// Sums of the tile: a vector of 4 positions a channel. Named members instead of an array, so that they stay in registers.
+struct Sums {
+    c0: vec4<f32>,
+    c1: vec4<f32>,
+    c2: vec4<f32>,
+    c3: vec4<f32>,
+    c4: vec4<f32>,
+    c5: vec4<f32>,
+    c6: vec4<f32>,
+    c7: vec4<f32>,
+}
+
+// First weight of each channel of the tile in one kernel.
+struct Weights {
+    c0: u32,
+    c1: u32,
+    c2: u32,
+    c3: u32,
+    c4: u32,
+    c5: u32,
+    c6: u32,
+    c7: u32,
+}
+
+// Rows past the last channel read the last one; their sums are never stored.
+fn tile_weights(tile: Tile, k: u32) -> Weights {
+    let row = params.c_in * TAPS;
+    let first = weights_of(tile.b, k, tile.g * params.c_out);
+    let last = params.c_out - 1u;
+    return Weights(
+        first + min(tile.co + 0u, last) * row,
+        first + min(tile.co + 1u, last) * row,
+        first + min(tile.co + 2u, last) * row,
+        first + min(tile.co + 3u, last) * row,
+        first + min(tile.co + 4u, last) * row,
+        first + min(tile.co + 5u, last) * row,
+        first + min(tile.co + 6u, last) * row,
+        first + min(tile.co + 7u, last) * row,
+    );
+}
+
+fn accumulate(sums: ptr<function, Sums>, weights: Weights, reduction: u32, inputs: vec4<f32>) {
+    (*sums).c0 += rows[weights.c0 + reduction] * inputs;
+    (*sums).c1 += rows[weights.c1 + reduction] * inputs;
+    (*sums).c2 += rows[weights.c2 + reduction] * inputs;
+    (*sums).c3 += rows[weights.c3 + reduction] * inputs;
+    (*sums).c4 += rows[weights.c4 + reduction] * inputs;
+    (*sums).c5 += rows[weights.c5 + reduction] * inputs;
+    (*sums).c6 += rows[weights.c6 + reduction] * inputs;
+    (*sums).c7 += rows[weights.c7 + reduction] * inputs;
 }
 
 fn store_channel(tile: Tile, n: u32, sums: vec4<f32>) {
@@ -35,4 +82,15 @@ fn store_channel(tile: Tile, n: u32, sums: vec4<f32>) {
     if p + WORKGROUP < size { finish(tile.b, channel, p + WORKGROUP, sums.y); }
     if p + 2u * WORKGROUP < size { finish(tile.b, channel, p + 2u * WORKGROUP, sums.z); }
     if p + 3u * WORKGROUP < size { finish(tile.b, channel, p + 3u * WORKGROUP, sums.w); }
+}
+
+fn store_tile(tile: Tile, sums: Sums) {
+    store_channel(tile, 0u, sums.c0);
+    store_channel(tile, 1u, sums.c1);
+    store_channel(tile, 2u, sums.c2);
+    store_channel(tile, 3u, sums.c3);
+    store_channel(tile, 4u, sums.c4);
+    store_channel(tile, 5u, sums.c5);
+    store_channel(tile, 6u, sums.c6);
+    store_channel(tile, 7u, sums.c7);
 }

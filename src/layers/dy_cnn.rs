@@ -39,6 +39,44 @@ pub struct DyCnnWeights {
     pub fc2_bias: Option<Vec<f32>>,
 }
 
+/// The temperature schedule that DY-CNN is trained with: it falls by 3 an epoch until it is 1.
+///
+/// Source: kaijieshi7/Dynamic-convolution-Pytorch, whose constructor asks for `start % 3 == 1` (34 by default). A checkpoint does not
+/// hold the temperature: a network trained for 11 epochs or more has 1.
+///
+/// ```
+/// let schedule = dynconv::TemperatureSchedule::new(34)?;
+/// assert_eq!([0, 1, 10, 11, 90].map(|epoch| schedule.after(epoch)), [34.0, 31.0, 4.0, 1.0, 1.0]);
+/// # Ok::<(), dynconv::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemperatureSchedule {
+    start: u16,
+}
+
+impl TemperatureSchedule {
+    /// Starts at `start`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless `start` is 1 more than a multiple of 3.
+    pub fn new(start: u16) -> Result<Self> {
+        if start % 3 == 1 {
+            return Ok(Self { start });
+        }
+        Err(Error::Value {
+            what: "start of the temperature schedule".into(),
+            needed: "1 more than a multiple of 3".into(),
+            found: start.to_string(),
+        })
+    }
+
+    /// Temperature after this many epochs.
+    #[must_use]
+    pub fn after(&self, epochs: u16) -> f32 {
+        f32::from(self.start.saturating_sub(epochs.saturating_mul(3)).max(1))
+    }
+}
+
 impl DyCnnWeights {
     /// The attention branch that these weights make: mixing weights only.
     #[must_use]

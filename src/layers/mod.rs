@@ -2,11 +2,13 @@
 
 mod bound;
 mod cond_conv;
+mod dcd;
 mod dy_cnn;
 mod kernel_warehouse;
 mod map_conv;
 mod modulated;
 mod od_conv;
+mod per_sample;
 mod pool;
 
 use std::collections::HashMap;
@@ -14,7 +16,9 @@ use std::marker::PhantomData;
 
 pub use bound::Bound;
 pub use cond_conv::{CondConv, CondConvWeights, Routing};
-pub use dy_cnn::{DyCnn, DyCnnWeights};
+pub use dcd::{Dcd2d, DcdWeights};
+pub use dy_cnn::{DyCnn, DyCnnWeights, TemperatureSchedule};
+pub use per_sample::PerSample;
 pub use kernel_warehouse::{KernelWarehouse, KernelWarehouseWeights, Warehouse};
 pub use map_conv::{FdyConv2d, FdyWeights, PixelMix2d, PixelMixWeights};
 pub use modulated::ModulatedConv2d;
@@ -87,6 +91,8 @@ pub type BankConv2d = Layer<2, Given>;
 pub type DynConv2d = Layer<2, DyCnn>;
 /// 2-D omni-dimensional dynamic convolution (ODConv): see [`Od`].
 pub type OdConv2d = Layer<2, Od>;
+/// 2-D convolution with a kernel of its own for each sample, given by the caller.
+pub type PerSampleConv2d = Layer<2, PerSample>;
 /// 2-D CondConv: see [`CondConv`].
 pub type CondConv2d = Layer<2, CondConv>;
 /// 2-D KernelWarehouse layer: see [`KernelWarehouse`].

@@ -6,7 +6,22 @@ pub(crate) mod weights;
 use std::sync::OnceLock;
 
 use dynconv::plan::ConvChoice;
-use dynconv::{Bound, Context, ConvDesc, Geometry, Tensor, wgpu};
+use dynconv::{Activation, Bound, Context, ConvDesc, Geometry, Tensor, wgpu};
+
+/// Every activation, in the order of its number in the shader.
+pub(crate) const ACTIVATIONS: [Activation; 11] = [
+    Activation::None,
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::Silu,
+    Activation::Gelu,
+    Activation::HardSwish,
+    Activation::HardSigmoid,
+    Activation::LeakyRelu { slope: 0.1 },
+    Activation::StarRelu { scale: 0.8944, bias: -0.4472 },
+    Activation::Sigmoid,
+    Activation::Tanh,
+];
 
 /// One device for all tests of a file. A machine without an adapter fails here.
 pub(crate) fn context() -> &'static Context {

@@ -9,8 +9,8 @@ use dynconv::{
 };
 
 use crate::common::{
-    Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, limited_context, run, transposed_1d,
-    transposed_2d, transposed_3d, upload, weights,
+    ACTIVATIONS, Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, limited_context, run,
+    transposed_1d, transposed_2d, transposed_3d, upload, weights,
 };
 
 /// Attention in quarters, which are exact too.
@@ -43,6 +43,11 @@ fn exactly(truth: &[f64]) -> Vec<f32> {
 
 /// All strategies give the reference's bits.
 fn check<const D: usize>(context: &Context, case: &Case<D>) {
+    check_with(context, case, &[false, true]);
+}
+
+/// All strategies give the reference's bits, without or with what can follow the sum.
+fn check_with<const D: usize>(context: &Context, case: &Case<D>, epilogues: &[bool]) {
     let mut noise = Noise::new(10);
     let x = noise.integers(case.input_len(), 4);
     let bank = noise.integers(case.kernels() * case.weights(), 3);
@@ -51,7 +56,7 @@ fn check<const D: usize>(context: &Context, case: &Case<D>) {
     let scale: Vec<f32> = noise.integers(case.c_out(), 2).iter().map(|v| v + 3.0).collect();
     let shift = noise.integers(case.c_out(), 5);
     for choice in case.choices() {
-        for epilogue in [false, true] {
+        for &epilogue in epilogues {
             let mut layer =
                 Layer::<D, Given>::new(context, &case.desc, &bank, epilogue.then_some(&bias)).expect("valid");
             let mut weights = LayerWeights { bank: bank_rows(case, &bank), ..Default::default() };
@@ -82,9 +87,9 @@ fn one_and_three_dimensions() {
 
 #[test]
 fn transposed_convolutions() {
-    transposed_1d().iter().for_each(|case| check(context(), case));
-    transposed_2d().iter().for_each(|case| check(context(), case));
-    transposed_3d().iter().for_each(|case| check(context(), case));
+    transposed_1d().iter().for_each(|case| check_with(context(), case, &[true]));
+    transposed_2d().iter().for_each(|case| check_with(context(), case, &[true]));
+    transposed_3d().iter().for_each(|case| check_with(context(), case, &[true]));
 }
 
 /// `<conv(x), y> == <x, transposed conv(y)>`, both with the very same kernel data, exactly.
@@ -210,19 +215,23 @@ fn layouts_permute_and_change_no_bit() {
         let attention = upload(context(), &[case.batch, g.kernels], &noise.floats(case.batch * g.kernels));
         let fixed = StaticConv2d::new(context(), &case.desc.kernels(1), &bank[..g.weights()], None).expect("valid");
         let given = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid");
-        let own = weights::dy_cnn(&mut noise, &g, [true; 2]);
-        let own = DynConv2d::new(context(), &case.desc, &own, 4.0).expect("valid").activation(Activation::Relu);
+        let own = weights::dy_cnn(&mut noise, &g, [false, true]);
+        let own = DynConv2d::new(context(), &case.desc, &own, 4.0).expect("valid");
         for choice in case.choices() {
             let name = |kind| format!("{kind} {case:?} {choice:?}");
+            let of = |[i, o]: [Layout; 2]| own.clone().kernel(choice).layouts(i, o);
             check_layouts(&name("static"), &case, |[i, o], [x, _, y]| {
                 fixed.clone().kernel(choice).layouts(i, o).bind(x, y)
             });
             check_layouts(&name("given"), &case, |[i, o], [x, _, y]| {
                 given.clone().kernel(choice).layouts(i, o).bind(x, &attention, y)
             });
-            check_layouts(&name("DY-CNN and residual"), &case, |[i, o], [x, residual, y]| {
-                own.clone().kernel(choice).layouts(i, o).bind_add(x, residual, y)
-            });
+            check_layouts(&name("DY-CNN"), &case, |layouts, [x, _, y]| of(layouts).bind(x, y));
+            // All kernels share their epilogue.
+            if choice == ConvChoice::Direct {
+                let add = |layouts, [x, residual, y]: [&Tensor; 3]| of(layouts).bind_add(x, residual, y);
+                check_layouts(&name("residual"), &case, add);
+            }
         }
     }
 }
@@ -260,21 +269,10 @@ fn a_residual_is_added_before_the_activation() {
 #[test]
 fn every_activation_follows_its_formula() {
     let x: Vec<f32> = (-2048_i16..=2048).map(|i| f32::from(i) / 256.0).collect();
-    let activations = [
-        Activation::None,
-        Activation::Relu,
-        Activation::Relu6,
-        Activation::Silu,
-        Activation::Gelu,
-        Activation::HardSwish,
-        Activation::HardSigmoid,
-        Activation::LeakyRelu { slope: 0.1 },
-        Activation::StarRelu { scale: 0.8944, bias: -0.4472 },
-        Activation::Sigmoid,
-        Activation::Tanh,
-    ];
-    for activation in activations {
+    for activation in ACTIVATIONS {
         let layer = StaticConv2d::new(context(), &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+        // All kernels share their epilogue; this one compiles fastest.
+        let layer = layer.kernel(ConvChoice::Direct);
         let y = layer.activation(activation).run(1, [1, x.len()], &x).expect("runs");
         for (&x, &y) in x.iter().zip(&y) {
             let truth = reference::activate(activation, x.into());
@@ -288,12 +286,12 @@ fn every_activation_follows_its_formula() {
 }
 
 /// Kernels that mix by a map give the reference's bits; the others say that they cannot.
-fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis) {
+fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
     let g = case.geometry();
     let mut noise = Noise::new(18);
     let x = noise.integers(case.input_len(), 4);
     let bank = noise.integers(g.kernels * g.weights(), 3);
-    let bias = noise.integers(g.kernels * g.c_out, 9);
+    let bias = has_bias.then(|| noise.integers(g.kernels * g.c_out, 9));
     let size = case.desc.output_size(case.size).expect("fits");
     let places = match axis {
         MapAxis::All => size.to_vec(),
@@ -301,8 +299,8 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis) {
     };
     let map_shape = [&[case.batch, g.kernels], &places[..]].concat();
     let map = quarters(&mut noise, map_shape.iter().product());
-    let weights = LayerWeights { bank: bank_rows(case, &bank), bias: Some(widen(&bias)), ..Default::default() };
-    let layer = Layer::<D, Map>::new(context(), &case.desc, &bank, Some(&bias), axis).expect("valid");
+    let weights = LayerWeights { bank: bank_rows(case, &bank), bias: bias.as_deref().map(widen), ..Default::default() };
+    let layer = Layer::<D, Map>::new(context(), &case.desc, &bank, bias.as_deref(), axis).expect("valid");
     let layer = layer.activation(Activation::Relu);
     let plan = layer.plan(case.batch, case.size).expect("plans");
     let truth = exactly(&reference::layer(plan.problem(), &weights, &widen(&x), &widen(&map)).y);
@@ -323,16 +321,14 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis) {
 
 #[test]
 fn maps_mix_at_every_position() {
-    for i in [0, 1, 5, 8, 12, 13, 16] {
-        for axis in [MapAxis::All, MapAxis::One(1), MapAxis::One(2)] {
-            check_map(&cases_2d()[i], axis);
-        }
+    for axis in [MapAxis::All, MapAxis::One(1), MapAxis::One(2)] {
+        check_map(&cases_2d()[12], axis, true);
     }
-    check_map(&transposed_2d()[1], MapAxis::All);
-    check_map(&cases_1d()[0], MapAxis::One(2));
-    for axis in [MapAxis::All, MapAxis::One(0), MapAxis::One(1)] {
-        check_map(&cases_3d()[0], axis);
-    }
+    // Strides, pointwise, depthwise, more channels than a tile. A bias makes these variants slow to compile, so one case has it.
+    [5, 8, 13, 16].iter().for_each(|&i| check_map(&cases_2d()[i], MapAxis::All, false));
+    check_map(&transposed_2d()[1], MapAxis::All, false);
+    check_map(&cases_1d()[0], MapAxis::One(2), false);
+    check_map(&cases_3d()[2], MapAxis::One(0), false);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn own<A: OwnAttention + 'static>(layer: Layer<2, A>, size: [usize; 2]) -> Run {
     Box::new(move |samples| layer.run(samples.len(), size, &joined(samples, |s| &s.x)).expect("runs"))
 }
 
-/// Layers with given attention, DY-CNN, ODConv and CondConv.
+/// Layers with given attention, DY-CNN, ODConv and CondConv; without a bias, so that they share their convolution's pipeline.
 fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
     let (g, size) = (case.geometry(), case.size);
     let mut noise = Noise::new(21);
@@ -43,9 +43,9 @@ fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
         let attention = joined(samples, |s| &s.attention);
         given.run(samples.len(), size, &joined(samples, |s| &s.x), &attention).expect("runs")
     });
-    let dy = DynConv2d::new(context, &case.desc, &weights::dy_cnn(&mut noise, &g, [true; 2]), 4.0).expect("valid");
+    let dy = DynConv2d::new(context, &case.desc, &weights::dy_cnn(&mut noise, &g, [false, true]), 4.0).expect("valid");
     let od = OdConv2d::new(context, &case.desc, &weights::od_conv(&mut noise, &g), 1.0).expect("valid");
-    let cond = CondConv2d::new(context, &case.desc, &weights::cond_conv(&mut noise, &g, true)).expect("valid");
+    let cond = CondConv2d::new(context, &case.desc, &weights::cond_conv(&mut noise, &g, false)).expect("valid");
     let runs = [
         ("given", given),
         ("DY-CNN", own(dy.kernel(choice), size)),
@@ -148,9 +148,9 @@ fn parts_and_folds_change_no_bit() {
     let is_split = |plan: &Plan| plan.samples_per_part() < 33;
     let is_folded = |plan: &Plan| plan.dispatches().iter().any(|dispatch| dispatch.grid[1] > 1);
     for case in &batches_of_33() {
-        let bank = vec![0.0; case.kernels() * case.weights()];
+        let weights = weights::dy_cnn(&mut Noise::new(23), &case.geometry(), [false; 2]);
         let plan = |context: &Context| {
-            let layer = BankConv2d::new(context, &case.desc, &bank, None).expect("valid");
+            let layer = DynConv2d::new(context, &case.desc, &weights, 1.0).expect("valid");
             layer.plan(33, case.size).expect("plans")
         };
         let [tight_plan, whole_plan] = [plan(tight()), plan(&whole)];

@@ -5,5 +5,6 @@ mod common;
 
 mod buffers;
 mod close;
+mod dcd;
 mod exact;
 mod laws;

@@ -1,0 +1,178 @@
+//! Dynamic channel fusion by matrix decomposition (DCD).
+
+use super::{BatchNorm, Bound, Given, Layer, PerSample, Static, global_average_pool, narrowed_scale_shift, submit};
+use crate::context::Context;
+use crate::desc::ConvDesc;
+use crate::error::{Error, Result};
+use crate::kernels::Operand;
+use crate::kernels::conv::Activation;
+use crate::plan::{AttentionSource, Parts};
+use crate::tensor::Tensor;
+
+/// Dynamic convolution by matrix decomposition: a static convolution whose channels are scaled, beside a path through a few channels
+/// that are mixed by a matrix of the sample's own.
+///
+/// ```text
+/// u      = squeeze * pooled(x);   u = u . hs(gate * u)            pooled: 1 x 1 or 2 x 2 means, channel-major
+/// Phi    = reshape(phi * u, L, L);  lambda = hs(scale * u)        hs(t) = min(max(t + 3, 0), 6) / 3
+/// z      = batch_norm1(q * x)                                     1 x 1, channels in -> L, with the stride of the layer
+/// y      = lambda . conv(x, weight) + p * (z + batch_norm2(Phi z))
+/// ```
+///
+/// Source: Li et al., "Revisiting Dynamic Convolution via Matrix Decomposition", ICLR 2021, and its published code (liyunsheng13/dcd).
+/// Every step is a convolution of this library: Phi is a per-sample 1 x 1 kernel, lambda a filter gain, the gate a channel gain.
+#[derive(Clone, Debug)]
+pub struct Dcd2d {
+    context: Context,
+    c_in: usize,
+    latent: usize,
+    /// Means along each axis of the pooled input: 1 or 2.
+    pooled: usize,
+    squeeze: Layer<2, Static>,
+    gate: Layer<2, Static>,
+    phi: Layer<2, Given>,
+    lambda: Layer<2, Given>,
+    conv: Layer<2, Given>,
+    q: Layer<2, Static>,
+    fuse: Layer<2, PerSample>,
+    p: Layer<2, Static>,
+}
+
+/// Weights of a DCD layer, rows outermost, under their published names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DcdWeights {
+    /// `conv.weight [channels out, channels in, kernel..]`
+    pub conv: Vec<f32>,
+    /// `q.weight [L, channels in]`
+    pub q: Vec<f32>,
+    /// `p.weight [channels out, L]`
+    pub p: Vec<f32>,
+    /// `bn1` of L channels.
+    pub bn1: BatchNorm,
+    /// `bn2` of L channels.
+    pub bn2: BatchNorm,
+    /// `fc.0.weight [S, channels in]` for a 1 x 1 pool, `[S, 4 * channels in]` for a 2 x 2 one.
+    pub squeeze: Vec<f32>,
+    /// `fc.1.fc.0.weight [S, S]`
+    pub gate: Vec<f32>,
+    /// `fc_phi.weight [L * L, S]`
+    pub phi: Vec<f32>,
+    /// `fc_scale.weight [channels out, S]`
+    pub scale: Vec<f32>,
+}
+
+impl Dcd2d {
+    /// The description is that of the static convolution: one group, one kernel.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
+    pub fn new(context: &Context, desc: &ConvDesc<2>, weights: &DcdWeights) -> Result<Self> {
+        let g = desc.geometry()?;
+        let latent = weights.bn1.weight.len();
+        let squeezed = weights.gate.len().isqrt();
+        let pooled = match weights.squeeze.len().checked_div(squeezed * g.c_in) {
+            Some(1) => 1,
+            Some(4) => 2,
+            _ => {
+                return Err(Error::Shape {
+                    what: "fc.0.weight".into(),
+                    expected: format!("{squeezed} rows of {} or {} elements", g.c_in, 4 * g.c_in),
+                    found: format!("{} elements", weights.squeeze.len()),
+                });
+            }
+        };
+        // The factor 2 of hs (0 to 2) over the hard sigmoid (0 to 1) goes into the weights behind it.
+        let doubled = |values: &[f32]| values.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
+        let fixed = |c_in, c_out, kernel: &[f32]| {
+            Layer::<2, Static>::new(context, &ConvDesc::new(c_in, c_out, [1, 1]), kernel, None)
+        };
+        let gained = |desc: &ConvDesc<2>, parts, kernel: &[f32]| {
+            Layer::<2, Given>::create(context, desc, AttentionSource::Given(parts), kernel, None)
+        };
+        let by_channel = Parts { channel: true, ..Parts::default() };
+        let by_filter = Parts { filter: true, ..Parts::default() };
+        let (scale1, shift1) = narrowed_scale_shift(&weights.bn1)?;
+        let (scale2, shift2) = narrowed_scale_shift(&weights.bn2)?;
+        let strided = ConvDesc::new(g.c_in, latent, [1, 1]).stride([g.stride[1], g.stride[2]]);
+        Ok(Self {
+            context: context.clone(),
+            c_in: g.c_in,
+            latent,
+            pooled,
+            squeeze: fixed(pooled * pooled * g.c_in, squeezed, &weights.squeeze)?,
+            gate: fixed(squeezed, squeezed, &weights.gate)?.activation(Activation::HardSigmoid),
+            phi: gained(&ConvDesc::new(squeezed, latent * latent, [1, 1]), by_channel, &doubled(&weights.phi))?,
+            lambda: gained(&ConvDesc::new(squeezed, g.c_out, [1, 1]), by_channel, &doubled(&weights.scale))?
+                .activation(Activation::HardSigmoid),
+            conv: gained(desc, by_filter, &doubled(&weights.conv))?,
+            q: Layer::<2, Static>::new(context, &strided, &weights.q, None)?.scale_shift(&scale1, &shift1)?,
+            fuse: Layer::<2, PerSample>::new(context, &ConvDesc::new(latent, latent, [1, 1]))?
+                .scale_shift(&scale2, &shift2)?,
+            p: fixed(latent, g.c_out, &weights.p)?,
+        })
+    }
+
+    /// Means of the input as `[batch, channels, 1, 1]`.
+    fn pool(&self, x: &Tensor) -> Result<(Bound, Tensor)> {
+        let [batch, height, width] = [0, 2, 3].map(|axis| x.shape()[axis]);
+        let channels = self.pooled * self.pooled * self.c_in;
+        if self.pooled == 1 {
+            let means = Tensor::zeros(&self.context, &[batch, channels, 1, 1])?;
+            return Ok((global_average_pool(&self.context, x, &means)?, means));
+        }
+        // Two windows an axis; those of an odd one share its middle.
+        let window = [height.div_ceil(2), width.div_ceil(2)];
+        let step = [(height / 2).max(1), (width / 2).max(1)];
+        let desc = ConvDesc::new(self.c_in, self.c_in, window).stride(step).groups(self.c_in);
+        let taps = window[0] * window[1];
+        let mean = Layer::<2, Static>::new(&self.context, &desc, &vec![1.0 / taps as f32; self.c_in * taps], None)?;
+        let means = Tensor::zeros(&self.context, &[batch, self.c_in, 2, 2])?;
+        let bound = mean.bind(x, &means)?;
+        Ok((bound, means.reshape(&[batch, channels, 1, 1])?))
+    }
+
+    /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height, width]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
+    pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
+        let shape = self.conv.output_shape(x.shape())?;
+        let batch = shape[0];
+        let zeros = |shape: &[usize]| Tensor::zeros(&self.context, shape);
+        let vector = |layer: &Layer<2, Static>| zeros(&[batch, layer.geometry.c_out, 1, 1]);
+        let given = |layer: &Layer<2, Given>, x: &Tensor, gains: &Tensor, y: &Tensor| {
+            let gains = gains.reshape(&[batch, gains.len() / batch])?;
+            layer.bind_operands(x, y, &[(Operand::Attention, &gains)])
+        };
+
+        let (pool, means) = self.pool(x)?;
+        let (u, gate) = (vector(&self.squeeze)?, vector(&self.gate)?);
+        let phi = zeros(&[batch, self.latent * self.latent, 1, 1])?;
+        let lambda = zeros(&[batch, shape[1], 1, 1])?;
+        let r = zeros(&shape)?;
+        let path = [batch, self.latent, shape[2], shape[3]];
+        let (z, fused) = (zeros(&path)?, zeros(&path)?);
+        let kernels = phi.reshape(&[batch, self.latent * self.latent])?;
+        Ok(Bound::chain(vec![
+            pool,
+            self.squeeze.bind(&means, &u)?,
+            self.gate.bind(&u, &gate)?,
+            given(&self.phi, &u, &gate, &phi)?,
+            given(&self.lambda, &u, &gate, &lambda)?,
+            given(&self.conv, x, &lambda, &r)?,
+            self.q.bind(x, &z)?,
+            self.fuse.bind_add(&z, &kernels, &z, &fused)?,
+            self.p.bind_add(&fused, &r, y)?,
+        ]))
+    }
+
+    /// Computes the layer into a new f32 tensor and submits the work.
+    ///
+    /// # Errors
+    /// As [`Dcd2d::bind`].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = Tensor::zeros(&self.context, &self.conv.output_shape(x.shape())?)?;
+        submit(&self.context, &self.bind(x, &y)?);
+        Ok(y)
+    }
+}
