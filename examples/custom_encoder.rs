@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         bias: Some(wave(4 * 16)),
         fc1: wave(3 * 8),
         fc2: wave(4 * 3),
-        fc2_bias: None,
+        ..Default::default()
     };
     let layer = DynConv2d::new(&context, &desc, &weights, 1.0)?;
     println!("{}\n", layer.plan(1, [32, 32])?);

@@ -8,8 +8,8 @@ use crate::desc::ConvDesc;
 use crate::error::{Error, Result, check_finite};
 use crate::kernels::aggregate::Cells;
 use crate::layers::{
-    BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear, OdWeights, PixelMixWeights,
-    published_heads,
+    BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear, OdWeights,
+    PixelMixWeights, published_heads,
 };
 
 /// A safetensors file in memory (read or mapped by the caller). Values are converted when asked for.

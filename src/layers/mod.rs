@@ -18,11 +18,11 @@ pub use bound::Bound;
 pub use cond_conv::{CondConv, CondConvWeights, Routing};
 pub use dcd::{Dcd2d, DcdWeights};
 pub use dy_cnn::{DyCnn, DyCnnWeights, TemperatureSchedule};
-pub use per_sample::PerSample;
 pub use kernel_warehouse::{KernelWarehouse, KernelWarehouseWeights, Warehouse};
 pub use map_conv::{FdyConv2d, FdyWeights, PixelMix2d, PixelMixWeights};
 pub use modulated::ModulatedConv2d;
 pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
+pub use per_sample::PerSample;
 pub use pool::global_average_pool;
 
 use crate::context::Context;

@@ -236,33 +236,38 @@ fn layouts_permute_and_change_no_bit() {
     }
 }
 
+/// A residual of its own for every output, and all else that can follow the sum.
+fn check_residual(context: &Context, case: &Case<2>) {
+    let mut noise = Noise::new(17);
+    let kernel = noise.integers(case.weights(), 3);
+    let bias = noise.integers(case.c_out(), 9);
+    let [scale, shift] = [1, 5].map(|limit| noise.integers(case.c_out(), limit));
+    let x = noise.integers(case.input_len(), 4);
+    let residual = noise.integers(case.output_shape().iter().product(), 99);
+    let layer = StaticConv2d::new(context, &case.desc, &kernel, Some(&bias)).expect("valid");
+    let layer = layer.scale_shift(&scale, &shift).expect("valid").activation(Activation::Relu);
+    let weights = LayerWeights {
+        bank: widen(&kernel),
+        bias: Some(widen(&bias)),
+        affine: Some([widen(&scale), widen(&shift)].concat()),
+        residual: Some(widen(&residual)),
+        ..Default::default()
+    };
+    let plan = layer.plan(case.batch, case.size).expect("plans");
+    let truth = exactly(&reference::layer(plan.problem(), &weights, &widen(&x), &[]).y);
+    let x = upload(context, &case.input_shape(), &x);
+    let residual = upload(context, &case.output_shape(), &residual);
+    let y = Tensor::zeros(context, &case.output_shape()).expect("fits");
+    for choice in case.choices() {
+        let bound = layer.clone().kernel(choice).bind_add(&x, &residual, &y).expect("binds");
+        assert_same_bits(&format!("{case:?} {choice:?}"), &run(context, &bound), &truth);
+    }
+}
+
 #[test]
 fn a_residual_is_added_before_the_activation() {
-    for case in [cases_2d()[1], cases_2d()[9], cases_2d()[13], cases_2d()[10]].map(Case::single) {
-        let mut noise = Noise::new(17);
-        let kernel = noise.integers(case.weights(), 3);
-        let bias = noise.integers(case.c_out(), 9);
-        let [scale, shift] = [1, 5].map(|limit| noise.integers(case.c_out(), limit));
-        let x = noise.integers(case.input_len(), 4);
-        let residual = noise.integers(case.output_shape().iter().product(), 99);
-        let layer = StaticConv2d::new(context(), &case.desc, &kernel, Some(&bias)).expect("valid");
-        let layer = layer.scale_shift(&scale, &shift).expect("valid").activation(Activation::Relu);
-        let weights = LayerWeights {
-            bank: widen(&kernel),
-            bias: Some(widen(&bias)),
-            affine: Some([widen(&scale), widen(&shift)].concat()),
-            residual: Some(widen(&residual)),
-            ..Default::default()
-        };
-        let plan = layer.plan(case.batch, case.size).expect("plans");
-        let truth = exactly(&reference::layer(plan.problem(), &weights, &widen(&x), &[]).y);
-        let x = upload(context(), &case.input_shape(), &x);
-        let residual = upload(context(), &case.output_shape(), &residual);
-        let y = Tensor::zeros(context(), &case.output_shape()).expect("fits");
-        for choice in case.choices() {
-            let bound = layer.clone().kernel(choice).bind_add(&x, &residual, &y).expect("binds");
-            assert_same_bits(&format!("{case:?} {choice:?}"), &run(context(), &bound), &truth);
-        }
+    for case in [cases_2d()[1], cases_2d()[9], cases_2d()[13], cases_2d()[10]] {
+        check_residual(context(), &case.single());
     }
 }
 
@@ -353,6 +358,7 @@ fn batches_split_to_fit_the_binding_limit() {
     let plan = layer.expect("valid").plan(case.batch, case.size).expect("plans");
     assert!(plan.samples_per_part() < 4 && plan.dispatches().len() > 6, "{plan}");
     check(&context, &case);
+    check_residual(&context, &case.single());
 }
 
 #[test]
