@@ -394,6 +394,13 @@ fn check(problem: &Problem) -> Result<()> {
             return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
         }
     }
+    if let AttentionSource::Map(MapAxis::One(axis @ 3..)) = problem.attention {
+        return Err(Error::Shape {
+            what: "axis of the map".into(),
+            expected: "0 to 2".into(),
+            found: axis.to_string(),
+        });
+    }
     problem.geometry.check()
 }
 

@@ -101,10 +101,10 @@ impl Bound {
 /// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not meet.
 fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result<()> {
     let written = operands[&output].buffer();
-    for input in [Operand::Input, Operand::Attention] {
-        if input != output && operands.get(&input).is_some_and(|tensor| tensor.buffer() == written) {
-            return Err(Error::AliasedBuffers { output: output.name(), input: input.name() });
-        }
+    let shares =
+        |(&operand, tensor): (&Operand, &Tensor)| (operand != output && tensor.buffer() == written).then_some(operand);
+    if let Some(input) = operands.iter().filter_map(shares).map(Operand::name).min() {
+        return Err(Error::AliasedBuffers { output: output.name(), input });
     }
     Ok(())
 }

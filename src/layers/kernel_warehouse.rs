@@ -1,6 +1,6 @@
 //! KernelWarehouse: kernels assembled from cells that layers share.
 
-use super::{Layer, transposed_with_bias};
+use super::{Layer, one_kernel, transposed_with_bias};
 use crate::context::Context;
 use crate::desc::ConvDesc;
 use crate::error::{Error, Result, check_finite, check_len};
@@ -108,11 +108,12 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
         warehouse: &Warehouse,
     ) -> Result<Self> {
         let g = desc.geometry()?;
+        one_kernel("a KernelWarehouse layer", &g)?;
         let cells = warehouse.cells;
         let sizes = [
             ("cells: output channels", cells.c_out, g.c_out),
             ("cells: input channels", cells.c_in, g.c_in / g.groups),
-            ("cells: taps", if cells.taps == 1 { 1 } else { cells.taps }, g.taps()),
+            ("cells: taps", cells.taps, g.taps()),
         ];
         for (what, cell, whole) in sizes {
             let fits = cell > 0 && whole.is_multiple_of(cell) && (what != "cells: taps" || cell == 1 || cell == whole);

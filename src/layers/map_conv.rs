@@ -70,6 +70,10 @@ impl PixelMix2d {
     /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
     pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
         let shape = self.attention.output_shape(x.shape())?;
+        let output = self.conv.output_shape(x.shape())?;
+        if output[2..] != shape[2..] {
+            return Err(Error::shape("output size of a pixel mixture", &shape[2..], &output[2..]));
+        }
         let logits = Tensor::zeros(&self.context, &shape)?;
         let maps = Tensor::zeros(&self.context, &shape)?;
         Ok(Bound::chain(vec![
@@ -136,7 +140,14 @@ impl FdyConv2d {
         super::check_temperature(temperature)?;
         let g = desc.geometry()?;
         let width = weights.bn.weight.len();
-        let along = ConvDesc::new(g.c_in, width, [g.kernel[2]]).stride([g.stride[2]]).padding_sides([g.padding[2]]);
+        if g.transposed {
+            return Err(Error::Unsupported {
+                what: "a transposed frequency-dynamic convolution".into(),
+                because: "its attention is not defined".into(),
+            });
+        }
+        let along = ConvDesc::new(g.c_in, width, [g.kernel[2]]).stride([g.stride[2]]);
+        let along = if g.same { along.padding_same() } else { along.padding_sides([g.padding[2]]) };
         let (scale, shift) = narrowed_scale_shift(&weights.bn)?;
         let hidden = Layer::<1, Static>::new(context, &along, &weights.conv1d1, None)?
             .scale_shift(&scale, &shift)?
@@ -215,6 +226,10 @@ impl<const D: usize> Layer<D, Map> {
         bias: Option<&[f32]>,
         axis: MapAxis,
     ) -> Result<Self> {
+        if let MapAxis::One(axis @ 3..) = axis {
+            let what = "axis of the map".into();
+            return Err(Error::Shape { what, expected: "0 to 2".into(), found: axis.to_string() });
+        }
         Self::create(context, desc, AttentionSource::Map(axis), bank, bias)
     }
 

@@ -322,14 +322,7 @@ impl<const D: usize> Layer<D, Static> {
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit or the description has more than one kernel, [`Error::Value`] for NaN.
     pub fn new(context: &Context, desc: &ConvDesc<D>, kernel: &[f32], bias: Option<&[f32]>) -> Result<Self> {
-        let kernels = desc.geometry()?.kernels;
-        if kernels != 1 {
-            return Err(Error::Shape {
-                what: "kernels of a static convolution".into(),
-                expected: "1".into(),
-                found: kernels.to_string(),
-            });
-        }
+        one_kernel("a static convolution", &desc.geometry()?)?;
         Self::create(context, desc, AttentionSource::Static, kernel, bias)
     }
 }
@@ -353,11 +346,25 @@ impl<const D: usize> Layer<D, Given> {
     /// # Errors
     /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]), [`Error::OutOfMemory`].
     pub fn bind(&self, x: &Tensor, attention: &Tensor, y: &Tensor) -> Result<Bound> {
-        let expected = [self.split_shape(x.shape())?.0, self.geometry.kernels];
-        if attention.shape() != expected {
-            return Err(Error::shape("attention", &expected, attention.shape()));
-        }
+        self.check_attention(x, attention)?;
         self.bind_operands(x, y, &[(Operand::Attention, attention)])
+    }
+
+    /// As [`Layer::bind`], and adds `residual`, a tensor like the output, before the activation.
+    ///
+    /// # Errors
+    /// As [`Layer::bind`].
+    pub fn bind_add(&self, x: &Tensor, attention: &Tensor, residual: &Tensor, y: &Tensor) -> Result<Bound> {
+        self.check_attention(x, attention)?;
+        self.bind_operands(x, y, &[(Operand::Attention, attention), (Operand::Residual, residual)])
+    }
+
+    fn check_attention(&self, x: &Tensor, attention: &Tensor) -> Result<()> {
+        let expected = [self.split_shape(x.shape())?.0, self.geometry.kernels];
+        if attention.shape() == expected {
+            return Ok(());
+        }
+        Err(Error::shape("attention", &expected, attention.shape()))
     }
 
     /// Computes the layer into a new tensor and submits the work.
@@ -379,6 +386,15 @@ impl<const D: usize> Layer<D, Given> {
         let attention = Tensor::upload(&self.context, &[batch, self.geometry.kernels], attention)?;
         self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
     }
+}
+
+/// Refuses a description of several kernels, for layers that have one.
+fn one_kernel(what: &str, geometry: &Geometry) -> Result<()> {
+    if geometry.kernels == 1 {
+        return Ok(());
+    }
+    let what = format!("kernels of {what}");
+    Err(Error::Shape { what, expected: "1".into(), found: geometry.kernels.to_string() })
 }
 
 fn check_elem(what: &str, found: Elem, expected: Elem) -> Result<()> {

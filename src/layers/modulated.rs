@@ -1,6 +1,6 @@
 //! Modulated convolution of StyleGAN2.
 
-use super::{Bound, Given, Layer, submit};
+use super::{Bound, Given, Layer, one_kernel, submit};
 use crate::context::Context;
 use crate::desc::ConvDesc;
 use crate::error::{Error, Result};
@@ -32,6 +32,7 @@ impl ModulatedConv2d {
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN, [`Error::Unsupported`] if transposed.
     pub fn new(context: &Context, desc: &ConvDesc<2>, weight: &[f32], demodulate: bool) -> Result<Self> {
         let g = desc.geometry()?;
+        one_kernel("a modulated convolution", &g)?;
         if g.transposed {
             return Err(Error::Unsupported {
                 what: "a transposed modulated convolution".into(),

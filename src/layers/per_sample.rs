@@ -1,6 +1,6 @@
 //! Convolution with a kernel of its own for each sample, given by the caller.
 
-use super::{Bound, Layer};
+use super::{Bound, Layer, one_kernel};
 use crate::context::Context;
 use crate::desc::ConvDesc;
 use crate::error::{Error, Result};
@@ -20,6 +20,7 @@ impl<const D: usize> Layer<D, PerSample> {
     /// # Errors
     /// [`Error::Shape`] if the description is not valid.
     pub fn new(context: &Context, desc: &ConvDesc<D>) -> Result<Self> {
+        one_kernel("a layer of per-sample kernels", &desc.geometry()?)?;
         Self::empty(context, desc, AttentionSource::Rows, None)
     }
 

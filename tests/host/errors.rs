@@ -1,8 +1,10 @@
 //! Wrong input gets a typed error that names what was wrong, what was needed and what was found.
 
+use dynconv::plan::MapAxis;
 use dynconv::{
-    BankConv2d, BatchNorm, ConvDesc, DyCnnWeights, DynConv2d, Error, Linear, OdConv2d, OdWeights, StaticConv2d, Tensor,
-    wgpu,
+    BankConv2d, BatchNorm, Caps, Cells, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error, FdyConv2d, FdyWeights,
+    KernelWarehouse2d, KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights,
+    PerSampleConv2d, PixelMix2d, PixelMixWeights, StaticConv2d, Tensor, Warehouse, wgpu,
 };
 
 use crate::common::noop;
@@ -165,4 +167,86 @@ fn a_buffer_past_the_limit_is_refused_with_numbers() {
     let context = noop();
     let text = message(Tensor::zeros(&context, &[1 << 40]));
     assert!(text.starts_with("tensor needs 4398046511104, but max_buffer_size is "), "{text}");
+}
+
+#[test]
+fn layers_refuse_what_has_no_meaning() {
+    let context = noop();
+    let desc = ConvDesc::new(2, 4, [3, 3]).padding([1, 1]);
+    let two = desc.kernels(2);
+    assert_eq!(
+        message(ModulatedConv2d::new(&context, &two, &[0.0; 144], true)),
+        "kernels of a modulated convolution: expected 1, found 2"
+    );
+    assert_eq!(
+        message(PerSampleConv2d::new(&context, &two)),
+        "kernels of a layer of per-sample kernels: expected 1, found 2"
+    );
+    let axis = MapAxis::One(3);
+    assert_eq!(
+        message(MapConv2d::new(&context, &two, &[0.0; 144], None, axis)),
+        "axis of the map: expected 0 to 2, found 3"
+    );
+
+    let norm =
+        BatchNorm { weight: vec![1.0; 2], bias: vec![0.0; 2], mean: vec![0.0; 2], var: vec![1.0; 2], epsilon: 1e-5 };
+    let linear =
+        |outputs: usize, inputs: usize| Linear { weight: vec![0.1; outputs * inputs], bias: vec![0.0; outputs] };
+    let cells = Cells { count: 3, c_out: 2, c_in: 2, taps: 1 };
+    let warehouse = Warehouse::new(&context, cells, &[0.5; 12]).expect("valid");
+    let weights = KernelWarehouseWeights { fc1: vec![0.1; 4], norm: norm.clone(), fc2: linear(18 * 4, 2), bias: None };
+    KernelWarehouse2d::new(&context, &desc, &weights, &warehouse).expect("valid");
+    assert_eq!(
+        message(KernelWarehouse2d::new(&context, &two, &weights, &warehouse)),
+        "kernels of a KernelWarehouse layer: expected 1, found 2"
+    );
+    let uneven = Warehouse::new(&context, Cells { c_out: 3, ..cells }, &[0.5; 18]).expect("valid");
+    assert_eq!(
+        message(KernelWarehouse2d::new(&context, &desc, &weights, &uneven)),
+        "cells: output channels: expected a divisor of the layer's 4, found 3"
+    );
+
+    let fdy = FdyWeights { bank: vec![0.0; 144], bias: None, conv1d1: vec![0.1; 12], bn: norm, conv1d2: linear(2, 2) };
+    let text = message(FdyConv2d::new(&context, &two.transposed([0, 0]), &fdy, 31.0));
+    assert!(text.starts_with("a transposed frequency-dynamic convolution is not possible"), "{text}");
+    let same = FdyConv2d::new(&context, &two.padding_same(), &fdy, 31.0).expect("valid");
+    let [x, y] = [2, 4].map(|channels| Tensor::zeros(&context, &[1, channels, 5, 6]).expect("fits"));
+    same.bind(&x, &y).expect("binds");
+
+    let mix = PixelMixWeights { bank: vec![0.0; 144], bias: None, attention: linear(2, 2) };
+    let shrinking = PixelMix2d::new(&context, &two.padding([0, 0]), &mix, 1.0).expect("valid");
+    assert_eq!(message(shrinking.bind(&x, &y)), "output size of a pixel mixture: expected [5, 6], found [3, 4]");
+}
+
+#[test]
+fn a_residual_in_the_output_s_buffer_is_refused() {
+    let context = noop();
+    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    let whole = Tensor::zeros(&context, &[16]).expect("fits");
+    let [r, y] = [0, 32].map(|offset| Tensor::wrap(whole.buffer(), offset, &[1, 1, 2, 2]).expect("fits"));
+    let x = Tensor::zeros(&context, &[1, 1, 2, 2]).expect("fits");
+    assert_eq!(
+        message(layer.bind_add(&x, &r, &y)),
+        "output and residual are in the same buffer; the output needs a buffer of its own"
+    );
+}
+
+#[test]
+fn f16_needs_its_feature() {
+    let context = noop();
+    let caps = Caps { f16: false, ..context.caps().clone() };
+    let context = context.with_caps(caps);
+    assert_eq!(
+        message(Tensor::zeros_in(&context, &[1, 1, 2, 2], Elem::F16)),
+        "a tensor of Elem::F16 needs the device feature SHADER_F16, which is not enabled"
+    );
+    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    let x = Tensor::zeros_in(&context, &[1, 1, 2, 2], Elem::F16Storage).expect("fits");
+    let y = Tensor::zeros(&context, &[1, 1, 2, 2]).expect("fits");
+    layer.bind(&x, &y).expect("binds");
+    let native = Tensor::wrap_in(x.buffer(), 0, &[1, 1, 2, 2], Elem::F16).expect("fits");
+    assert_eq!(
+        message(layer.bind(&native, &y)),
+        "conv_pointwise with Elem::F16 needs the device feature SHADER_F16, which is not enabled"
+    );
 }
