@@ -1,7 +1,7 @@
 //! Description of a convolution: channels, kernel, stride, padding, dilation, groups, kernels in the bank.
 
+use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
-use crate::tensor::Elem;
 
 /// A convolution over `D` spatial axes (1 to 3), with a bank of `kernels` kernels.
 ///

@@ -6,6 +6,7 @@ mod caps;
 mod checkpoint;
 mod context;
 mod desc;
+mod elem;
 mod error;
 mod kernels;
 mod layers;
@@ -21,6 +22,7 @@ pub use caps::Caps;
 pub use checkpoint::Checkpoint;
 pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};
 pub use desc::{ConvDesc, Geometry};
+pub use elem::Elem;
 pub use error::{Error, Result};
 pub use kernels::aggregate::AttentionRow;
 pub use kernels::aggregate::Cells;
@@ -33,4 +35,4 @@ pub use layers::{
     PixelMixWeights, Routing, Static, StaticConv2d, TemperatureSchedule, Warehouse, global_average_pool,
     published_heads,
 };
-pub use tensor::{Elem, TENSOR_USAGE, Tensor};
+pub use tensor::{TENSOR_USAGE, Tensor};

@@ -5,15 +5,17 @@ use std::ops::Range;
 
 use crate::caps::Caps;
 use crate::desc::Geometry;
+use crate::elem::Elem;
 use crate::error::{Error, Result};
+pub use crate::kernels::aggregate::Parts;
 use crate::kernels::aggregate::{AttentionRow, Cells};
 use crate::kernels::attention_mlp::Head;
+pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_depthwise,
     conv_direct, conv_pointwise, conv_register, conv_tiled,
 };
-use crate::tensor::Elem;
 
 /// Which convolution kernel runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -32,28 +34,6 @@ pub enum ConvChoice {
     Depthwise,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
     Pointwise,
-}
-
-/// What an attention row holds; absent parts count as 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
-    /// Gains of the input channels (c).
-    pub channel: bool,
-    /// Gains of the output channels (f).
-    pub filter: bool,
-    /// Gains of the taps (s).
-    pub spatial: bool,
-    /// Mixing weights of the kernels (alpha).
-    pub mix: bool,
-}
-
-/// Over which positions a map of mixing weights is constant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MapAxis {
-    /// Over none: every position has mixing weights of its own, `[batch, K, positions]`.
-    All,
-    /// Over all but this axis of (depth, height, width): `[batch, K, size of the axis]`.
-    One(usize),
 }
 
 /// Where a layer's attention comes from.

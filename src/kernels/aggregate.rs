@@ -5,7 +5,6 @@ use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Var
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
-use crate::plan::Parts;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "aggregate",
@@ -34,6 +33,19 @@ pub(crate) struct AggregateParams {
     filter_gain_offset: u32,
     spatial_gain_offset: u32,
     workgroups: u32,
+}
+
+/// What an attention row holds; absent parts count as 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Gains of the input channels (c).
+    pub channel: bool,
+    /// Gains of the output channels (f).
+    pub filter: bool,
+    /// Gains of the taps (s).
+    pub spatial: bool,
+    /// Mixing weights of the kernels (alpha).
+    pub mix: bool,
 }
 
 /// Where in an attention row each part begins; absent parts count as 1.

@@ -3,8 +3,8 @@
 use super::conv::{DISPATCH, Layout};
 use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements, workgroup_within};
 use crate::caps::Caps;
+use crate::elem::Elem;
 use crate::error::{Result, index32};
-use crate::tensor::Elem;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "average_pool",

@@ -5,9 +5,8 @@ use std::ops::Range;
 use super::{Const, Dispatch, Kernel, Needs, Operand, Slice, Slot, Variant, elements};
 use crate::caps::Caps;
 use crate::desc::Geometry;
+use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
-use crate::plan::MapAxis;
-use crate::tensor::Elem;
 
 pub(crate) const DISPATCH: (&str, &str) = ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
 pub(crate) const CONV: (&str, &str) = ("common/conv.wgsl", include_str!("../../shaders/common/conv.wgsl"));
@@ -115,6 +114,15 @@ pub enum Layout {
     ChannelsFirst,
     /// `[batch, spatial.., channels]`
     ChannelsLast,
+}
+
+/// Over which positions a map of mixing weights is constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MapAxis {
+    /// Over none: every position has mixing weights of its own, `[batch, K, positions]`.
+    All,
+    /// Over all but this axis of (depth, height, width): `[batch, K, size of the axis]`.
+    One(usize),
 }
 
 /// What follows the sum of a convolution: scale and shift, residual, activation, in this order.

@@ -18,8 +18,8 @@ pub(crate) mod demodulate;
 use std::fmt::Write as _;
 
 use crate::caps::Caps;
+use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
-use crate::tensor::Elem;
 
 /// A kernel, named after its file in `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

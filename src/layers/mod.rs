@@ -27,12 +27,13 @@ pub use pool::global_average_pool;
 
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry, pad_axes};
+use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::kernels::conv::{Activation, Epilogue, Layout};
 use crate::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
 use crate::reference::narrow;
-use crate::tensor::{Elem, Tensor};
+use crate::tensor::Tensor;
 
 /// Kind of layer without attention: an ordinary convolution.
 #[derive(Clone, Copy, Debug)]

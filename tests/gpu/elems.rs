@@ -141,3 +141,28 @@ fn a_layer_with_attention_in_f16_is_close_to_f32() {
         }
     }
 }
+
+#[test]
+fn a_modulated_convolution_takes_styles_that_f16_weights_would_not() {
+    // Weights times styles of 60,000 overflow f16; the published remedy divides both by their largest. Here the product is never stored,
+    // and demodulation brings the sum back before it is.
+    let desc = ConvDesc::new(6, 5, [3, 3]).padding([1, 1]);
+    let mut noise = Noise::new(65);
+    let kernel: Vec<f32> = noise.floats(5 * 6 * 9).iter().map(|v| 8.0 * v).collect();
+    let style: Vec<f32> = noise.floats(2 * 6).iter().map(|v| 60_000.0 * (v + 1.5)).collect();
+    let values = noise.floats(2 * 6 * 7 * 7);
+    let layer = dynconv::ModulatedConv2d::new(context(), &desc, &kernel, true).expect("valid");
+    let style = upload(context(), &[2, 6], &style);
+    let run = |elem| {
+        let x = Tensor::upload_in(context(), &[2, 6, 7, 7], &values, elem).expect("uploads");
+        layer.forward(&x, &style).expect("runs").read_blocking(context()).expect("reads")
+    };
+    let truth = run(Elem::F32);
+    let largest = truth.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+    assert!(largest > 0.1 && largest < 100.0, "{largest}");
+    for elem in [Elem::F16Storage, Elem::F16] {
+        for (y, t) in run(elem).iter().zip(&truth) {
+            assert!((y - t).abs() <= 5e-3 * largest, "{elem:?}: {y} is not {t}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Every kernel variant that plans contain, through naga: it parses, needs no capability, and agrees with the host about
+//! Every kernel variant that plans contain, through naga: it parses, needs no capability but those of its element types, and agrees with the host about
 //! workgroup size, workgroup memory, bindings and the parameter block.
 
 use crate::common;
@@ -7,8 +7,8 @@ use std::collections::HashSet;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
-    Caps, Cells, Const, ConvDesc, Dispatch, Epilogue, FdyConv2d, Geometry, Kernel, Layout, ModulatedConv2d, PixelMix2d,
-    Tensor,
+    Caps, Cells, Const, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Kernel, Layout, ModulatedConv2d,
+    PixelMix2d, Slot, Tensor,
 };
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -191,6 +191,50 @@ fn check_params(dispatch: &Dispatch, module: &Module) {
     for ((_, name), member) in storage.iter().zip(members) {
         assert_eq!(member.name.as_deref(), Some(format!("{name}_base").as_str()), "{label}");
     }
+}
+
+/// What the element types of a variant ask of a device.
+fn capabilities(dispatch: &Dispatch) -> Capabilities {
+    let mut all = Capabilities::empty();
+    for (slot, elem) in dispatch.variant.kernel.def().slots.iter().zip(&dispatch.variant.elems) {
+        all |= match (slot, elem) {
+            (_, Elem::F32) | (Slot::Bank, Elem::Bf16Storage) => Capabilities::empty(),
+            (Slot::X | Slot::Y, Elem::F16) => Capabilities::SHADER_FLOAT16,
+            _ => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        };
+    }
+    all
+}
+
+#[test]
+fn element_types_need_just_their_capabilities() {
+    let caps = Caps { f16: true, ..Caps::webgpu_default() };
+    let case = common::cases_2d()[0];
+    let mut declared = HashSet::new();
+    for bank in [Elem::F32, Elem::F16Storage, Elem::Bf16Storage] {
+        for x in [Elem::F32, Elem::F16Storage, Elem::F16] {
+            for y in [Elem::F32, Elem::F16Storage, Elem::F16] {
+                for kernel in case.choices() {
+                    let geometry = case.desc.bank_elem(bank).geometry().expect("valid");
+                    let attention = attentions(&geometry)[0].0;
+                    let problem =
+                        Problem { attention, elems: [x, y], kernel, ..Problem::new(geometry, 2, case.input()) };
+                    for dispatch in Plan::new(&problem, &caps).expect("plans").dispatches() {
+                        let needed = capabilities(dispatch);
+                        let label = dispatch.variant.label();
+                        let module = naga::front::wgsl::parse_str(&dispatch.variant.source()).expect("parses");
+                        let validate = |with| Validator::new(ValidationFlags::all(), with).validate(&module).is_ok();
+                        assert!(validate(needed), "{label} is not valid with {needed:?}");
+                        for one in needed.iter() {
+                            assert!(!validate(needed - one), "{label} does not need {one:?}");
+                        }
+                        declared.insert(needed.bits());
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(declared.len(), 4, "none, each, and both");
 }
 
 #[test]
