@@ -8,7 +8,7 @@ use crate::kernels::Operand;
 use crate::kernels::average_pool::Pool;
 use crate::kernels::channel_softmax;
 use crate::kernels::conv::{Activation, Layout};
-use crate::plan::{AttentionSource, ConvChoice, MapAxis};
+use crate::plan::{AttentionSource, MapAxis};
 use crate::tensor::Tensor;
 
 /// Pixel mixture: K convolutions, mixed at every pixel by a softmax over K.
@@ -26,7 +26,7 @@ use crate::tensor::Tensor;
 pub struct PixelMix2d {
     context: Context,
     attention: Layer<2, Static>,
-    conv: Layer<2, Map>,
+    pub(super) conv: Layer<2, Map>,
     kernels: usize,
     temperature: f32,
 }
@@ -55,13 +55,6 @@ impl PixelMix2d {
         let attention = Layer::<2, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
         let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), MapAxis::All)?;
         Ok(Self { context: context.clone(), attention, conv, kernels: g.kernels, temperature })
-    }
-
-    /// Chooses the convolution kernel instead of the planner.
-    #[must_use]
-    pub fn kernel(mut self, kernel: ConvChoice) -> Self {
-        self.conv = self.conv.kernel(kernel);
-        self
     }
 
     /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height, width]`.
@@ -111,7 +104,7 @@ pub struct FdyConv2d {
     context: Context,
     hidden: Layer<1, Static>,
     heads: Layer<1, Static>,
-    conv: Layer<2, Map>,
+    pub(super) conv: Layer<2, Map>,
     kernels: usize,
     temperature: f32,
 }
@@ -158,13 +151,6 @@ impl FdyConv2d {
         let axis = MapAxis::One(2);
         let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
         Ok(Self { context: context.clone(), hidden, heads, conv, kernels: g.kernels, temperature })
-    }
-
-    /// Chooses the convolution kernel instead of the planner.
-    #[must_use]
-    pub fn kernel(mut self, kernel: ConvChoice) -> Self {
-        self.conv = self.conv.kernel(kernel);
-        self
     }
 
     /// Binds input `[batch, channels in, frames, frequencies]` and output `[batch, channels out, frames, frequencies]`.

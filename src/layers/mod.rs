@@ -419,6 +419,38 @@ fn narrowed_scale_shift(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
     Ok((narrow(&scale), narrow(&shift)))
 }
 
+/// What a layer of several steps hands on to its main convolution. These layers take channels first.
+macro_rules! main_convolution {
+    ($($layer:ty),*) => {$(
+        impl $layer {
+            /// Chooses the convolution kernel instead of the planner.
+            #[must_use]
+            pub fn kernel(mut self, kernel: ConvChoice) -> Self {
+                self.conv = self.conv.kernel(kernel);
+                self
+            }
+
+            /// As [`Layer::activation`].
+            #[must_use]
+            pub fn activation(mut self, activation: Activation) -> Self {
+                self.conv = self.conv.activation(activation);
+                self
+            }
+
+            /// As [`Layer::scale_shift`].
+            ///
+            /// # Errors
+            /// As [`Layer::scale_shift`].
+            pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
+                self.conv = self.conv.scale_shift(scale, shift)?;
+                Ok(self)
+            }
+        }
+    )*};
+}
+
+main_convolution!(PixelMix2d, FdyConv2d, ModulatedConv2d);
+
 /// Shape of a tensor in a layout.
 fn joined_shape(layout: Layout, batch: usize, channels: usize, spatial: &[usize]) -> Vec<usize> {
     match layout {

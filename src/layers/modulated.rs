@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::desc::ConvDesc;
 use crate::error::{Error, Result};
 use crate::kernels::{Operand, demodulate};
-use crate::plan::{AttentionSource, ConvChoice, Parts};
+use crate::plan::{AttentionSource, Parts};
 use crate::tensor::Tensor;
 
 /// Modulated convolution: input channels are scaled by a style, output channels by what brings their weights back to unit norm.
@@ -20,7 +20,7 @@ use crate::tensor::Tensor;
 #[derive(Clone, Debug)]
 pub struct ModulatedConv2d {
     context: Context,
-    conv: Layer<2, Given>,
+    pub(super) conv: Layer<2, Given>,
     squares: Tensor,
     demodulate: bool,
 }
@@ -45,13 +45,6 @@ impl ModulatedConv2d {
         let squares: Vec<f64> = weight.chunks_exact(g.taps()).map(square).collect();
         let squares = Tensor::upload(context, &[squares.len()], &crate::reference::narrow(&squares))?;
         Ok(Self { context: context.clone(), conv, squares, demodulate })
-    }
-
-    /// Chooses the convolution kernel instead of the planner.
-    #[must_use]
-    pub fn kernel(mut self, kernel: ConvChoice) -> Self {
-        self.conv = self.conv.kernel(kernel);
-        self
     }
 
     /// Binds input `[batch, channels in, height, width]`, style `[batch, channels in]` and output.

@@ -430,3 +430,23 @@ fn extreme_logits_saturate_and_stay_finite() {
     let error = relative_error(&y, &truth);
     assert!(error <= LAYER_TOLERANCE, "{error:e}");
 }
+
+#[test]
+fn layers_of_several_steps_finish_as_others_do() {
+    let desc = ConvDesc::new(3, 4, [3, 3]).padding([1, 1]);
+    let mut noise = Noise::new(88);
+    let kernel = noise.floats(4 * 3 * 9);
+    let (scale, shift) = (noise.floats(4), noise.floats(4));
+    let x = upload(context(), &[2, 3, 5, 6], &noise.floats(2 * 3 * 30));
+    let style = upload(context(), &[2, 3], &noise.floats(6));
+    let layer = ModulatedConv2d::new(context(), &desc, &kernel, true).expect("valid");
+    let read =
+        |layer: &ModulatedConv2d| layer.forward(&x, &style).expect("runs").read_blocking(context()).expect("reads");
+    let plain = read(&layer);
+    let finished = read(&layer.scale_shift(&scale, &shift).expect("fits").activation(Activation::Relu));
+    for (i, (plain, finished)) in plain.iter().zip(&finished).enumerate() {
+        let channel = i / 30 % 4;
+        let expected = (plain * scale[channel] + shift[channel]).max(0.0);
+        approx::assert_relative_eq!(*finished, expected, epsilon = 1e-6, max_relative = 1e-6);
+    }
+}

@@ -4,6 +4,8 @@
 mod common;
 
 mod barriers;
+#[cfg(feature = "safetensors")]
+mod checkpoint;
 mod errors;
 mod inventory;
 mod noop;
