@@ -64,8 +64,8 @@ mod sealed {
     impl Sealed for super::KernelWarehouse {}
 }
 
-/// A convolution layer over `D` axes, its weights on the device. `A` is where its attention comes from:
-/// [`Static`], [`Given`], [`DyCnn`] or [`Od`].
+/// A convolution layer over `D` axes, its weights on the device. `A` is where its kernels come from: [`Static`], [`Given`],
+/// [`Map`], [`PerSample`], [`DyCnn`], [`Od`], [`CondConv`] or [`KernelWarehouse`].
 ///
 /// A layer is used in three ways. [`run`](Layer::run) takes host data and gives host data back. [`forward`](Layer::forward)
 /// takes a tensor and submits for you. [`bind`](Layer::bind) checks everything once, makes all pipelines, bind groups and
