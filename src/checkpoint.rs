@@ -155,7 +155,10 @@ impl<'a> Checkpoint<'a> {
                 found: c_in.to_string(),
             });
         }
-        let desc = ConvDesc::new(c_in, of_group * groups, kernel).kernels(kernels).groups(groups).transposed([0; D]);
+        let desc = ConvDesc::new(c_in, of_group.saturating_mul(groups), kernel)
+            .kernels(kernels)
+            .groups(groups)
+            .transposed([0; D]);
         Ok((desc, self.dy_cnn_weights(prefix, desc, hidden)?))
     }
 
@@ -306,7 +309,7 @@ impl<'a> Checkpoint<'a> {
             bn2: self.batch_norm(&key("bn2."), latent)?,
             squeeze: self.whole(&key("fc.0.weight"))?,
             gate: self.tensor(&key("fc.1.fc.0.weight"), &[squeezed, squeezed])?,
-            phi: self.tensor(&key("fc_phi.weight"), &[latent * latent, squeezed])?,
+            phi: self.tensor(&key("fc_phi.weight"), &[latent.saturating_mul(latent), squeezed])?,
             scale: self.tensor(&key("fc_scale.weight"), &[c_out, squeezed])?,
         };
         Ok((ConvDesc::new(c_in, c_out, [height, width]), weights))
@@ -322,7 +325,10 @@ impl<'a> Checkpoint<'a> {
         let &[count, c_out, c_in, ref taps @ ..] = shape else {
             return Err(Error::Shape { what: key.into(), expected: wanted(), found: format!("{shape:?}") });
         };
-        Ok((Cells { count, c_out, c_in, taps: taps.iter().product() }, self.whole(key)?))
+        Ok((
+            Cells { count, c_out, c_in, taps: taps.iter().fold(1, |n, &size| n.saturating_mul(size)) },
+            self.whole(key)?,
+        ))
     }
 
     /// Weights of a KernelWarehouse layer under `prefix`: `attention.fc1.weight`, `attention.norm1.*`, `attention.fc2.*`, `bias`.
@@ -339,7 +345,7 @@ impl<'a> Checkpoint<'a> {
         let g = desc.geometry()?;
         let fc1 = key("attention.fc1.weight");
         let hidden = self.view(&fc1, || format!("[A, {}]", g.c_in))?.shape().first().copied().unwrap_or(0);
-        let logits = cells.per_kernel(&g) * (cells.count + 1);
+        let logits = cells.per_kernel(&g).saturating_mul(cells.count.saturating_add(1));
         Ok(KernelWarehouseWeights {
             fc1: self.tensor(&fc1, &[hidden, g.c_in])?,
             norm: self.batch_norm(&key("attention.norm1."), hidden)?,

@@ -98,7 +98,7 @@ impl Cells {
     /// Elements of one cell.
     #[must_use]
     pub fn elements(&self) -> usize {
-        self.c_out * self.c_in * self.taps
+        self.c_out.saturating_mul(self.c_in).saturating_mul(self.taps)
     }
 
     /// Cells that make one kernel of a layer.

@@ -327,6 +327,13 @@ impl Dispatch {
         if variant.elems.contains(&Elem::F16) && !caps.f16 {
             return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: format!("{name} with Elem::F16") });
         }
+        let slots = variant.kernel.def().slots.iter().zip(&variant.elems);
+        if slots.into_iter().any(|(slot, elem)| *slot != Slot::Bank && *elem == Elem::Bf16Storage) {
+            return Err(Error::Unsupported {
+                what: "an input or output in Elem::Bf16Storage".into(),
+                because: "only kernel banks are stored so".into(),
+            });
+        }
         let workgroup_size = variant.number("WORKGROUP");
         let limit = |limit, what: String, needed: u64, available: u64, remedy: &str| match needed > available {
             true => Err(Error::Limit { limit, what, needed, available, remedy: remedy.into() }),

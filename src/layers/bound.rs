@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::check_elem;
 use crate::context::Context;
+use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::{Dispatch, Operand};
 use crate::tensor::Tensor;
@@ -38,6 +40,7 @@ impl Bound {
         output: Operand,
     ) -> Result<Self> {
         check_aliases(operands, output)?;
+        check_elems(operands)?;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params = context.buffer("parameters", dispatches.len() as u64 * PARAMS_STRIDE, usage)?;
         let mut steps = Vec::with_capacity(dispatches.len());
@@ -96,6 +99,16 @@ impl Bound {
     pub fn dispatches(&self) -> &[Dispatch] {
         &self.dispatches
     }
+}
+
+/// Kernels read and write f32 but for input, output, residual and bank, whose element type is part of the variant.
+fn check_elems(operands: &HashMap<Operand, Tensor>) -> Result<()> {
+    for (&operand, tensor) in operands {
+        if !matches!(operand, Operand::Input | Operand::Output | Operand::Residual | Operand::Bank) {
+            check_elem(operand.name(), tensor.elem(), Elem::F32)?;
+        }
+    }
+    Ok(())
 }
 
 /// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not meet.

@@ -42,7 +42,7 @@ impl Warehouse {
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN, [`Error::OutOfMemory`].
     pub fn new(context: &Context, cells: Cells, values: &[f32]) -> Result<Self> {
-        check_len("cells", values, cells.count * cells.elements())?;
+        check_len("cells", values, cells.count.saturating_mul(cells.elements()))?;
         check_finite("cells", values)?;
         let tensor = Tensor::upload(context, &[values.len()], values)?;
         Ok(Self { cells, values: values.to_vec(), tensor })
@@ -127,8 +127,8 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
         }
         let runs = cells.per_kernel(&g);
         let hidden = weights.norm.weight.len();
-        let logits = runs * (cells.count + 1);
-        check_len("fc2 weight", &weights.fc2.weight, logits * hidden)?;
+        let logits = runs.saturating_mul(cells.count.saturating_add(1));
+        check_len("fc2 weight", &weights.fc2.weight, logits.saturating_mul(hidden))?;
         check_len("fc2 bias", &weights.fc2.bias, logits)?;
         check_finite("fc2 weight", &weights.fc2.weight)?;
         check_finite("fc2 bias", &weights.fc2.bias)?;

@@ -119,7 +119,10 @@ impl<const D: usize, A> Layer<D, A> {
         if let Some(bias) = bias {
             check_len("bias bank", bias, geometry.kernels * geometry.c_out)?;
             check_finite("bias bank", bias)?;
-            layer.fix(Operand::BiasBank, bias)?;
+            // Layers that share a row have their bias in it.
+            if !layer.problem(1, [1; 3]).shares_kernel() {
+                layer.fix(Operand::BiasBank, bias)?;
+            }
         }
         Ok(layer)
     }
@@ -250,9 +253,6 @@ impl<const D: usize, A> Layer<D, A> {
             if *operand == Operand::Residual {
                 check_elem("residual", tensor.elem(), y.elem())?;
                 problem.epilogue.residual = true;
-            }
-            if *operand == Operand::Attention {
-                check_elem("attention", tensor.elem(), Elem::F32)?;
             }
             operands.insert(*operand, (*tensor).clone());
         }

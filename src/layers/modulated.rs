@@ -1,8 +1,9 @@
 //! Modulated convolution of StyleGAN2.
 
-use super::{Bound, Given, Layer, one_kernel, submit};
+use super::{Bound, Given, Layer, check_elem, one_kernel, submit};
 use crate::context::Context;
 use crate::desc::ConvDesc;
+use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::{Operand, demodulate};
 use crate::plan::{AttentionSource, Parts};
@@ -57,6 +58,7 @@ impl ModulatedConv2d {
         if style.shape() != [batch, g.c_in] {
             return Err(Error::shape("style", &[batch, g.c_in], style.shape()));
         }
+        check_elem("style", style.elem(), Elem::F32)?;
         let row = g.c_in + if self.demodulate { g.c_out } else { 0 };
         let gains = Tensor::zeros(&self.context, &[batch, row])?;
         let dispatch = demodulate::dispatch(g, self.demodulate, batch, self.context.caps())?;

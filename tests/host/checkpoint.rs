@@ -90,3 +90,24 @@ fn hostile_files_are_refused() {
         assert!(matches!(error, Error::Checkpoint { .. }), "file {i}: {error}");
     }
 }
+
+#[test]
+fn empty_tensors_of_absurd_shapes_do_not_overflow() {
+    // A zero makes the tensor empty, so that the file is valid and the other sizes may be anything.
+    let bytes =
+        file(&[("cells", "F32", &[0, 1, 1, 1 << 63, 4], vec![]), ("many", "F32", &[usize::MAX, 0, 1, 1], vec![])]);
+    let checkpoint = Checkpoint::new(&bytes).expect("valid");
+    assert_eq!(checkpoint.warehouse("cells").expect("is there").0.taps, usize::MAX);
+    let (cells, _) = checkpoint.warehouse("many").expect("is there");
+    assert!(checkpoint.kernel_warehouse("", &ConvDesc::new(2, 2, [1, 1]), cells).is_err());
+
+    let bytes = file(&[
+        ("weight", "F32", &[1, 1, 1, 1, 1], f32s(&[1.0])),
+        ("attention.fc1.weight", "F32", &[1, 1], f32s(&[1.0])),
+        ("attention.fc2.weight", "F32", &[1, 1], f32s(&[1.0])),
+    ]);
+    let checkpoint = Checkpoint::new(&bytes).expect("valid");
+    for groups in [0, usize::MAX] {
+        assert!(checkpoint.dy_cnn_transposed::<2>("", groups).is_err());
+    }
+}

@@ -4,7 +4,7 @@ use dynconv::plan::MapAxis;
 use dynconv::{
     BankConv2d, BatchNorm, Caps, Cells, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error, FdyConv2d, FdyWeights,
     KernelWarehouse2d, KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights,
-    PerSampleConv2d, PixelMix2d, PixelMixWeights, StaticConv2d, Tensor, Warehouse, wgpu,
+    PerSampleConv2d, PixelMix2d, PixelMixWeights, Routing, StaticConv2d, Tensor, Warehouse, wgpu,
 };
 
 use crate::common::noop;
@@ -249,4 +249,36 @@ fn f16_needs_its_feature() {
         message(layer.bind(&native, &y)),
         "conv_pointwise with Elem::F16 needs the device feature SHADER_F16, which is not enabled"
     );
+}
+
+#[test]
+fn element_types_that_no_kernel_reads_are_refused() {
+    let context = noop();
+    let desc = ConvDesc::new(2, 3, [1, 1]);
+    let zeros = |shape: &[usize], elem| Tensor::zeros_in(&context, shape, elem).expect("fits");
+    let [x, y] = [[1, 2, 4, 4], [1, 3, 4, 4]].map(|shape| zeros(&shape, Elem::F32));
+    let layer = StaticConv2d::new(&context, &desc, &[0.5; 6], None).expect("valid");
+    let refusal = "an input or output in Elem::Bf16Storage is not possible: only kernel banks are stored so";
+    assert_eq!(message(layer.bind(&zeros(&[1, 2, 4, 4], Elem::Bf16Storage), &y)), refusal);
+    assert_eq!(message(layer.bind(&x, &zeros(&[1, 3, 4, 4], Elem::Bf16Storage))), refusal);
+
+    let f32_only = |what: &str| format!("element type of the {what}: expected F32, found F16Storage");
+    let kernels = zeros(&[1, 6], Elem::F16Storage);
+    let per_sample = PerSampleConv2d::new(&context, &desc).expect("valid");
+    assert_eq!(message(per_sample.bind(&x, &kernels, &y)), f32_only("per-sample kernels"));
+    let given = BankConv2d::new(&context, &desc.kernels(2), &[0.5; 12], None).expect("valid");
+    assert_eq!(message(given.bind(&x, &zeros(&[1, 2], Elem::F16Storage), &y)), f32_only("attention"));
+    let modulated = ModulatedConv2d::new(&context, &desc, &[0.5; 6], true).expect("valid");
+    assert_eq!(message(modulated.bind(&x, &zeros(&[1, 2], Elem::F16Storage), &y)), f32_only("style"));
+    let means = zeros(&[1, 2, 1, 1], Elem::F16Storage);
+    assert_eq!(message(dynconv::global_average_pool(&context, &x, &means)), f32_only("channel means"));
+    let routing = Routing::new(&context, 2, &[0.5; 4], &[0.0; 2]).expect("valid");
+    assert_eq!(message(routing.bind(&x, &zeros(&[1, 2], Elem::F16Storage))), f32_only("attention"));
+}
+
+#[test]
+fn cells_of_absurd_sizes_are_refused() {
+    let cells = Cells { count: usize::MAX, c_out: usize::MAX, c_in: 3, taps: 5 };
+    let text = message(Warehouse::new(&noop(), cells, &[0.5; 12]));
+    assert!(text.starts_with("cells: expected 18446744073709551615 elements"), "{text}");
 }
