@@ -1,6 +1,7 @@
 //! A device to run on: the app's own, or one requested here.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::caps::Caps;
@@ -46,6 +47,17 @@ pub struct Context {
     queue: wgpu::Queue,
     caps: Arc<Caps>,
     pipelines: Arc<Mutex<HashMap<Variant, wgpu::ComputePipeline>>>,
+    edit: Option<ShaderEdit>,
+}
+
+/// A change to shaders on their way to the device.
+#[derive(Clone)]
+struct ShaderEdit(Arc<dyn Fn(&Variant) -> String + Send + Sync>);
+
+impl fmt::Debug for ShaderEdit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ShaderEdit")
+    }
 }
 
 impl Context {
@@ -53,7 +65,7 @@ impl Context {
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let caps = Arc::new(Caps::of_device(&device));
-        Self { device, queue, caps, pipelines: Arc::default() }
+        Self { device, queue, caps, pipelines: Arc::default(), edit: None }
     }
 
     /// Requests a device with all limits of the adapter, and with timestamps and f16 in shaders where it has them.
@@ -94,6 +106,16 @@ impl Context {
     #[must_use]
     pub fn with_caps(mut self, caps: Caps) -> Self {
         self.caps = Arc::new(caps);
+        self
+    }
+
+    /// Compiles what `edit` makes of a variant instead of [`Variant::source`]: to try a change to a shader without building the
+    /// library, or to plant a fault that a test must find.
+    #[must_use]
+    pub fn with_shaders(mut self, edit: impl Fn(&Variant) -> String + Send + Sync + 'static) -> Self {
+        self.edit = Some(ShaderEdit(Arc::new(edit)));
+        // What was compiled so far stays with the other clones.
+        self.pipelines = Arc::default();
         self
     }
 
@@ -138,10 +160,11 @@ impl Context {
             return Ok(pipeline.clone());
         }
         let label = variant.label();
+        let source = self.edit.as_ref().map_or_else(|| variant.source(), |edit| (edit.0)(variant));
         let compiled = self.scoped(&label, || {
             let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(&label),
-                source: wgpu::ShaderSource::Wgsl(variant.source().into()),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
             });
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),

@@ -246,7 +246,7 @@ impl GpuNetwork {
         let mut layers = Vec::new();
         for (step, name) in self.steps.iter().zip(NAMES) {
             let output = step.bound.output().shape();
-            let kernel: Vec<&str> = step.bound.dispatches().iter().map(|d| d.variant.kernel.name()).collect();
+            let kernel: Vec<&str> = step.bound.steps().iter().map(|s| s.dispatch().variant.kernel.name()).collect();
             layers.push(LayerInfo {
                 name,
                 shape: format!("{} -> {}", sizes(shape), sizes(output)),

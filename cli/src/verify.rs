@@ -272,7 +272,7 @@ fn compare(context: &Context, vectors: &Checkpoint<'_>, kind: String, bound: &Bo
     context.queue().submit([encoder.finish()]);
     let y = bound.output().read_blocking(context)?;
 
-    let kernel = bound.dispatches().last().map_or("", |dispatch| dispatch.variant.kernel.name());
+    let kernel = bound.steps().last().map_or("", |step| step.dispatch().variant.kernel.name());
     let difference = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
     // f64::max would drop a NaN.
     let worst = y.iter().zip(&expected).map(difference).fold(0.0, |a: f64, b| if b.is_nan() || b > a { b } else { a });

@@ -216,12 +216,17 @@ impl Variant {
                 Const::Bool(v) => writeln!(text, "const {name}: bool = {v};"),
             };
         }
-        let def = self.kernel.def();
-        let slots = def.slots.iter().zip(&self.elems).map(|(slot, &elem)| slot.file(elem));
-        for (file, part) in slots.chain(def.parts.iter().copied()) {
+        for (file, part) in self.files() {
             let _ = writeln!(text, "\n// ---- shaders/{file}\n{part}");
         }
         text
+    }
+
+    /// The files of `shaders/` that the text is joined from, in order: name and text.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let def = self.kernel.def();
+        let slots = def.slots.iter().zip(&self.elems).map(|(slot, &elem)| slot.file(elem));
+        slots.chain(def.parts.iter().copied())
     }
 
     /// Label of the pipeline: the kernel and its constants.

@@ -1,6 +1,7 @@
 //! Dispatches bound to their tensors, ready to be recorded.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::check_elem;
 use crate::context::Context;
@@ -15,17 +16,32 @@ use crate::tensor::Tensor;
 /// one encoder; recordings run one after another, as its scratch memory is its own.
 #[derive(Clone, Debug)]
 pub struct Bound {
-    dispatches: Vec<Dispatch>,
     steps: Vec<Step>,
     output: Tensor,
     attention: Option<Tensor>,
 }
 
+/// One dispatch of a [`Bound`], with all that its shader gets to see.
 #[derive(Clone, Debug)]
-struct Step {
+pub struct Step {
+    dispatch: Dispatch,
+    bindings: Vec<(wgpu::Buffer, Range<u64>)>,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
-    grid: [u32; 3],
+}
+
+impl Step {
+    /// Variant, grid, and the parameter block as binding 0 holds it.
+    #[must_use]
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// Buffer and byte range of the storage bindings, from binding 1 on.
+    #[must_use]
+    pub fn bindings(&self) -> &[(wgpu::Buffer, Range<u64>)] {
+        &self.bindings
+    }
 }
 
 /// Parameter blocks lie this far apart in the uniform buffer: the largest alignment that WebGPU allows a device to ask for.
@@ -44,12 +60,12 @@ impl Bound {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params = context.buffer("parameters", dispatches.len() as u64 * PARAMS_STRIDE, usage)?;
         let mut steps = Vec::with_capacity(dispatches.len());
-        for (dispatch, block) in dispatches.iter().zip(0..) {
+        for (dispatch, block) in dispatches.into_iter().zip(0..) {
             steps.push(step(context, dispatch, operands, &params, block * PARAMS_STRIDE)?);
         }
         let output = operands[&output].clone();
         let attention = operands.get(&Operand::Attention).cloned();
-        Ok(Self { dispatches, steps, output, attention })
+        Ok(Self { steps, output, attention })
     }
 
     /// Several bindings as one, recorded in this order.
@@ -57,7 +73,6 @@ impl Bound {
         let mut parts = parts.into_iter();
         let mut chain = parts.next().expect("a chain has at least one part");
         for part in parts {
-            chain.dispatches.extend(part.dispatches);
             chain.steps.extend(part.steps);
             chain.output = part.output;
             chain.attention = part.attention;
@@ -74,7 +89,7 @@ impl Bound {
     /// Records the layer into the caller's compute pass.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
         for step in &self.steps {
-            let [x, y, z] = step.grid;
+            let [x, y, z] = step.dispatch.grid;
             pass.set_pipeline(&step.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
             pass.dispatch_workgroups(x, y, z);
@@ -96,8 +111,8 @@ impl Bound {
 
     /// What runs, in order.
     #[must_use]
-    pub fn dispatches(&self) -> &[Dispatch] {
-        &self.dispatches
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
     }
 }
 
@@ -124,16 +139,14 @@ fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result
 
 fn step(
     context: &Context,
-    dispatch: &Dispatch,
+    mut dispatch: Dispatch,
     operands: &HashMap<Operand, Tensor>,
     params: &wgpu::Buffer,
     offset: u64,
 ) -> Result<Step> {
     let pipeline = context.pipeline(&dispatch.variant)?;
-    let mut block = dispatch.params.clone();
-    let uniform = wgpu::BufferBinding { buffer: params, offset, size: std::num::NonZeroU64::new(block.len() as u64) };
-    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
-    for (slice, (binding, word)) in dispatch.slices.iter().zip((1..).zip(block.chunks_exact_mut(4))) {
+    let mut bindings = Vec::with_capacity(dispatch.slices.len());
+    for (slice, word) in dispatch.slices.iter().zip(dispatch.params.chunks_exact_mut(4)) {
         let tensor = &operands[&slice.operand];
         let bytes = tensor.elem().bytes();
         let start = tensor.range().start + slice.start * bytes;
@@ -141,13 +154,21 @@ fn step(
         let aligned = start - u64::from(slack);
         // The base element: what rounding the offset down left over.
         word.copy_from_slice(&(slack / if bytes == 2 { 2 } else { 4 }).to_ne_bytes());
-        let size = std::num::NonZeroU64::new((u64::from(slack) + slice.len * bytes).next_multiple_of(4));
-        let range = wgpu::BufferBinding { buffer: tensor.buffer(), offset: aligned, size };
-        let resource = wgpu::BindingResource::Buffer(range);
-        entries.push(wgpu::BindGroupEntry { binding, resource });
+        let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4);
+        bindings.push((tensor.buffer().clone(), aligned..aligned + size));
     }
     // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
-    context.queue().write_buffer(params, offset, &block);
+    context.queue().write_buffer(params, offset, &dispatch.params);
+    let block = offset..offset + dispatch.params.len() as u64;
+    let resources = std::iter::once((params, &block)).chain(bindings.iter().map(|(buffer, range)| (buffer, range)));
+    let entries: Vec<_> = (0..)
+        .zip(resources)
+        .map(|(binding, (buffer, range))| {
+            let size = std::num::NonZeroU64::new(range.end - range.start);
+            let range = wgpu::BufferBinding { buffer, offset: range.start, size };
+            wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(range) }
+        })
+        .collect();
     let name = dispatch.variant.kernel.name();
     let bind_group = context.scoped(&format!("the binding of {name}"), || {
         context.device().create_bind_group(&wgpu::BindGroupDescriptor {
@@ -156,5 +177,5 @@ fn step(
             entries: &entries,
         })
     })?;
-    Ok(Step { pipeline, bind_group, grid: dispatch.grid })
+    Ok(Step { dispatch, bindings, pipeline, bind_group })
 }

@@ -14,7 +14,7 @@ mod pool;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 
-pub use bound::Bound;
+pub use bound::{Bound, Step};
 pub use cond_conv::{CondConv, CondConvWeights, Routing};
 pub use dcd::{Dcd2d, DcdWeights};
 pub use dy_cnn::{DyCnn, DyCnnWeights, TemperatureSchedule};

@@ -47,7 +47,7 @@ fn a_whole_layer_is_one_recording_of_four_dispatches() {
     let x = Tensor::zeros(&context, &[2, 8, 5, 5]).expect("fits");
     let y = Tensor::zeros(&context, &[2, 12, 5, 5]).expect("fits");
     let bound = layer.bind(&x, &y).expect("binds");
-    let kernels: Vec<_> = bound.dispatches().iter().map(|d| d.variant.kernel.name()).collect();
+    let kernels: Vec<_> = bound.steps().iter().map(|s| s.dispatch().variant.kernel.name()).collect();
     assert_eq!(kernels[..3], ["average_pool", "attention_mlp", "aggregate"]);
     assert_eq!(kernels.len(), 4);
     assert_eq!(bound.attention().map(Tensor::shape), Some(&[2, 4][..]));

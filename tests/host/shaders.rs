@@ -5,93 +5,15 @@ use crate::common;
 
 use std::collections::HashSet;
 
-use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
-use dynconv::{
-    Caps, Cells, Const, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Kernel, Layout, ModulatedConv2d,
-    PixelMix2d, Slot, Tensor,
-};
+use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Problem};
+use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
+use dynconv_suite::variants::{attentions, variants};
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess};
 
 use crate::barriers::stray_barriers;
-use crate::common::{ACTIVATIONS, Case, Noise, noop, weights};
-
-/// Dispatches of all variants that the test cases give, each variant once.
-fn variants() -> Vec<Dispatch> {
-    let mut problems = Vec::new();
-    common::cases_2d().iter().chain(&common::transposed_2d()).for_each(|case| push_problems(case, &mut problems));
-    common::cases_1d().iter().chain(&common::transposed_1d()).for_each(|case| push_problems(case, &mut problems));
-    common::cases_3d().iter().chain(&common::transposed_3d()).for_each(|case| push_problems(case, &mut problems));
-    let plan = |problem: &Problem| Plan::new(problem, &Caps::webgpu_default()).expect("default limits are enough");
-    // Where loops end early, channels are summed in parts; some problems cannot be cut small enough.
-    let short = Caps { max_loop_trips: 300, ..Caps::webgpu_default() };
-    let in_parts = problems.iter().filter_map(|problem| Plan::new(problem, &short).ok());
-    let mut seen = HashSet::new();
-    let all = problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
-    all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
-}
-
-/// Every source of attention that a case allows, by every kernel, plain and with all that can follow the sum.
-fn push_problems<const D: usize>(case: &Case<D>, problems: &mut Vec<Problem>) {
-    let plain = Problem::new(case.geometry(), 3, case.input());
-    for (attention, is_map) in attentions(&case.geometry()) {
-        let cannot_mix = [ConvChoice::Depthwise, ConvChoice::Pointwise];
-        for kernel in case.choices().into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
-            let problem = Problem { attention, kernel, ..plain };
-            let epilogue =
-                Epilogue { affine: true, residual: true, activation: ACTIVATIONS[problems.len() % ACTIVATIONS.len()] };
-            let [first, last] = [Layout::ChannelsFirst, Layout::ChannelsLast];
-            problems.push(problem);
-            problems.push(Problem { has_bias: true, layouts: [last, first], epilogue, ..problem });
-            problems.push(Problem { layouts: [first, last], ..problem });
-        }
-    }
-}
-
-/// Sources of attention for a geometry, and whether each is a map.
-fn attentions(g: &Geometry) -> Vec<(AttentionSource, bool)> {
-    let branch =
-        |hidden, parts, mixing| (AttentionSource::Branch(Branch { hidden, temperature: 1.0, parts, mixing }), false);
-    let mix = Parts { mix: true, ..Parts::default() };
-    let gains = Parts { channel: true, filter: true, ..Parts::default() };
-    let mut all = vec![
-        (AttentionSource::Given(mix), false),
-        branch(Some(16), Parts { spatial: true, mix: true, ..gains }, Mixing::Softmax),
-        branch(Some(16), mix, Mixing::Softmax),
-        branch(None, mix, Mixing::Sigmoid),
-        (AttentionSource::Rows, false),
-        (AttentionSource::Map(MapAxis::All), true),
-    ];
-    all.extend([0, 1, 2].map(|axis| (AttentionSource::Map(MapAxis::One(axis)), true)));
-    if g.kernels == 1 {
-        let whole = Cells { count: 5, c_out: g.c_out, c_in: g.c_in / g.groups, taps: g.taps() };
-        all.push((AttentionSource::Static, false));
-        all.push((AttentionSource::Given(gains), false));
-        all.push(branch(Some(3), gains, Mixing::Softmax));
-        all.push(branch(Some(3), mix, Mixing::Cells(whole)));
-        all.push(branch(Some(3), mix, Mixing::Cells(Cells { count: 4, c_out: 1, c_in: 1, taps: 1 })));
-    }
-    all
-}
-
-/// Dispatches of the layers that are several plans in a row.
-fn chained() -> Vec<Dispatch> {
-    let context = noop();
-    let desc = ConvDesc::new(6, 9, [3, 3]).kernels(3).padding([1, 1]);
-    let g = desc.geometry().expect("valid");
-    let mut noise = Noise::new(1);
-    let zeros = |shape: &[usize]| Tensor::zeros(&context, shape).expect("fits");
-    let [x, y, style] = [zeros(&[2, 6, 5, 7]), zeros(&[2, 9, 5, 7]), zeros(&[2, 6])];
-    let pixel = PixelMix2d::new(&context, &desc, &weights::pixel_mix(&mut noise, &g, true), 1.0).expect("valid");
-    let frequency = FdyConv2d::new(&context, &desc, &weights::fdy(&mut noise, &g, true), 1.0).expect("valid");
-    let modulated = [false, true].map(|demodulate| {
-        let layer = ModulatedConv2d::new(&context, &desc.kernels(1), &noise.floats(g.weights()), demodulate);
-        layer.expect("valid").bind(&x, &style, &y)
-    });
-    let bounds = [pixel.bind(&x, &y), frequency.bind(&x, &y)].into_iter().chain(modulated);
-    bounds.flat_map(|bound| bound.expect("binds").dispatches().to_vec()).collect()
-}
+use crate::common::ACTIVATIONS;
 
 fn parse(dispatch: &Dispatch) -> (Module, ModuleInfo) {
     let source = dispatch.variant.source();

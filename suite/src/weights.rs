@@ -5,7 +5,7 @@ use dynconv::{
     PixelMixWeights,
 };
 
-use super::Noise;
+use crate::noise::Noise;
 
 fn linear(noise: &mut Noise, outputs: usize, inputs: usize) -> Linear {
     Linear { weight: noise.floats(outputs * inputs), bias: noise.floats(outputs) }
@@ -29,7 +29,8 @@ fn bias_bank(noise: &mut Noise, g: &Geometry, present: bool) -> Option<Vec<f32>>
     present.then(|| noise.floats(g.kernels * g.c_out))
 }
 
-pub(crate) fn dy_cnn(noise: &mut Noise, g: &Geometry, [bias, branch_bias]: [bool; 2]) -> DyCnnWeights {
+/// DY-CNN, with or without a bias bank, and biases in the branch.
+pub fn dy_cnn(noise: &mut Noise, g: &Geometry, [bias, branch_bias]: [bool; 2]) -> DyCnnWeights {
     let hidden = g.c_in / 4 + 1;
     DyCnnWeights {
         bank: bank(noise, g),
@@ -42,7 +43,7 @@ pub(crate) fn dy_cnn(noise: &mut Noise, g: &Geometry, [bias, branch_bias]: [bool
 }
 
 /// The heads are those that the published code gives the layer.
-pub(crate) fn od_conv(noise: &mut Noise, g: &Geometry) -> OdWeights {
+pub fn od_conv(noise: &mut Noise, g: &Geometry) -> OdWeights {
     let hidden = (g.c_in / 16).max(16);
     let outputs = [g.c_in, g.c_out, g.taps(), g.kernels];
     let heads = dynconv::published_heads(g);
@@ -59,7 +60,8 @@ pub(crate) fn od_conv(noise: &mut Noise, g: &Geometry) -> OdWeights {
     }
 }
 
-pub(crate) fn cond_conv(noise: &mut Noise, g: &Geometry, bias: bool) -> CondConvWeights {
+/// CondConv.
+pub fn cond_conv(noise: &mut Noise, g: &Geometry, bias: bool) -> CondConvWeights {
     CondConvWeights {
         experts: bank(noise, g),
         bias: bias_bank(noise, g, bias),
@@ -68,7 +70,8 @@ pub(crate) fn cond_conv(noise: &mut Noise, g: &Geometry, bias: bool) -> CondConv
     }
 }
 
-pub(crate) fn kernel_warehouse(noise: &mut Noise, g: &Geometry, cells: Cells, bias: bool) -> KernelWarehouseWeights {
+/// KernelWarehouse.
+pub fn kernel_warehouse(noise: &mut Noise, g: &Geometry, cells: Cells, bias: bool) -> KernelWarehouseWeights {
     let hidden = (g.c_in / 4).max(3);
     KernelWarehouseWeights {
         fc1: noise.floats(hidden * g.c_in),
@@ -78,7 +81,8 @@ pub(crate) fn kernel_warehouse(noise: &mut Noise, g: &Geometry, cells: Cells, bi
     }
 }
 
-pub(crate) fn pixel_mix(noise: &mut Noise, g: &Geometry, bias: bool) -> PixelMixWeights {
+/// A pixel mixture.
+pub fn pixel_mix(noise: &mut Noise, g: &Geometry, bias: bool) -> PixelMixWeights {
     PixelMixWeights {
         bank: bank(noise, g),
         bias: bias_bank(noise, g, bias),
@@ -86,7 +90,8 @@ pub(crate) fn pixel_mix(noise: &mut Noise, g: &Geometry, bias: bool) -> PixelMix
     }
 }
 
-pub(crate) fn fdy(noise: &mut Noise, g: &Geometry, bias: bool) -> FdyWeights {
+/// Frequency dynamic convolution.
+pub fn fdy(noise: &mut Noise, g: &Geometry, bias: bool) -> FdyWeights {
     let hidden = g.c_in / 4 + 2;
     FdyWeights {
         bank: bank(noise, g),

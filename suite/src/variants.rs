@@ -1,0 +1,101 @@
+//! Every variant that plans contain.
+#![allow(clippy::missing_panics_doc, reason = "a case that does not plan is a slip in the suite")]
+
+use std::collections::HashSet;
+
+use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
+use dynconv::{
+    Caps, Cells, Context, ConvDesc, Dispatch, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
+    Tensor, wgpu,
+};
+
+use crate::cases::{self, ACTIVATIONS, Case};
+use crate::noise::Noise;
+use crate::weights;
+
+/// A device that validates every call and computes nothing.
+#[must_use]
+pub fn noop() -> Context {
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    Context::from_wgpu(device, queue)
+}
+
+/// Dispatches of all variants that the test cases give, each variant once.
+#[must_use]
+pub fn variants() -> Vec<Dispatch> {
+    let mut problems = Vec::new();
+    cases::cases_2d().iter().chain(&cases::transposed_2d()).for_each(|case| push_problems(case, &mut problems));
+    cases::cases_1d().iter().chain(&cases::transposed_1d()).for_each(|case| push_problems(case, &mut problems));
+    cases::cases_3d().iter().chain(&cases::transposed_3d()).for_each(|case| push_problems(case, &mut problems));
+    let plan = |problem: &Problem| Plan::new(problem, &Caps::webgpu_default()).expect("default limits are enough");
+    // Where loops end early, channels are summed in parts; some problems cannot be cut small enough.
+    let short = Caps { max_loop_trips: 300, ..Caps::webgpu_default() };
+    let in_parts = problems.iter().filter_map(|problem| Plan::new(problem, &short).ok());
+    let mut seen = HashSet::new();
+    let all = problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
+    all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
+}
+
+/// Every source of attention that a case allows, by every kernel, plain and with all that can follow the sum.
+fn push_problems<const D: usize>(case: &Case<D>, problems: &mut Vec<Problem>) {
+    let plain = Problem::new(case.geometry(), 3, case.input());
+    for (attention, is_map) in attentions(&case.geometry()) {
+        let cannot_mix = [ConvChoice::Depthwise, ConvChoice::Pointwise];
+        for kernel in case.choices().into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
+            let problem = Problem { attention, kernel, ..plain };
+            let epilogue =
+                Epilogue { affine: true, residual: true, activation: ACTIVATIONS[problems.len() % ACTIVATIONS.len()] };
+            let [first, last] = [Layout::ChannelsFirst, Layout::ChannelsLast];
+            problems.push(problem);
+            problems.push(Problem { has_bias: true, layouts: [last, first], epilogue, ..problem });
+            problems.push(Problem { layouts: [first, last], ..problem });
+        }
+    }
+}
+
+/// Sources of attention for a geometry, and whether each is a map.
+#[must_use]
+pub fn attentions(g: &Geometry) -> Vec<(AttentionSource, bool)> {
+    let branch =
+        |hidden, parts, mixing| (AttentionSource::Branch(Branch { hidden, temperature: 1.0, parts, mixing }), false);
+    let mix = Parts { mix: true, ..Parts::default() };
+    let gains = Parts { channel: true, filter: true, ..Parts::default() };
+    let mut all = vec![
+        (AttentionSource::Given(mix), false),
+        branch(Some(16), Parts { spatial: true, mix: true, ..gains }, Mixing::Softmax),
+        branch(Some(16), mix, Mixing::Softmax),
+        branch(None, mix, Mixing::Sigmoid),
+        (AttentionSource::Rows, false),
+        (AttentionSource::Map(MapAxis::All), true),
+    ];
+    all.extend([0, 1, 2].map(|axis| (AttentionSource::Map(MapAxis::One(axis)), true)));
+    if g.kernels == 1 {
+        let whole = Cells { count: 5, c_out: g.c_out, c_in: g.c_in / g.groups, taps: g.taps() };
+        all.push((AttentionSource::Static, false));
+        all.push((AttentionSource::Given(gains), false));
+        all.push(branch(Some(3), gains, Mixing::Softmax));
+        all.push(branch(Some(3), mix, Mixing::Cells(whole)));
+        all.push(branch(Some(3), mix, Mixing::Cells(Cells { count: 4, c_out: 1, c_in: 1, taps: 1 })));
+    }
+    all
+}
+
+/// Dispatches of the layers that are several plans in a row.
+fn chained() -> Vec<Dispatch> {
+    let context = noop();
+    let desc = ConvDesc::new(6, 9, [3, 3]).kernels(3).padding([1, 1]);
+    let g = desc.geometry().expect("valid");
+    let mut noise = Noise::new(1);
+    let zeros = |shape: &[usize]| Tensor::zeros(&context, shape).expect("fits");
+    let [x, y, style] = [zeros(&[2, 6, 5, 7]), zeros(&[2, 9, 5, 7]), zeros(&[2, 6])];
+    let pixel = PixelMix2d::new(&context, &desc, &weights::pixel_mix(&mut noise, &g, true), 1.0).expect("valid");
+    let frequency = FdyConv2d::new(&context, &desc, &weights::fdy(&mut noise, &g, true), 1.0).expect("valid");
+    let modulated = [false, true].map(|demodulate| {
+        let layer = ModulatedConv2d::new(&context, &desc.kernels(1), &noise.floats(g.weights()), demodulate);
+        layer.expect("valid").bind(&x, &style, &y)
+    });
+    let bounds = [pixel.bind(&x, &y), frequency.bind(&x, &y)].into_iter().chain(modulated);
+    bounds
+        .flat_map(|bound| bound.expect("binds").steps().iter().map(|s| s.dispatch().clone()).collect::<Vec<_>>())
+        .collect()
+}
