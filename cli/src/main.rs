@@ -1,7 +1,9 @@
 //! `dynconv`: demo, adapter information and verification for the dynconv library.
 
+mod check;
 mod dataset;
 mod demo;
+mod fuzz;
 mod info;
 mod map;
 mod network;
@@ -30,6 +32,10 @@ enum Command {
     Info(info::Options),
     /// Check layers against golden vectors
     Verify(verify::Options),
+    /// Hold an adapter and its driver to the laws of the correctness suite
+    Check(check::Options),
+    /// Draw problems at random and hold them to the laws, for as long as you like
+    Fuzz(fuzz::Options),
 }
 
 /// Which adapter to use.
@@ -85,6 +91,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Info(options) => info::run(&options),
         Command::Verify(options) => verify::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

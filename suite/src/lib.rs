@@ -1,6 +1,15 @@
-//! The correctness suite of dynconv.
+//! The correctness suite of dynconv: problems drawn whole, laws that they must keep, faults that it must find.
 
 pub mod cases;
+pub mod check;
+pub mod data;
+pub mod draw;
+pub mod fuzz;
+pub mod laws;
 pub mod noise;
+pub mod run;
+pub mod spec;
+pub mod truth;
+pub mod twin;
 pub mod variants;
 pub mod weights;

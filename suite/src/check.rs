@@ -1,0 +1,99 @@
+//! Holds problems to laws.
+
+use std::time::{Duration, Instant};
+
+use dynconv::Context;
+
+use crate::laws::{LAWS, Law};
+use crate::run::{Fault, Prepared};
+use crate::spec::Spec;
+use crate::data;
+
+/// What came of one law on one problem.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The problem.
+    pub spec: Spec,
+    /// The law.
+    pub law: &'static Law,
+    /// Kernels that the problem runs, in order.
+    pub kernels: Vec<&'static str>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Whether a problem keeps a law.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Kept,
+    /// The library refuses the problem on this device, for this reason.
+    Refused(String),
+    /// It does not, or something broke: what was found.
+    Broken(String),
+}
+
+impl Verdict {
+    fn of(result: Result<(), Fault>) -> Self {
+        match result {
+            Ok(()) => Self::Kept,
+            Err(Fault::Refused(error)) => Self::Refused(error.to_string()),
+            Err(fault) => Self::Broken(fault.to_string()),
+        }
+    }
+}
+
+/// Kernels that a problem runs, each once; none if it cannot be bound.
+#[must_use]
+pub fn kernels(context: &Context, spec: &Spec) -> Vec<&'static str> {
+    let data = match data::Data::new(spec, data::Numbers::Integers) {
+        Ok(data) => data,
+        Err(_) => return Vec::new(),
+    };
+    let Ok(prepared) = Prepared::new(context, spec, &data) else { return Vec::new() };
+    let mut names: Vec<&'static str> =
+        prepared.bound.steps().iter().map(|step| step.dispatch().variant.kernel.name()).collect();
+    names.dedup();
+    names
+}
+
+/// Laws that say something about a problem.
+pub fn laws_of(spec: &Spec) -> impl Iterator<Item = &'static Law> {
+    LAWS.iter().filter(|law| (law.applies)(spec))
+}
+
+/// Holds a problem to one law.
+#[must_use]
+pub fn check_law(context: &Context, spec: &Spec, law: &'static Law) -> Outcome {
+    let start = Instant::now();
+    let verdict = Verdict::of(law.check(context, spec));
+    Outcome { spec: spec.clone(), law, kernels: kernels(context, spec), verdict, time: start.elapsed() }
+}
+
+/// The first law that a problem does not keep, and what was found; the number of laws tried.
+#[must_use]
+pub fn first_broken(context: &Context, spec: &Spec) -> (Option<(&'static Law, String)>, usize) {
+    let mut tried = 0;
+    for law in laws_of(spec) {
+        tried += 1;
+        if let Verdict::Broken(found) = Verdict::of(law.check(context, spec)) {
+            return (Some((law, found)), tried);
+        }
+    }
+    (None, tried)
+}
+
+/// A context of the same device and caps that has compiled nothing yet: a long run must not keep every pipeline.
+#[must_use]
+pub fn fresh(context: &Context) -> Context {
+    Context::from_wgpu(context.device().clone(), context.queue().clone()).with_caps(context.caps().clone())
+}
+
+/// Whether the library runs this problem at all on this device.
+#[must_use]
+pub fn is_refused(context: &Context, spec: &Spec) -> bool {
+    let Ok(data) = data::Data::new(spec, data::Numbers::Integers) else { return true };
+    matches!(Prepared::new(context, spec, &data), Err(Fault::Refused(_)))
+}

@@ -1,0 +1,191 @@
+//! The numbers of a problem, all of them following from its seed.
+
+use dynconv::plan::MapAxis;
+use dynconv::{
+    Cells, CondConvWeights, DyCnnWeights, Elem, FdyWeights, Geometry, KernelWarehouseWeights, OdWeights,
+    PixelMixWeights,
+};
+
+use crate::noise::Noise;
+use crate::spec::{Family, Spec};
+use crate::weights;
+
+/// What the numbers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// Small integers: sums of them are exact in f32, in any order.
+    Integers,
+    /// Fractions in [-1, 1).
+    Floats,
+}
+
+/// Operands of a layer on the host. What an element type cannot hold is rounded to it already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    /// Input.
+    pub x: Vec<f32>,
+    /// What the caller gives beside: attention, map, kernels or style; empty where there is nothing.
+    pub given: Vec<f32>,
+    /// Kernel bank in the published order; cells of a warehouse; empty where the caller gives kernels.
+    pub bank: Vec<f32>,
+    /// Bias bank.
+    pub bias: Option<Vec<f32>>,
+    /// Scale and shift.
+    pub affine: Option<[Vec<f32>; 2]>,
+    /// Residual.
+    pub residual: Option<Vec<f32>>,
+}
+
+impl Data {
+    /// The numbers of a problem.
+    ///
+    /// # Errors
+    /// As [`Spec::geometry`] and [`Geometry::output_size`](dynconv::Geometry::output_size).
+    pub fn new(spec: &Spec, numbers: Numbers) -> dynconv::Result<Self> {
+        let g = spec.geometry()?;
+        let output = g.output_size(spec.input3())?;
+        let mut noise = Noise::new(spec.seed);
+        let mut take = |len: usize, limit: i32| match numbers {
+            Numbers::Integers => noise.integers(len, limit),
+            Numbers::Floats => noise.floats(len),
+        };
+        let bank = match spec.family {
+            Family::PerSample => 0,
+            Family::Warehouse => {
+                let cells = cells(spec, &g);
+                cells.count * cells.elements()
+            }
+            _ => g.kernels * g.weights(),
+        };
+        let biases = if spec.family == Family::Warehouse { g.c_out } else { g.kernels * g.c_out };
+        let outputs = spec.batch * g.c_out * output.iter().product::<usize>();
+        let mut data = Self {
+            x: take(spec.batch * g.c_in * spec.input.iter().product::<usize>(), 4),
+            given: take(spec.batch * given_len(spec, &g, output), 2),
+            bank: take(bank, 3),
+            bias: spec.bias.then(|| take(biases, 9)),
+            affine: spec.affine.then(|| [take(g.c_out, 2), take(g.c_out, 5)]),
+            residual: spec.residual.then(|| take(outputs, 9)),
+        };
+        data.round(spec);
+        Ok(data)
+    }
+
+    /// Rounds every operand to its element type.
+    fn round(&mut self, spec: &Spec) {
+        let [input, output, bank] = spec.elems;
+        round(&mut self.x, input);
+        round(&mut self.bank, bank);
+        if let Some(residual) = &mut self.residual {
+            round(residual, output);
+        }
+    }
+
+    /// Sample `b` alone.
+    #[must_use]
+    pub fn sample(&self, spec: &Spec, b: usize) -> Self {
+        let part = |values: &[f32]| {
+            let len = values.len() / spec.batch;
+            values[b * len..(b + 1) * len].to_vec()
+        };
+        Self {
+            x: part(&self.x),
+            given: part(&self.given),
+            residual: self.residual.as_deref().map(part),
+            ..self.clone()
+        }
+    }
+}
+
+/// Elements of what the caller gives for one sample.
+fn given_len(spec: &Spec, g: &Geometry, output: [usize; 3]) -> usize {
+    match spec.family {
+        Family::Bank => g.kernels,
+        Family::Map(MapAxis::All) => g.kernels * output.iter().product::<usize>(),
+        Family::Map(MapAxis::One(axis)) => g.kernels * output[axis.min(2)],
+        Family::PerSample => g.weights(),
+        Family::Modulated => g.c_in,
+        _ => 0,
+    }
+}
+
+/// Rounds to what an element type can hold.
+pub fn round(values: &mut [f32], elem: Elem) {
+    for value in values {
+        *value = match elem {
+            Elem::F16 | Elem::F16Storage => half::f16::from_f32(*value).to_f32(),
+            Elem::Bf16Storage => half::bf16::from_f32(*value).to_f32(),
+            _ => *value,
+        };
+    }
+}
+
+/// Cells of a warehouse that fit a layer: the seed decides how large they are.
+#[must_use]
+pub fn cells(spec: &Spec, g: &Geometry) -> Cells {
+    let divisor = |whole: usize, pick: u64| {
+        let divisors: Vec<usize> = (1..=whole).filter(|n| whole.is_multiple_of(*n)).collect();
+        divisors[usize::try_from(pick % divisors.len() as u64).unwrap_or(0)]
+    };
+    let taps = if spec.seed.is_multiple_of(2) { g.taps() } else { 1 };
+    Cells {
+        count: spec.kernels,
+        c_out: divisor(g.c_out, spec.seed / 2),
+        c_in: divisor(g.c_in / g.groups, spec.seed / 3),
+        taps,
+    }
+}
+
+/// Weights of the branches that layers compute their attention with. Banks and biases are those of the data.
+impl Data {
+    fn branch_noise(spec: &Spec) -> Noise {
+        Noise::new(spec.seed ^ 0x5bd1_e995)
+    }
+
+    /// Divides the logits.
+    #[must_use]
+    pub fn temperature(spec: &Spec) -> f32 {
+        [1.0, 4.0, 0.5][usize::try_from(spec.seed % 3).unwrap_or(0)]
+    }
+
+    /// DY-CNN.
+    #[must_use]
+    pub fn dy_cnn(&self, spec: &Spec, g: &Geometry) -> DyCnnWeights {
+        let weights = weights::dy_cnn(&mut Self::branch_noise(spec), g, [false, spec.seed.is_multiple_of(2)]);
+        DyCnnWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
+    }
+
+    /// ODConv.
+    #[must_use]
+    pub fn od_conv(&self, spec: &Spec, g: &Geometry) -> OdWeights {
+        OdWeights { bank: self.bank.clone(), ..weights::od_conv(&mut Self::branch_noise(spec), g) }
+    }
+
+    /// CondConv.
+    #[must_use]
+    pub fn cond_conv(&self, spec: &Spec, g: &Geometry) -> CondConvWeights {
+        let weights = weights::cond_conv(&mut Self::branch_noise(spec), g, false);
+        CondConvWeights { experts: self.bank.clone(), bias: self.bias.clone(), ..weights }
+    }
+
+    /// KernelWarehouse.
+    #[must_use]
+    pub fn warehouse(&self, spec: &Spec, g: &Geometry) -> KernelWarehouseWeights {
+        let weights = weights::kernel_warehouse(&mut Self::branch_noise(spec), g, cells(spec, g), false);
+        KernelWarehouseWeights { bias: self.bias.clone(), ..weights }
+    }
+
+    /// Pixel mixture.
+    #[must_use]
+    pub fn pixel_mix(&self, spec: &Spec, g: &Geometry) -> PixelMixWeights {
+        let weights = weights::pixel_mix(&mut Self::branch_noise(spec), g, false);
+        PixelMixWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
+    }
+
+    /// Frequency dynamic convolution.
+    #[must_use]
+    pub fn fdy(&self, spec: &Spec, g: &Geometry) -> FdyWeights {
+        let weights = weights::fdy(&mut Self::branch_noise(spec), g, false);
+        FdyWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
+    }
+}

@@ -1,0 +1,218 @@
+//! Draws whole problems, and makes the smallest of one that fails.
+
+use dynconv::plan::ConvChoice;
+use dynconv::{Elem, Layout};
+use proptest::prelude::*;
+
+use crate::laws::choices;
+use crate::spec::{ACTIVATIONS, Family, Limits, Spec};
+
+/// Multiplications of a problem at most, so that the reference takes no longer than the device.
+const LARGEST: usize = 400_000;
+
+/// Numbers of one axis.
+#[derive(Clone, Copy, Debug)]
+struct Axis {
+    input: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    padding: [usize; 2],
+    output_padding: usize,
+}
+
+fn axis() -> impl Strategy<Value = Axis> {
+    let padding = [0..4_usize, 0..4_usize];
+    (
+        1..14_usize,
+        1..6_usize,
+        prop_oneof![3 => Just(1_usize), 1 => 2..4_usize],
+        prop_oneof![3 => Just(1_usize), 1 => 2..4_usize],
+        padding,
+        0..3_usize,
+    )
+        .prop_map(|(input, kernel, stride, dilation, padding, output_padding)| Axis {
+            input,
+            kernel,
+            stride,
+            dilation,
+            padding,
+            output_padding,
+        })
+}
+
+/// What beside the axes decides a problem.
+#[derive(Clone, Debug)]
+struct Rest {
+    family: Family,
+    batch: usize,
+    groups: usize,
+    /// Channels of a group.
+    channels: [usize; 2],
+    kernels: usize,
+    is_transposed: bool,
+    conv: prop::sample::Index,
+    activation: usize,
+    extras: [bool; 3],
+    layouts: [bool; 2],
+    elems: [Elem; 3],
+    limits: Limits,
+    offset: usize,
+    seed: u64,
+}
+
+fn rest() -> impl Strategy<Value = Rest> {
+    let activation = prop_oneof![2 => Just(0_usize), 1 => 0..ACTIVATIONS.len()];
+    let wide = prop_oneof![4 => 1..12_usize, 2 => 12..40_usize, 1 => 60..72_usize];
+    let groups = prop_oneof![2 => Just(1_usize), 1 => 2..8_usize];
+    let limits = prop_oneof![4 => Just(Limits::Device), 1 => Just(Limits::Tight), 1 => Just(Limits::Short)];
+    let shape =
+        (prop::sample::select(Family::ALL.to_vec()), 1..6_usize, groups, 1..12_usize, wide, 1..6_usize);
+    let options = (prop::bool::weighted(0.2), any::<prop::sample::Index>(), activation, any::<[bool; 3]>());
+    let storage = (prop::array::uniform2(prop::bool::weighted(0.25)), elems(), limits, 0..10_usize, 1..1_000_000_u64);
+    (shape, options, storage).prop_map(
+        |(
+            (family, batch, groups, c_in, c_out, kernels),
+            (is_transposed, conv, activation, extras),
+            (layouts, elems, limits, offset, seed),
+        )| Rest {
+            family,
+            batch,
+            groups,
+            channels: [c_in, c_out],
+            kernels,
+            is_transposed,
+            conv,
+            activation,
+            extras,
+            layouts,
+            elems,
+            limits,
+            offset,
+            seed,
+        },
+    )
+}
+
+fn elems() -> impl Strategy<Value = [Elem; 3]> {
+    let tensor = || prop_oneof![3 => Just(Elem::F32), 1 => Just(Elem::F16Storage), 1 => Just(Elem::F16)];
+    let bank = prop_oneof![2 => Just(Elem::F32), 1 => Just(Elem::F16Storage), 1 => Just(Elem::Bf16Storage)];
+    prop_oneof![
+        3 => Just([Elem::F32; 3]),
+        1 => (tensor(), tensor(), bank).prop_map(|(input, output, bank)| [input, output, bank]),
+    ]
+}
+
+/// Problems of every kind. What a kind of layer cannot have is left out.
+pub fn specs() -> impl Strategy<Value = Spec> {
+    let axes = prop_oneof![1 => prop::collection::vec(axis(), 1), 5 => prop::collection::vec(axis(), 2), 1 => prop::collection::vec(axis(), 3)];
+    (axes, rest()).prop_filter_map("is no problem", |(axes, rest)| spec(axes, rest))
+}
+
+fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
+    let axes = fitted(axes, rest.family);
+    let groups = rest.groups;
+    // Many groups of many channels would be more than the reference can do.
+    let per_group = |channels: usize| channels.div_ceil(groups).max(1) * groups;
+    let c_in = if rest.channels[0] == 1 { groups } else { per_group(rest.channels[0]) };
+    let channels = [c_in, per_group(rest.channels[1])];
+    let list = |of: fn(&Axis) -> usize| axes.iter().map(of).collect::<Vec<_>>();
+    let mut spec = Spec::new(rest.family, rest.batch, channels, &list(|a| a.input), &list(|a| a.kernel));
+    spec.stride = list(|a| a.stride);
+    spec.dilation = list(|a| a.dilation);
+    spec.padding = axes.iter().map(|a| a.padding).collect();
+    spec.groups = groups;
+    let has_one = matches!(rest.family, Family::Static | Family::PerSample | Family::Modulated);
+    spec.kernels = if has_one { 1 } else { rest.kernels };
+    let may_transpose = !rest.family.is_chain() && rest.family != Family::Warehouse;
+    if rest.is_transposed && may_transpose {
+        // Output padding is smaller than stride or dilation.
+        spec.transposed = Some(list(|a| a.output_padding.min(a.stride.max(a.dilation) - 1)));
+    }
+    spec.activation = ACTIVATIONS[rest.activation].1;
+    let [bias, affine, residual] = rest.extras;
+    spec.bias = bias && !matches!(rest.family, Family::PerSample | Family::OdConv | Family::Modulated);
+    spec.affine = affine;
+    spec.residual = residual && !rest.family.is_chain() && !matches!(rest.family, Family::Map(_));
+    if !rest.family.is_chain() {
+        spec.layouts = rest.layouts.map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
+        spec.elems = rest.elems;
+        spec.limits = rest.limits;
+    }
+    if rest.family == Family::Warehouse {
+        spec.elems[2] = Elem::F32;
+    }
+    spec.offset = rest.offset;
+    spec.seed = rest.seed;
+    let all = [&[ConvChoice::Auto], &choices(&spec)[..]].concat();
+    spec.conv = all[rest.conv.index(all.len())];
+    is_possible(&spec).then_some(spec)
+}
+
+/// Axes as a kind of layer needs them.
+fn fitted(mut axes: Vec<Axis>, family: Family) -> Vec<Axis> {
+    if family.is_chain() && axes.len() != 2 {
+        let first = axes[0];
+        axes.resize(2, first);
+    }
+    for axis in &mut axes {
+        if family == Family::PixelMix {
+            // Its output has the input's size.
+            axis.stride = 1;
+            let reach = axis.dilation * (axis.kernel - 1);
+            axis.padding = [reach / 2, reach.div_ceil(2)];
+        }
+        if family == Family::Fdy {
+            axis.dilation = 1;
+        }
+    }
+    axes
+}
+
+fn is_possible(spec: &Spec) -> bool {
+    let Ok(g) = spec.geometry() else { return false };
+    let Ok(output) = g.output_size(spec.input3()) else { return false };
+    let mixed = if spec.family.mixes_positions() { spec.kernels } else { 1 };
+    let outputs = spec.batch * output.iter().product::<usize>();
+    let fits_map = match spec.family {
+        Family::Map(dynconv::plan::MapAxis::One(axis)) => axis + spec.input.len() >= 3,
+        _ => true,
+    };
+    fits_map && outputs * g.weights() * mixed <= LARGEST && outputs * g.c_out <= 50_000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config, RngSeed, TestRunner};
+
+    use super::*;
+
+    fn drawn(count: usize) -> Vec<Spec> {
+        let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(5), ..Config::default() });
+        (0..count).map(|_| specs().new_tree(&mut runner).expect("draws").current()).collect()
+    }
+
+    #[test]
+    fn every_option_is_drawn() {
+        let all = drawn(2000);
+        let distinct = |of: &dyn Fn(&Spec) -> String| all.iter().map(of).collect::<HashSet<_>>().len();
+        assert_eq!(distinct(&|s| format!("{:?}", s.family)), Family::ALL.len());
+        assert_eq!(distinct(&|s| format!("{:?}", s.conv)), 6);
+        assert_eq!(distinct(&|s| format!("{:?}", s.activation)), ACTIVATIONS.len());
+        assert_eq!(distinct(&|s| format!("{:?}", s.limits)), 3);
+        assert_eq!(distinct(&|s| format!("{:?}", s.elems[2])), 3);
+        assert_eq!(distinct(&|s| format!("{}", s.input.len())), 3);
+        assert_eq!(distinct(&|s| format!("{:?}", s.layouts)), 4);
+        assert_eq!(distinct(&|s| format!("{}", s.transposed.is_some())), 2);
+    }
+
+    #[test]
+    fn what_is_drawn_can_be_said_and_read() {
+        for spec in drawn(300) {
+            assert_eq!(spec.to_string().parse::<Spec>().expect("parses"), spec);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Laws that every problem must keep, on every device.
+//!
+//! Each law runs a problem and its relatives and compares results with the reference or with each other. Most compare bits: where
+//! numbers are small integers, every order of summation gives the same; where two runs differ only in what must not matter, rounding
+//! is the same too.
+
+mod batch;
+mod structure;
+mod sums;
+mod truth;
+
+pub use structure::choices;
+
+use dynconv::plan::ConvChoice;
+use dynconv::{Context, Elem};
+
+use crate::data::{Data, Numbers};
+use crate::run::{self, Fault, Output};
+use crate::spec::{Family, Limits, Spec};
+
+/// A law.
+#[derive(Clone, Copy, Debug)]
+pub struct Law {
+    /// Its name, one word.
+    pub name: &'static str,
+    /// What it says.
+    pub says: &'static str,
+    /// Whether it says anything about a problem.
+    pub applies: fn(&Spec) -> bool,
+    check: fn(&Trial<'_>) -> Result<(), Fault>,
+}
+
+/// All laws, the cheapest first.
+pub const LAWS: [Law; 18] = [
+    Law { name: "exact", says: "integers give the reference's bits", applies: is_exact, check: truth::exact },
+    Law {
+        name: "bound",
+        says: "fractions stay within the derived bound of f64",
+        applies: |_| true,
+        check: truth::bound,
+    },
+    Law {
+        name: "attention",
+        says: "the attention is the reference's",
+        applies: |spec| spec.family.has_branch(),
+        check: truth::attention,
+    },
+    Law {
+        name: "twin",
+        says: "the error is at most twice that of a plain sum in f32",
+        applies: truth::has_twin,
+        check: truth::twin,
+    },
+    Law { name: "repeat", says: "the same run again gives the same bits", applies: |_| true, check: batch::repeat },
+    Law {
+        name: "independent",
+        says: "changing one sample leaves the bits of the others",
+        applies: |spec| spec.batch > 1,
+        check: batch::independent,
+    },
+    Law {
+        name: "permute",
+        says: "samples in another order give the same bits in that order",
+        applies: |spec| spec.batch > 1,
+        check: batch::permute,
+    },
+    Law {
+        name: "split",
+        says: "a batch gives the bits of its samples one by one",
+        applies: |spec| spec.batch > 1,
+        check: batch::split,
+    },
+    Law { name: "one-hot", says: "one-hot attention is the static convolution", applies: mixes, check: sums::one_hot },
+    Law {
+        name: "uniform",
+        says: "even attention is the static convolution with the mean kernel",
+        applies: |spec| mixes(spec) && is_exact(spec) && spec.kernels.is_power_of_two(),
+        check: sums::uniform,
+    },
+    Law { name: "linear-x", says: "linear in the input", applies: is_linear, check: sums::linear_in_input },
+    Law {
+        name: "linear-bank",
+        says: "linear in the kernels",
+        applies: |spec| is_linear(spec) && spec.family != Family::PerSample,
+        check: sums::linear_in_bank,
+    },
+    Law {
+        name: "linear-attention",
+        says: "linear in what the caller mixes or gives",
+        applies: |spec| is_linear(spec) && spec.family != Family::Static,
+        check: sums::linear_in_given,
+    },
+    Law {
+        name: "translate",
+        says: "a shifted input gives a shifted interior",
+        applies: structure::can_translate,
+        check: structure::translate,
+    },
+    Law {
+        name: "blocks",
+        says: "groups are a block-diagonal dense convolution",
+        applies: structure::has_blocks,
+        check: structure::blocks,
+    },
+    Law {
+        name: "kernels",
+        says: "all convolution kernels give the same bits on integers",
+        applies: structure::has_choices,
+        check: structure::kernels,
+    },
+    Law {
+        name: "adjoint",
+        says: "<A x, y> = <x, transposed A y>",
+        applies: structure::has_adjoint,
+        check: structure::adjoint,
+    },
+    Law {
+        name: "empty",
+        says: "an empty batch, axis, channel or bank is refused, and named",
+        applies: |_| true,
+        check: structure::empty,
+    },
+];
+
+impl Law {
+    /// The law of this name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        LAWS.iter().find(|law| law.name == name)
+    }
+
+    /// Whether a problem keeps the law.
+    ///
+    /// # Errors
+    /// [`Fault`] if it does not, or cannot run.
+    pub fn check(&self, context: &Context, spec: &Spec) -> Result<(), Fault> {
+        (self.check)(&Trial { context, spec })
+    }
+}
+
+/// A problem on a device.
+struct Trial<'a> {
+    context: &'a Context,
+    spec: &'a Spec,
+}
+
+impl Trial<'_> {
+    fn data(&self, numbers: Numbers) -> Result<Data, Fault> {
+        Ok(Data::new(self.spec, numbers)?)
+    }
+
+    fn run(&self, spec: &Spec, data: &Data) -> Result<Output, Fault> {
+        run::run(self.context, spec, data)
+    }
+
+    fn y(&self, data: &Data) -> Result<Vec<f32>, Fault> {
+        Ok(self.run(self.spec, data)?.y)
+    }
+}
+
+/// The first place where two results differ in a bit.
+fn same_bits(what: &str, found: &[f32], expected: &[f32]) -> Result<(), Fault> {
+    if found.len() != expected.len() {
+        return Err(Fault::Wrong(format!("{what}: {} elements, expected {}", found.len(), expected.len())));
+    }
+    let wrong: Vec<usize> = (0..found.len()).filter(|&i| found[i].to_bits() != expected[i].to_bits()).collect();
+    match wrong.first() {
+        None => Ok(()),
+        Some(&i) => Err(Fault::Wrong(format!(
+            "{what}: element {i} is {}, expected {} ({} of {} elements differ)",
+            found[i],
+            expected[i],
+            wrong.len(),
+            found.len()
+        ))),
+    }
+}
+
+/// Whether the caller mixes a bank.
+fn mixes(spec: &Spec) -> bool {
+    matches!(spec.family, Family::Bank | Family::Map(_)) && (is_exact(spec) || keeps_order(spec))
+}
+
+/// Whether relatives of a problem sum in the same order: neither the planner's choice nor the parts of a sum differ.
+fn keeps_order(spec: &Spec) -> bool {
+    spec.conv != ConvChoice::Auto && spec.limits != Limits::Short
+}
+
+/// Largest magnitude that integer data can reach before the activation.
+fn largest_integer(spec: &Spec) -> usize {
+    let mixing = if spec.family.has_bank() { 2 * spec.kernels } else { 1 };
+    let weight = if spec.family == Family::PerSample { 2 } else { 3 };
+    let taps: usize = spec.kernel.iter().product();
+    let sum = 4 * weight * mixing * (spec.channels[0] / spec.groups.max(1)) * taps;
+    let biased = sum + if spec.bias { 9 * mixing } else { 0 };
+    let scaled = if spec.affine { 2 * biased + 5 } else { biased };
+    scaled + if spec.residual { 9 } else { 0 }
+}
+
+/// Whether integer data stays exact to the end, with room for the sum of two such problems.
+fn is_exact(spec: &Spec) -> bool {
+    let given = matches!(spec.family, Family::Static | Family::Bank | Family::Map(_) | Family::PerSample);
+    let largest = largest_integer(spec);
+    let squared = matches!(spec.activation, dynconv::Activation::StarRelu { .. });
+    // Two binary places are for quarters: of a slope, of even attention.
+    let room = match spec.elems[1] {
+        Elem::F32 => 1 << 20,
+        _ => 1 << 7,
+    };
+    given && spec.is_exact() && largest < room && (!squared || largest * largest < room)
+}
+
+/// Whether sums of outputs are outputs of sums, exactly.
+fn is_linear(spec: &Spec) -> bool {
+    is_exact(spec) && spec.is_linear() && spec.elems[1] == Elem::F32
+}

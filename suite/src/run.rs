@@ -1,0 +1,405 @@
+//! Runs a problem on a device, with canaries around everything that is written.
+
+use dynconv::plan::{AttentionSource, Branch, MapAxis, Mixing, Parts, Plan, Problem};
+use dynconv::{
+    Bound, Caps, Context, Elem, Epilogue, Error, FdyConv2d, Geometry, Layer, Layout, ModulatedConv2d, OwnAttention,
+    PixelMix2d, Tensor, Warehouse, wgpu,
+};
+
+use crate::data::{Data, cells};
+use crate::spec::{Family, Limits, Spec};
+
+/// Why a problem does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The library refuses the problem on this device: no fault of either.
+    #[error("refused: {0}")]
+    Refused(Error),
+    /// The library or the driver failed.
+    #[error("failed: {0}")]
+    Failed(Error),
+    /// The result is wrong.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Limit { .. } | Error::Unsupported { .. } | Error::MissingFeature { .. } => Self::Refused(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// What a run gives.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// The output.
+    pub y: Vec<f32>,
+    /// Attention that the layer computed.
+    pub attention: Option<Vec<f32>>,
+}
+
+/// Words before and after a tensor that nobody may touch.
+const GUARD: f32 = 12_345.0;
+/// Guards behind each tensor.
+const BEHIND: usize = 70;
+
+/// A tensor in the middle of a buffer of guards.
+struct Guarded {
+    buffer: wgpu::Buffer,
+    tensor: Tensor,
+    before: usize,
+    words: usize,
+}
+
+impl Guarded {
+    /// `None` poisons the tensor with NaN.
+    fn new(
+        context: &Context,
+        shape: &[usize],
+        elem: Elem,
+        before: usize,
+        values: Option<&[f32]>,
+    ) -> dynconv::Result<Self> {
+        let bytes = shape.iter().product::<usize>() as u64 * elem.bytes();
+        let words = usize::try_from(bytes.div_ceil(4)).unwrap_or(usize::MAX);
+        let poison = [vec![GUARD; before], vec![f32::NAN; words], vec![GUARD; BEHIND]].concat();
+        let whole = Tensor::upload(context, &[poison.len()], &poison)?;
+        let tensor = Tensor::wrap_in(whole.buffer(), 4 * before as u64, shape, elem)?;
+        if let Some(values) = values {
+            tensor.write(context, values)?;
+        }
+        Ok(Self { buffer: whole.buffer().clone(), tensor, before, words })
+    }
+
+    fn check(&self, context: &Context) -> Result<(), Fault> {
+        let len = self.before + self.words + BEHIND;
+        let words = Tensor::wrap(&self.buffer, 0, &[len])?.read_blocking(context)?;
+        let inside = self.before..self.before + self.words;
+        let touched =
+            words.iter().enumerate().find(|(i, word)| !inside.contains(i) && word.to_bits() != GUARD.to_bits());
+        match touched {
+            None => Ok(()),
+            Some((i, word)) => Err(Fault::Wrong(format!(
+                "word {i} is {word}, overwritten outside of the output's words {}..{}",
+                inside.start, inside.end
+            ))),
+        }
+    }
+}
+
+/// A layer bound to its operands, not yet run.
+pub struct Prepared {
+    /// What is bound.
+    pub bound: Bound,
+    context: Context,
+    y: Guarded,
+    has_branch: bool,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.bound.fmt(f)
+    }
+}
+
+impl Prepared {
+    /// Makes everything ready, scratch memory poisoned.
+    ///
+    /// # Errors
+    /// [`Fault::Refused`] or [`Fault::Failed`] with the library's error.
+    pub fn new(context: &Context, spec: &Spec, data: &Data) -> Result<Self, Fault> {
+        let context = &limited(context, spec)?;
+        let prepared = match spec.input.len() {
+            1 => bind::<1>(context, spec, data),
+            2 => bind::<2>(context, spec, data),
+            _ => bind::<3>(context, spec, data),
+        }?;
+        prepared.poison();
+        Ok(prepared)
+    }
+
+    /// Everything that is written, but for the output, begins as NaN.
+    fn poison(&self) {
+        for step in self.bound.steps() {
+            let written = step.dispatch().variant.kernel.def().storage;
+            for ((buffer, range), _) in step.bindings().iter().zip(written).filter(|(_, written)| **written) {
+                if *buffer != self.y.buffer {
+                    let bytes = usize::try_from(range.end - range.start).unwrap_or(0);
+                    self.context.queue().write_buffer(buffer, range.start, &vec![0xff; bytes]);
+                }
+            }
+        }
+    }
+
+    /// The output tensor.
+    #[must_use]
+    pub fn output(&self) -> &Tensor {
+        &self.y.tensor
+    }
+
+    /// Runs it, and reads the results.
+    ///
+    /// # Errors
+    /// [`Fault::Wrong`] if something was written outside of the output.
+    pub fn run(&self) -> Result<Output, Fault> {
+        let mut encoder = self.context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.bound.record(&mut encoder);
+        self.context.queue().submit([encoder.finish()]);
+        let y = self.y.tensor.read_blocking(&self.context)?;
+        self.y.check(&self.context)?;
+        let attention = match self.bound.attention() {
+            Some(attention) if self.has_branch => Some(attention.read_blocking(&self.context)?),
+            _ => None,
+        };
+        Ok(Output { y, attention })
+    }
+}
+
+/// Runs a problem on these numbers.
+///
+/// # Errors
+/// [`Fault`].
+pub fn run(context: &Context, spec: &Spec, data: &Data) -> Result<Output, Fault> {
+    Prepared::new(context, spec, data)?.run()
+}
+
+fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv::Result<Prepared> {
+    let desc = spec.desc::<D>()?;
+    let g = desc.geometry()?;
+    let bias = data.bias.as_deref();
+    let temperature = Data::temperature(spec);
+    let operands = Operands::new(context, spec, data, &g)?;
+    check_extras(spec)?;
+    let bound = match spec.family {
+        Family::Static => {
+            operands.own(finish(Layer::<D, dynconv::Static>::new(context, &desc, &data.bank, bias)?, spec, data)?)
+        }
+        Family::DyCnn => {
+            let layer = Layer::<D, dynconv::DyCnn>::new(context, &desc, &data.dy_cnn(spec, &g), temperature)?;
+            operands.own(finish(layer, spec, data)?)
+        }
+        Family::OdConv => {
+            let layer = Layer::<D, dynconv::Od>::new(context, &desc, &data.od_conv(spec, &g), temperature)?;
+            operands.own(finish(layer, spec, data)?)
+        }
+        Family::CondConv => {
+            let layer = Layer::<D, dynconv::CondConv>::new(context, &desc, &data.cond_conv(spec, &g))?;
+            operands.own(finish(layer, spec, data)?)
+        }
+        Family::Warehouse => {
+            let warehouse = Warehouse::new(context, cells(spec, &g), &data.bank)?;
+            let weights = data.warehouse(spec, &g);
+            let layer = Layer::<D, dynconv::KernelWarehouse>::new(context, &desc, &weights, &warehouse)?;
+            operands.own(finish(layer, spec, data)?)
+        }
+        Family::Bank => {
+            let layer = finish(Layer::<D, dynconv::Given>::new(context, &desc, &data.bank, bias)?, spec, data)?;
+            let given = operands.given(&[spec.batch, g.kernels])?;
+            match &operands.residual {
+                None => layer.bind(&operands.x, &given, operands.y()),
+                Some(residual) => layer.bind_add(&operands.x, &given, residual, operands.y()),
+            }
+        }
+        Family::PerSample => {
+            let layer = finish(Layer::<D, dynconv::PerSample>::new(context, &desc)?, spec, data)?;
+            let given = operands.given(&[spec.batch, g.weights()])?;
+            match &operands.residual {
+                None => layer.bind(&operands.x, &given, operands.y()),
+                Some(residual) => layer.bind_add(&operands.x, &given, residual, operands.y()),
+            }
+        }
+        Family::Map(axis) => {
+            let layer = finish(Layer::<D, dynconv::Map>::new(context, &desc, &data.bank, bias, axis)?, spec, data)?;
+            let size = g.output_size(spec.input3())?;
+            let places = match axis {
+                MapAxis::All => size[3 - D..].to_vec(),
+                MapAxis::One(axis) => vec![size[axis]],
+            };
+            let given = operands.given(&[&[spec.batch, g.kernels], &places[..]].concat())?;
+            layer.bind_map(&operands.x, &given, operands.y())
+        }
+        Family::PixelMix | Family::Fdy | Family::Modulated => chain(context, spec, data, &g, &operands),
+    }?;
+    Ok(Prepared { bound, context: context.clone(), y: operands.y, has_branch: spec.family.has_branch() })
+}
+
+/// Layers of several steps.
+fn chain(context: &Context, spec: &Spec, data: &Data, g: &Geometry, operands: &Operands) -> dynconv::Result<Bound> {
+    let desc = spec.desc::<2>()?;
+    let temperature = Data::temperature(spec);
+    macro_rules! finish {
+        ($layer:expr) => {{
+            let layer = $layer.kernel(spec.conv).activation(spec.activation);
+            match &data.affine {
+                Some([scale, shift]) => layer.scale_shift(scale, shift)?,
+                None => layer,
+            }
+        }};
+    }
+    match spec.family {
+        Family::PixelMix => finish!(PixelMix2d::new(context, &desc, &data.pixel_mix(spec, g), temperature)?)
+            .bind(&operands.x, operands.y()),
+        Family::Fdy => {
+            finish!(FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?).bind(&operands.x, operands.y())
+        }
+        _ => {
+            let style = operands.given(&[spec.batch, g.c_in])?;
+            finish!(ModulatedConv2d::new(context, &desc, &data.bank, true)?).bind(&operands.x, &style, operands.y())
+        }
+    }
+}
+
+/// What a kind of layer cannot take is refused here, as its type has no place for it.
+fn check_extras(spec: &Spec) -> dynconv::Result<()> {
+    let refuse = |what: &str| {
+        let because = format!("{:?} layers have none", spec.family);
+        Err(Error::Unsupported { what: what.into(), because })
+    };
+    let no_bias = matches!(spec.family, Family::PerSample | Family::OdConv | Family::Modulated);
+    let is_chain = spec.family.is_chain();
+    if spec.bias && no_bias {
+        return refuse("a bias");
+    }
+    if spec.residual && (is_chain || matches!(spec.family, Family::Map(_))) {
+        return refuse("a residual");
+    }
+    if is_chain && (spec.layouts != [Layout::ChannelsFirst; 2] || spec.limits != Limits::Device) {
+        return refuse("a choice of layouts or limits");
+    }
+    Ok(())
+}
+
+fn finish<const D: usize, A>(layer: Layer<D, A>, spec: &Spec, data: &Data) -> dynconv::Result<Layer<D, A>> {
+    let [input, output] = spec.layouts;
+    let layer = layer.kernel(spec.conv).activation(spec.activation).layouts(input, output);
+    match &data.affine {
+        Some([scale, shift]) => layer.scale_shift(scale, shift),
+        None => Ok(layer),
+    }
+}
+
+/// Tensors that are bound.
+struct Operands {
+    x: Tensor,
+    given: Option<Tensor>,
+    residual: Option<Tensor>,
+    y: Guarded,
+}
+
+impl Operands {
+    fn new(context: &Context, spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Self> {
+        let [input, output, _] = spec.elems;
+        let axes = spec.input.len().min(3);
+        let size = g.output_size(spec.input3())?;
+        let x_shape = shape(spec.layouts[0], spec.batch, g.c_in, &spec.input);
+        let y_shape = shape(spec.layouts[1], spec.batch, g.c_out, &size[3 - axes..]);
+        let guarded = |shape: &[usize], elem, more: usize, values| {
+            let before = if spec.offset == 0 { 0 } else { spec.offset + more };
+            Guarded::new(context, shape, elem, before, values)
+        };
+        let tensor = |guarded: Guarded| guarded.tensor;
+        let given = match data.given.len() {
+            0 => None,
+            len => Some(guarded(&[len], Elem::F32, 2, Some(&data.given)).map(tensor)?),
+        };
+        let residual = data.residual.as_deref().map(|r| guarded(&y_shape, output, 5, Some(r)).map(tensor));
+        Ok(Self {
+            x: guarded(&x_shape, input, 0, Some(&data.x)).map(tensor)?,
+            given,
+            residual: residual.transpose()?,
+            y: guarded(&y_shape, output, 3, None)?,
+        })
+    }
+
+    fn y(&self) -> &Tensor {
+        &self.y.tensor
+    }
+
+    fn given(&self, shape: &[usize]) -> dynconv::Result<Tensor> {
+        match &self.given {
+            Some(given) => given.reshape(shape),
+            None => Err(Error::Shape {
+                what: "what the caller gives".into(),
+                expected: format!("{shape:?}"),
+                found: "nothing".into(),
+            }),
+        }
+    }
+
+    fn own<const D: usize, A: OwnAttention>(&self, layer: Layer<D, A>) -> dynconv::Result<Bound> {
+        match &self.residual {
+            None => layer.bind(&self.x, self.y()),
+            Some(residual) => layer.bind_add(&self.x, residual, self.y()),
+        }
+    }
+}
+
+fn shape(layout: Layout, batch: usize, channels: usize, spatial: &[usize]) -> Vec<usize> {
+    match layout {
+        Layout::ChannelsFirst => [&[batch, channels], spatial].concat(),
+        Layout::ChannelsLast => [&[batch], spatial, &[channels]].concat(),
+    }
+}
+
+/// What the planner is asked; `None` for layers of several plans.
+///
+/// # Errors
+/// As [`Spec::geometry`].
+pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
+    let g = spec.geometry()?;
+    let data = Data { x: vec![], given: vec![], bank: vec![], bias: None, affine: None, residual: None };
+    let mix = Parts { mix: true, ..Parts::default() };
+    let temperature = Data::temperature(spec);
+    let attention = match spec.family {
+        Family::Static => AttentionSource::Static,
+        Family::Bank => AttentionSource::Given(mix),
+        Family::Map(axis) => AttentionSource::Map(axis),
+        Family::PerSample => AttentionSource::Rows,
+        Family::DyCnn => AttentionSource::Branch(data.dy_cnn(spec, &g).branch(&g, temperature)),
+        Family::OdConv => AttentionSource::Branch(data.od_conv(spec, &g).branch(temperature)),
+        Family::CondConv => AttentionSource::Branch(data.cond_conv(spec, &g).branch()),
+        Family::Warehouse => {
+            let hidden = Some(data.warehouse(spec, &g).norm.weight.len());
+            let mixing = Mixing::Cells(cells(spec, &g));
+            AttentionSource::Branch(Branch { hidden, temperature: 1.0, parts: mix, mixing })
+        }
+        Family::PixelMix | Family::Fdy | Family::Modulated => return Ok(None),
+    };
+    let epilogue = Epilogue { affine: spec.affine, residual: spec.residual, activation: spec.activation };
+    Ok(Some(Problem {
+        attention,
+        has_bias: spec.bias,
+        epilogue,
+        layouts: spec.layouts,
+        elems: [spec.elems[0], spec.elems[1]],
+        kernel: spec.conv,
+        ..Problem::new(g, spec.batch, spec.input3())
+    }))
+}
+
+/// The context that a problem is planned for.
+fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
+    let caps = context.caps();
+    let candidates: Vec<Caps> = match spec.limits {
+        Limits::Device => return Ok(context.clone()),
+        Limits::Tight => (9..28)
+            .map(|power| Caps {
+                max_storage_binding: (1_u64 << power) + u64::from(caps.storage_alignment),
+                max_workgroups: 5 + (1 << power.min(16)) / 512,
+                ..caps.clone()
+            })
+            .collect(),
+        Limits::Short => (7..24).map(|power| Caps { max_loop_trips: 1 << power, ..caps.clone() }).collect(),
+    };
+    let Some(problem) = problem(spec)? else { return Ok(context.clone()) };
+    let last = Plan::new(&problem, caps);
+    let smallest = candidates.into_iter().find(|caps| Plan::new(&problem, caps).is_ok());
+    match smallest {
+        Some(caps) => Ok(context.clone().with_caps(caps)),
+        // No smaller device would do, so the device itself says why.
+        None => last.map(|_| context.clone()).map_err(Fault::from),
+    }
+}

@@ -1,0 +1,480 @@
+//! A whole problem on one line: what a failure prints, and what `dynconv check --case` reads.
+
+use std::fmt;
+use std::str::FromStr;
+
+use dynconv::plan::{ConvChoice, MapAxis};
+use dynconv::{Activation, ConvDesc, Elem, Geometry, Layout};
+
+/// What kind of layer is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// An ordinary convolution.
+    Static,
+    /// Attention given by the caller.
+    Bank,
+    /// A map of mixing weights given by the caller.
+    Map(MapAxis),
+    /// Kernels given by the caller.
+    PerSample,
+    /// DY-CNN.
+    DyCnn,
+    /// ODConv.
+    OdConv,
+    /// CondConv.
+    CondConv,
+    /// KernelWarehouse.
+    Warehouse,
+    /// Pixel mixture.
+    PixelMix,
+    /// Frequency dynamic convolution.
+    Fdy,
+    /// Modulated convolution with demodulation.
+    Modulated,
+}
+
+impl Family {
+    /// All kinds.
+    pub const ALL: [Self; 14] = [
+        Self::Static,
+        Self::Bank,
+        Self::Map(MapAxis::All),
+        Self::Map(MapAxis::One(0)),
+        Self::Map(MapAxis::One(1)),
+        Self::Map(MapAxis::One(2)),
+        Self::PerSample,
+        Self::DyCnn,
+        Self::OdConv,
+        Self::CondConv,
+        Self::Warehouse,
+        Self::PixelMix,
+        Self::Fdy,
+        Self::Modulated,
+    ];
+
+    /// Whether the layer is several plans in a row: channels first, two axes, no residual.
+    #[must_use]
+    pub fn is_chain(self) -> bool {
+        matches!(self, Self::PixelMix | Self::Fdy | Self::Modulated)
+    }
+
+    /// Whether the layer computes its attention from its input, and lets it be read.
+    #[must_use]
+    pub fn has_branch(self) -> bool {
+        matches!(self, Self::DyCnn | Self::OdConv | Self::CondConv | Self::Warehouse)
+    }
+
+    /// Whether it mixes a bank of several kernels.
+    #[must_use]
+    pub fn has_bank(self) -> bool {
+        !matches!(self, Self::Static | Self::PerSample | Self::Warehouse | Self::Modulated)
+    }
+
+    /// Whether the mixing differs from position to position.
+    #[must_use]
+    pub fn mixes_positions(self) -> bool {
+        matches!(self, Self::Map(_) | Self::PixelMix | Self::Fdy)
+    }
+}
+
+/// What the planner is told of the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Limits {
+    /// What the device says.
+    #[default]
+    Device,
+    /// Bindings and grids as small as the problem allows: the batch runs in parts, dispatches fold.
+    Tight,
+    /// Loops as short as the problem allows: sums run in parts.
+    Short,
+}
+
+/// A problem: a layer, its input, and the seed of all its numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Kind of layer.
+    pub family: Family,
+    /// Samples.
+    pub batch: usize,
+    /// Channels in and out.
+    pub channels: [usize; 2],
+    /// Input size, one number an axis.
+    pub input: Vec<usize>,
+    /// Kernel size.
+    pub kernel: Vec<usize>,
+    /// Stride.
+    pub stride: Vec<usize>,
+    /// Padding before and after, an axis.
+    pub padding: Vec<[usize; 2]>,
+    /// Dilation.
+    pub dilation: Vec<usize>,
+    /// Groups.
+    pub groups: usize,
+    /// Kernels in the bank; of a warehouse, its cells.
+    pub kernels: usize,
+    /// Output padding of a transposed convolution.
+    pub transposed: Option<Vec<usize>>,
+    /// Convolution kernel.
+    pub conv: ConvChoice,
+    /// What follows last.
+    pub activation: Activation,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Whether a scale and shift follow.
+    pub affine: bool,
+    /// Whether a residual is added.
+    pub residual: bool,
+    /// Layouts of input and output.
+    pub layouts: [Layout; 2],
+    /// Element types of input, output and bank.
+    pub elems: [Elem; 3],
+    /// What the planner is told.
+    pub limits: Limits,
+    /// Elements before each tensor in its buffer.
+    pub offset: usize,
+    /// Seed of the numbers.
+    pub seed: u64,
+}
+
+/// The slope below 0 of the suite's leaky ReLU; a power of two, so that integers stay exact.
+const SLOPE: f32 = 0.25;
+
+const CONVS: [(&str, ConvChoice); 6] = [
+    ("auto", ConvChoice::Auto),
+    ("direct", ConvChoice::Direct),
+    ("tiled", ConvChoice::Tiled),
+    ("register", ConvChoice::Register),
+    ("depthwise", ConvChoice::Depthwise),
+    ("pointwise", ConvChoice::Pointwise),
+];
+
+/// Activations by name, with the parameters that the suite uses.
+pub const ACTIVATIONS: [(&str, Activation); 11] = [
+    ("none", Activation::None),
+    ("relu", Activation::Relu),
+    ("relu6", Activation::Relu6),
+    ("silu", Activation::Silu),
+    ("gelu", Activation::Gelu),
+    ("hard_swish", Activation::HardSwish),
+    ("hard_sigmoid", Activation::HardSigmoid),
+    ("leaky_relu", Activation::LeakyRelu { slope: SLOPE }),
+    ("star_relu", Activation::StarRelu { scale: 0.5, bias: -1.0 }),
+    ("sigmoid", Activation::Sigmoid),
+    ("tanh", Activation::Tanh),
+];
+
+const FAMILIES: [&str; 14] = [
+    "static",
+    "bank",
+    "map",
+    "map0",
+    "map1",
+    "map2",
+    "per_sample",
+    "dycnn",
+    "odconv",
+    "condconv",
+    "warehouse",
+    "pixelmix",
+    "fdy",
+    "modulated",
+];
+
+const LAYOUTS: [(&str, Layout); 2] = [("nchw", Layout::ChannelsFirst), ("nhwc", Layout::ChannelsLast)];
+
+const ELEMS: [(&str, Elem); 4] =
+    [("f32", Elem::F32), ("f16", Elem::F16), ("f16_storage", Elem::F16Storage), ("bf16_storage", Elem::Bf16Storage)];
+
+const LIMITS: [(&str, Limits); 3] = [("device", Limits::Device), ("tight", Limits::Tight), ("short", Limits::Short)];
+
+/// A line that is no problem.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// A word that says nothing.
+    #[error("\"{word}\": expected {expected}")]
+    Word {
+        /// The word.
+        word: String,
+        /// What could stand there.
+        expected: String,
+    },
+    /// Something that every problem must say.
+    #[error("the problem does not say its {0}")]
+    Missing(&'static str),
+}
+
+fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> &'static str {
+    table.iter().find(|(_, v)| v == value).map_or("?", |(name, _)| name)
+}
+
+fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Result<T, SpecError> {
+    table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value).ok_or_else(|| SpecError::Word {
+        word: word.into(),
+        expected: table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+fn number<T: FromStr>(word: &str) -> Result<T, SpecError> {
+    word.parse().map_err(|_| SpecError::Word { word: word.into(), expected: "a number".into() })
+}
+
+/// Numbers with an `x` between them.
+fn sizes(word: &str) -> Result<Vec<usize>, SpecError> {
+    word.split('x').map(number).collect()
+}
+
+/// Paddings with an `x` between them, each one number or `before:after`.
+fn paddings(word: &str) -> Result<Vec<[usize; 2]>, SpecError> {
+    let sides = |part: &str| match part.split_once(':') {
+        None => number(part).map(|n| [n; 2]),
+        Some((before, after)) => Ok([number(before)?, number(after)?]),
+    };
+    word.split('x').map(sides).collect()
+}
+
+fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
+}
+
+impl Spec {
+    /// A dense convolution with nothing special about it.
+    #[must_use]
+    pub fn new(family: Family, batch: usize, channels: [usize; 2], input: &[usize], kernel: &[usize]) -> Self {
+        let axes = input.len();
+        Self {
+            family,
+            batch,
+            channels,
+            input: input.to_vec(),
+            kernel: kernel.to_vec(),
+            stride: vec![1; axes],
+            padding: vec![[0; 2]; axes],
+            dilation: vec![1; axes],
+            groups: 1,
+            kernels: 1,
+            transposed: None,
+            conv: ConvChoice::Auto,
+            activation: Activation::None,
+            bias: false,
+            affine: false,
+            residual: false,
+            layouts: [Layout::ChannelsFirst; 2],
+            elems: [Elem::F32; 3],
+            limits: Limits::Device,
+            offset: 0,
+            seed: 1,
+        }
+    }
+
+    /// The description of its convolution.
+    ///
+    /// # Errors
+    /// [`dynconv::Error::Shape`] unless every list has `D` numbers.
+    pub fn desc<const D: usize>(&self) -> dynconv::Result<ConvDesc<D>> {
+        let axes = |what: &str, values: &[usize]| -> dynconv::Result<[usize; D]> {
+            values.try_into().map_err(|_| dynconv::Error::Shape {
+                what: format!("axes of the {what}"),
+                expected: D.to_string(),
+                found: values.len().to_string(),
+            })
+        };
+        let [before, after] =
+            [0, 1].map(|side| axes("padding", &self.padding.iter().map(|sides| sides[side]).collect::<Vec<_>>()));
+        let (before, after) = (before?, after?);
+        let mut desc = ConvDesc::new(self.channels[0], self.channels[1], axes("kernel", &self.kernel)?)
+            .kernels(if self.family == Family::Warehouse { 1 } else { self.kernels })
+            .stride(axes("stride", &self.stride)?)
+            .padding_sides(std::array::from_fn(|axis| [before[axis], after[axis]]))
+            .dilation(axes("dilation", &self.dilation)?)
+            .groups(self.groups)
+            .bank_elem(self.elems[2]);
+        if let Some(output_padding) = &self.transposed {
+            desc = desc.transposed(axes("output padding", output_padding)?);
+        }
+        Ok(desc)
+    }
+
+    /// Its geometry over three axes.
+    ///
+    /// # Errors
+    /// As [`ConvDesc::geometry`].
+    pub fn geometry(&self) -> dynconv::Result<Geometry> {
+        match self.input.len() {
+            1 => self.desc::<1>()?.geometry(),
+            2 => self.desc::<2>()?.geometry(),
+            _ => self.desc::<3>()?.geometry(),
+        }
+    }
+
+    /// Input size over three axes.
+    #[must_use]
+    pub fn input3(&self) -> [usize; 3] {
+        let mut size = [1; 3];
+        // A problem of more than three axes is refused with its description.
+        for (to, from) in size.iter_mut().rev().zip(self.input.iter().rev()) {
+            *to = *from;
+        }
+        size
+    }
+
+    /// The same problem for one sample.
+    #[must_use]
+    pub fn single(&self) -> Self {
+        Self { batch: 1, ..self.clone() }
+    }
+
+    /// Whether nothing stands between the sum and the output but what is linear.
+    #[must_use]
+    pub fn is_linear(&self) -> bool {
+        self.activation == Activation::None
+    }
+
+    /// Whether integers stay integers (or halves) to the end.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        use Activation::{LeakyRelu, None, Relu, Relu6, StarRelu};
+        matches!(self.activation, None | Relu | Relu6 | LeakyRelu { .. } | StarRelu { .. })
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = Family::ALL.iter().position(|family| *family == self.family).unwrap_or(0);
+        write!(f, "{} batch={} channels={}", FAMILIES[family], self.batch, joined(&self.channels))?;
+        write!(f, " input={} kernel={}", joined(&self.input), joined(&self.kernel))?;
+        let plain = Self::new(self.family, self.batch, self.channels, &self.input, &self.kernel);
+        let sides = |[before, after]: &[usize; 2]| {
+            if before == after { before.to_string() } else { format!("{before}:{after}") }
+        };
+        let with: Vec<&str> = [("bias", self.bias), ("affine", self.affine), ("residual", self.residual)]
+            .into_iter()
+            .filter_map(|(name, is_there)| is_there.then_some(name))
+            .collect();
+        let layouts = self.layouts.map(|layout| name_of(&LAYOUTS, &layout));
+        let elems = self.elems.map(|elem| name_of(&ELEMS, &elem));
+        let words = [
+            ("stride", self.stride != plain.stride, joined(&self.stride)),
+            ("padding", self.padding != plain.padding, joined(&self.padding.iter().map(sides).collect::<Vec<_>>())),
+            ("dilation", self.dilation != plain.dilation, joined(&self.dilation)),
+            ("groups", self.groups != 1, self.groups.to_string()),
+            ("kernels", self.kernels != 1, self.kernels.to_string()),
+            ("transposed", self.transposed.is_some(), self.transposed.as_deref().map(joined).unwrap_or_default()),
+            ("conv", self.conv != plain.conv, name_of(&CONVS, &self.conv).into()),
+            ("activation", self.activation != plain.activation, name_of(&ACTIVATIONS, &self.activation).into()),
+            ("with", !with.is_empty(), with.join("+")),
+            ("layouts", self.layouts != plain.layouts, layouts.join(",")),
+            ("elems", self.elems != plain.elems, elems.join(",")),
+            ("limits", self.limits != plain.limits, name_of(&LIMITS, &self.limits).into()),
+            ("offset", self.offset != 0, self.offset.to_string()),
+            ("seed", self.seed != plain.seed, self.seed.to_string()),
+        ];
+        for (name, _, value) in words.iter().filter(|(_, differs, _)| *differs) {
+            write!(f, " {name}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Spec {
+    type Err = SpecError;
+
+    fn from_str(line: &str) -> Result<Self, SpecError> {
+        let mut words = line.split_whitespace();
+        let family = words.next().ok_or(SpecError::Missing("kind of layer"))?;
+        let families: Vec<(&str, Family)> = FAMILIES.into_iter().zip(Family::ALL).collect();
+        let family = find(&families, family)?;
+        let mut pairs = Vec::new();
+        for word in words {
+            let pair = word.split_once('=');
+            pairs.push(pair.ok_or_else(|| SpecError::Word { word: word.into(), expected: "name=value".into() })?);
+        }
+        let needed = |name: &'static str| {
+            let found = pairs.iter().find(|(found, _)| *found == name);
+            found.map(|(_, value)| *value).ok_or(SpecError::Missing(name))
+        };
+        let channels = sizes(needed("channels")?)?;
+        let Ok(channels) = <[usize; 2]>::try_from(channels) else {
+            return Err(SpecError::Word { word: needed("channels")?.into(), expected: "two numbers".into() });
+        };
+        let (input, kernel) = (sizes(needed("input")?)?, sizes(needed("kernel")?)?);
+        let mut spec = Self::new(family, number(needed("batch")?)?, channels, &input, &kernel);
+        for (name, value) in pairs {
+            spec.set(name, value)?;
+        }
+        Ok(spec)
+    }
+}
+
+impl Spec {
+    /// Takes one `name=value`.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), SpecError> {
+        let list = |expected| SpecError::Word { word: value.into(), expected };
+        match name {
+            "batch" | "channels" | "input" | "kernel" => {}
+            "stride" => self.stride = sizes(value)?,
+            "padding" => self.padding = paddings(value)?,
+            "dilation" => self.dilation = sizes(value)?,
+            "groups" => self.groups = number(value)?,
+            "kernels" => self.kernels = number(value)?,
+            "transposed" => self.transposed = Some(sizes(value)?),
+            "conv" => self.conv = find(&CONVS, value)?,
+            "activation" => self.activation = find(&ACTIVATIONS, value)?,
+            "with" => {
+                for part in value.split('+') {
+                    *find(&[("bias", 0), ("affine", 1), ("residual", 2)], part).map(|i| match i {
+                        0 => &mut self.bias,
+                        1 => &mut self.affine,
+                        _ => &mut self.residual,
+                    })? = true;
+                }
+            }
+            "layouts" => {
+                let all: Vec<Layout> = value.split(',').map(|word| find(&LAYOUTS, word)).collect::<Result<_, _>>()?;
+                self.layouts = all.try_into().map_err(|_| list("two layouts".into()))?;
+            }
+            "elems" => {
+                let all: Vec<Elem> = value.split(',').map(|word| find(&ELEMS, word)).collect::<Result<_, _>>()?;
+                self.elems = all.try_into().map_err(|_| list("three element types".into()))?;
+            }
+            "limits" => self.limits = find(&LIMITS, value)?,
+            "offset" => self.offset = number(value)?,
+            "seed" => self.seed = number(value)?,
+            _ => {
+                let expected = "stride, padding, dilation, groups, kernels, transposed, conv, activation, with, layouts, \
+                     elems, limits, offset or seed";
+                return Err(SpecError::Word { word: name.into(), expected: expected.into() });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_the_whole_problem() {
+        let line = "odconv batch=2 channels=4x6 input=7x9 kernel=3x2 stride=2x1 padding=1:0x2 dilation=1x2 groups=2 kernels=4 \
+             transposed=1x0 conv=tiled activation=relu with=bias+residual layouts=nhwc,nchw elems=f16,f32,bf16_storage \
+             limits=tight offset=3 seed=99";
+        let spec: Spec = line.parse().expect("parses");
+        assert_eq!(spec.to_string(), line);
+        assert_eq!(spec.padding, [[1, 0], [2, 2]]);
+        assert!(spec.bias && spec.residual && !spec.affine);
+        let plain = "static batch=1 channels=1x1 input=5 kernel=1";
+        assert_eq!(plain.parse::<Spec>().expect("parses").to_string(), plain);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_named() {
+        let message = |line: &str| line.parse::<Spec>().expect_err("is wrong").to_string();
+        assert_eq!(message("bank batch=1 channels=1x1 kernel=3x3"), "the problem does not say its input");
+        assert!(message("blank").starts_with("\"blank\": expected static, bank"));
+        assert_eq!(message("bank batch=two channels=1x1 input=3 kernel=3"), "\"two\": expected a number");
+        assert!(
+            message("bank batch=1 channels=1x1 input=3 kernel=3 sride=2").starts_with("\"sride\": expected stride")
+        );
+        assert!(message("bank batch=1 channels=1x1 input=3 kernel=3 with=bios").contains("bias, affine, residual"));
+    }
+}

@@ -1,0 +1,219 @@
+//! What a problem must give, in f64, and how far f32 may be from it.
+//!
+//! A sum of m products in f32, in any order, is off by at most `gamma_m * sum |a_i| |b_i|` with
+//! `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1).
+//! Nested sums and factors add up. The sum of magnitudes is the same problem with the magnitude of every number.
+
+use dynconv::plan::{AttentionSource, MapAxis, Parts, Problem};
+use dynconv::reference::{self, LayerWeights, average_pool, channel_softmax, demodulate, widen};
+use dynconv::{Activation, ConvDesc, Elem, Epilogue, Geometry, Linear, Warehouse};
+
+use crate::data::{Data, cells};
+use crate::run::problem;
+use crate::spec::{Family, Spec};
+
+/// Expected values, and how far each may be off.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// The output.
+    pub y: Vec<f64>,
+    /// Largest error that rounding explains, an output.
+    pub tolerance: Vec<f64>,
+    /// Sum of the magnitudes behind each output before its activation; empty for layers of several steps.
+    pub magnitude: Vec<f64>,
+}
+
+/// Attention is a few sums, `exp` and quotients of numbers around 1: relative to the largest value of a sample it is held to this.
+pub const ATTENTION_TOLERANCE: f64 = 1e-5;
+/// Layers of several steps, whose attention cannot be read back in between, relative to the largest output.
+pub const CHAIN_TOLERANCE: f64 = 1e-5;
+
+const U: f64 = 1.0 / (1 << 24) as f64;
+
+fn gamma(m: usize) -> f64 {
+    let mu = m as f64 * U;
+    mu / (1.0 - mu)
+}
+
+/// A published bank as rows of output channels: transposed convolutions are published `[K, channels in, channels out / groups, ..]`.
+#[must_use]
+pub fn bank_rows(g: &Geometry, bank: &[f32]) -> Vec<f64> {
+    if !g.transposed {
+        return widen(bank);
+    }
+    let [c_in, c_out, taps] = [g.c_in / g.groups, g.c_out / g.groups, g.taps()];
+    let mut rows = vec![0.0; bank.len()];
+    for (i, &weight) in bank.iter().enumerate() {
+        let (tap, co, ci, k) = (i % taps, i / taps % c_out, i / (taps * c_out) % g.c_in, i / g.weights());
+        let channel = ci / c_in * c_out + co;
+        rows[((k * g.c_out + channel) * c_in + ci % c_in) * taps + tap] = weight.into();
+    }
+    rows
+}
+
+/// Weights for the reference, without a branch.
+fn plain_weights(spec: &Spec, g: &Geometry, data: &Data) -> LayerWeights {
+    let bank = if spec.family == Family::Warehouse { widen(&data.bank) } else { bank_rows(g, &data.bank) };
+    LayerWeights {
+        bank,
+        bias: data.bias.as_deref().map(widen),
+        mlp: None,
+        affine: data.affine.as_ref().map(|[scale, shift]| [widen(scale), widen(shift)].concat()),
+        residual: data.residual.as_deref().map(widen),
+    }
+}
+
+/// The attention that a layer must compute; `None` for those that compute none or cannot be asked.
+///
+/// # Errors
+/// As [`Spec::geometry`].
+pub fn attention(spec: &Spec, data: &Data) -> dynconv::Result<Option<Vec<f64>>> {
+    let g = spec.geometry()?;
+    let Some(problem) = problem(spec)? else { return Ok(None) };
+    let temperature = Data::temperature(spec);
+    let weights = match spec.family {
+        Family::DyCnn => data.dy_cnn(spec, &g).reference(&g, temperature),
+        Family::OdConv => data.od_conv(spec, &g).reference(&g, temperature),
+        Family::CondConv => data.cond_conv(spec, &g).reference(&g),
+        Family::Warehouse => {
+            let warehouse = Warehouse::new(&crate::variants::noop(), cells(spec, &g), &data.bank)?;
+            data.warehouse(spec, &g).reference(&warehouse)
+        }
+        _ => return Ok(None),
+    };
+    let weights = LayerWeights { mlp: weights.mlp, ..plain_weights(spec, &g, data) };
+    Ok(Some(reference::layer(&problem, &weights, &widen(&data.x), &[]).attention))
+}
+
+/// The output, given the attention that the device computed.
+///
+/// # Errors
+/// As [`Spec::geometry`].
+pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Result<Truth> {
+    let g = spec.geometry()?;
+    let Some(problem) = problem(spec)? else { return chain(spec, data, &g) };
+    let weights = plain_weights(spec, &g, data);
+    let given = widen(attention.unwrap_or(&data.given));
+    let linear = Problem { epilogue: Epilogue { activation: Activation::None, ..problem.epilogue }, ..problem };
+    let before = reference::layer(&linear, &weights, &widen(&data.x), &given).y;
+    let sizes = magnitudes(&weights);
+    let magnitude = reference::layer(&linear, &sizes, &size(&widen(&data.x)), &size(&given)).y;
+    // One rounding for every product and sum on the longest way to an output: mixing, gains, the sum itself (over the bank too where
+    // positions mix), bias, affine, residual.
+    let mixed = if spec.family.mixes_positions() { spec.kernels } else { 1 };
+    let terms = spec.kernels + (g.c_in / g.groups * g.taps() + 2) * mixed + 12;
+    let factor = gamma(terms);
+    let y: Vec<f64> = before.iter().map(|&v| reference::activate(spec.activation, v)).collect();
+    let tolerance = before.iter().zip(&magnitude).zip(&y);
+    let tolerance = tolerance.map(|((&v, &m), &y)| {
+        let error = factor * m;
+        let of_activation = slope(spec.activation, v.abs() + error) * error + evaluation_error(spec.activation, v, y);
+        of_activation + storing_error(spec.elems[1], y)
+    });
+    Ok(Truth { tolerance: tolerance.collect(), y, magnitude })
+}
+
+fn size(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|v| v.abs()).collect()
+}
+
+fn magnitudes(weights: &LayerWeights) -> LayerWeights {
+    LayerWeights {
+        bank: size(&weights.bank),
+        bias: weights.bias.as_deref().map(size),
+        mlp: None,
+        affine: weights.affine.as_deref().map(size),
+        residual: weights.residual.as_deref().map(size),
+    }
+}
+
+/// The steepest slope of an activation between -`reach` and `reach`.
+fn slope(activation: Activation, reach: f64) -> f64 {
+    match activation {
+        // Steepest where the second derivative is 0.
+        Activation::Silu => 1.1,
+        Activation::Gelu => 1.13,
+        Activation::HardSwish => 1.5,
+        Activation::LeakyRelu { slope } => f64::from(slope.abs()).max(1.0),
+        Activation::StarRelu { scale, .. } => 2.0 * f64::from(scale.abs()) * reach,
+        _ => 1.0,
+    }
+}
+
+/// What evaluating an activation in f32 adds. WGSL gives exp to 3 + 2 |x| ulp and quotients to 2.5 ulp (section 15.7.4, "Floating Point
+/// Accuracy"); erf is good to 1.5e-7; 1 + erf and 2 sigmoid - 1 cancel.
+fn evaluation_error(activation: Activation, v: f64, y: f64) -> f64 {
+    match activation {
+        Activation::None | Activation::Relu | Activation::Relu6 => 0.0,
+        Activation::HardSwish | Activation::HardSigmoid | Activation::LeakyRelu { .. } => 8.0 * U * y.abs(),
+        Activation::StarRelu { bias, .. } => 8.0 * U * (y.abs() + f64::from(bias.abs())),
+        Activation::Gelu => 4e-7 * v.abs() + 16.0 * U * y.abs(),
+        Activation::Silu | Activation::Sigmoid => (16.0 + 4.0 * v.abs()) * U * y.abs() + 1e-37,
+        Activation::Tanh => 1e-6,
+        _ => f64::INFINITY,
+    }
+}
+
+/// What rounding to the output's element type adds; WGSL leaves the direction open.
+fn storing_error(elem: Elem, y: f64) -> f64 {
+    match elem {
+        Elem::F16 | Elem::F16Storage => y.abs() / 1024.0 + 1.0 / f64::from(1 << 24),
+        _ => 0.0,
+    }
+}
+
+/// A convolution by the reference; `given` is what [`reference::layer`] takes by that name.
+fn convolved(problem: &Problem, bank: Vec<f64>, bias: Option<&[f32]>, x: &[f64], given: &[f64]) -> Vec<f64> {
+    let weights = LayerWeights { bank, bias: bias.map(widen), ..Default::default() };
+    reference::layer(&Problem { has_bias: bias.is_some(), ..*problem }, &weights, x, given).y
+}
+
+/// Layers of several steps.
+fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
+    let x = widen(&data.x);
+    let (attention, given) = match spec.family {
+        Family::PixelMix => (AttentionSource::Map(MapAxis::All), pixel_maps(spec, data, g, &x)?),
+        Family::Fdy => (AttentionSource::Map(MapAxis::One(2)), frequency_maps(spec, data, g, &x)?),
+        _ => {
+            let parts = Parts { channel: true, filter: true, ..Parts::default() };
+            let gains = demodulate::demodulate(g, &bank_rows(g, &data.bank), &widen(&data.given));
+            (AttentionSource::Given(parts), gains)
+        }
+    };
+    let epilogue = Epilogue { affine: spec.affine, activation: spec.activation, ..Epilogue::default() };
+    let problem = Problem { attention, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
+    let y = reference::layer(&problem, &plain_weights(spec, g, data), &x, &given).y;
+    let largest = y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+    Ok(Truth { tolerance: vec![CHAIN_TOLERANCE * largest; y.len()], y, magnitude: Vec::new() })
+}
+
+fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {
+    let Linear { weight, bias } = data.pixel_mix(spec, g).attention;
+    let head = ConvDesc::new(g.c_in, g.kernels, [1, 1]).geometry()?;
+    let logits = convolved(&Problem::new(head, spec.batch, spec.input3()), widen(&weight), Some(&bias), x, &[]);
+    let size = spec.input.iter().product();
+    Ok(channel_softmax::channel_softmax(&logits, g.kernels, size, f64::from(Data::temperature(spec))))
+}
+
+fn frequency_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {
+    let weights = data.fdy(spec, g);
+    let [_, frames, frequencies] = spec.input3();
+    // Means over the frames: the axis between channels and frequencies.
+    let pooled = average_pool::average_pool(x, spec.batch * g.c_in, frequencies);
+    debug_assert_eq!(pooled.len() * frames, x.len());
+    let bn = &weights.bn;
+    let width = bn.weight.len();
+    let along = ConvDesc::new(g.c_in, width, [g.kernel[2]]).stride([g.stride[2]]).padding_sides([g.padding[2]]);
+    let along = Problem::new(along.geometry()?, spec.batch, [1, 1, frequencies]);
+    let mut hidden = convolved(&along, widen(&weights.conv1d1), None, &pooled, &[]);
+    let places = hidden.len() / (spec.batch * width);
+    for (j, value) in hidden.iter_mut().enumerate() {
+        let unit = j / places % width;
+        let [weight, bias, mean, var] = [&bn.weight, &bn.bias, &bn.mean, &bn.var].map(|v| f64::from(v[unit]));
+        *value = ((*value - mean) / (var + bn.epsilon).sqrt() * weight + bias).max(0.0);
+    }
+    let head = ConvDesc::new(width, g.kernels, [1]).geometry()?;
+    let Linear { weight, bias } = weights.conv1d2;
+    let logits = convolved(&Problem::new(head, spec.batch, [1, 1, places]), widen(&weight), Some(&bias), &hidden, &[]);
+    Ok(channel_softmax::channel_softmax(&logits, g.kernels, places, f64::from(Data::temperature(spec))))
+}
