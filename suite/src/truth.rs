@@ -181,7 +181,8 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
         }
     };
     let epilogue = Epilogue { affine: spec.affine, activation: spec.activation, ..Epilogue::default() };
-    let problem = Problem { attention, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
+    let has_bias = spec.bias;
+    let problem = Problem { attention, has_bias, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
     let y = reference::layer(&problem, &plain_weights(spec, g, data), &x, &given).y;
     let largest = y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
     Ok(Truth { tolerance: vec![CHAIN_TOLERANCE * largest; y.len()], y, magnitude: Vec::new() })
