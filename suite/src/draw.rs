@@ -66,8 +66,7 @@ fn rest() -> impl Strategy<Value = Rest> {
     let wide = prop_oneof![4 => 1..12_usize, 2 => 12..40_usize, 1 => 60..72_usize];
     let groups = prop_oneof![2 => Just(1_usize), 1 => 2..8_usize];
     let limits = prop_oneof![4 => Just(Limits::Device), 1 => Just(Limits::Tight), 1 => Just(Limits::Short)];
-    let shape =
-        (prop::sample::select(Family::ALL.to_vec()), 1..6_usize, groups, 1..12_usize, wide, 1..6_usize);
+    let shape = (prop::sample::select(Family::ALL.to_vec()), 1..6_usize, groups, 1..12_usize, wide, 1..6_usize);
     let options = (prop::bool::weighted(0.2), any::<prop::sample::Index>(), activation, any::<[bool; 3]>());
     let storage = (prop::array::uniform2(prop::bool::weighted(0.25)), elems(), limits, 0..10_usize, 1..1_000_000_u64);
     (shape, options, storage).prop_map(

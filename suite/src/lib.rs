@@ -1,9 +1,11 @@
 //! The correctness suite of dynconv: problems drawn whole, laws that they must keep, faults that it must find.
 
 pub mod cases;
+pub mod catalogue;
 pub mod check;
 pub mod data;
 pub mod draw;
+pub mod expect;
 pub mod fuzz;
 pub mod laws;
 pub mod noise;

@@ -87,6 +87,8 @@ pub enum Limits {
     Tight,
     /// Loops as short as the problem allows: sums run in parts.
     Short,
+    /// Loops as long as they like, whatever is known of the driver.
+    Boundless,
 }
 
 /// A problem: a layer, its input, and the seed of all its numbers.
@@ -185,7 +187,8 @@ const LAYOUTS: [(&str, Layout); 2] = [("nchw", Layout::ChannelsFirst), ("nhwc", 
 const ELEMS: [(&str, Elem); 4] =
     [("f32", Elem::F32), ("f16", Elem::F16), ("f16_storage", Elem::F16Storage), ("bf16_storage", Elem::Bf16Storage)];
 
-const LIMITS: [(&str, Limits); 3] = [("device", Limits::Device), ("tight", Limits::Tight), ("short", Limits::Short)];
+const LIMITS: [(&str, Limits); 4] =
+    [("device", Limits::Device), ("tight", Limits::Tight), ("short", Limits::Short), ("boundless", Limits::Boundless)];
 
 /// A line that is no problem.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,83 @@
+//! The problems that every adapter is held to, in `cases/`: one a line.
+
+use crate::spec::{Spec, SpecError};
+
+/// Problems that cover each kernel and option once.
+pub const QUICK: &str = include_str!("../cases/quick.txt");
+/// Problems that [`QUICK`] is extended by: combinations, and sizes past tiles and limits.
+pub const FULL: &str = include_str!("../cases/full.txt");
+
+/// A line that is no problem.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {error}")]
+pub struct LineError {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub error: SpecError,
+}
+
+/// The problems of a text: one a line, `#` begins a comment.
+///
+/// # Errors
+/// [`LineError`] for the first line that is none.
+pub fn parse(text: &str) -> Result<Vec<Spec>, LineError> {
+    let lines = (1..).zip(text.lines().map(|line| line.split('#').next().unwrap_or("").trim()));
+    lines
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(line, text)| text.parse().map_err(|error| LineError { line, error }))
+        .collect()
+}
+
+/// The built-in problems.
+///
+/// # Errors
+/// [`LineError`], if the files were edited badly.
+pub fn problems(full: bool) -> Result<Vec<Spec>, LineError> {
+    let mut all = parse(QUICK)?;
+    if full {
+        all.extend(parse(FULL)?);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use dynconv::Kernel;
+
+    use super::*;
+    use crate::check::{kernels, laws_of};
+    use crate::laws::LAWS;
+    use crate::spec::{ACTIVATIONS, Family, Limits};
+    use crate::variants::noop;
+
+    #[test]
+    fn the_quick_problems_reach_everything() {
+        let specs = problems(false).expect("parse");
+        let context = noop();
+        let reached: HashSet<&str> = specs.iter().flat_map(|spec| kernels(&context, spec)).collect();
+        assert_eq!(reached.len(), Kernel::ALL.len(), "{reached:?}");
+        let count = |of: &dyn Fn(&Spec) -> String| specs.iter().map(of).collect::<HashSet<_>>().len();
+        assert_eq!(count(&|spec| format!("{:?}", spec.family)), Family::ALL.len());
+        assert_eq!(count(&|spec| format!("{:?}", spec.activation)), ACTIVATIONS.len());
+        assert_eq!(count(&|spec| format!("{:?}", spec.layouts)), 3);
+        assert!([Limits::Tight, Limits::Short].iter().all(|limits| specs.iter().any(|spec| spec.limits == *limits)));
+        let laws: HashSet<&str> = specs.iter().flat_map(laws_of).map(|law| law.name).collect();
+        assert_eq!(laws.len(), LAWS.len(), "{laws:?}");
+    }
+
+    #[test]
+    fn no_problem_stands_twice() {
+        let specs = problems(true).expect("parse");
+        let distinct: HashSet<String> = specs.iter().map(ToString::to_string).collect();
+        assert_eq!(distinct.len(), specs.len());
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let error = parse("# a comment\n\nbank batch=1").expect_err("is no problem");
+        assert_eq!(error.to_string(), "line 3: the problem does not say its channels");
+    }
+}
