@@ -143,12 +143,12 @@ mod tests {
     fn module() -> Vec<u32> {
         let source = "
             @group(0) @binding(0) var<storage, read_write> y: array<f32>;
-            var<workgroup> shared: array<f32, 8>;
+            var<workgroup> copies: array<f32, 8>;
             @compute @workgroup_size(8)
             fn sum(@builtin(local_invocation_index) lane: u32) {
-                shared[lane] = y[lane] + 1.0;
+                copies[lane] = y[lane] + 1.0;
                 workgroupBarrier();
-                if lane < 7u { y[lane] = shared[lane] + shared[lane + 1u]; }
+                if lane < 7u { y[lane] = copies[lane] + copies[lane + 1u]; }
             }";
         let module = naga::front::wgsl::parse_str(source).expect("parses");
         let (flags, capabilities) = (naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
