@@ -94,7 +94,7 @@ fn normalise(first: u32, out: u32) {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn main(
+fn attention_mlp(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -23,7 +23,7 @@ struct SoftmaxParams {
 @group(0) @binding(2) var<storage, read_write> maps: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
-fn main(
+fn channel_softmax(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -6,7 +6,7 @@ fn column_of(out_x: u32, kx: u32) -> u32 {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn main(
+fn conv_depthwise(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -1,7 +1,7 @@
 // Direct convolution: one invocation computes one output. The simplest correct kernel, the yardstick of the others.
 
 @compute @workgroup_size(WORKGROUP)
-fn main(
+fn conv_direct(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -7,7 +7,7 @@ fn x_near(b: u32, channel: u32, position: u32) -> f32 {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn main(
+fn conv_pointwise(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

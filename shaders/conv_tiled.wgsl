@@ -39,7 +39,7 @@ fn store_row(b: u32, g: u32, co: u32, position: u32, sums: vec4<f32>) {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn main(
+fn conv_tiled(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -40,7 +40,7 @@ fn demodulation(b: u32, co: u32) -> f32 {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn main(
+fn demodulate(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -110,7 +110,7 @@ impl Context {
     }
 
     /// Compiles what `edit` makes of a variant instead of [`Variant::source`]: to try a change to a shader without building the
-    /// library, or to plant a fault that a test must find.
+    /// library, or to plant a fault that a test must find. The entry point keeps its name, which is the kernel's.
     #[must_use]
     pub fn with_shaders(mut self, edit: impl Fn(&Variant) -> String + Send + Sync + 'static) -> Self {
         self.edit = Some(ShaderEdit(Arc::new(edit)));
@@ -170,7 +170,7 @@ impl Context {
                 label: Some(&label),
                 layout: None,
                 module: &module,
-                entry_point: Some("main"),
+                entry_point: Some(variant.kernel.name()),
                 // Kernels write workgroup memory before they read it.
                 compilation_options: wgpu::PipelineCompilationOptions {
                     zero_initialize_workgroup_memory: false,

@@ -131,7 +131,7 @@ impl Slot {
 /// What the host knows of a kernel without running it.
 #[derive(Debug)]
 pub struct KernelDef {
-    /// Stem of the kernel's files.
+    /// Stem of the kernel's files, and name of the shader's entry point.
     pub name: &'static str,
     /// Bindings whose element type varies: the file of `shaders/elem/` that declares each is joined before the parts.
     pub slots: &'static [Slot],
