@@ -5,6 +5,7 @@ use crate::common;
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
+use std::thread;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Problem};
 use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
@@ -40,8 +41,20 @@ pub(crate) fn compiled() -> &'static [Compiled] {
     static ALL: OnceLock<Vec<Compiled>> = OnceLock::new();
     ALL.get_or_init(|| {
         let mut seen = HashSet::new();
-        let all = variants().into_iter().chain(elem_variants());
-        all.filter(|dispatch| seen.insert(dispatch.variant.clone())).map(Compiled::new).collect()
+        let mut all = variants();
+        all.extend(elem_variants());
+        all.retain(|dispatch| seen.insert(dispatch.variant.clone()));
+        on_all_processors(&all, |part| part.iter().cloned().map(Compiled::new).collect())
+    })
+}
+
+/// Gives each processor a part of the work, and joins what comes of it.
+pub(crate) fn on_all_processors<T: Sync, R: Send>(all: &[T], work: impl Fn(&[T]) -> Vec<R> + Sync) -> Vec<R> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let parts = all.chunks(all.len().div_ceil(processors).max(1));
+        let workers: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a part of the work failed")).collect()
     })
 }
 
@@ -96,6 +109,29 @@ fn capabilities(dispatch: &Dispatch) -> Capabilities {
         };
     }
     all
+}
+
+/// Every slot of every kernel is there in each element type that it can have.
+#[test]
+fn element_types_reach_every_slot() {
+    let reached: HashSet<_> = elem_variants()
+        .iter()
+        .flat_map(|d| {
+            let slots = d.variant.kernel.def().slots.iter().zip(&d.variant.elems);
+            slots.map(|(slot, elem)| (d.variant.kernel, *slot, *elem)).collect::<Vec<_>>()
+        })
+        .collect();
+    for kernel in Kernel::ALL {
+        for slot in kernel.def().slots {
+            let narrow = match slot {
+                Slot::Bank => [Elem::F16Storage, Elem::Bf16Storage],
+                Slot::X | Slot::Y => [Elem::F16Storage, Elem::F16],
+            };
+            for elem in [Elem::F32].into_iter().chain(narrow) {
+                assert!(reached.contains(&(kernel, *slot, elem)), "no {elem:?} as {slot:?} of {}", kernel.name());
+            }
+        }
+    }
 }
 
 #[test]

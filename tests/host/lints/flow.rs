@@ -133,16 +133,19 @@ impl Frame<'_> {
     }
 }
 
+/// A function, and what its arguments are computed from.
+pub(crate) type Call = (Handle<Function>, Vec<Sources>);
+
 /// The sources of a module's values.
 pub(crate) struct Flow<'a> {
     module: &'a Module,
     info: &'a ModuleInfo,
-    frames: RefCell<HashMap<(Handle<Function>, Vec<Sources>), Rc<Frame<'a>>>>,
+    callees: RefCell<HashMap<Call, Rc<Frame<'a>>>>,
 }
 
 impl<'a> Flow<'a> {
     pub(crate) fn new(module: &'a Module, info: &'a ModuleInfo) -> Self {
-        Self { module, info, frames: RefCell::default() }
+        Self { module, info, callees: RefCell::default() }
     }
 
     /// The entry point.
@@ -159,11 +162,11 @@ impl<'a> Flow<'a> {
     /// A function called with arguments of these sources. WGSL has no recursion, so this ends.
     pub(crate) fn callee(&self, function: Handle<Function>, arguments: Vec<Sources>) -> Rc<Frame<'a>> {
         let key = (function, arguments);
-        if let Some(frame) = self.frames.borrow().get(&key) {
+        if let Some(frame) = self.callees.borrow().get(&key) {
             return frame.clone();
         }
         let frame = Rc::new(self.frame(&self.module.functions[function], &self.info[function], key.1.clone()));
-        self.frames.borrow_mut().insert(key, frame.clone());
+        self.callees.borrow_mut().insert(key, frame.clone());
         frame
     }
 

@@ -18,7 +18,7 @@ use naga::{
     Statement, UnaryOperator,
 };
 
-use super::flow::{Flow, Frame, Sources};
+use super::flow::{Call, Flow, Frame, Sources};
 
 /// Stores that no sufficient test guards.
 pub(crate) fn unguarded_stores(module: &Module, info: &ModuleInfo) -> Vec<String> {
@@ -59,8 +59,8 @@ struct End {
 struct Walk<'a> {
     module: &'a Module,
     flow: &'a Flow<'a>,
-    /// Calls that were looked at: function, sources of its arguments, what was bounded.
-    seen: HashSet<(Handle<Function>, Vec<Sources>, Sources)>,
+    /// Calls that were looked at, and what was bounded there.
+    seen: HashSet<(Call, Sources)>,
     found: BTreeSet<String>,
 }
 
@@ -85,7 +85,7 @@ impl Walk<'_> {
                 }
                 Statement::Call { function, arguments, .. } => {
                     let sources = scope.frame.all(arguments);
-                    if self.seen.insert((*function, sources.clone(), bounded)) {
+                    if self.seen.insert(((*function, sources.clone()), bounded)) {
                         self.function(&self.flow.callee(*function, sources), bounded);
                     }
                 }
