@@ -6,6 +6,8 @@ mod flow;
 mod indexing;
 mod stores;
 
+use dynconv::Kernel;
+use dynconv_suite::variants::variants;
 use naga::Module;
 use naga::valid::{Capabilities, ModuleInfo};
 
@@ -43,4 +45,30 @@ fn fixture_of(helpers: &str, body: &str) -> (Module, ModuleInfo) {
              @builtin(local_invocation_index) lane: u32,
          ) {{ {body} }}"
     ))
+}
+
+/// The lints find in kernels, too, what they find in fixtures: guards taken out, a divisor of one's own.
+#[test]
+fn faults_in_kernels_are_found() {
+    let unguarded = |by: &str| format!("a store whose index depends on {by}, which nothing bounds");
+    let faults = [
+        (
+            Kernel::ConvDirect,
+            "index >= params.batch * channels * size",
+            "false",
+            unguarded("the workgroup and the invocation"),
+        ),
+        (Kernel::AttentionMlp, "b >= params.batch", "false", unguarded("the workgroup")),
+        (Kernel::Aggregate, "i >= params.row_stride", "false", unguarded("the invocation")),
+        (Kernel::Demodulate, "index / row", "index / lane", "a divisor made of the invocation".into()),
+        (Kernel::AveragePool, "if plane >=", "if lane + plane >=", "a barrier that some do not reach".into()),
+    ];
+    let variants = variants();
+    for (kernel, original, planted, expected) in faults {
+        let source = variants.iter().find(|d| d.variant.kernel == kernel).expect("is a variant").variant.source();
+        assert!(source.contains(original), "{original:?} is not in {}", kernel.name());
+        let (module, info) = compile(&source.replace(original, planted), Capabilities::empty());
+        let found = findings(&module, &info);
+        assert!(found.contains(&expected), "{original:?} -> {planted:?}: {found:?}");
+    }
 }
