@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
-    Caps, Cells, Context, ConvDesc, Dispatch, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
+    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
     Tensor, wgpu,
 };
 
@@ -34,6 +34,41 @@ pub fn variants() -> Vec<Dispatch> {
     let mut seen = HashSet::new();
     let all = problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
+}
+
+/// Dispatches in all element types of input, output and bank, by every kernel that has such, each variant once. They need a device whose
+/// shaders compute in f16.
+#[must_use]
+pub fn elem_variants() -> Vec<Dispatch> {
+    let caps = Caps { f16: true, ..Caps::webgpu_default() };
+    let elems = [Elem::F32, Elem::F16Storage, Elem::F16];
+    let mut dispatches = Vec::new();
+    for case in elem_cases() {
+        for bank in [Elem::F32, Elem::F16Storage, Elem::Bf16Storage] {
+            let geometry = case.desc.bank_elem(bank).geometry().expect("valid");
+            let plain = Problem::new(geometry, 2, case.input());
+            // Given attention, and attention of a branch, which pools the input.
+            for (attention, _) in attentions(&geometry).into_iter().take(2) {
+                for (x, y) in elems.into_iter().flat_map(|x| elems.map(|y| (x, y))) {
+                    for kernel in case.choices() {
+                        let problem = Problem { attention, elems: [x, y], kernel, ..plain };
+                        dispatches.extend(Plan::new(&problem, &caps).expect("plans").into_dispatches());
+                    }
+                }
+            }
+        }
+    }
+    let mut seen = HashSet::new();
+    dispatches.retain(|dispatch| seen.insert(dispatch.variant.clone()));
+    dispatches
+}
+
+/// A dense case, and the first that each of the special kernels computes.
+fn elem_cases() -> Vec<Case<2>> {
+    let cases = cases::cases_2d();
+    let special = [ConvChoice::Depthwise, ConvChoice::Pointwise]
+        .map(|choice| *cases.iter().find(|case| case.choices().contains(&choice)).expect("is among the cases"));
+    [cases[0]].into_iter().chain(special).collect()
 }
 
 /// Every source of attention that a case allows, by every kernel, plain and with all that can follow the sum.

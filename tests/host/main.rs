@@ -3,11 +3,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod barriers;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
+mod emission;
 mod errors;
+mod interface;
 mod inventory;
+mod lints;
 mod noop;
 mod plan;
 mod shaders;
+mod spirv_val;

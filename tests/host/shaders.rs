@@ -1,28 +1,70 @@
-//! Every kernel variant that plans contain, through naga: it parses, needs no capability but those of its element types, and agrees with the host about
-//! workgroup size, workgroup memory, bindings and the parameter block.
+//! Every kernel variant that plans contain, in every element type, through naga: it parses, needs just the capabilities of its element
+//! types, and neither host, limits nor lints have anything against it.
 
 use crate::common;
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
+use std::thread;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Problem};
 use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
-use dynconv_suite::variants::{attentions, variants};
-use naga::proc::Layouter;
+use dynconv_suite::variants::{elem_variants, variants};
+use naga::Module;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, StorageAccess};
 
-use crate::barriers::stray_barriers;
 use crate::common::ACTIVATIONS;
+use crate::{interface, lints};
 
-fn parse(dispatch: &Dispatch) -> (Module, ModuleInfo) {
-    let source = dispatch.variant.source();
-    let label = dispatch.variant.label();
+/// A variant, through naga's front end.
+pub(crate) struct Compiled {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) module: Module,
+    pub(crate) info: ModuleInfo,
+    pub(crate) capabilities: Capabilities,
+}
+
+impl Compiled {
+    fn new(dispatch: Dispatch) -> Self {
+        let capabilities = capabilities(&dispatch);
+        let (module, info) = compile(&dispatch.variant.source(), capabilities);
+        Self { dispatch, module, info, capabilities }
+    }
+
+    pub(crate) fn label(&self) -> String {
+        self.dispatch.variant.label()
+    }
+}
+
+/// Every variant, compiled once for all tests.
+pub(crate) fn compiled() -> &'static [Compiled] {
+    static ALL: OnceLock<Vec<Compiled>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut seen = HashSet::new();
+        let mut all = variants();
+        all.extend(elem_variants());
+        all.retain(|dispatch| seen.insert(dispatch.variant.clone()));
+        on_all_processors(&all, |part| part.iter().cloned().map(Compiled::new).collect())
+    })
+}
+
+/// Gives each processor a part of the work, and joins what comes of it.
+pub(crate) fn on_all_processors<T: Sync, R: Send>(all: &[T], work: impl Fn(&[T]) -> Vec<R> + Sync) -> Vec<R> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let parts = all.chunks(all.len().div_ceil(processors).max(1));
+        let workers: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a part of the work failed")).collect()
+    })
+}
+
+/// Parses and validates.
+pub(crate) fn compile(source: &str, capabilities: Capabilities) -> (Module, ModuleInfo) {
     let module =
-        naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
-        .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
+        .unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
     (module, info)
 }
 
@@ -45,74 +87,14 @@ fn the_host_knows_every_variant() {
         let reached = [false, true].map(|value| constants.contains(&(name, Const::Bool(value))));
         assert_eq!(reached, [true; 2], "no case reaches both values of {name}");
     }
-    for dispatch in variants {
-        let (module, info) = parse(&dispatch);
-        let label = dispatch.variant.label();
-        assert_eq!(module.entry_points.len(), 1, "{label}");
-        assert_eq!(module.overrides.len(), 0, "{label}");
-        let entry = &module.entry_points[0];
-        // Profilers, and drivers' messages, know a shader by this name.
-        assert_eq!(entry.name, dispatch.variant.kernel.name(), "{label}");
-        assert_eq!(entry.workgroup_size, [dispatch.workgroup_size, 1, 1], "{label}");
-        assert_eq!(workgroup_memory(&module), dispatch.workgroup_memory, "{label}");
-        assert_eq!(stray_barriers(&module, &info), [""; 0], "{label}");
-        check_bindings(&dispatch, &module, &info);
-        check_params(&dispatch, &module);
-    }
 }
 
-fn workgroup_memory(module: &Module) -> u32 {
-    let mut layouter = Layouter::default();
-    layouter.update(module.to_ctx()).expect("types have a layout");
-    let of_workgroup = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::WorkGroup);
-    of_workgroup.map(|(_, variable)| layouter[variable.ty].size).sum()
-}
-
-/// Bindings are those of the definition, all are used, and only what is written is writable.
-fn check_bindings(dispatch: &Dispatch, module: &Module, info: &ModuleInfo) {
-    let label = dispatch.variant.label();
-    let storage = dispatch.variant.kernel.def().storage;
-    let mut bindings = 0;
-    for (handle, variable) in module.global_variables.iter() {
-        let Some(binding) = variable.binding else { continue };
-        bindings += 1;
-        assert_eq!(binding.group, 0, "{label}");
-        assert!(!info.get_entry_point(0)[handle].is_empty(), "{label}: binding {} is not used", binding.binding);
-        match variable.space {
-            AddressSpace::Uniform => assert_eq!(binding.binding, 0, "{label}"),
-            AddressSpace::Storage { access } => {
-                let writes = storage[binding.binding as usize - 1];
-                assert_eq!(access.contains(StorageAccess::STORE), writes, "{label}: binding {}", binding.binding);
-            }
-            space => panic!("{label}: binding {} is in {space:?}", binding.binding),
-        }
-    }
-    assert_eq!(bindings, storage.len() + 1, "{label}");
-    assert_eq!(dispatch.slices.len(), storage.len(), "{label}");
-}
-
-/// The parameter block has the size of the shader's struct, every member is a 32-bit scalar in its place, and the first
-/// members are the base elements of the storage bindings, in their order.
-fn check_params(dispatch: &Dispatch, module: &Module) {
-    let label = dispatch.variant.label();
-    let (_, params) =
-        module.global_variables.iter().find(|(_, v)| v.space == AddressSpace::Uniform).expect("has parameters");
-    let naga::TypeInner::Struct { members, span } = &module.types[params.ty].inner else {
-        panic!("{label}: parameters are no struct");
-    };
-    assert_eq!(*span as usize, dispatch.params.len(), "{label}");
-    for (i, member) in members.iter().enumerate() {
-        assert_eq!(member.offset as usize, 4 * i, "{label}");
-        assert!(module.types[member.ty].inner.scalar().is_some_and(|s| s.width == 4), "{label}");
-    }
-    let mut storage: Vec<_> = module
-        .global_variables
-        .iter()
-        .filter_map(|(_, v)| v.binding.filter(|b| b.binding > 0).map(|b| (b.binding, v.name.clone().expect("named"))))
-        .collect();
-    storage.sort();
-    for ((_, name), member) in storage.iter().zip(members) {
-        assert_eq!(member.name.as_deref(), Some(format!("{name}_base").as_str()), "{label}");
+#[test]
+fn host_and_lints_agree_with_every_variant() {
+    for variant in compiled() {
+        let (dispatch, module, info) = (&variant.dispatch, &variant.module, &variant.info);
+        assert_eq!(interface::faults(dispatch, module, info), [""; 0], "{}", variant.label());
+        assert_eq!(lints::findings(module, info), [""; 0], "{}", variant.label());
     }
 }
 
@@ -129,33 +111,38 @@ fn capabilities(dispatch: &Dispatch) -> Capabilities {
     all
 }
 
+/// Every slot of every kernel is there in each element type that it can have.
 #[test]
-fn element_types_need_just_their_capabilities() {
-    let caps = Caps { f16: true, ..Caps::webgpu_default() };
-    let case = common::cases_2d()[0];
-    let mut declared = HashSet::new();
-    for bank in [Elem::F32, Elem::F16Storage, Elem::Bf16Storage] {
-        for x in [Elem::F32, Elem::F16Storage, Elem::F16] {
-            for y in [Elem::F32, Elem::F16Storage, Elem::F16] {
-                for kernel in case.choices() {
-                    let geometry = case.desc.bank_elem(bank).geometry().expect("valid");
-                    let attention = attentions(&geometry)[0].0;
-                    let problem =
-                        Problem { attention, elems: [x, y], kernel, ..Problem::new(geometry, 2, case.input()) };
-                    for dispatch in Plan::new(&problem, &caps).expect("plans").dispatches() {
-                        let needed = capabilities(dispatch);
-                        let label = dispatch.variant.label();
-                        let module = naga::front::wgsl::parse_str(&dispatch.variant.source()).expect("parses");
-                        let validate = |with| Validator::new(ValidationFlags::all(), with).validate(&module).is_ok();
-                        assert!(validate(needed), "{label} is not valid with {needed:?}");
-                        for one in needed.iter() {
-                            assert!(!validate(needed - one), "{label} does not need {one:?}");
-                        }
-                        declared.insert(needed.bits());
-                    }
-                }
+fn element_types_reach_every_slot() {
+    let reached: HashSet<_> = elem_variants()
+        .iter()
+        .flat_map(|d| {
+            let slots = d.variant.kernel.def().slots.iter().zip(&d.variant.elems);
+            slots.map(|(slot, elem)| (d.variant.kernel, *slot, *elem)).collect::<Vec<_>>()
+        })
+        .collect();
+    for kernel in Kernel::ALL {
+        for slot in kernel.def().slots {
+            let narrow = match slot {
+                Slot::Bank => [Elem::F16Storage, Elem::Bf16Storage],
+                Slot::X | Slot::Y => [Elem::F16Storage, Elem::F16],
+            };
+            for elem in [Elem::F32].into_iter().chain(narrow) {
+                assert!(reached.contains(&(kernel, *slot, elem)), "no {elem:?} as {slot:?} of {}", kernel.name());
             }
         }
+    }
+}
+
+#[test]
+fn element_types_need_just_their_capabilities() {
+    let mut declared = HashSet::new();
+    for variant in compiled() {
+        let validates = |with| Validator::new(ValidationFlags::all(), with).validate(&variant.module).is_ok();
+        for one in variant.capabilities.iter() {
+            assert!(!validates(variant.capabilities - one), "{} does not need {one:?}", variant.label());
+        }
+        declared.insert(variant.capabilities.bits());
     }
     assert_eq!(declared.len(), 4, "none, each, and both");
 }

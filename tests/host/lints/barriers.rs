@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use naga::valid::{Capabilities, FunctionInfo, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{FunctionInfo, ModuleInfo};
 use naga::{AddressSpace, Block, Expression, Function, Handle, Module, Statement};
 
 /// A walk through the entry point.
@@ -101,9 +101,7 @@ fn stray_barriers_are_found() {
              @compute @workgroup_size(64)
              fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{ {body} }}"
         );
-        let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&source)));
-        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
-        let info = validator.validate(&module).expect("naga has no objection");
+        let (module, info) = super::fixture(&source);
         assert_eq!(stray_barriers(&module, &info), expected, "{body}");
     }
 }
