@@ -27,13 +27,14 @@ fn conv_depthwise(
     let b = plane / channels;
     let input = channel / params.c_out;
 
+    let weights = weights_of(b, 0u, channel);
     var sums = vec4<f32>();
     for (var kz = 0u; kz < KERNEL_D; kz++) {
         let z = tap_position(out_z, STRIDE_D, kz, DILATION_D, params.pad_d);
         for (var ky = 0u; ky < KERNEL_H; ky++) {
             let row = tap_position(out_y, STRIDE_H, ky, DILATION_H, params.pad_h);
             for (var kx = 0u; kx < KERNEL_W; kx++) {
-                let w = rows[weights_of(b, 0u, channel) + (kz * KERNEL_H + ky) * KERNEL_W + kx];
+                let w = rows[weights + (kz * KERNEL_H + ky) * KERNEL_W + kx];
                 sums += w * vec4<f32>(
                     input_at(b, input, z, row, column_of(out_x, kx)),
                     input_at(b, input, z, row, column_of(out_x + 1u, kx)),
@@ -45,8 +46,7 @@ fn conv_depthwise(
     }
 
     let position = (out_z * params.out_h + out_y) * params.out_w + out_x;
-    finish(b, channel, position, sums.x);
-    if out_x + 1u < params.out_w { finish(b, channel, position + 1u, sums.y); }
-    if out_x + 2u < params.out_w { finish(b, channel, position + 2u, sums.z); }
-    if out_x + 3u < params.out_w { finish(b, channel, position + 3u, sums.w); }
+    for (var i = 0u; i < min(4u, params.out_w - out_x); i++) {
+        finish(b, channel, position + i, component(sums, i));
+    }
 }

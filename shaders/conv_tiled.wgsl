@@ -26,18 +26,6 @@ fn gather(b: u32, g: u32, r: u32, position: u32) -> f32 {
     return value;
 }
 
-fn store_row(b: u32, g: u32, co: u32, position: u32, sums: vec4<f32>) {
-    if co >= params.c_out {
-        return;
-    }
-    let channel = g * params.c_out + co;
-    let size = positions();
-    if position < size { finish(b, channel, position, sums.x); }
-    if position + 1u < size { finish(b, channel, position + 1u, sums.y); }
-    if position + 2u < size { finish(b, channel, position + 2u, sums.z); }
-    if position + 3u < size { finish(b, channel, position + 3u, sums.w); }
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn conv_tiled(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -101,8 +89,15 @@ fn conv_tiled(
         workgroupBarrier();
     }
 
-    store_row(b, g, first_m + m, first_n + n, sum0);
-    store_row(b, g, first_m + m + 1u, first_n + n, sum1);
-    store_row(b, g, first_m + m + 2u, first_n + n, sum2);
-    store_row(b, g, first_m + m + 3u, first_n + n, sum3);
+    // Loops, though they cost a few selections: written out, what follows the sum would be compiled 16 times.
+    for (var i = 0u; i < 4u; i++) {
+        let co = first_m + m + i;
+        let sums = select(select(sum0, sum1, i == 1u), select(sum2, sum3, i == 3u), i >= 2u);
+        for (var j = 0u; j < 4u; j++) {
+            let position = first_n + n + j;
+            if co < params.c_out && position < size {
+                finish(b, g * params.c_out + co, position, component(sums, j));
+            }
+        }
+    }
 }

@@ -165,6 +165,11 @@ fn activate(value: f32) -> f32 {
     }
 }
 
+// The i-th component. Drivers put a vector that is indexed by a variable in memory.
+fn component(v: vec4<f32>, i: u32) -> f32 {
+    return select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i >= 2u);
+}
+
 // Filter gain, bias, affine, residual and activation, then the store. `channel` counts over all groups.
 fn finish(b: u32, channel: u32, position: u32, sum: f32) {
     let channels = params.groups * params.c_out;

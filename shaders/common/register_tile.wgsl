@@ -71,26 +71,30 @@ fn accumulate(sums: ptr<function, Sums>, weights: Weights, reduction: u32, input
     (*sums).c7 += rows[weights.c7 + reduction] * inputs;
 }
 
-fn store_channel(tile: Tile, n: u32, sums: vec4<f32>) {
-    if tile.co + n >= params.c_out {
-        return;
+// Sums of the n-th channel.
+fn sums_of(sums: Sums, n: u32) -> vec4<f32> {
+    switch n {
+        case 0u: { return sums.c0; }
+        case 1u: { return sums.c1; }
+        case 2u: { return sums.c2; }
+        case 3u: { return sums.c3; }
+        case 4u: { return sums.c4; }
+        case 5u: { return sums.c5; }
+        case 6u: { return sums.c6; }
+        default: { return sums.c7; }
     }
-    let channel = tile.g * params.c_out + tile.co + n;
-    let size = positions();
-    let p = tile.position;
-    if p < size { finish(tile.b, channel, p, sums.x); }
-    if p + WORKGROUP < size { finish(tile.b, channel, p + WORKGROUP, sums.y); }
-    if p + 2u * WORKGROUP < size { finish(tile.b, channel, p + 2u * WORKGROUP, sums.z); }
-    if p + 3u * WORKGROUP < size { finish(tile.b, channel, p + 3u * WORKGROUP, sums.w); }
 }
 
+// Loops, though they cost a few selections: written out, what follows the sum would be compiled 32 times.
 fn store_tile(tile: Tile, sums: Sums) {
-    store_channel(tile, 0u, sums.c0);
-    store_channel(tile, 1u, sums.c1);
-    store_channel(tile, 2u, sums.c2);
-    store_channel(tile, 3u, sums.c3);
-    store_channel(tile, 4u, sums.c4);
-    store_channel(tile, 5u, sums.c5);
-    store_channel(tile, 6u, sums.c6);
-    store_channel(tile, 7u, sums.c7);
+    for (var n = 0u; n < min(8u, params.c_out - tile.co); n++) {
+        let channel = tile.g * params.c_out + tile.co + n;
+        let four = sums_of(sums, n);
+        for (var i = 0u; i < 4u; i++) {
+            let position = tile.position + i * WORKGROUP;
+            if position < positions() {
+                finish(tile.b, channel, position, component(four, i));
+            }
+        }
+    }
 }

@@ -198,10 +198,10 @@ impl ConvTask<'_> {
         kd.saturating_mul(row.saturating_add(1)) + 1
     }
 
-    /// Trips of loops that go over the channels and their taps, for every kernel mixed, and of `stores` epilogues.
+    /// Trips of loops that go over the channels and their taps, for every kernel mixed, and over `stores` outputs and their biases.
     pub(crate) fn trips(&self, stores: u64) -> u64 {
         let channels = self.channels.len() as u64;
-        let of_kernel = channels.saturating_mul(1 + self.tap_trips()) + 2 + 2 * stores;
+        let of_kernel = channels.saturating_mul(1 + self.tap_trips()) + 2 + 4 * stores;
         of_kernel.saturating_mul(self.mixed() as u64)
     }
 

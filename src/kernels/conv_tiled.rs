@@ -41,7 +41,7 @@ pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     // A step stages k * m and k * n elements by m * n / 16 invocations, then multiplies k times.
     // The trip that ends a loop counts too.
     let step = u64::from(4 + 16 * k / m + 16 * k / n + k);
-    step.saturating_mul(reduction.div_ceil(k as usize) as u64) + 32 * task.mixed() as u64
+    step.saturating_mul(reduction.div_ceil(k as usize) as u64) + 64 * task.mixed() as u64
 }
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
