@@ -8,6 +8,7 @@ mod network;
 mod report;
 mod timing;
 mod verify;
+mod web;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Command {
     Info(info::Options),
     /// Check layers against golden vectors
     Verify(verify::Options),
+    /// Compile all shaders and run cases in a browser
+    Web(web::Options),
 }
 
 /// Which adapter to use.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Info(options) => info::run(&options),
         Command::Verify(options) => verify::run(&options),
+        Command::Web(options) => web::run(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
-    Caps, Cells, Context, ConvDesc, Dispatch, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
+    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
     Tensor, wgpu,
 };
 
@@ -34,6 +34,31 @@ pub fn variants() -> Vec<Dispatch> {
     let mut seen = HashSet::new();
     let all = problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
+}
+
+/// Dispatches of a convolution in every element type that input, output and bank can have, f16 in shaders among them, each variant
+/// once.
+#[must_use]
+pub fn element_types() -> Vec<Dispatch> {
+    let caps = Caps { f16: true, ..Caps::webgpu_default() };
+    let case = cases::cases_2d()[0];
+    let mut all = Vec::new();
+    for bank in [Elem::F32, Elem::F16Storage, Elem::Bf16Storage] {
+        let geometry = case.desc.bank_elem(bank).geometry().expect("valid");
+        let attention = attentions(&geometry)[0].0;
+        for x in [Elem::F32, Elem::F16Storage, Elem::F16] {
+            for y in [Elem::F32, Elem::F16Storage, Elem::F16] {
+                for kernel in case.choices() {
+                    let plain = Problem::new(geometry, 2, case.input());
+                    let problem = Problem { attention, elems: [x, y], kernel, ..plain };
+                    all.extend(Plan::new(&problem, &caps).expect("plans").into_dispatches());
+                }
+            }
+        }
+    }
+    let mut seen = HashSet::new();
+    all.retain(|dispatch| seen.insert(dispatch.variant.clone()));
+    all
 }
 
 /// Every source of attention that a case allows, by every kernel, plain and with all that can follow the sum.

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Problem};
 use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
-use dynconv_suite::variants::{attentions, variants};
+use dynconv_suite::variants::{element_types, variants};
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess};
@@ -130,31 +130,17 @@ fn capabilities(dispatch: &Dispatch) -> Capabilities {
 
 #[test]
 fn element_types_need_just_their_capabilities() {
-    let caps = Caps { f16: true, ..Caps::webgpu_default() };
-    let case = common::cases_2d()[0];
     let mut declared = HashSet::new();
-    for bank in [Elem::F32, Elem::F16Storage, Elem::Bf16Storage] {
-        for x in [Elem::F32, Elem::F16Storage, Elem::F16] {
-            for y in [Elem::F32, Elem::F16Storage, Elem::F16] {
-                for kernel in case.choices() {
-                    let geometry = case.desc.bank_elem(bank).geometry().expect("valid");
-                    let attention = attentions(&geometry)[0].0;
-                    let problem =
-                        Problem { attention, elems: [x, y], kernel, ..Problem::new(geometry, 2, case.input()) };
-                    for dispatch in Plan::new(&problem, &caps).expect("plans").dispatches() {
-                        let needed = capabilities(dispatch);
-                        let label = dispatch.variant.label();
-                        let module = naga::front::wgsl::parse_str(&dispatch.variant.source()).expect("parses");
-                        let validate = |with| Validator::new(ValidationFlags::all(), with).validate(&module).is_ok();
-                        assert!(validate(needed), "{label} is not valid with {needed:?}");
-                        for one in needed.iter() {
-                            assert!(!validate(needed - one), "{label} does not need {one:?}");
-                        }
-                        declared.insert(needed.bits());
-                    }
-                }
-            }
+    for dispatch in element_types() {
+        let needed = capabilities(&dispatch);
+        let label = dispatch.variant.label();
+        let module = naga::front::wgsl::parse_str(&dispatch.variant.source()).expect("parses");
+        let validate = |with| Validator::new(ValidationFlags::all(), with).validate(&module).is_ok();
+        assert!(validate(needed), "{label} is not valid with {needed:?}");
+        for one in needed.iter() {
+            assert!(!validate(needed - one), "{label} does not need {one:?}");
         }
+        declared.insert(needed.bits());
     }
     assert_eq!(declared.len(), 4, "none, each, and both");
 }
