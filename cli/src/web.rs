@@ -5,8 +5,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use dynconv_suite::replay::Module;
-use dynconv_suite::variants;
 use dynconv_suite::web::{self, Adapter, Browser, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -20,6 +18,9 @@ pub(crate) struct Options {
     /// The browser's program; for Dawn the folder where `npm install webgpu` was run
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
+    /// Make pipelines of all shaders, not only of as many as take every constant through the back end
+    #[arg(long)]
+    in_full: bool,
     /// Seconds without a word from the browser after which it is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     silence: u64,
@@ -42,9 +43,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         BrowserArg::Dawn => Browser::dawn(program)?,
     };
     let silence = Duration::from_secs(options.silence);
-    let dispatches = variants::variants().into_iter().chain(variants::element_types());
-    let modules: Vec<Module> = dispatches.map(|dispatch| Module::from(&dispatch.variant)).collect();
-    let cases = web::cases::all()?;
+    let modules = web::all_modules(options.in_full);
+    let cases = web::all_cases()?;
 
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{wide_msg}")?);
     let summary = web::run(&browser, &modules, &cases, silence, &mut |at| {
@@ -72,8 +72,9 @@ fn print(summary: &Summary) {
     let halves = if *f16 { "with" } else { "without" };
     println!("browser: {agent}\nadapter: {}{kind}, {halves} f16 in shaders", names.join(" "));
     println!(
-        "shaders: {} compiled in {:.1} s, {} messages, {} not run",
+        "shaders: {} compiled and {} pipelines made in {:.1} s, {} messages, {} not run",
         summary.compiled,
+        summary.pipelines,
         summary.compile_ms / 1e3,
         summary.messages,
         summary.modules_not_run

@@ -50,7 +50,7 @@ async function compileAll(device, modules, compiled, report) {
                 await report('skipped', { index });
                 return;
             }
-            const { messages } = await compile(device, module, compiled);
+            const { messages } = await (module.has_pipeline ? compile(device, module, compiled) : check(device, module));
             await report('compiled', { index, messages });
         }));
     }
@@ -62,17 +62,20 @@ function compile(device, module, compiled) {
     return compiled.get(module.source);
 }
 
-async function compileAnew(device, { label, source }) {
-    const messages = [];
-    const errors = captured(device, () => device.createShaderModule({ label, code: source }));
-    const shader = errors.value;
-    const pipeline = device.createComputePipelineAsync({ label, layout: 'auto', compute: { module: shader, entryPoint: 'main' } })
-        .catch((error) => { messages.push(error.message); });
-    for (const { type, lineNum, message } of (await shader.getCompilationInfo()).messages) {
-        messages.push(`${type} in line ${lineNum}: ${message}`);
-    }
-    messages.push(...await errors.messages);
-    return { pipeline: await pipeline, messages };
+async function compileAnew(device, module) {
+    const { shader, messages } = await check(device, module);
+    const compute = { module: shader, entryPoint: 'main' };
+    const creation = device.createComputePipelineAsync({ label: module.label, layout: 'auto', compute });
+    const pipeline = await creation.catch((error) => { messages.push(error.message); });
+    return { pipeline, messages };
+}
+
+// The shader module, and whatever the front end had to say.
+async function check(device, { label, source }) {
+    const { value: shader, messages } = captured(device, () => device.createShaderModule({ label, code: source }));
+    const info = await shader.getCompilationInfo();
+    const remarks = info.messages.map(({ type, lineNum, message }) => `${type} in line ${lineNum}: ${message}`);
+    return { shader, messages: [...remarks, ...await messages] };
 }
 
 // Runs `work` inside error scopes: its value, and the promise of what went wrong.

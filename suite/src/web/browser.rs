@@ -95,9 +95,6 @@ impl Browser {
         };
         let stderr = File::create(folder.path().join(STDERR)).map_err(io("a temporary file"))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        // A group of its own, so that its helpers can be ended with it.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| WebError::Start { program, error })?;
         Ok(Process { child, folder: Some(folder) })
@@ -175,13 +172,15 @@ impl Process {
         drop(folder.close());
     }
 
-    /// Asks the whole group to end, or makes it.
+    /// Asks it to end, or makes it.
     #[cfg(unix)]
-    fn signal(&self, force: bool) {
-        use rustix::process::{Pid, Signal, kill_process_group};
-        let signal = if force { Signal::KILL } else { Signal::TERM };
-        // A group that is gone already is what was wanted.
-        let _ = kill_process_group(Pid::from_child(&self.child), signal);
+    fn signal(&mut self, force: bool) {
+        use rustix::process::{Pid, Signal, kill_process};
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let signal = if force { Signal::KILL } else { Signal::TERM };
+            // Its helpers end when they lose it. If it has just ended itself, that is what was wanted.
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
     }
 
     #[cfg(not(unix))]

@@ -1,27 +1,45 @@
-//! A few cases of every kind of layer, small enough for software adapters.
+//! What to compile, and a few cases of every kind of layer, small enough for software adapters.
 
-use dynconv::plan::{AttentionSource, MapAxis, Parts, Problem};
+use std::collections::HashSet;
+
+use dynconv::plan::{AttentionSource, ConvChoice, MapAxis, Parts, Problem};
 use dynconv::reference::{self, LayerWeights, channel_softmax, demodulate, widen};
 use dynconv::{
     Activation, BankConv2d, Bound, Caps, Cells, CondConv2d, Context, ConvDesc, DynConv2d, KernelWarehouse2d, Layer,
     MapConv2d, ModulatedConv2d, OdConv2d, OwnAttention, PerSampleConv2d, PixelMix2d, StaticConv2d, Tensor, Warehouse,
 };
 
-use super::WebCase;
+use super::{WebCase, WebModule};
 use crate::cases::{Case, cases_2d};
 use crate::noise::Noise;
-use crate::replay::{RecordError, Replay};
-use crate::variants::noop;
+use crate::replay::{Module, RecordError, Replay};
+use crate::variants::{element_types, noop, variants};
 use crate::weights;
 
 /// Largest `|y - truth| / max |truth|` of layers with an attention branch: what golden vectors are held to.
 const TOLERANCE: f64 = 1e-5;
 
+/// All variants. Those become pipelines that have an element type, or a value of a constant, that no earlier one of the kernel has:
+/// every line of every kernel goes through the back end. With `in_full` all of them do.
+#[must_use]
+pub fn all_modules(in_full: bool) -> Vec<WebModule> {
+    let mut seen = HashSet::new();
+    let all = variants().into_iter().chain(element_types()).map(|dispatch| dispatch.variant);
+    all.map(|variant| {
+        let mut is_new = seen.insert((variant.kernel, variant.elems.clone(), None));
+        for value in &variant.consts {
+            is_new |= seen.insert((variant.kernel, vec![], Some(*value)));
+        }
+        WebModule { module: Module::from(&variant), has_pipeline: in_full || is_new }
+    })
+    .collect()
+}
+
 /// All cases: integer data through every kernel, exact, and a few of each kind of layer.
 ///
 /// # Errors
 /// [`RecordError`] if one cannot be recorded.
-pub fn all() -> Result<Vec<WebCase>, RecordError> {
+pub fn all_cases() -> Result<Vec<WebCase>, RecordError> {
     // No adapter is needed to record: the noop device keeps buffers and computes nothing.
     let context = noop().with_caps(Caps::webgpu_default());
     let mut cases = Vec::new();
@@ -74,7 +92,8 @@ fn push_bank(context: &Context, case: &Case<2>, cases: &mut Vec<WebCase>) -> Res
     let weights = LayerWeights { bank: widen(&bank), bias: Some(widen(&bias)), ..Default::default() };
     let plan = layer.plan(case.batch, case.size)?;
     let truth = reference::layer(plan.problem(), &weights, &widen(&values), &widen(&mix)).y;
-    for choice in case.choices() {
+    // What the planner chooses is one of the others.
+    for choice in case.choices().into_iter().filter(|choice| *choice != ConvChoice::Auto) {
         let bound = layer.clone().kernel(choice).bind(&x, &attention, &output(context, case)?)?;
         cases.push(record(context, format!("bank {choice:?} {case:?}"), &bound, truth.clone(), 0.0)?);
     }
@@ -211,8 +230,17 @@ mod tests {
     use crate::replay::Output;
 
     #[test]
+    fn every_variant_is_compiled_and_every_constant_reaches_the_back_end() {
+        let modules = all_modules(false);
+        let pipelines = modules.iter().filter(|shader| shader.has_pipeline).count();
+        eprintln!("{} {pipelines}", modules.len());
+        assert!(modules.len() > 500 && pipelines > 50 && pipelines < modules.len() / 2);
+        assert!(all_modules(true).iter().all(|shader| shader.has_pipeline));
+    }
+
+    #[test]
     fn all_cases_are_recorded_with_an_expectation_for_every_element() {
-        let cases = all().expect("records");
+        let cases = all_cases().expect("records");
         assert!(cases.len() > 80, "{}", cases.len());
         for WebCase { name, replay, expected, tolerance } in &cases {
             let Output { size, is_half, .. } = replay.output;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::WebCase;
+use super::{WebCase, WebModule};
 use crate::replay::{Module, in_base64};
 
 /// One post of the page. Places are those in what it was given.
@@ -77,8 +77,10 @@ pub struct Failure {
 pub struct Summary {
     /// Who did it.
     pub adapter: Adapter,
-    /// Modules compiled without error.
+    /// Modules compiled without a word.
     pub compiled: usize,
+    /// Of these, modules that became pipelines too.
+    pub pipelines: usize,
     /// Messages of the compiler, warnings and remarks among them.
     pub messages: usize,
     /// Modules for which the device lacks a feature.
@@ -100,7 +102,7 @@ pub struct Summary {
 /// What has been reported so far.
 #[derive(Debug)]
 pub(super) struct Ledger<'a> {
-    modules: &'a [Module],
+    modules: &'a [WebModule],
     cases: &'a [WebCase],
     adapter: Adapter,
     /// What the compiler said of each module; `None` if it was not run.
@@ -110,7 +112,7 @@ pub(super) struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn new(modules: &'a [Module], cases: &'a [WebCase]) -> Self {
+    pub(super) fn new(modules: &'a [WebModule], cases: &'a [WebCase]) -> Self {
         Self { modules, cases, adapter: Adapter::default(), compiled: BTreeMap::new(), outputs: BTreeMap::new() }
     }
 
@@ -141,12 +143,13 @@ impl<'a> Ledger<'a> {
         let mut summary = Summary { adapter, compile_ms, run_ms, ..Summary::default() };
         let mut failures = Vec::new();
         let mut fail = |name: &str, reason: String| failures.push(Failure { name: name.to_owned(), reason });
-        for (index, Module { label, .. }) in self.modules.iter().enumerate() {
+        for (index, WebModule { module: Module { label, .. }, has_pipeline }) in self.modules.iter().enumerate() {
             match self.compiled.get(&index) {
                 None => fail(label, "was not compiled".into()),
                 Some(None) => summary.modules_not_run += 1,
                 Some(Some(messages)) => {
                     summary.compiled += usize::from(messages.is_empty());
+                    summary.pipelines += usize::from(messages.is_empty() && *has_pipeline);
                     summary.messages += messages.len();
                     messages.iter().for_each(|message| fail(label, message.clone()));
                 }
@@ -218,8 +221,10 @@ mod tests {
 
     #[test]
     fn everything_is_counted_and_nothing_is_forgotten() {
-        let modules =
-            ["good", "warned", "f16", "lost"].map(|label| Module { label: label.into(), source: String::new() });
+        let modules = ["good", "warned", "f16", "lost"].map(|label| {
+            let module = Module { label: label.into(), source: String::new() };
+            WebModule { module, has_pipeline: label == "good" }
+        });
         let names = ["right", "wrong", "refused", "f16", "lost"];
         let cases = names.map(|name| WebCase { name: name.into(), ..case(&[1.0, 0.0], &[0.0; 2], false) });
         let mut ledger = Ledger::new(&modules, &cases);
@@ -231,7 +236,7 @@ mod tests {
         ledger.set_case(2, Some((vec!["invalid bind group".into()], vec![])));
         ledger.set_case(3, None);
         let summary = ledger.finish([1.0, 2.0]);
-        assert_eq!([summary.compiled, summary.messages, summary.modules_not_run], [1, 1, 1]);
+        assert_eq!([summary.compiled, summary.pipelines, summary.messages, summary.modules_not_run], [1, 1, 1, 1]);
         assert_eq!([summary.executed, summary.right, summary.cases_not_run], [3, 1, 1]);
         let failures: Vec<_> = summary.failures.iter().map(|f| (f.name.as_str(), f.reason.as_str())).collect();
         let expected = [

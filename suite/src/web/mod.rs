@@ -4,16 +4,30 @@
 //! out. It judges nothing: expected values stay here.
 
 mod browser;
-pub mod cases;
+mod cases;
 mod ledger;
 mod server;
 
 use std::time::Duration;
 
 pub use browser::Browser;
+pub use cases::{all_cases, all_modules};
 pub use ledger::{Adapter, Failure, Summary};
 
+use serde::Serialize;
+
 use crate::replay::{Module, Replay};
+
+/// A shader to compile.
+#[derive(Clone, Debug, Serialize)]
+pub struct WebModule {
+    /// The shader. Tint reads and checks all of them.
+    #[serde(flatten)]
+    pub module: Module,
+    /// Whether a pipeline is made too, which takes the shader through Tint's back end and the driver. Software drivers take half a
+    /// second for one.
+    pub has_pipeline: bool,
+}
 
 /// A run, and what it must give.
 #[derive(Clone, Debug)]
@@ -100,7 +114,7 @@ pub enum WebError {
 /// [`WebError`] if the browser cannot be had or does not finish.
 pub fn run(
     browser: &Browser,
-    modules: &[Module],
+    modules: &[WebModule],
     cases: &[WebCase],
     silence: Duration,
     progress: &mut dyn FnMut(&str),
@@ -117,9 +131,9 @@ pub fn run(
 /// # Errors
 /// [`WebError::Blind`] for a fault that it does not report; as [`run`].
 pub fn check_sight(browser: &Browser, case: &WebCase, silence: Duration) -> Result<(), WebError> {
-    let module = |label: &str, body: &str| Module {
-        label: label.into(),
-        source: format!("@compute @workgroup_size(1) fn main() {{ {body} }}"),
+    let module = |label: &str, body: &str| {
+        let source = format!("@compute @workgroup_size(1) fn main() {{ {body} }}");
+        WebModule { module: Module { label: label.into(), source }, has_pipeline: true }
     };
     let modules = [module("a type error", "let a: u32 = 1.5;"), module("a warning", "return; let a = 1u;")];
     let mut wrong = WebCase { name: "a wrong element".into(), ..case.clone() };
@@ -128,7 +142,7 @@ pub fn check_sight(browser: &Browser, case: &WebCase, silence: Duration) -> Resu
     }
     let wrong = [wrong];
     let summary = run(browser, &modules, &wrong, silence, &mut |_| {})?;
-    let planted = modules.iter().map(|module| &module.label).chain(wrong.iter().map(|case| &case.name));
+    let planted = modules.iter().map(|shader| &shader.module.label).chain(wrong.iter().map(|case| &case.name));
     match planted.into_iter().find(|name| !summary.failures.iter().any(|failure| failure.name == **name)) {
         None => Ok(()),
         Some(name) => Err(WebError::Blind(name.clone())),

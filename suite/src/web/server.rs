@@ -7,8 +7,8 @@ use tiny_http::{Header, Method, Request, Response};
 
 use super::browser::Process;
 use super::ledger::{Ledger, Report, Summary};
-use super::{WebCase, WebError};
-use crate::replay::{Module, Replay};
+use super::{WebCase, WebError, WebModule};
+use crate::replay::Replay;
 
 const PAGE: &str = include_str!("../../web/index.html");
 const SCRIPT: &str = include_str!("../../web/replay.js");
@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// What the page gets to do.
 #[derive(Serialize)]
 struct Work<'a> {
-    modules: &'a [Module],
+    modules: &'a [WebModule],
     cases: Vec<Case<'a>>,
 }
 
@@ -34,13 +34,13 @@ pub(super) struct Server<'a> {
     http: tiny_http::Server,
     port: u16,
     work: String,
-    modules: &'a [Module],
+    modules: &'a [WebModule],
     cases: &'a [WebCase],
 }
 
 impl<'a> Server<'a> {
     /// A server on a free port, which only this machine reaches.
-    pub(super) fn new(modules: &'a [Module], cases: &'a [WebCase]) -> Result<Self, WebError> {
+    pub(super) fn new(modules: &'a [WebModule], cases: &'a [WebCase]) -> Result<Self, WebError> {
         let http = tiny_http::Server::http("127.0.0.1:0").map_err(|error| WebError::Serve(error.to_string()))?;
         let address = http.server_addr().to_ip();
         let port = address.ok_or_else(|| WebError::Serve("no port".into()))?.port();
