@@ -48,7 +48,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{wide_msg}")?);
     let summary = web::run(&browser, &modules, &cases, silence, &mut |at| {
-        eprintln!("{at}");
         bar.set_message(at.to_owned());
     });
     bar.finish_and_clear();

@@ -233,7 +233,6 @@ mod tests {
     fn every_variant_is_compiled_and_every_constant_reaches_the_back_end() {
         let modules = all_modules(false);
         let pipelines = modules.iter().filter(|shader| shader.has_pipeline).count();
-        eprintln!("{} {pipelines}", modules.len());
         assert!(modules.len() > 500 && pipelines > 50 && pipelines < modules.len() / 2);
         assert!(all_modules(true).iter().all(|shader| shader.has_pipeline));
     }
