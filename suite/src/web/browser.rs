@@ -155,7 +155,10 @@ impl Process {
         let bytes = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        lines[lines.len().saturating_sub(3)..].join(" | ")
+        match lines.as_slice() {
+            [] => "it wrote no error".into(),
+            lines => lines[lines.len().saturating_sub(3)..].join(" | "),
+        }
     }
 
     /// Ends it and its helpers, and removes its files.
