@@ -10,6 +10,7 @@ mod network;
 mod report;
 mod timing;
 mod verify;
+mod web;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Check(check::Options),
     /// Draw problems at random and hold them to the laws, for as long as you like
     Fuzz(fuzz::Options),
+    /// Compile all shaders and run cases in a browser
+    Web(web::Options),
 }
 
 /// Which adapter to use.
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Web(options) => web::run(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -172,6 +172,17 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_browser_that_is_not_there_is_named_with_what_to_install() {
+    for (browser, message) in [("chromium", "install Chromium"), ("dawn", "run `npm install webgpu`")] {
+        let out = dynconv(&["web", "--browser", browser, "--program", "/no/such/browser"]);
+        assert_eq!(out.status.code(), Some(1));
+        let error = String::from_utf8(out.stderr).expect("UTF-8");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.starts_with("error: /no/such/browser") && error.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn wrong_arguments_are_refused_in_one_line() {
     refused(&["demo", "--images", "0"], "--images: expected 1 to 10000, found 0");
     refused(&["demo", "--images", "10001"], "--images: expected 1 to 10000, found 10001");

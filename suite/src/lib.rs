@@ -13,5 +13,7 @@ pub mod run;
 pub mod spec;
 pub mod truth;
 pub mod twin;
+pub mod replay;
 pub mod variants;
+pub mod web;
 pub mod weights;

@@ -16,7 +16,9 @@ use crate::weights;
 /// A device that validates every call and computes nothing.
 #[must_use]
 pub fn noop() -> Context {
-    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    // So that shaders in f16 can be planned; nothing is computed.
+    let required_features = wgpu::Features::SHADER_F16;
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor { required_features, ..Default::default() });
     Context::from_wgpu(device, queue)
 }
 

@@ -1,5 +1,7 @@
 //! Makes sure that there is an adapter to compute on.
 
+use std::process::Command;
+
 use crate::apt;
 use crate::exec;
 use crate::os_release::OsRelease;
@@ -13,7 +15,7 @@ const NO_ADAPTER: i32 = 3;
 /// Looks for an adapter and, where allowed, installs software Vulkan if there is none; fails with
 /// the reason if there is none in the end.
 pub(crate) fn ensure(tool: &Tool, install: bool) -> Result<(), String> {
-    if probe(tool)? {
+    if probe(&mut tool.command("info"))? {
         return Ok(());
     }
     if !cfg!(target_os = "linux") {
@@ -21,15 +23,15 @@ pub(crate) fn ensure(tool: &Tool, install: bool) -> Result<(), String> {
     }
     println!("no usable adapter found on this machine");
     set_up(&OsRelease::read(), install)?;
-    if probe(tool)? {
+    if probe(&mut tool.command("info"))? {
         return Ok(());
     }
     Err("still no usable adapter after installing software Vulkan".to_owned())
 }
 
-/// Asks the tool, in a process of its own so that drivers just installed are seen.
-fn probe(tool: &Tool) -> Result<bool, String> {
-    let output = exec::capture(&mut tool.command("info"))?;
+/// Asks the tool by `info`, in a process of its own so that drivers just installed are seen.
+pub(crate) fn probe(info: &mut Command) -> Result<bool, String> {
+    let output = exec::capture(info)?;
     match output.status.code() {
         Some(0) => {
             if let Some(line) = using_line(&String::from_utf8_lossy(&output.stdout)) {

@@ -29,7 +29,21 @@ pub(crate) fn install(os: &OsRelease, privilege: Privilege) -> Result<(), String
     install_packages(privilege, None)
 }
 
-/// The commands that do the same, for people to run; `sudo` precedes what needs the rights of root.
+/// Whether a package is installed.
+pub(crate) fn has(package: &str) -> bool {
+    let query = ["-W", "-f", "${db:Status-Status}", package];
+    exec::capture(Command::new("dpkg-query").args(query)).is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// Installs packages that tests use.
+pub(crate) fn install_tools(privilege: Privilege, packages: &[&str]) -> Result<(), String> {
+    update(privilege);
+    println!("installing what tests use ({}) ...", packages.join(" "));
+    let mut command = apt_get(privilege);
+    exec::run_quietly(command.args(["install", "-y", "--no-install-recommends"]).args(packages))
+}
+
+/// The commands that do what [`install`] does, for people to run; `sudo` precedes what needs the rights of root.
 pub(crate) fn commands(os: &OsRelease, sources: &[Source], sudo: &str) -> Vec<String> {
     let mut commands = Vec::new();
     let mut suite = String::new();

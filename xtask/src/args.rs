@@ -9,10 +9,13 @@ usage: cargo xtask demo [--no-install] [--] [ARGS]...
 
 demo  builds the tool, makes sure of an adapter and runs `dynconv demo ARGS`
       (`cargo xtask demo -- --help` lists ARGS)
-test  runs the format check, lints, docs, build, all tests and a short demo
+test  runs the format check, lints, docs, build, all tests, a short demo, and
+      the shaders on second adapters and in Chromium; names what was not run,
+      which is a failure where CI=true
 
 Where no adapter is found on Debian or Ubuntu, both install software Vulkan
-with apt if they may; --no-install only prints the commands to run.";
+with apt if they may, and test also Chromium, SPIR-V tools and OpenGL;
+--no-install only prints the commands to run.";
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]

@@ -11,6 +11,7 @@ mod os_release;
 mod packages;
 mod privilege;
 mod steps;
+mod tiers;
 mod tool;
 
 use std::process::ExitCode;

@@ -8,54 +8,108 @@ use std::time::{Duration, Instant};
 
 use crate::adapter;
 use crate::exec;
+use crate::tiers::{self, SecondAdapter};
 use crate::tool::Tool;
 
-/// A step's name and what it runs.
-type Step<'a> = (&'static str, &'a dyn Fn() -> Result<(), String>);
+/// Something to run, or the reason why it cannot be.
+type Action<'a> = &'a dyn Fn() -> Result<(), String>;
+
+/// A step of the run.
+struct Step<'a> {
+    name: &'static str,
+    /// Fails with the reason if the step cannot be had on this machine, which is no failure of the run.
+    available: Option<Action<'a>>,
+    run: Action<'a>,
+}
+
+impl<'a> Step<'a> {
+    fn new(name: &'static str, run: Action<'a>) -> Self {
+        Self { name, available: None, run }
+    }
+
+    fn where_available(self, available: Action<'a>) -> Self {
+        Self { available: Some(available), ..self }
+    }
+}
+
+/// What became of a step.
+enum Outcome {
+    Passed,
+    Failed,
+    NotRun(String),
+}
 
 /// Runs all steps up to the first that fails, in order of cost: a slip in formatting is known
 /// before the first compilation.
 pub(crate) fn run_all(install: bool) -> Result<(), String> {
-    run_steps(&[
-        ("fmt", &fmt),
-        ("clippy", &clippy),
-        ("library", &library),
-        ("docs", &docs),
-        ("build", &|| Tool::DEBUG.build()),
+    // A machine that tests for others must have everything.
+    let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let adapter = || adapter::ensure(&Tool::DEBUG, install);
+    let tools = || tiers::set_up(install);
+    let steps = [
+        Step::new("fmt", &fmt),
+        Step::new("clippy", &clippy),
+        Step::new("library", &library),
+        Step::new("docs", &docs),
+        Step::new("build", &|| Tool::DEBUG.build()),
         // Without an adapter most tests would have nothing to run on, and none may be skipped silently.
-        ("adapter", &|| adapter::ensure(&Tool::DEBUG, install)),
-        ("tests", &tests),
-        ("doctests", &doctests),
-        ("demo", &demo),
-    ])
+        Step::new("adapter", &adapter),
+        Step::new("tools", &tools),
+        Step::new("tests", &tests),
+        Step::new("doctests", &doctests),
+        Step::new("demo", &demo),
+        Step::new("swiftshader", &|| SecondAdapter::SWIFTSHADER.run())
+            .where_available(&|| SecondAdapter::SWIFTSHADER.available()),
+        Step::new("gl", &|| SecondAdapter::GL.run()).where_available(&|| SecondAdapter::GL.available()),
+        Step::new("web", &tiers::web).where_available(&tiers::browser_available),
+    ];
+    run_steps(&steps, strict)
 }
 
-fn run_steps(steps: &[Step<'_>]) -> Result<(), String> {
-    let mut times = Vec::new();
-    let mut outcome = Ok(());
-    for (name, run) in steps {
-        println!("==> [{}/{}] {name}", times.len() + 1, steps.len());
+/// A `strict` run fails if a step is not available.
+fn run_steps(steps: &[Step<'_>], strict: bool) -> Result<(), String> {
+    let mut done = Vec::new();
+    let mut result = Ok(());
+    for step in steps {
+        println!("==> [{}/{}] {}", done.len() + 1, steps.len(), step.name);
         let start = Instant::now();
-        outcome = run().map_err(|reason| format!("step {name} failed: {reason}"));
-        times.push((*name, start.elapsed()));
-        if outcome.is_err() {
+        let missing = step.available.and_then(|available| available().err());
+        let outcome = match missing {
+            Some(reason) if !strict => Outcome::NotRun(reason),
+            Some(reason) => fail(&mut result, step.name, &reason),
+            None => (step.run)().map_or_else(|reason| fail(&mut result, step.name, &reason), |()| Outcome::Passed),
+        };
+        done.push((step.name, start.elapsed(), outcome));
+        if result.is_err() {
             break;
         }
     }
-    print!("\n{}", summary(&times, outcome.is_err()));
-    outcome
+    print!("\n{}", summary(&done));
+    result
 }
 
-/// The table of step times, with the closing line; only the last step can have failed.
-fn summary(times: &[(&str, Duration)], has_failed: bool) -> String {
+fn fail(result: &mut Result<(), String>, name: &str, reason: &str) -> Outcome {
+    *result = Err(format!("step {name} failed: {reason}"));
+    Outcome::Failed
+}
+
+/// The table of step times, what was not run and why, and the closing line.
+fn summary(done: &[(&str, Duration, Outcome)]) -> String {
     let mut text = String::new();
-    for (name, time) in times {
+    let mut missing = String::new();
+    let [mut passed, mut failed] = [0, 0];
+    for (name, time, outcome) in done {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<9} {:>7.1} s", time.as_secs_f64());
+        let _ = writeln!(text, "{name:<11} {:>7.1} s", time.as_secs_f64());
+        match outcome {
+            Outcome::Passed => passed += 1,
+            Outcome::Failed => failed += 1,
+            Outcome::NotRun(reason) => {
+                let _ = writeln!(missing, "not run: {name} ({reason})");
+            }
+        }
     }
-    let failed = usize::from(has_failed);
-    let _ = writeln!(text, "steps: {} passed, {failed} failed", times.len() - failed);
-    text
+    format!("{text}{missing}steps: {passed} passed, {failed} failed\n")
 }
 
 fn fmt() -> Result<(), String> {
@@ -127,16 +181,29 @@ mod tests {
         let pass = || Ok(());
         let fail = || Err("broken".to_owned());
         let unreachable = || panic!("a step ran after a failure");
-        assert_eq!(run_steps(&[("one", &pass)]), Ok(()));
-        let outcome = run_steps(&[("one", &pass), ("two", &fail), ("three", &unreachable)]);
-        assert_eq!(outcome, Err("step two failed: broken".to_owned()));
+        assert_eq!(run_steps(&[Step::new("one", &pass)], true), Ok(()));
+        let steps = [Step::new("one", &pass), Step::new("two", &fail), Step::new("three", &unreachable)];
+        assert_eq!(run_steps(&steps, false), Err("step two failed: broken".to_owned()));
+    }
+
+    #[test]
+    fn a_step_that_cannot_be_had_fails_strict_runs_only() {
+        let unreachable = || panic!("a step ran that is not available");
+        let missing = || Err("no browser".to_owned());
+        let steps = [Step::new("web", &unreachable).where_available(&missing)];
+        assert_eq!(run_steps(&steps, false), Ok(()));
+        assert_eq!(run_steps(&steps, true), Err("step web failed: no browser".to_owned()));
     }
 
     #[test]
     fn the_summary_lists_times_and_counts() {
-        let times = [("fmt", Duration::from_millis(1_250)), ("clippy", Duration::from_secs(61))];
-        let table = "fmt           1.2 s\nclippy       61.0 s\n";
-        assert_eq!(summary(&times, false), format!("{table}steps: 2 passed, 0 failed\n"));
-        assert_eq!(summary(&times, true), format!("{table}steps: 1 passed, 1 failed\n"));
+        let done = [
+            ("fmt", Duration::from_millis(1_250), Outcome::Passed),
+            ("web", Duration::from_millis(1), Outcome::NotRun("no browser".to_owned())),
+            ("clippy", Duration::from_secs(61), Outcome::Failed),
+        ];
+        let expected = "fmt             1.2 s\nweb             0.0 s\nclippy         61.0 s\n\
+                        not run: web (no browser)\nsteps: 1 passed, 1 failed\n";
+        assert_eq!(summary(&done), expected);
     }
 }

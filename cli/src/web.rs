@@ -1,0 +1,91 @@
+//! `dynconv web`: the shaders in a browser, whose compiler is not ours.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use dynconv_suite::web::{self, Adapter, Browser, Summary};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::JsonArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// What compiles and runs the shaders
+    #[arg(long, value_enum, default_value_t = BrowserArg::Chromium)]
+    browser: BrowserArg,
+    /// The browser's program; for Dawn the folder where `npm install webgpu` was run
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
+    /// Make pipelines of all shaders, not only of as many as take every constant through the back end
+    #[arg(long)]
+    in_full: bool,
+    /// Seconds without a word from the browser after which it is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    silence: u64,
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum BrowserArg {
+    /// Chromium, headless
+    Chromium,
+    /// Node with the npm package `webgpu`
+    Dawn,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let program = options.program.as_deref();
+    let browser = match options.browser {
+        BrowserArg::Chromium => Browser::chromium(program)?,
+        BrowserArg::Dawn => Browser::dawn(program)?,
+    };
+    let silence = Duration::from_secs(options.silence);
+    let modules = web::all_modules(options.in_full);
+    let cases = web::all_cases()?;
+
+    let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{wide_msg}")?);
+    let summary = web::run(&browser, &modules, &cases, silence, &mut |at| {
+        bar.set_message(at.to_owned());
+    });
+    bar.finish_and_clear();
+    let summary = summary?;
+    print(&summary);
+    options.json.write(&summary)?;
+    if !summary.failures.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    // Last, since it would only hide what is wrong.
+    web::check_sight(&browser, &cases[0], silence)?;
+    println!("planted faults: all reported");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(summary: &Summary) {
+    let Adapter { agent, vendor, architecture, device, description, is_fallback, f16 } = &summary.adapter;
+    let names: Vec<&str> =
+        [vendor, architecture, device, description].into_iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
+    let kind = if *is_fallback { ", a fallback" } else { "" };
+    let halves = if *f16 { "with" } else { "without" };
+    println!("browser: {agent}\nadapter: {}{kind}, {halves} f16 in shaders", names.join(" "));
+    println!(
+        "shaders: {} compiled and {} pipelines made in {:.1} s, {} messages, {} not run",
+        summary.compiled,
+        summary.pipelines,
+        summary.compile_ms / 1e3,
+        summary.messages,
+        summary.modules_not_run
+    );
+    println!(
+        "cases: {} run in {:.1} s, {} right, {} not run",
+        summary.executed,
+        summary.run_ms / 1e3,
+        summary.right,
+        summary.cases_not_run
+    );
+    for failure in &summary.failures {
+        println!("FAIL {}: {}", failure.name, failure.reason);
+    }
+}

@@ -1,0 +1,114 @@
+//! What to compile, and the problems of the quick catalogue, recorded.
+
+use std::collections::HashSet;
+
+use dynconv::Caps;
+
+use super::{WebCase, WebModule};
+use crate::catalogue::{self, LineError};
+use crate::data::{Data, Numbers};
+use crate::laws::Law;
+use crate::replay::{Module, RecordError, Replay};
+use crate::run::{Fault, Prepared};
+use crate::spec::{Limits, Spec};
+use crate::truth::{self, ATTENTION_TOLERANCE};
+use crate::variants::{elem_variants, noop, variants};
+
+/// Why a case cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum CaseError {
+    /// A line of the catalogue.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// The library.
+    #[error("{spec}: {fault}")]
+    Fault {
+        /// The problem.
+        spec: Box<Spec>,
+        /// What was wrong.
+        fault: Fault,
+    },
+    /// The recording.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// All variants. Those become pipelines that have an element type, or a value of a constant, that no earlier one of the kernel has:
+/// every line of every kernel goes through the back end. With `in_full` all of them do.
+#[must_use]
+pub fn all_modules(in_full: bool) -> Vec<WebModule> {
+    let mut seen = HashSet::new();
+    let all = variants().into_iter().chain(elem_variants()).map(|dispatch| dispatch.variant);
+    all.map(|variant| {
+        let mut is_new = seen.insert((variant.kernel, variant.elems.clone(), None));
+        for value in &variant.consts {
+            is_new |= seen.insert((variant.kernel, vec![], Some(*value)));
+        }
+        WebModule { module: Module::from(&variant), has_pipeline: in_full || is_new }
+    })
+    .collect()
+}
+
+/// The problems of the quick catalogue: integers, to the bit, where they stay exact, otherwise fractions within their bound.
+///
+/// # Errors
+/// [`CaseError`] if one cannot be recorded.
+pub fn all_cases() -> Result<Vec<WebCase>, CaseError> {
+    let specs = catalogue::problems(false)?;
+    // What a browser's device is not told of, its recording cannot keep to.
+    specs.into_iter().filter(|spec| spec.limits != Limits::Tight).map(|spec| case(&spec)).collect()
+}
+
+/// No adapter is needed to record: the noop device keeps buffers and computes nothing.
+fn case(spec: &Spec) -> Result<WebCase, CaseError> {
+    let context = noop().with_caps(Caps { f16: true, ..Caps::webgpu_default() });
+    let fault = |fault| CaseError::Fault { spec: Box::new(spec.clone()), fault };
+    let is_exact = Law::find("exact").is_some_and(|law| (law.applies)(spec));
+    let numbers = if is_exact { Numbers::Integers } else { Numbers::Floats };
+    let data = Data::new(spec, numbers).map_err(|error| fault(error.into()))?;
+    let prepared = Prepared::new(&context, spec, &data).map_err(fault)?;
+    let (expected, tolerance) = expectation(spec, &data, is_exact).map_err(|error| fault(error.into()))?;
+    let replay = Replay::record(&context, &prepared.bound, prepared.output())?;
+    Ok(WebCase { name: spec.to_string(), replay, expected, tolerance })
+}
+
+/// Expected values and tolerances. Attention that the browser computes is not read back, so its own tolerance adds to the output's.
+fn expectation(spec: &Spec, data: &Data, is_exact: bool) -> dynconv::Result<(Vec<f64>, Vec<f64>)> {
+    let attention = truth::attention(spec, data)?.map(|values| dynconv::reference::narrow(&values));
+    let truth = truth::truth(spec, data, attention.as_deref())?;
+    if is_exact {
+        let exact = vec![0.0; truth.y.len()];
+        return Ok((truth.y, exact));
+    }
+    let largest = truth.y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+    let of_attention = if attention.is_some() { ATTENTION_TOLERANCE * largest } else { 0.0 };
+    let tolerance = truth.tolerance.iter().map(|tolerance| tolerance + of_attention).collect();
+    Ok((truth.y, tolerance))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::Output;
+
+    #[test]
+    fn every_variant_is_compiled_and_every_constant_reaches_the_back_end() {
+        let modules = all_modules(false);
+        let pipelines = modules.iter().filter(|shader| shader.has_pipeline).count();
+        assert!(modules.len() > 500 && pipelines > 50 && pipelines < modules.len() / 2);
+        assert!(all_modules(true).iter().all(|shader| shader.has_pipeline));
+    }
+
+    #[test]
+    fn all_cases_are_recorded_with_an_expectation_for_every_element() {
+        let cases = all_cases().expect("records");
+        assert!(cases.len() > 50, "{}", cases.len());
+        for WebCase { name, replay, expected, tolerance } in &cases {
+            let Output { size, is_half, .. } = replay.output;
+            let bytes = if is_half { 2 } else { 4 };
+            assert_eq!((expected.len() as u64 * bytes).next_multiple_of(4), size, "{name}");
+            assert_eq!(expected.len(), tolerance.len(), "{name}");
+            assert!(expected.iter().any(|value| *value != 0.0), "{name} expects nothing but zeros");
+        }
+    }
+}
