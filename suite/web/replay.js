@@ -64,7 +64,7 @@ function compile(device, module, compiled) {
 
 async function compileAnew(device, module) {
     const { shader, messages } = await check(device, module);
-    const compute = { module: shader, entryPoint: 'main' };
+    const compute = { module: shader };
     const creation = device.createComputePipelineAsync({ label: module.label, layout: 'auto', compute });
     const pipeline = await creation.catch((error) => { messages.push(error.message); });
     return { pipeline, messages };

@@ -158,12 +158,13 @@ impl Trial<'_> {
     }
 }
 
-/// The first place where two results differ in a bit.
+/// The first place where two results differ in a bit other than the sign of a zero, which WGSL lets implementations ignore
+/// (section 15.7.2, "Differences from IEEE-754").
 fn same_bits(what: &str, found: &[f32], expected: &[f32]) -> Result<(), Fault> {
     if found.len() != expected.len() {
         return Err(Fault::Wrong(format!("{what}: {} elements, expected {}", found.len(), expected.len())));
     }
-    let wrong: Vec<usize> = (0..found.len()).filter(|&i| found[i].to_bits() != expected[i].to_bits()).collect();
+    let wrong: Vec<usize> = (0..found.len()).filter(|&i| bits(found[i]) != bits(expected[i])).collect();
     match wrong.first() {
         None => Ok(()),
         Some(&i) => Err(Fault::Wrong(format!(
@@ -174,6 +175,11 @@ fn same_bits(what: &str, found: &[f32], expected: &[f32]) -> Result<(), Fault> {
             found.len()
         ))),
     }
+}
+
+/// The bits of a number; of a zero, those of the positive one.
+fn bits(value: f32) -> u32 {
+    if value == 0.0 { 0 } else { value.to_bits() }
 }
 
 /// Whether the caller mixes a bank.
