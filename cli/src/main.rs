@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod info;
 mod map;
+mod mutants;
 mod network;
 mod report;
 mod timing;
@@ -37,6 +38,8 @@ enum Command {
     Check(check::Options),
     /// Draw problems at random and hold them to the laws, for as long as you like
     Fuzz(fuzz::Options),
+    /// Plant faults in the shaders, one at a time, and count how many the laws find
+    Mutants(mutants::Options),
     /// Compile all shaders and run cases in a browser
     Web(web::Options),
 }
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Web(options) => web::run(&options),
     };
     result.unwrap_or_else(|error| {

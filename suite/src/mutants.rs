@@ -1,0 +1,301 @@
+//! Shaders with one fault each, to prove that the laws find faults.
+//!
+//! A mutant changes one place of one file of `shaders/` the way a slip would: a comparison that includes its bound, a swapped axis, a
+//! forgotten offset, a dropped barrier. It lives where the changed shader still compiles; it is killed if a law of the catalogue breaks.
+
+use std::collections::BTreeMap;
+
+use dynconv::{Context, Error, Kernel, Variant};
+
+use crate::check::{kernels, laws_of};
+use crate::laws::Law;
+use crate::run::Fault;
+use crate::spec::Spec;
+use crate::variants::{elem_variants, noop};
+
+/// A shader file with one change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mutant {
+    /// File in `shaders/`.
+    pub file: &'static str,
+    /// Line, from 1.
+    pub line: usize,
+    /// What kind of slip it is.
+    pub slip: &'static str,
+    /// The line as it is.
+    pub original: String,
+    /// The line as it becomes.
+    pub mutated: String,
+    /// The file's text.
+    source: &'static str,
+}
+
+/// What became of a mutant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    /// A law broke: its name, the problem, and what was found.
+    Killed(&'static str, Box<Spec>, String),
+    /// The shader does not compile: it proves nothing.
+    Stillborn(String),
+    /// Every law holds.
+    Survived,
+}
+
+/// Slips that replace one piece of text by another, wherever it stands in code. Spaces tell operators from brackets.
+const REPLACEMENTS: &[(&str, &str, &str)] = &[
+    ("bound", " < ", " <= "),
+    ("bound", " <= ", " < "),
+    ("bound", " >= ", " > "),
+    ("bound", " > ", " >= "),
+    ("comparison", " == ", " != "),
+    ("comparison", " < ", " >= "),
+    ("arithmetic", " + ", " - "),
+    ("arithmetic", " - ", " + "),
+    ("arithmetic", " * ", " + "),
+    ("arithmetic", " / ", " * "),
+    ("arithmetic", " % ", " / "),
+    ("arithmetic", " += ", " -= "),
+    ("arithmetic", " += ", " = "),
+    ("arithmetic", " *= ", " += "),
+    ("logic", " && ", " || "),
+    ("logic", " || ", " && "),
+    ("logic", "if !", "if "),
+    ("extreme", "min(", "max("),
+    ("extreme", "max(", "min("),
+    ("number", "0u", "1u"),
+    ("number", "1u", "2u"),
+    ("number", "1u", "0u"),
+    ("number", "2u", "3u"),
+    ("number", "3u", "2u"),
+    ("number", "4u", "5u"),
+    ("number", "8u", "7u"),
+    ("number", "0.0", "1.0"),
+    ("number", "1.0", "0.0"),
+    ("number", "6.0", "7.0"),
+    ("number", "2.0", "1.0"),
+    ("axis", "_w", "_h"),
+    ("axis", "_h", "_d"),
+    ("axis", "_W", "_H"),
+    ("axis", "_H", "_D"),
+    ("axis", "kx", "ky"),
+    ("axis", "ky", "kz"),
+    ("axis", "out_x", "out_y"),
+    ("axis", "column", "row"),
+    ("component", ".x", ".y"),
+    ("component", ".y", ".x"),
+    ("component", ".z", ".w"),
+    ("component", ".w", ".z"),
+    ("channels", "c_in", "c_out"),
+    ("channels", "c_out", "c_in"),
+    ("tile", "TILE_M", "TILE_N"),
+    ("tile", "TILE_N", "TILE_M"),
+    ("batch", "(b,", "(0u,"),
+    ("batch", " b *", " 0u *"),
+    ("batch", "(b *", "(0u *"),
+    ("batch", "tile.b", "0u"),
+    ("group", "g *", "0u *"),
+    ("group", "tile.g", "0u"),
+    ("lane", "+ lane", "+ 0u"),
+];
+
+/// Pieces of a parameter's name whose value is forgotten.
+const FORGOTTEN: [(&str, &str); 4] =
+    [("base", "_base"), ("offset", "_offset"), ("stride", "_stride"), ("begin", "ci_begin")];
+
+/// Ends of lines that are statements of their own: leaving one out still compiles.
+fn is_statement(code: &str) -> bool {
+    let code = code.trim();
+    let is_declaration =
+        ["let ", "var ", "const ", "return ", "struct ", "@", "for "].iter().any(|word| code.starts_with(word));
+    code.ends_with(';')
+        && !is_declaration
+        && (code.contains(" = ") || code.contains("= ") || code.ends_with(");") || code == "return;")
+}
+
+/// Every shader file, once.
+fn files() -> BTreeMap<&'static str, &'static str> {
+    let all = elem_variants();
+    let of_variants = all.iter().flat_map(|dispatch| dispatch.variant.files().collect::<Vec<_>>());
+    of_variants.chain(Kernel::ALL.iter().flat_map(|kernel| kernel.def().parts.iter().copied())).collect()
+}
+
+/// All mutants, in the order of their files and lines. Their places in it are their numbers.
+#[must_use]
+pub fn all() -> Vec<Mutant> {
+    let mut mutants: Vec<Mutant> = Vec::new();
+    for (file, source) in files() {
+        for (line, original) in (1..).zip(source.lines()) {
+            for (slip, mutated) in slips(original) {
+                let original = original.to_string();
+                mutants.push(Mutant { file, line, slip, original, mutated, source });
+            }
+        }
+    }
+    mutants
+}
+
+/// What one line can become.
+fn slips(line: &str) -> Vec<(&'static str, String)> {
+    let code_len = line.find("//").unwrap_or(line.len());
+    let code = &line[..code_len];
+    let declares = ["fn ", "struct ", "@group", "@builtin", "@compute", "enable ", "var<", "const "];
+    if code.trim().is_empty() || declares.iter().any(|word| code.trim_start().starts_with(word)) {
+        return Vec::new();
+    }
+    let mut all: Vec<(&'static str, String)> = Vec::new();
+    for &(slip, from, to) in REPLACEMENTS {
+        for (at, _) in code.match_indices(from) {
+            if is_whole(code, at, from) {
+                all.push((slip, format!("{}{to}{}", &line[..at], &line[at + from.len()..])));
+            }
+        }
+    }
+    for (slip, end) in FORGOTTEN {
+        for (at, _) in code.match_indices("params.") {
+            let name = code[at + 7..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+            if name.ends_with(end) {
+                all.push((slip, format!("{}0u{}", &line[..at], &line[at + 7 + name.len()..])));
+            }
+        }
+    }
+    if let (Some(at), Some(end)) = (code.find("if "), code.find(" {")) {
+        all.extend(["true", "false"].map(|value| ("condition", format!("{}{value}{}", &line[..at + 3], &line[end..]))));
+    }
+    if is_statement(code) {
+        all.push(("left out", String::new()));
+    }
+    all.dedup();
+    all
+}
+
+/// Whether a piece of text is no part of a longer name or number.
+fn is_whole(code: &str, at: usize, piece: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let first = piece.chars().next().unwrap_or(' ');
+    let last = piece.chars().last().unwrap_or(' ');
+    let joined_before = first.is_alphanumeric() && code[..at].chars().last().is_some_and(is_name);
+    let joined_after = last.is_alphanumeric() && code[at + piece.len()..].chars().next().is_some_and(is_name);
+    !joined_before && !joined_after
+}
+
+impl Mutant {
+    /// The mutated text of a variant; its own where the file is no part of it.
+    #[must_use]
+    pub fn apply(&self, variant: &Variant) -> String {
+        let mut lines: Vec<&str> = self.source.lines().collect();
+        lines[self.line - 1] = &self.mutated;
+        variant.source().replacen(self.source.trim_end(), &lines.join("\n"), 1)
+    }
+
+    /// Kernels that the file is part of.
+    #[must_use]
+    pub fn kernels(&self) -> Vec<&'static str> {
+        let has = |kernel: &Kernel| {
+            let slots = elem_variants().iter().any(|dispatch| {
+                dispatch.variant.kernel == *kernel && dispatch.variant.files().any(|(file, _)| file == self.file)
+            });
+            slots || kernel.def().parts.iter().any(|(file, _)| *file == self.file)
+        };
+        Kernel::ALL.iter().filter(|kernel| has(kernel)).map(|kernel| kernel.name()).collect()
+    }
+
+    /// Holds the problems that run the mutated kernels to their laws, those against the reference first, until one breaks.
+    #[must_use]
+    pub fn fate(&self, context: &Context, specs: &[Spec]) -> Fate {
+        let mutated = self.kernels();
+        let planned = noop().with_caps(context.caps().clone());
+        let affected = |spec: &&Spec| kernels(&planned, spec).iter().any(|kernel| mutated.contains(kernel));
+        let specs: Vec<&Spec> = specs.iter().filter(affected).collect();
+        let mutant = self.clone();
+        let context = context.clone().with_shaders(move |variant| mutant.apply(variant));
+        let against_reference = |law: &Law| ["exact", "bound", "attention"].contains(&law.name);
+        for is_first in [true, false] {
+            for spec in &specs {
+                for law in laws_of(spec).filter(|law| against_reference(law) == is_first) {
+                    match law.check(&context, spec) {
+                        Ok(()) | Err(Fault::Refused(_)) => {}
+                        Err(Fault::Failed(Error::Shader { message, .. })) => return Fate::Stillborn(message),
+                        Err(fault) => return Fate::Killed(law.name, Box::new((*spec).clone()), fault.to_string()),
+                    }
+                }
+            }
+        }
+        Fate::Survived
+    }
+}
+
+/// Reasons why a mutant cannot be told from the shader: file | line as it is | line as it becomes | reason.
+const EXPLANATIONS: &str = include_str!("../explanations.txt");
+
+/// Why nothing can kill a mutant, if that is known.
+#[must_use]
+pub fn explained(mutant: &Mutant) -> Option<&'static str> {
+    EXPLANATIONS.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let fields: Vec<&str> = line.split(" | ").map(str::trim).collect();
+        let [file, original, mutated, reason] = fields[..] else { return None };
+        let is_it = file == mutant.file && original == mutant.original.trim() && mutated == mutant.mutated.trim();
+        is_it.then_some(reason)
+    })
+}
+
+/// At most `count` of all mutants, as evenly over the files as their numbers allow, and over each file's lines. Their numbers.
+#[must_use]
+pub fn sample(mutants: &[Mutant], count: usize) -> Vec<usize> {
+    let mut of_file: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (number, mutant) in mutants.iter().enumerate() {
+        of_file.entry(mutant.file).or_default().push(number);
+    }
+    let mut chosen = Vec::new();
+    // Small files give all they have; what they leave is shared by the larger ones.
+    let mut files: Vec<Vec<usize>> = of_file.into_values().collect();
+    files.sort_by_key(Vec::len);
+    for (i, numbers) in files.iter().enumerate() {
+        let share = (count - chosen.len()) / (files.len() - i);
+        let taken = share.min(numbers.len());
+        chosen.extend((0..taken).map(|k| numbers[k * numbers.len() / taken]));
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn slips_change_code_and_nothing_else() {
+        let lines = |line: &str| slips(line).into_iter().map(|(_, mutated)| mutated).collect::<Vec<_>>();
+        assert_eq!(lines("    // a < b"), [""; 0]);
+        assert_eq!(lines("fn f(a: u32) -> u32 {"), [""; 0]);
+        assert_eq!(lines("    a = b < c; // d < e").first().map(String::as_str), Some("    a = b <= c; // d < e"));
+        assert!(lines("    var v: vec4<f32>;").is_empty());
+        assert!(lines("    y[params.y_base + i] = 1.5;").contains(&"    y[0u + i] = 1.5;".to_string()));
+        assert!(lines("    workgroupBarrier();").contains(&String::new()));
+        assert!(!lines("    x = 10u;").iter().any(|line| line.contains("11u")));
+    }
+
+    #[test]
+    fn every_file_is_mutated_and_a_sample_reaches_all_of_them() {
+        let all = all();
+        let mutated: HashSet<&str> = all.iter().map(|mutant| mutant.file).collect();
+        // Some of the files of element types have nothing but a declaration and a plain load.
+        assert!(files().keys().all(|file| mutated.contains(file) || file.starts_with("elem/")), "{mutated:?}");
+        let chosen = sample(&all, 200);
+        assert_eq!(chosen.len(), 200);
+        assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), 200);
+        assert_eq!(chosen.iter().map(|&number| all[number].file).collect::<HashSet<_>>().len(), mutated.len());
+    }
+
+    #[test]
+    fn a_mutant_changes_its_file_in_a_variant() {
+        let all = all();
+        let variant = &elem_variants()[0].variant;
+        let file = variant.files().last().expect("has files").0;
+        let mutant = all.iter().find(|mutant| mutant.file == file).expect("is mutated");
+        let (healthy, mutated) = (variant.source(), mutant.apply(variant));
+        let differ: Vec<_> = healthy.lines().zip(mutated.lines()).filter(|(a, b)| a != b).collect();
+        assert_eq!(differ, [(mutant.original.as_str(), mutant.mutated.as_str())]);
+    }
+}
