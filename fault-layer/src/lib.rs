@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! VK_LAYER_PATH=FOLDER VK_INSTANCE_LAYERS=VK_LAYER_DYNCONV_fault \
-//!     DYNCONV_FAULT=conv_depthwise:add dynconv verify tests/golden
+//!     DYNCONV_FAULT=conv_depthwise:add dynconv check
 //! ```
 //!
 //! `DYNCONV_FAULT` is `KERNEL:FAULT`, or `KERNEL:FAULT:PLACE` to change just one instruction, numbered from 0. Kernels are known by their

@@ -58,6 +58,8 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
         Step::new("tests", &tests),
         Step::new("doctests", &doctests),
         Step::new("demo", &demo),
+        Step::new("check", &tiers::check),
+        Step::new("fuzz", &tiers::fuzz),
         Step::new("swiftshader", &|| SecondAdapter::SWIFTSHADER.run())
             .where_available(&|| SecondAdapter::SWIFTSHADER.available()),
         Step::new("gl", &|| SecondAdapter::GL.run()).where_available(&|| SecondAdapter::GL.available()),

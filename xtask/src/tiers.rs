@@ -19,7 +19,7 @@ const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stab
 const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
 /// What second adapters are held to.
-const CHECK: &str = "verify tests/golden";
+const CHECK: &str = "check";
 
 /// An adapter beside the one that the tests run on, chosen by variables.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl SecondAdapter {
         }
     }
 
-    /// Holds it to the golden vectors.
+    /// Holds it to the laws.
     pub(crate) fn run(&self) -> Result<(), String> {
         exec::run(&mut self.command(CHECK))
     }
@@ -65,6 +65,16 @@ pub(crate) fn browser_available() -> Result<(), String> {
         return Ok(());
     }
     Err("there is no Chromium".to_owned())
+}
+
+/// All laws on the adapter that the tests run on.
+pub(crate) fn check() -> Result<(), String> {
+    exec::run(&mut Tool::DEBUG.command("check --full"))
+}
+
+/// Problems drawn at random, the same in every run.
+pub(crate) fn fuzz() -> Result<(), String> {
+    exec::run(&mut Tool::DEBUG.command("fuzz --problems 100 --seed 1"))
 }
 
 /// The shaders in Chromium.
