@@ -37,6 +37,12 @@ impl Step {
         &self.dispatch
     }
 
+    /// The compiled pipeline; its one bind group is number 0.
+    #[must_use]
+    pub fn pipeline(&self) -> &wgpu::ComputePipeline {
+        &self.pipeline
+    }
+
     /// Buffer and byte range of the storage bindings, from binding 1 on.
     #[must_use]
     pub fn bindings(&self) -> &[(wgpu::Buffer, Range<u64>)] {

@@ -140,6 +140,12 @@ impl Prepared {
         &self.y.tensor
     }
 
+    /// The context that it was planned for.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// Runs it, and reads the results.
     ///
     /// # Errors

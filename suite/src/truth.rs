@@ -23,10 +23,12 @@ pub struct Truth {
     pub magnitude: Vec<f64>,
 }
 
-/// Attention is a few sums, `exp` and quotients of numbers around 1: relative to the largest value of a sample it is held to this.
-pub const ATTENTION_TOLERANCE: f64 = 1e-5;
-/// Layers of several steps, whose attention cannot be read back in between, relative to the largest output.
-pub const CHAIN_TOLERANCE: f64 = 1e-5;
+/// Attention is a few sums, `exp` and quotients of numbers around 1: relative to the largest value it is held to this. What a low temperature
+/// makes of the error of a logit counts too.
+#[must_use]
+pub fn attention_tolerance(spec: &Spec) -> f64 {
+    1e-5 / f64::from(Data::temperature(spec)).min(1.0)
+}
 
 const U: f64 = 1.0 / (1 << 24) as f64;
 
@@ -168,7 +170,7 @@ fn convolved(problem: &Problem, bank: Vec<f64>, bias: Option<&[f32]>, x: &[f64],
     reference::layer(&Problem { has_bias: bias.is_some(), ..*problem }, &weights, x, given).y
 }
 
-/// Layers of several steps.
+/// Layers of several steps. Their attention cannot be read back, so that its error is part of the output's.
 fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let x = widen(&data.x);
     let (attention, given) = match spec.family {
@@ -185,7 +187,7 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let problem = Problem { attention, has_bias, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
     let y = reference::layer(&problem, &plain_weights(spec, g, data), &x, &given).y;
     let largest = y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    Ok(Truth { tolerance: vec![CHAIN_TOLERANCE * largest; y.len()], y, magnitude: Vec::new() })
+    Ok(Truth { tolerance: vec![attention_tolerance(spec) * largest; y.len()], y, magnitude: Vec::new() })
 }
 
 fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {

@@ -5,6 +5,7 @@
 //! is the same too.
 
 mod batch;
+mod moved;
 mod structure;
 mod sums;
 mod truth;
@@ -31,7 +32,7 @@ pub struct Law {
 }
 
 /// All laws, the cheapest first.
-pub const LAWS: [Law; 18] = [
+pub const LAWS: [Law; 19] = [
     Law { name: "exact", says: "integers give the reference's bits", applies: is_exact, check: truth::exact },
     Law {
         name: "bound",
@@ -52,6 +53,12 @@ pub const LAWS: [Law; 18] = [
         check: truth::twin,
     },
     Law { name: "repeat", says: "the same run again gives the same bits", applies: |_| true, check: batch::repeat },
+    Law {
+        name: "moved",
+        says: "operands may lie anywhere, and nothing beside them is read or written",
+        applies: |_| true,
+        check: moved::moved,
+    },
     Law {
         name: "independent",
         says: "changing one sample leaves the bits of the others",

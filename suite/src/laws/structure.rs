@@ -120,7 +120,9 @@ pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
 
 pub(super) fn has_adjoint(spec: &Spec) -> bool {
     let is_plain = !spec.bias && !spec.affine && !spec.residual;
-    spec.family == Family::Static && spec.transposed.is_some() && is_plain && is_linear(spec)
+    // Output padding past the stride, which a dilation allows, is read by more windows than there were inputs.
+    let is_whole = |padding: &Vec<usize>| padding.iter().zip(&spec.stride).all(|(padding, stride)| padding < stride);
+    spec.family == Family::Static && spec.transposed.as_ref().is_some_and(is_whole) && is_plain && is_linear(spec)
 }
 
 /// A transposed convolution is published with the very kernel of the convolution that it transposes.

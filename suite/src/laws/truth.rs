@@ -7,7 +7,7 @@ use super::{Trial, same_bits};
 use crate::data::Numbers;
 use crate::run::Fault;
 use crate::spec::{Family, Spec};
-use crate::truth::{self, ATTENTION_TOLERANCE};
+use crate::truth::{self, attention_tolerance};
 use crate::twin;
 
 pub(super) fn exact(trial: &Trial<'_>) -> Result<(), Fault> {
@@ -51,7 +51,7 @@ pub(super) fn attention(trial: &Trial<'_>) -> Result<(), Fault> {
     let found = trial.run(trial.spec, &data)?.attention.unwrap_or_default();
     let expected = truth::attention(trial.spec, &data)?.unwrap_or_default();
     let largest = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    within("attention", &found, &expected, &vec![ATTENTION_TOLERANCE * largest; expected.len()])
+    within("attention", &found, &expected, &vec![attention_tolerance(trial.spec) * largest; expected.len()])
 }
 
 pub(super) fn has_twin(spec: &Spec) -> bool {

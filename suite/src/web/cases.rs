@@ -11,7 +11,7 @@ use crate::laws::Law;
 use crate::replay::{Module, RecordError, Replay};
 use crate::run::{Fault, Prepared};
 use crate::spec::{Limits, Spec};
-use crate::truth::{self, ATTENTION_TOLERANCE};
+use crate::truth::{self, attention_tolerance};
 use crate::variants::{elem_variants, noop, variants};
 
 /// Why a case cannot be recorded.
@@ -81,7 +81,7 @@ fn expectation(spec: &Spec, data: &Data, is_exact: bool) -> dynconv::Result<(Vec
         return Ok((truth.y, exact));
     }
     let largest = truth.y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    let of_attention = if attention.is_some() { ATTENTION_TOLERANCE * largest } else { 0.0 };
+    let of_attention = if attention.is_some() { attention_tolerance(spec) * largest } else { 0.0 };
     let tolerance = truth.tolerance.iter().map(|tolerance| tolerance + of_attention).collect();
     Ok((truth.y, tolerance))
 }
