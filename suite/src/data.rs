@@ -104,7 +104,7 @@ fn given_len(spec: &Spec, g: &Geometry, output: [usize; 3]) -> usize {
         Family::Map(MapAxis::All) => g.kernels * output.iter().product::<usize>(),
         Family::Map(MapAxis::One(axis)) => g.kernels * output[axis.min(2)],
         Family::PerSample => g.weights(),
-        Family::Modulated => g.c_in,
+        Family::Modulated | Family::Styled => g.c_in,
         _ => 0,
     }
 }

@@ -121,7 +121,7 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.dilation = list(|a| a.dilation);
     spec.padding = axes.iter().map(|a| a.padding).collect();
     spec.groups = groups;
-    let has_one = matches!(rest.family, Family::Static | Family::PerSample | Family::Modulated);
+    let has_one = matches!(rest.family, Family::Static | Family::PerSample | Family::Modulated | Family::Styled);
     spec.kernels = if has_one { 1 } else { rest.kernels };
     let may_transpose = !rest.family.is_chain() && rest.family != Family::Warehouse;
     if rest.is_transposed && may_transpose {
@@ -130,7 +130,7 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     }
     spec.activation = ACTIVATIONS[rest.activation].1;
     let [bias, affine, residual] = rest.extras;
-    spec.bias = bias && !matches!(rest.family, Family::PerSample | Family::OdConv | Family::Modulated);
+    spec.bias = bias && !matches!(rest.family, Family::PerSample | Family::OdConv | Family::Modulated | Family::Styled);
     spec.affine = affine;
     spec.residual = residual && !rest.family.is_chain() && !matches!(rest.family, Family::Map(_));
     if !rest.family.is_chain() {

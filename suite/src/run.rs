@@ -227,7 +227,9 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             let given = operands.given(&[&[spec.batch, g.kernels], &places[..]].concat())?;
             layer.bind_map(&operands.x, &given, operands.y())
         }
-        Family::PixelMix | Family::Fdy | Family::Modulated => chain(context, spec, data, &g, &operands),
+        Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled => {
+            chain(context, spec, data, &g, &operands)
+        }
     }?;
     Ok(Prepared { bound, context: context.clone(), y: operands.y, has_branch: spec.family.has_branch() })
 }
@@ -253,7 +255,11 @@ fn chain(context: &Context, spec: &Spec, data: &Data, g: &Geometry, operands: &O
         }
         _ => {
             let style = operands.given(&[spec.batch, g.c_in])?;
-            finish!(ModulatedConv2d::new(context, &desc, &data.bank, true)?).bind(&operands.x, &style, operands.y())
+            finish!(ModulatedConv2d::new(context, &desc, &data.bank, spec.family == Family::Modulated)?).bind(
+                &operands.x,
+                &style,
+                operands.y(),
+            )
         }
     }
 }
@@ -264,7 +270,7 @@ fn check_extras(spec: &Spec) -> dynconv::Result<()> {
         let because = format!("{:?} layers have none", spec.family);
         Err(Error::Unsupported { what: what.into(), because })
     };
-    let no_bias = matches!(spec.family, Family::PerSample | Family::OdConv | Family::Modulated);
+    let no_bias = matches!(spec.family, Family::PerSample | Family::OdConv | Family::Modulated | Family::Styled);
     let is_chain = spec.family.is_chain();
     if spec.bias && no_bias {
         return refuse("a bias");
@@ -372,7 +378,7 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
             let mixing = Mixing::Cells(cells(spec, &g));
             AttentionSource::Branch(Branch { hidden, temperature: 1.0, parts: mix, mixing })
         }
-        Family::PixelMix | Family::Fdy | Family::Modulated => return Ok(None),
+        Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled => return Ok(None),
     };
     let epilogue = Epilogue { affine: spec.affine, residual: spec.residual, activation: spec.activation };
     Ok(Some(Problem {

@@ -31,11 +31,13 @@ pub enum Family {
     Fdy,
     /// Modulated convolution with demodulation.
     Modulated,
+    /// Modulated convolution without demodulation.
+    Styled,
 }
 
 impl Family {
     /// All kinds.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Static,
         Self::Bank,
         Self::Map(MapAxis::All),
@@ -50,12 +52,13 @@ impl Family {
         Self::PixelMix,
         Self::Fdy,
         Self::Modulated,
+        Self::Styled,
     ];
 
     /// Whether the layer is several plans in a row: channels first, two axes, no residual.
     #[must_use]
     pub fn is_chain(self) -> bool {
-        matches!(self, Self::PixelMix | Self::Fdy | Self::Modulated)
+        matches!(self, Self::PixelMix | Self::Fdy | Self::Modulated | Self::Styled)
     }
 
     /// Whether the layer computes its attention from its input, and lets it be read.
@@ -67,7 +70,7 @@ impl Family {
     /// Whether it mixes a bank of several kernels.
     #[must_use]
     pub fn has_bank(self) -> bool {
-        !matches!(self, Self::Static | Self::PerSample | Self::Warehouse | Self::Modulated)
+        !matches!(self, Self::Static | Self::PerSample | Self::Warehouse | Self::Modulated | Self::Styled)
     }
 
     /// Whether the mixing differs from position to position.
@@ -165,7 +168,7 @@ pub const ACTIVATIONS: [(&str, Activation); 11] = [
     ("tanh", Activation::Tanh),
 ];
 
-const FAMILIES: [&str; 14] = [
+const FAMILIES: [&str; 15] = [
     "static",
     "bank",
     "map",
@@ -180,6 +183,7 @@ const FAMILIES: [&str; 14] = [
     "pixelmix",
     "fdy",
     "modulated",
+    "styled",
 ];
 
 const LAYOUTS: [(&str, Layout); 2] = [("nchw", Layout::ChannelsFirst), ("nhwc", Layout::ChannelsLast)];

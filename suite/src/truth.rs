@@ -177,8 +177,10 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
         Family::PixelMix => (AttentionSource::Map(MapAxis::All), pixel_maps(spec, data, g, &x)?),
         Family::Fdy => (AttentionSource::Map(MapAxis::One(2)), frequency_maps(spec, data, g, &x)?),
         _ => {
-            let parts = Parts { channel: true, filter: true, ..Parts::default() };
-            let gains = demodulate::demodulate(g, &bank_rows(g, &data.bank), &widen(&data.given));
+            let filter = spec.family == Family::Modulated;
+            let parts = Parts { channel: true, filter, ..Parts::default() };
+            let style = widen(&data.given);
+            let gains = if filter { demodulate::demodulate(g, &bank_rows(g, &data.bank), &style) } else { style };
             (AttentionSource::Given(parts), gains)
         }
     };
