@@ -27,7 +27,9 @@ pub struct Truth {
 /// makes of the error of a logit counts too.
 #[must_use]
 pub fn attention_tolerance(spec: &Spec) -> f64 {
-    1e-5 / f64::from(Data::temperature(spec)).min(1.0)
+    let is_divided = matches!(spec.family, Family::DyCnn | Family::OdConv | Family::PixelMix | Family::Fdy);
+    let temperature = if is_divided { f64::from(Data::temperature(spec)) } else { 1.0 };
+    1e-5 / temperature.min(1.0)
 }
 
 const U: f64 = 1.0 / (1 << 24) as f64;
