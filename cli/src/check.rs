@@ -173,20 +173,16 @@ impl<'a> Run<'a> {
         self.outcomes.iter().filter(|(_, standing)| of(*standing)).count()
     }
 
-    /// Checks by kernel and law: how many hold, and how many of them do not.
+    /// Checks by law and kernel: how many were run, and how many of them are broken.
     fn table(&self) -> Table {
-        let laws: Vec<&str> = LAWS
-            .iter()
-            .map(|law| law.name)
-            .filter(|name| self.outcomes.iter().any(|(o, _)| o.law.name == *name))
-            .collect();
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-        // Names stand upright, so that all laws fit a terminal.
-        table.set_header(std::iter::once("kernel").chain(laws.iter().copied()).map(|name| name.replace('-', "-\n")));
-        for kernel in Kernel::ALL.map(Kernel::name) {
-            let cells = laws.iter().map(|law| self.cell(kernel, law));
-            table.add_row(std::iter::once(Cell::new(kernel)).chain(cells));
+        table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY);
+        // Names in two lines, so that all kernels fit a terminal.
+        let kernels = Kernel::ALL.map(|kernel| kernel.name().replace('_', "\n"));
+        table.set_header(std::iter::once("law".to_string()).chain(kernels));
+        for law in LAWS.iter().filter(|law| self.outcomes.iter().any(|(outcome, _)| outcome.law.name == law.name)) {
+            let cells = Kernel::ALL.map(|kernel| self.cell(kernel.name(), law.name));
+            table.add_row(std::iter::once(Cell::new(law.name)).chain(cells));
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
