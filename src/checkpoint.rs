@@ -16,6 +16,16 @@ use crate::layers::{
 ///
 /// A leading `module.` of a key, which data-parallel training leaves behind, is ignored. Storage may be f32, f16, bf16 or
 /// f64; a value that is not finite is an error.
+///
+/// ```no_run
+/// # use dynconv::{Checkpoint, Context, OdConv2d};
+/// # fn load(context: &Context, bytes: &[u8]) -> dynconv::Result<OdConv2d> {
+/// let checkpoint = Checkpoint::new(bytes)?;
+/// let (desc, weights) = checkpoint.od_conv::<2>("layer1.0.conv1.")?;
+/// let layer = OdConv2d::new(context, &desc.padding([1, 1]), &weights, 1.0)?; // the temperature is in no checkpoint
+/// # Ok(layer)
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Checkpoint<'a> {
     tensors: HashMap<String, TensorView<'a>>,

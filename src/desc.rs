@@ -259,6 +259,12 @@ impl Geometry {
         self.c_out * (self.c_in / self.groups) * self.taps()
     }
 
+    /// Elements of a row: one kernel, then its bias if there is one.
+    #[must_use]
+    pub fn row(&self, has_bias: bool) -> usize {
+        self.weights() + if has_bias { self.c_out } else { 0 }
+    }
+
     /// Whether outputs read the input position of their own number: 1 x 1 taps, stride 1, no padding.
     #[must_use]
     pub fn is_pointwise(&self) -> bool {

@@ -32,7 +32,7 @@ pub enum Error {
     /// The device cannot do this within its limits.
     #[error("{what} needs {needed}, but {limit} is {available}; {remedy}")]
     Limit {
-        /// The limit, by its name in `wgpu::Limits`.
+        /// The limit, by its name in `wgpu::Limits`, or in words where wgpu has none.
         limit: &'static str,
         /// What needs more.
         what: String,
@@ -77,7 +77,7 @@ pub enum Error {
         /// The flags that are missing.
         missing: wgpu::BufferUsages,
     },
-    /// A tensor's offset in its buffer is not a multiple of its element size.
+    /// A tensor's offset in its buffer is not a multiple of 4.
     #[error("{what}: byte offset {offset} is not a multiple of {align}")]
     Misaligned {
         /// The tensor.

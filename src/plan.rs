@@ -160,7 +160,7 @@ impl Problem {
     /// Elements of a sample's kernel and bias; a map mixes a whole bank of them.
     #[must_use]
     pub fn row(&self) -> usize {
-        let row = self.geometry.weights() + if self.has_bias { self.geometry.c_out } else { 0 };
+        let row = self.geometry.row(self.has_bias);
         match self.attention {
             AttentionSource::Map(_) => self.geometry.kernels * row,
             _ => row,

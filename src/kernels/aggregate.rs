@@ -1,7 +1,6 @@
 //! Host side of `shaders/aggregate.wgsl`: each sample's kernel and bias from the bank.
 
-use super::conv::DISPATCH;
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
@@ -123,18 +122,13 @@ pub(crate) fn dispatch(
     caps: &Caps,
 ) -> Result<Dispatch> {
     let weights = geometry.weights();
-    let row = weights + if has_bias { geometry.c_out } else { 0 };
-    let whole =
-        |operand, count: usize| -> Result<Slice> { Ok(Slice { operand, start: 0, len: elements(operand, count)? }) };
+    let row = geometry.row(has_bias);
     let (mixed, kernel) = cells.map_or((geometry.kernels, weights), |cells| (cells.count, cells.elements()));
-    let bank = whole(Operand::Bank, mixed.saturating_mul(kernel))?;
-    let bias = whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
-    let rows = Slice { operand: Operand::Rows, start: 0, len: elements(Operand::Rows, batch.saturating_mul(row))? };
+    let bank = Slice::whole(Operand::Bank, mixed.saturating_mul(kernel))?;
+    let bias = Slice::whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
+    let rows = Slice::samples(Operand::Rows, row, 0, batch)?;
     let used = attention.stride > 0;
-    let attention_slice = Slice {
-        start: (first * attention.stride) as u64,
-        ..whole(Operand::Attention, batch.saturating_mul(attention.stride))?
-    };
+    let attention_slice = Slice::samples(Operand::Attention, attention.stride, first, batch)?;
     // WebGPU wants something in every binding; the bank stands in for what this variant never reads.
     let stand_in = Slice { len: 1, ..bank };
     let slices =

@@ -1,7 +1,6 @@
 //! Host side of `shaders/attention_mlp.wgsl`: hidden layer and heads.
 
-use super::conv::DISPATCH;
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements, workgroup_within};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, workgroup_within};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
@@ -81,21 +80,17 @@ impl Mlp {
         let sigmoids = self.outputs - runs * kernels;
         let width = self.hidden.unwrap_or(self.channels);
         let logits = sigmoids + runs * run;
-        let whole = |operand, count: usize| -> Result<Slice> {
-            Ok(Slice { operand, start: 0, len: elements(operand, count)? })
-        };
-        let means = whole(Operand::Means, batch.saturating_mul(self.channels))?;
+        let means = Slice::samples(Operand::Means, self.channels, 0, batch)?;
         let hidden = match self.hidden {
-            Some(hidden) => whole(Operand::HiddenWeights, (self.channels + 1).saturating_mul(hidden))?,
+            Some(hidden) => Slice::whole(Operand::HiddenWeights, (self.channels + 1).saturating_mul(hidden))?,
             // WebGPU wants something in every binding.
             None => Slice { len: 1, ..means },
         };
-        let attention = whole(Operand::Attention, batch.saturating_mul(self.outputs))?;
         let slices = vec![
             means,
             hidden,
-            whole(Operand::HeadWeights, (width + 1).saturating_mul(logits))?,
-            Slice { start: (first * self.outputs) as u64, ..attention },
+            Slice::whole(Operand::HeadWeights, (width + 1).saturating_mul(logits))?,
+            Slice::samples(Operand::Attention, self.outputs, first, batch)?,
         ];
         let width = index32("hidden units", width)?;
         let params = MlpParams {

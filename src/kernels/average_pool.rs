@@ -1,7 +1,9 @@
 //! Host side of `shaders/average_pool.wgsl`: average pooling over one axis, or over all positions.
 
-use super::conv::{DISPATCH, Layout};
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements, workgroup_within};
+use super::conv::Layout;
+use super::{
+    Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements, workgroup_within,
+};
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Result, index32};

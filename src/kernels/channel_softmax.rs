@@ -1,7 +1,6 @@
 //! Host side of `shaders/channel_softmax.wgsl`: softmax over the channels at every position.
 
-use super::conv::DISPATCH;
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 

@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Const, Dispatch, Kernel, Needs, Operand, Slice, Slot, Variant, elements};
+use super::{Const, Dispatch, Kernel, Needs, Operand, Slice, Slot, Variant};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
 
-pub(crate) const DISPATCH: (&str, &str) = ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
 pub(crate) const CONV: (&str, &str) = ("common/conv.wgsl", include_str!("../../shaders/common/conv.wgsl"));
 /// Bindings of every convolution kernel whose element type varies.
 pub(crate) const SLOTS: &[Slot] = &[Slot::X, Slot::Y];
@@ -295,17 +294,13 @@ impl ConvTask<'_> {
 
     fn slices(&self) -> Result<Vec<Slice>> {
         let g = self.geometry;
-        let of_samples = |operand, sample: usize| -> Result<Slice> {
-            elements(operand, self.batch.saturating_mul(sample))?;
-            Ok(Slice { operand, start: (self.first * sample) as u64, len: (self.batch * sample) as u64 })
-        };
+        let of_samples = |operand, sample| Slice::samples(operand, sample, self.first, self.batch);
         let input = of_samples(Operand::Input, g.c_in * self.input.iter().product::<usize>())?;
         let rows = if self.shared { 1 } else { self.batch };
-        let len = elements(Operand::Rows, rows.saturating_mul(self.row))?;
-        let rows = Slice { operand: Operand::Rows, start: (self.first_row * self.row) as u64, len };
+        let rows = Slice::samples(Operand::Rows, self.row, self.first_row, rows)?;
         let has_gain = self.map.is_some() || self.channel_gain.is_some() || self.filter_gain.is_some();
         let gains = if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { UNUSED };
-        let affine = Slice { operand: Operand::Affine, start: 0, len: 2 * g.c_out as u64 };
+        let affine = Slice::whole(Operand::Affine, 2 * g.c_out)?;
         let output = of_samples(Operand::Output, g.c_out * self.positions())?;
         let residual = Slice { operand: Operand::Residual, ..output };
         let used = |slice: Slice, used: bool| if used { slice } else { UNUSED };

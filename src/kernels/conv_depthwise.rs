@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_depthwise.wgsl`: one input channel per group.
 
-use super::conv::{CONV, ConvTask, DISPATCH, SLOTS, STORAGE};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 

@@ -1,8 +1,8 @@
 //! Host side of `shaders/conv_pointwise.wgsl`: 1 x 1 taps as a matrix product in registers.
 
-use super::conv::{CONV, ConvTask, DISPATCH, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
 use super::conv_register::{self, REGISTER_TILE};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 

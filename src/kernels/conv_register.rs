@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_register.wgsl`: implicit GEMM in registers, for adapters on which workgroup memory is slow.
 
-use super::conv::{CONV, ConvTask, DISPATCH, SLOTS, STORAGE};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
 

@@ -1,7 +1,6 @@
 //! Host side of `shaders/demodulate.wgsl`: gains of a modulated convolution from its styles.
 
-use super::conv::DISPATCH;
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
@@ -35,12 +34,10 @@ const EPSILON: f32 = 1e-8;
 pub(crate) fn dispatch(geometry: &Geometry, demodulate: bool, batch: usize, caps: &Caps) -> Result<Dispatch> {
     let row = geometry.c_in + if demodulate { geometry.c_out } else { 0 };
     let c_in = geometry.c_in / geometry.groups;
-    let whole =
-        |operand, count: usize| -> Result<Slice> { Ok(Slice { operand, start: 0, len: elements(operand, count)? }) };
     let slices = vec![
-        whole(Operand::Input, batch.saturating_mul(geometry.c_in))?,
-        whole(Operand::Bank, geometry.c_out * c_in)?,
-        whole(Operand::Output, batch.saturating_mul(row))?,
+        Slice::samples(Operand::Input, geometry.c_in, 0, batch)?,
+        Slice::whole(Operand::Bank, geometry.c_out * c_in)?,
+        Slice::samples(Operand::Output, row, 0, batch)?,
     ];
     let params = DemodulateParams {
         batch: index32("batch", batch)?,

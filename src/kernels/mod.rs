@@ -21,13 +21,16 @@ use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
 
+/// Numbering of workgroups, part of every kernel.
+const DISPATCH: (&str, &str) = ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
+
 /// A kernel, named after its file in `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kernel {
-    /// Global average pooling.
+    /// Mean over all positions, or over one axis.
     AveragePool,
-    /// Fully connected attention branch: hidden layer, sigmoid and softmax heads.
+    /// Fully connected attention branch: maybe a hidden layer, then sigmoid, softmax or signed heads.
     AttentionMlp,
     /// Mixes each sample's kernel from the bank.
     Aggregate,
@@ -63,7 +66,7 @@ pub enum Operand {
     HiddenWeights,
     /// Heads of the attention branch, transposed, then their bias.
     HeadWeights,
-    /// Attention rows `[batch, gains and mixing weights]`.
+    /// Attention rows `[batch, gains and mixing weights]`, or a map of mixing weights `[batch, K, positions or size of an axis]`.
     Attention,
     /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
     Rows,
@@ -266,6 +269,19 @@ pub struct Slice {
     pub start: u64,
     /// Elements.
     pub len: u64,
+}
+
+impl Slice {
+    /// `batch` samples of `sample` elements each, from sample `first` on; the count is checked to fit the 32 bits of shader indices.
+    pub(crate) fn samples(operand: Operand, sample: usize, first: usize, batch: usize) -> Result<Self> {
+        let len = elements(operand, batch.saturating_mul(sample))?;
+        Ok(Self { operand, start: (first as u64).saturating_mul(sample as u64), len })
+    }
+
+    /// The first `len` elements.
+    pub(crate) fn whole(operand: Operand, len: usize) -> Result<Self> {
+        Self::samples(operand, len, 0, 1)
+    }
 }
 
 /// One dispatch of a plan.

@@ -77,9 +77,7 @@ impl BatchNorm {
         let shift = |i: usize| f64::from(self.bias[i]) - f64::from(self.mean[i]) * scale(i);
         Ok(((0..channels).map(scale).collect(), (0..channels).map(shift).collect()))
     }
-}
 
-impl BatchNorm {
     /// The same batch norm for the reference.
     pub(super) fn reference(&self) -> Norm {
         Norm {
