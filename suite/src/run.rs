@@ -392,19 +392,22 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
     }))
 }
 
+/// Devices from small to large: bindings double, and for each of them grids from 3 workgroups a dimension on, so that all three are used.
+fn tight(caps: &Caps) -> impl Iterator<Item = Caps> {
+    let grids = [3, 4, 6, 9, 14, 30, 100, 1000];
+    let bindings = (9..28).map(|power| (1_u64 << power) + u64::from(caps.storage_alignment));
+    bindings.flat_map(move |max_storage_binding| {
+        grids.map(|max_workgroups| Caps { max_storage_binding, max_workgroups, ..caps.clone() })
+    })
+}
+
 /// The context that a problem is planned for.
 fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
     let caps = context.caps();
     let candidates: Vec<Caps> = match spec.limits {
         Limits::Device => return Ok(context.clone()),
         Limits::Boundless => return Ok(context.clone().with_caps(Caps { max_loop_trips: u32::MAX, ..caps.clone() })),
-        Limits::Tight => (9..28)
-            .map(|power| Caps {
-                max_storage_binding: (1_u64 << power) + u64::from(caps.storage_alignment),
-                max_workgroups: 5 + (1 << power.min(16)) / 512,
-                ..caps.clone()
-            })
-            .collect(),
+        Limits::Tight => tight(caps).collect(),
         Limits::Short => (7..24).map(|power| Caps { max_loop_trips: 1 << power, ..caps.clone() }).collect(),
     };
     let Some(problem) = problem(spec)? else { return Ok(context.clone()) };
