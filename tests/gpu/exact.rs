@@ -7,6 +7,7 @@ use dynconv::{
     Activation, BankConv2d, Bound, Context, ConvDesc, DynConv2d, Error, Given, Layer, Layout, Map, Static,
     StaticConv2d, Tensor,
 };
+use dynconv_suite::truth::bank_rows;
 
 use crate::common::{
     ACTIVATIONS, Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, limited_context, run,
@@ -16,22 +17,6 @@ use crate::common::{
 /// Attention in quarters, which are exact too.
 fn quarters(noise: &mut Noise, len: usize) -> Vec<f32> {
     noise.integers(len, 4).into_iter().map(|v| v / 4.0).collect()
-}
-
-/// A published bank as rows of output channels: transposed convolutions are published `[K, channels in, channels out / groups, ..]`.
-fn bank_rows<const D: usize>(case: &Case<D>, bank: &[f32]) -> Vec<f64> {
-    let g = case.geometry();
-    if !g.transposed {
-        return widen(bank);
-    }
-    let [c_in, c_out, taps] = [g.c_in / g.groups, g.c_out / g.groups, g.taps()];
-    let mut rows = vec![0.0; bank.len()];
-    for (i, &weight) in bank.iter().enumerate() {
-        let (tap, co, ci, k) = (i % taps, i / taps % c_out, i / (taps * c_out) % g.c_in, i / g.weights());
-        let channel = ci / c_in * c_out + co;
-        rows[((k * g.c_out + channel) * c_in + ci % c_in) * taps + tap] = weight.into();
-    }
-    rows
 }
 
 /// The truth rounded to f32, which changes nothing as long as every partial sum is exact.
@@ -59,7 +44,7 @@ fn check_with<const D: usize>(context: &Context, case: &Case<D>, epilogues: &[bo
         for &epilogue in epilogues {
             let mut layer =
                 Layer::<D, Given>::new(context, &case.desc, &bank, epilogue.then_some(&bias)).expect("valid");
-            let mut weights = LayerWeights { bank: bank_rows(case, &bank), ..Default::default() };
+            let mut weights = LayerWeights { bank: bank_rows(&case.geometry(), &bank), ..Default::default() };
             if epilogue {
                 layer = layer.scale_shift(&scale, &shift).expect("valid").activation(Activation::Relu);
                 weights.bias = Some(widen(&bias));
@@ -304,7 +289,11 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
     };
     let map_shape = [&[case.batch, g.kernels], &places[..]].concat();
     let map = quarters(&mut noise, map_shape.iter().product());
-    let weights = LayerWeights { bank: bank_rows(case, &bank), bias: bias.as_deref().map(widen), ..Default::default() };
+    let weights = LayerWeights {
+        bank: bank_rows(&case.geometry(), &bank),
+        bias: bias.as_deref().map(widen),
+        ..Default::default()
+    };
     let layer = Layer::<D, Map>::new(context(), &case.desc, &bank, bias.as_deref(), axis).expect("valid");
     let layer = layer.activation(Activation::Relu);
     let plan = layer.plan(case.batch, case.size).expect("plans");
