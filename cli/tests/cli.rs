@@ -233,3 +233,13 @@ fn a_drawn_problem_can_be_drawn_again() {
     assert!(first.ends_with(", 0 failures\n") && first.contains("2 problems, "), "{first}");
     assert_eq!(first, draw());
 }
+
+#[test]
+fn mutants_of_a_shader_are_killed() {
+    let table = scratch("mutants.md");
+    let out = dynconv(&["mutants", "--file", "demodulate.wgsl", "--sample", "6", "--markdown", text(&table)]);
+    let printed = String::from_utf8(out.stdout).expect("UTF-8");
+    assert!(out.status.success(), "{printed}");
+    let table = std::fs::read_to_string(table).expect("written");
+    assert!(table.contains("| demodulate.wgsl | ") && table.contains(" mutants killed, 100.0 %"), "{table}");
+}
