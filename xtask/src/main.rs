@@ -7,6 +7,7 @@ mod apt_sources;
 mod args;
 mod demo;
 mod exec;
+mod old_mesa;
 mod os_release;
 mod packages;
 mod privilege;

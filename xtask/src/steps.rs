@@ -46,6 +46,11 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
     let strict = std::env::var_os("CI").is_some_and(|value| value == "true");
     let adapter = || adapter::ensure(&Tool::DEBUG, install);
     let tools = || tiers::set_up(install);
+    let (swiftshader, gl) = (SecondAdapter::swiftshader(), SecondAdapter::gl());
+    let (has_swiftshader, run_swiftshader) = (|| swiftshader.available(), || swiftshader.run());
+    let (has_gl, run_gl) = (|| gl.available(), || gl.run());
+    let has_old_mesa = || SecondAdapter::old_mesa(install)?.available();
+    let run_old_mesa = || SecondAdapter::old_mesa(install)?.run();
     let steps = [
         Step::new("fmt", &fmt),
         Step::new("clippy", &clippy),
@@ -60,9 +65,9 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
         Step::new("demo", &demo),
         Step::new("check", &tiers::check),
         Step::new("fuzz", &tiers::fuzz),
-        Step::new("swiftshader", &|| SecondAdapter::SWIFTSHADER.run())
-            .where_available(&|| SecondAdapter::SWIFTSHADER.available()),
-        Step::new("gl", &|| SecondAdapter::GL.run()).where_available(&|| SecondAdapter::GL.available()),
+        Step::new("swiftshader", &run_swiftshader).where_available(&has_swiftshader),
+        Step::new("gl", &run_gl).where_available(&has_gl),
+        Step::new("old mesa", &run_old_mesa).where_available(&has_old_mesa),
         Step::new("web", &tiers::web).where_available(&tiers::browser_available),
     ];
     run_steps(&steps, strict)

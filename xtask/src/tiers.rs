@@ -1,12 +1,14 @@
 //! Tests that need more than a toolchain and an adapter: a browser, second adapters. On Debian and Ubuntu what they need is
 //! installed; where it cannot be had, the run says so instead of passing in silence.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::adapter;
 use crate::apt;
 use crate::exec;
+use crate::old_mesa;
 use crate::os_release::OsRelease;
 use crate::packages;
 use crate::privilege::Privilege;
@@ -24,22 +26,37 @@ const CHECK: &str = "check";
 /// An adapter beside the one that the tests run on, chosen by variables.
 #[derive(Debug)]
 pub(crate) struct SecondAdapter {
-    variables: &'static [(&'static str, &'static str)],
+    variables: Vec<(&'static str, OsString)>,
     /// A file without which it is not there.
-    file: Option<&'static str>,
+    file: Option<PathBuf>,
 }
 
 impl SecondAdapter {
+    /// A Vulkan driver by its file.
+    fn vulkan(driver: PathBuf) -> Self {
+        let variables = vec![("WGPU_BACKEND", "vulkan".into()), ("VK_DRIVER_FILES", driver.clone().into())];
+        Self { variables, file: Some(driver) }
+    }
+
     /// SwiftShader: 256 invocations, 10 storage buffers and no f16, as in browsers.
-    pub(crate) const SWIFTSHADER: Self =
-        Self { variables: &[("WGPU_BACKEND", "vulkan"), ("VK_DRIVER_FILES", SWIFTSHADER)], file: Some(SWIFTSHADER) };
+    pub(crate) fn swiftshader() -> Self {
+        Self::vulkan(SWIFTSHADER.into())
+    }
+
     /// OpenGL, to which shaders go as GLSL.
-    pub(crate) const GL: Self = Self { variables: &[("WGPU_BACKEND", "gl")], file: None };
+    pub(crate) fn gl() -> Self {
+        Self { variables: vec![("WGPU_BACKEND", "gl".into())], file: None }
+    }
+
+    /// An older Mesa, with the faults of its time.
+    pub(crate) fn old_mesa(install: bool) -> Result<Self, String> {
+        old_mesa::driver(install).map(Self::vulkan)
+    }
 
     /// Fails with the reason if there is no such adapter.
     pub(crate) fn available(&self) -> Result<(), String> {
-        if let Some(file) = self.file.filter(|file| !Path::new(file).exists()) {
-            return Err(format!("there is no {file}"));
+        if let Some(file) = self.file.as_ref().filter(|file| !file.exists()) {
+            return Err(format!("there is no {}", file.display()));
         }
         match adapter::probe(&mut self.command("info"))? {
             true => Ok(()),
@@ -54,7 +71,7 @@ impl SecondAdapter {
 
     fn command(&self, subcommand: &str) -> Command {
         let mut command = Tool::DEBUG.command(subcommand);
-        command.envs(self.variables.iter().copied());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 }
@@ -128,14 +145,14 @@ mod tests {
 
     #[test]
     fn a_second_adapter_is_chosen_by_variables() {
-        let command = SecondAdapter::GL.command("info");
+        let command = SecondAdapter::gl().command("info");
         let variables: Vec<_> = command.get_envs().collect();
         assert_eq!(variables, [("WGPU_BACKEND".as_ref(), Some("gl".as_ref()))]);
     }
 
     #[test]
     fn a_driver_that_is_not_there_is_named() {
-        let absent = SecondAdapter { variables: &[], file: Some("/no/such/driver.json") };
+        let absent = SecondAdapter::vulkan("/no/such/driver.json".into());
         assert_eq!(absent.available(), Err("there is no /no/such/driver.json".to_owned()));
     }
 }
