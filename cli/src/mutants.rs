@@ -22,9 +22,9 @@ pub(crate) struct Options {
     /// How many mutants, taken evenly from all shaders; all there are if there are fewer
     #[arg(long, value_name = "N", default_value_t = 240)]
     sample: usize,
-    /// Only mutants of this file of `shaders/`
+    /// Only mutants of this file of `shaders/`; may be given again
     #[arg(long, value_name = "FILE")]
-    file: Option<String>,
+    file: Vec<String>,
     /// Processes at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -48,6 +48,7 @@ const NEEDED: f64 = 0.97;
 const SURVIVED: u8 = 0;
 const KILLED: u8 = 10;
 const STILLBORN: u8 = 11;
+const NOT_RUN: u8 = 12;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mutants = all();
@@ -66,9 +67,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn chosen(options: &Options, mutants: &[Mutant]) -> anyhow::Result<Vec<usize>> {
-    let Some(file) = &options.file else { return Ok(sample(mutants, options.sample)) };
-    let of_file: Vec<usize> = (0..mutants.len()).filter(|&number| mutants[number].file == file).collect();
-    anyhow::ensure!(!of_file.is_empty(), "no shader file \"{file}\"");
+    if options.file.is_empty() {
+        return Ok(sample(mutants, options.sample));
+    }
+    for file in &options.file {
+        anyhow::ensure!(mutants.iter().any(|mutant| mutant.file == file), "no shader file \"{file}\"");
+    }
+    let is_asked = |number: &usize| options.file.iter().any(|file| file == mutants[*number].file);
+    let of_file: Vec<usize> = (0..mutants.len()).filter(is_asked).collect();
     let count = options.sample.min(of_file.len());
     Ok((0..count).map(|i| of_file[i * of_file.len() / count]).collect())
 }
@@ -104,6 +110,10 @@ fn one(options: &Options, mutants: &[Mutant], number: usize) -> anyhow::Result<E
             println!("does not compile: {message}");
             STILLBORN
         }
+        Fate::NotRun => {
+            println!("not run on this device");
+            NOT_RUN
+        }
     };
     Ok(ExitCode::from(status))
 }
@@ -115,6 +125,7 @@ enum Told {
     Hung,
     Stillborn,
     Survived,
+    NotRun,
 }
 
 fn try_all(options: &Options, chosen: &[usize]) -> anyhow::Result<Vec<(usize, Told)>> {
@@ -158,6 +169,7 @@ fn try_one(options: &Options, number: usize) -> anyhow::Result<Told> {
     Ok(match status.code() {
         Some(code) if code == i32::from(SURVIVED) => Told::Survived,
         Some(code) if code == i32::from(STILLBORN) => Told::Stillborn,
+        Some(code) if code == i32::from(NOT_RUN) => Told::NotRun,
         Some(1 | 2) => anyhow::bail!("mutant {number} could not be tried: run `dynconv mutants --only {number}`"),
         _ => Told::Killed,
     })
@@ -165,7 +177,7 @@ fn try_one(options: &Options, number: usize) -> anyhow::Result<Told> {
 
 /// Fates by file.
 struct Table {
-    rows: BTreeMap<&'static str, [usize; 5]>,
+    rows: BTreeMap<&'static str, [usize; 6]>,
     /// Survivors and their explanations.
     survivors: Vec<(usize, Option<&'static str>)>,
 }
@@ -181,6 +193,7 @@ impl Table {
                 (Told::Survived, Some(_)) => 2,
                 (Told::Survived, None) => 3,
                 (Told::Stillborn, _) => 4,
+                (Told::NotRun, _) => 5,
             };
             table.rows.entry(mutants[number].file).or_default()[column] += 1;
             if fate == Told::Survived {
@@ -190,32 +203,36 @@ impl Table {
         table
     }
 
-    fn sums(&self) -> [usize; 5] {
-        self.rows.values().fold([0; 5], |sums, row| std::array::from_fn(|i| sums[i] + row[i]))
+    fn sums(&self) -> [usize; 6] {
+        self.rows.values().fold([0; 6], |sums, row| std::array::from_fn(|i| sums[i] + row[i]))
     }
 
     /// Part killed of those that live and could be killed.
     fn rate(&self) -> f64 {
-        let [killed, hung, _, survived, _] = self.sums();
+        let [killed, hung, _, survived, ..] = self.sums();
         let lived = killed + hung + survived;
         if lived == 0 { 0.0 } else { (killed + hung) as f64 / lived as f64 }
     }
 
     fn markdown(&self, header: &str, mutants: &[Mutant]) -> String {
         let mut text = String::from("# Mutants\n\n");
-        let [killed, hung, alike, survived, stillborn] = self.sums();
+        let [killed, hung, alike, survived, stillborn, not_run] = self.sums();
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "`dynconv mutants` on {header}: {} of {} mutants killed, {:.1} %; {alike} more change nothing that can be seen, {stillborn} do not \
-             compile and are not counted.\n",
+            "`dynconv mutants` on {header}: {} of {} mutants killed, {:.1} %; {alike} more survived for a reason that is given \
+             below; {stillborn} do not compile and {not_run} run on no such device, and are not counted.\n",
             killed + hung,
             killed + hung + survived,
             100.0 * self.rate(),
         );
-        text.push_str("| file | killed | of these hung | survived, explained | survived | not compiled |\n|---|---|---|---|---|---|\n");
-        for (file, [killed, hung, alike, survived, stillborn]) in &self.rows {
-            let _ = writeln!(text, "| {file} | {} | {hung} | {alike} | {survived} | {stillborn} |", killed + hung);
+        text.push_str("| file | killed | of these hung | survived, explained | survived | not compiled | not run |\n|---|---|---|---|---|---|---|\n");
+        for (file, [killed, hung, alike, survived, stillborn, not_run]) in &self.rows {
+            let _ = writeln!(
+                text,
+                "| {file} | {} | {hung} | {alike} | {survived} | {stillborn} | {not_run} |",
+                killed + hung
+            );
         }
         text.push_str("\n## Survivors\n\n");
         for &(number, explanation) in &self.survivors {

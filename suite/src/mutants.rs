@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use dynconv::{Context, Error, Kernel, Variant};
 
-use crate::check::{kernels, laws_of};
+use crate::check::laws_of;
+use crate::data::{Data, Numbers};
 use crate::laws::Law;
-use crate::run::Fault;
+use crate::run::{Fault, Prepared};
 use crate::spec::Spec;
 use crate::variants::{elem_variants, noop};
 
@@ -39,6 +40,8 @@ pub enum Fate {
     Stillborn(String),
     /// Every law holds.
     Survived,
+    /// No problem runs the shader on this device: it lacks f16.
+    NotRun,
 }
 
 /// Slips that replace one piece of text by another, wherever it stands in code. Spaces tell operators from brackets.
@@ -187,25 +190,22 @@ impl Mutant {
         variant.source().replacen(self.source.trim_end(), &lines.join("\n"), 1)
     }
 
-    /// Kernels that the file is part of.
-    #[must_use]
-    pub fn kernels(&self) -> Vec<&'static str> {
-        let has = |kernel: &Kernel| {
-            let slots = elem_variants().iter().any(|dispatch| {
-                dispatch.variant.kernel == *kernel && dispatch.variant.files().any(|(file, _)| file == self.file)
-            });
-            slots || kernel.def().parts.iter().any(|(file, _)| *file == self.file)
-        };
-        Kernel::ALL.iter().filter(|kernel| has(kernel)).map(|kernel| kernel.name()).collect()
+    /// Whether a problem runs a variant that the file is part of.
+    fn is_in(&self, context: &Context, spec: &Spec) -> bool {
+        let Ok(data) = Data::new(spec, Numbers::Integers) else { return false };
+        let Ok(prepared) = Prepared::new(context, spec, &data) else { return false };
+        let mut files = prepared.bound.steps().iter().flat_map(|step| step.dispatch().variant.files());
+        files.any(|(file, _)| file == self.file)
     }
 
-    /// Holds the problems that run the mutated kernels to their laws, those against the reference first, until one breaks.
+    /// Holds the problems that run the mutated shader to their laws, those against the reference first, until one breaks.
     #[must_use]
     pub fn fate(&self, context: &Context, specs: &[Spec]) -> Fate {
-        let mutated = self.kernels();
         let planned = noop().with_caps(context.caps().clone());
-        let affected = |spec: &&Spec| kernels(&planned, spec).iter().any(|kernel| mutated.contains(kernel));
-        let specs: Vec<&Spec> = specs.iter().filter(affected).collect();
+        let specs: Vec<&Spec> = specs.iter().filter(|spec| self.is_in(&planned, spec)).collect();
+        if specs.is_empty() {
+            return Fate::NotRun;
+        }
         let mutant = self.clone();
         let context = context.clone().with_shaders(move |variant| mutant.apply(variant));
         let against_reference = |law: &Law| ["exact", "bound", "attention"].contains(&law.name);
