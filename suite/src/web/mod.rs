@@ -11,7 +11,7 @@ mod server;
 use std::time::Duration;
 
 pub use browser::Browser;
-pub use cases::{all_cases, all_modules};
+pub use cases::{CaseError, all_cases, all_modules};
 pub use ledger::{Adapter, Failure, Summary};
 
 use serde::Serialize;
