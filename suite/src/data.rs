@@ -145,7 +145,7 @@ impl Data {
     /// Divides the logits. The last makes them so large that a softmax which does not subtract the largest overflows.
     #[must_use]
     pub fn temperature(spec: &Spec) -> f32 {
-        [1.0, 4.0, 0.5, 0.01][usize::try_from(spec.seed % 4).unwrap_or(0)]
+        [1.0, 4.0, 0.5, 0.002][usize::try_from(spec.seed % 4).unwrap_or(0)]
     }
 
     /// DY-CNN.
