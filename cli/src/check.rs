@@ -10,14 +10,15 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment, Color, Table};
 use dynconv::{Caps, Context, Kernel};
 use dynconv_suite::catalogue;
-use dynconv_suite::check::{Outcome, Verdict, check};
+use dynconv_suite::check::{Outcome, Verdict, check, kernels};
 use dynconv_suite::expect::{Expectation, KNOWN, Standing, judge, parse};
 use dynconv_suite::laws::{LAWS, Law};
 use dynconv_suite::spec::Spec;
+use dynconv_suite::variants::noop_like;
 use indicatif::{ProgressBar, ProgressStyle};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::{AdapterArgs, JsonArgs};
+use crate::{AdapterArgs, JsonArgs, adapter_json, adapter_line};
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -106,7 +107,7 @@ fn problems(options: &Options) -> anyhow::Result<Vec<Spec>> {
 }
 
 fn print_header(caps: &Caps) {
-    println!("{} ({}), {:?}", caps.name, caps.driver, caps.backend);
+    println!("{}", adapter_line(caps));
     println!(
         "{} invocations and {} KiB of workgroup memory a workgroup, {} storage buffers, bindings of {} MiB, subgroups of {} to {}, \
          f16 {}",
@@ -145,9 +146,11 @@ impl<'a> Run<'a> {
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} problems, {elapsed} {msg}") {
             bar.set_style(style);
         }
+        // Nothing is compiled to find out what a problem runs.
+        let planned = noop_like(context);
         'problems: for spec in problems {
             if let Some(kernel) = &options.kernel
-                && !dynconv_suite::check::kernels(context, &spec).contains(&kernel.as_str())
+                && !kernels(&planned, &spec).contains(&kernel.as_str())
             {
                 continue;
             }
@@ -276,9 +279,8 @@ impl<'a> Run<'a> {
                 })
             })
             .collect();
-        let caps = &self.caps;
         serde_json::json!({
-            "adapter": { "name": caps.name, "driver": caps.driver, "backend": format!("{:?}", caps.backend) },
+            "adapter": adapter_json(&self.caps),
             "problems": self.problems, "seconds": self.seconds, "checks": rows,
         })
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use dynconv_suite::fuzz::{Failure, Tally, Until, fuzz};
 use indicatif::ProgressBar;
 
-use crate::{AdapterArgs, JsonArgs};
+use crate::{AdapterArgs, JsonArgs, adapter_json, adapter_line};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     );
     let context = options.adapter.context()?;
     let caps = context.caps();
-    println!("{} ({}), {:?}; seed {}", caps.name, caps.driver, caps.backend, options.seed);
+    println!("{}; seed {}", adapter_line(caps), options.seed);
     let until = match options.problems {
         Some(count) => Until::Problems(count),
         None => Until::Elapsed(Duration::from_secs_f64(options.minutes * 60.0)),
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     println!("{}", summary(&tally));
     options.json.write(&serde_json::json!({
-        "adapter": { "name": caps.name, "driver": caps.driver, "backend": format!("{:?}", caps.backend) },
+        "adapter": adapter_json(caps),
         "seed": options.seed,
         "problems": tally.problems,
         "checks": tally.checks,

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use dynconv::{AdapterChoice, Context, ContextOptions, wgpu};
+use dynconv::{AdapterChoice, Caps, Context, ContextOptions, wgpu};
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Dynamic convolution on the GPU")]
@@ -73,6 +73,16 @@ impl AdapterArgs {
 /// Vulkan, Metal and DX12, unless `WGPU_BACKEND` names others.
 fn backends() -> wgpu::Backends {
     wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY)
+}
+
+/// Adapter, driver and backend on one line.
+fn adapter_line(caps: &Caps) -> String {
+    format!("{} ({}), {:?}", caps.name, caps.driver, caps.backend)
+}
+
+/// Adapter, driver and backend for programs.
+fn adapter_json(caps: &Caps) -> serde_json::Value {
+    serde_json::json!({ "name": caps.name, "driver": caps.driver, "backend": format!("{:?}", caps.backend) })
 }
 
 /// Where to write results for programs.

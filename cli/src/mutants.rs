@@ -15,7 +15,7 @@ use dynconv_suite::mutants::{Fate, Mutant, all, explained, sample};
 use indicatif::{ProgressBar, ProgressStyle};
 use wait_timeout::ChildExt as _;
 
-use crate::AdapterArgs;
+use crate::{AdapterArgs, adapter_line};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -80,9 +80,7 @@ fn chosen(options: &Options, mutants: &[Mutant]) -> anyhow::Result<Vec<usize>> {
 }
 
 fn header(options: &Options) -> anyhow::Result<String> {
-    let context = options.adapter.context()?;
-    let caps = context.caps();
-    Ok(format!("{} ({}), {:?}", caps.name, caps.driver, caps.backend))
+    Ok(adapter_line(options.adapter.context()?.caps()))
 }
 
 /// A child's part: one mutant, its fate as the exit status.

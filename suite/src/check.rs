@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use dynconv::Context;
 
-use crate::data;
 use crate::laws::{LAWS, Law};
 use crate::run::{Fault, Prepared};
 use crate::spec::Spec;
@@ -48,14 +47,14 @@ impl Verdict {
 /// Kernels that a problem runs, each once; none if it cannot be bound.
 #[must_use]
 pub fn kernels(context: &Context, spec: &Spec) -> Vec<&'static str> {
-    let data = match data::Data::new(spec, data::Numbers::Integers) {
-        Ok(data) => data,
-        Err(_) => return Vec::new(),
-    };
-    let Ok(prepared) = Prepared::new(context, spec, &data) else { return Vec::new() };
-    let mut names: Vec<&'static str> =
-        prepared.bound.steps().iter().map(|step| step.dispatch().variant.kernel.name()).collect();
-    names.dedup();
+    let Ok(prepared) = Prepared::with_integers(context, spec) else { return Vec::new() };
+    let mut names = Vec::new();
+    for name in prepared.bound.steps().iter().map(|step| step.dispatch().variant.kernel.name()) {
+        // A batch in parts runs them again and again.
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names
 }
 
@@ -97,6 +96,5 @@ pub fn fresh(context: &Context) -> Context {
 /// Whether the library runs this problem at all on this device.
 #[must_use]
 pub fn is_refused(context: &Context, spec: &Spec) -> bool {
-    let Ok(data) = data::Data::new(spec, data::Numbers::Integers) else { return true };
-    matches!(Prepared::new(context, spec, &data), Err(Fault::Refused(_)))
+    matches!(Prepared::with_integers(context, spec), Err(Fault::Refused(_)))
 }

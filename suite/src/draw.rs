@@ -5,7 +5,7 @@ use dynconv::{Elem, Layout};
 use proptest::prelude::*;
 
 use crate::laws::choices;
-use crate::spec::{ACTIVATIONS, Family, Limits, Spec};
+use crate::spec::{ACTIVATIONS, FAMILIES, Family, Limits, Spec};
 
 /// Multiplications of a problem at most, so that the reference takes no longer than the device.
 const LARGEST: usize = 400_000;
@@ -66,7 +66,14 @@ fn rest() -> impl Strategy<Value = Rest> {
     let wide = prop_oneof![4 => 1..12_usize, 2 => 12..40_usize, 1 => 60..72_usize];
     let groups = prop_oneof![2 => Just(1_usize), 1 => 2..8_usize];
     let limits = prop_oneof![4 => Just(Limits::Device), 1 => Just(Limits::Tight), 1 => Just(Limits::Short)];
-    let shape = (prop::sample::select(Family::ALL.to_vec()), 1..6_usize, groups, 1..12_usize, wide, 1..6_usize);
+    let shape = (
+        prop::sample::select(FAMILIES.map(|(_, family)| family).to_vec()),
+        1..6_usize,
+        groups,
+        1..12_usize,
+        wide,
+        1..6_usize,
+    );
     let options = (prop::bool::weighted(0.2), any::<prop::sample::Index>(), activation, any::<[bool; 3]>());
     let storage = (prop::array::uniform2(prop::bool::weighted(0.25)), elems(), limits, 0..10_usize, 1..1_000_000_u64);
     (shape, options, storage).prop_map(
@@ -121,8 +128,7 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.dilation = list(|a| a.dilation);
     spec.padding = axes.iter().map(|a| a.padding).collect();
     spec.groups = groups;
-    let has_one = matches!(rest.family, Family::Static | Family::PerSample | Family::Modulated | Family::Styled);
-    spec.kernels = if has_one { 1 } else { rest.kernels };
+    spec.kernels = if rest.family.has_one_kernel() { 1 } else { rest.kernels };
     let may_transpose = !rest.family.is_chain() && rest.family != Family::Warehouse;
     if rest.is_transposed && may_transpose {
         // Output padding is smaller than stride or dilation.
@@ -130,9 +136,9 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     }
     spec.activation = ACTIVATIONS[rest.activation].1;
     let [bias, affine, residual] = rest.extras;
-    spec.bias = bias && !matches!(rest.family, Family::PerSample | Family::OdConv | Family::Modulated | Family::Styled);
+    spec.bias = bias && rest.family.takes_bias();
     spec.affine = affine;
-    spec.residual = residual && !rest.family.is_chain() && !matches!(rest.family, Family::Map(_));
+    spec.residual = residual && rest.family.takes_residual();
     if !rest.family.is_chain() {
         spec.layouts = rest.layouts.map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
         spec.elems = rest.elems;
@@ -198,7 +204,7 @@ mod tests {
     fn every_option_is_drawn() {
         let all = drawn(2000);
         let distinct = |of: &dyn Fn(&Spec) -> String| all.iter().map(of).collect::<HashSet<_>>().len();
-        assert_eq!(distinct(&|s| format!("{:?}", s.family)), Family::ALL.len());
+        assert_eq!(distinct(&|s| format!("{:?}", s.family)), FAMILIES.len());
         assert_eq!(distinct(&|s| format!("{:?}", s.conv)), 6);
         assert_eq!(distinct(&|s| format!("{:?}", s.activation)), ACTIVATIONS.len());
         assert_eq!(distinct(&|s| format!("{:?}", s.limits)), 3);

@@ -73,11 +73,12 @@ pub fn fuzz(
         before(&drawn);
         let context = fresh(context);
         tally.problems += 1;
-        if is_refused(&context, &drawn) {
+        let (broken, tried) = if is_refused(&context, &drawn) {
             tally.refused += 1;
-            continue;
-        }
-        let (broken, tried) = first_broken(&context, &drawn);
+            (None, 0)
+        } else {
+            first_broken(&context, &drawn)
+        };
         tally.checks += tried;
         let failure = broken.map(|(law, found)| shrink(&context, &mut tree, &drawn, law, found));
         tally.failures += usize::from(failure.is_some());

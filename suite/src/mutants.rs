@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use dynconv::{Context, Error, Kernel, Variant};
 
 use crate::check::laws_of;
-use crate::data::{Data, Numbers};
 use crate::laws::Law;
 use crate::run::{Fault, Prepared};
 use crate::spec::Spec;
-use crate::variants::{elem_variants, noop};
+use crate::variants::{elem_variants, noop_like};
 
 /// A shader file with one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,8 +191,7 @@ impl Mutant {
 
     /// Whether a problem runs a variant that the file is part of.
     fn is_in(&self, context: &Context, spec: &Spec) -> bool {
-        let Ok(data) = Data::new(spec, Numbers::Integers) else { return false };
-        let Ok(prepared) = Prepared::new(context, spec, &data) else { return false };
+        let Ok(prepared) = Prepared::with_integers(context, spec) else { return false };
         let mut files = prepared.bound.steps().iter().flat_map(|step| step.dispatch().variant.files());
         files.any(|(file, _)| file == self.file)
     }
@@ -201,7 +199,7 @@ impl Mutant {
     /// Holds the problems that run the mutated shader to their laws, those against the reference first, until one breaks.
     #[must_use]
     pub fn fate(&self, context: &Context, specs: &[Spec]) -> Fate {
-        let planned = noop().with_caps(context.caps().clone());
+        let planned = noop_like(context);
         let specs: Vec<&Spec> = specs.iter().filter(|spec| self.is_in(&planned, spec)).collect();
         if specs.is_empty() {
             return Fate::NotRun;

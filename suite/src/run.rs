@@ -6,7 +6,7 @@ use dynconv::{
     PixelMix2d, Tensor, Warehouse, wgpu,
 };
 
-use crate::data::{Data, cells};
+use crate::data::{Data, Numbers, cells};
 use crate::spec::{Family, Limits, Spec};
 
 /// Why a problem does not hold.
@@ -47,6 +47,7 @@ const GUARD: f32 = 12_345.0;
 const BEHIND: usize = 70;
 
 /// A tensor in the middle of a buffer of guards.
+#[derive(Debug)]
 struct Guarded {
     buffer: wgpu::Buffer,
     tensor: Tensor,
@@ -91,18 +92,13 @@ impl Guarded {
 }
 
 /// A layer bound to its operands, not yet run.
+#[derive(Debug)]
 pub struct Prepared {
     /// What is bound.
     pub bound: Bound,
     context: Context,
     y: Guarded,
     has_branch: bool,
-}
-
-impl std::fmt::Debug for Prepared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.bound.fmt(f)
-    }
 }
 
 impl Prepared {
@@ -119,6 +115,14 @@ impl Prepared {
         }?;
         prepared.poison();
         Ok(prepared)
+    }
+
+    /// [`Prepared::new`] on integers, for those who only look at what is bound.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn with_integers(context: &Context, spec: &Spec) -> Result<Self, Fault> {
+        Self::new(context, spec, &Data::new(spec, Numbers::Integers)?)
     }
 
     /// Everything that is written, but for the output, begins as NaN.
@@ -270,15 +274,13 @@ fn check_extras(spec: &Spec) -> dynconv::Result<()> {
         let because = format!("{:?} layers have none", spec.family);
         Err(Error::Unsupported { what: what.into(), because })
     };
-    let no_bias = matches!(spec.family, Family::PerSample | Family::OdConv | Family::Modulated | Family::Styled);
-    let is_chain = spec.family.is_chain();
-    if spec.bias && no_bias {
+    if spec.bias && !spec.family.takes_bias() {
         return refuse("a bias");
     }
-    if spec.residual && (is_chain || matches!(spec.family, Family::Map(_))) {
+    if spec.residual && !spec.family.takes_residual() {
         return refuse("a residual");
     }
-    if is_chain && (spec.layouts != [Layout::ChannelsFirst; 2] || spec.limits != Limits::Device) {
+    if spec.family.is_chain() && (spec.layouts != [Layout::ChannelsFirst; 2] || spec.limits != Limits::Device) {
         return refuse("a choice of layouts or limits");
     }
     Ok(())

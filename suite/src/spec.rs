@@ -36,25 +36,6 @@ pub enum Family {
 }
 
 impl Family {
-    /// All kinds.
-    pub const ALL: [Self; 15] = [
-        Self::Static,
-        Self::Bank,
-        Self::Map(MapAxis::All),
-        Self::Map(MapAxis::One(0)),
-        Self::Map(MapAxis::One(1)),
-        Self::Map(MapAxis::One(2)),
-        Self::PerSample,
-        Self::DyCnn,
-        Self::OdConv,
-        Self::CondConv,
-        Self::Warehouse,
-        Self::PixelMix,
-        Self::Fdy,
-        Self::Modulated,
-        Self::Styled,
-    ];
-
     /// Whether the layer is several plans in a row: channels first, two axes, no residual.
     #[must_use]
     pub fn is_chain(self) -> bool {
@@ -67,10 +48,34 @@ impl Family {
         matches!(self, Self::DyCnn | Self::OdConv | Self::CondConv | Self::Warehouse)
     }
 
+    /// Whether all that mixes or replaces its kernels is given by the caller, so that integers stay integers.
+    #[must_use]
+    pub fn is_given(self) -> bool {
+        matches!(self, Self::Static | Self::Bank | Self::Map(_) | Self::PerSample)
+    }
+
     /// Whether it mixes a bank of several kernels.
     #[must_use]
     pub fn has_bank(self) -> bool {
-        !matches!(self, Self::Static | Self::PerSample | Self::Warehouse | Self::Modulated | Self::Styled)
+        !self.has_one_kernel() && self != Self::Warehouse
+    }
+
+    /// Whether there is one kernel and nothing to mix.
+    #[must_use]
+    pub fn has_one_kernel(self) -> bool {
+        matches!(self, Self::Static | Self::PerSample | Self::Modulated | Self::Styled)
+    }
+
+    /// Whether it can have a bias.
+    #[must_use]
+    pub fn takes_bias(self) -> bool {
+        !matches!(self, Self::PerSample | Self::OdConv | Self::Modulated | Self::Styled)
+    }
+
+    /// Whether a residual can be added.
+    #[must_use]
+    pub fn takes_residual(self) -> bool {
+        !self.is_chain() && !matches!(self, Self::Map(_))
     }
 
     /// Whether the mixing differs from position to position.
@@ -168,22 +173,23 @@ pub const ACTIVATIONS: [(&str, Activation); 11] = [
     ("tanh", Activation::Tanh),
 ];
 
-const FAMILIES: [&str; 15] = [
-    "static",
-    "bank",
-    "map",
-    "map0",
-    "map1",
-    "map2",
-    "per_sample",
-    "dycnn",
-    "odconv",
-    "condconv",
-    "warehouse",
-    "pixelmix",
-    "fdy",
-    "modulated",
-    "styled",
+/// Kinds of layer by name.
+pub const FAMILIES: [(&str, Family); 15] = [
+    ("static", Family::Static),
+    ("bank", Family::Bank),
+    ("map", Family::Map(MapAxis::All)),
+    ("map0", Family::Map(MapAxis::One(0))),
+    ("map1", Family::Map(MapAxis::One(1))),
+    ("map2", Family::Map(MapAxis::One(2))),
+    ("per_sample", Family::PerSample),
+    ("dycnn", Family::DyCnn),
+    ("odconv", Family::OdConv),
+    ("condconv", Family::CondConv),
+    ("warehouse", Family::Warehouse),
+    ("pixelmix", Family::PixelMix),
+    ("fdy", Family::Fdy),
+    ("modulated", Family::Modulated),
+    ("styled", Family::Styled),
 ];
 
 const LAYOUTS: [(&str, Layout); 2] = [("nchw", Layout::ChannelsFirst), ("nhwc", Layout::ChannelsLast)];
@@ -346,8 +352,7 @@ impl Spec {
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = Family::ALL.iter().position(|family| *family == self.family).unwrap_or(0);
-        write!(f, "{} batch={} channels={}", FAMILIES[family], self.batch, joined(&self.channels))?;
+        write!(f, "{} batch={} channels={}", name_of(&FAMILIES, &self.family), self.batch, joined(&self.channels))?;
         write!(f, " input={} kernel={}", joined(&self.input), joined(&self.kernel))?;
         let plain = Self::new(self.family, self.batch, self.channels, &self.input, &self.kernel);
         let sides = |[before, after]: &[usize; 2]| {
@@ -388,8 +393,7 @@ impl FromStr for Spec {
     fn from_str(line: &str) -> Result<Self, SpecError> {
         let mut words = line.split_whitespace();
         let family = words.next().ok_or(SpecError::Missing("kind of layer"))?;
-        let families: Vec<(&str, Family)> = FAMILIES.into_iter().zip(Family::ALL).collect();
-        let family = find(&families, family)?;
+        let family = find(&FAMILIES, family)?;
         let mut pairs = Vec::new();
         for word in words {
             let pair = word.split_once('=');

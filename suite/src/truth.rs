@@ -19,8 +19,6 @@ pub struct Truth {
     pub y: Vec<f64>,
     /// Largest error that rounding explains, an output.
     pub tolerance: Vec<f64>,
-    /// Sum of the magnitudes behind each output before its activation; empty for layers of several steps.
-    pub magnitude: Vec<f64>,
 }
 
 /// Attention is a few sums, `exp` and quotients of numbers around 1: relative to the largest value it is held to this. What a low temperature
@@ -118,7 +116,7 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
         let of_activation = slope(spec.activation, v.abs() + error) * error + evaluation_error(spec.activation, v, y);
         of_activation + storing_error(spec.elems[1], y)
     });
-    Ok(Truth { tolerance: tolerance.collect(), y, magnitude })
+    Ok(Truth { tolerance: tolerance.collect(), y })
 }
 
 fn size(values: &[f64]) -> Vec<f64> {
@@ -195,7 +193,7 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let problem = Problem { attention, has_bias, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
     let y = reference::layer(&problem, &plain_weights(spec, g, data), &x, &given).y;
     let largest = y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    Ok(Truth { tolerance: vec![attention_tolerance(spec) * largest; y.len()], y, magnitude: Vec::new() })
+    Ok(Truth { tolerance: vec![attention_tolerance(spec) * largest; y.len()], y })
 }
 
 fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {

@@ -22,6 +22,12 @@ pub fn noop() -> Context {
     Context::from_wgpu(device, queue)
 }
 
+/// A device that computes nothing and plans as that of `context` does.
+#[must_use]
+pub fn noop_like(context: &Context) -> Context {
+    noop().with_caps(context.caps().clone())
+}
+
 /// Dispatches of all variants that the test cases give, each variant once.
 #[must_use]
 pub fn variants() -> Vec<Dispatch> {

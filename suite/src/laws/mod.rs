@@ -212,7 +212,6 @@ fn largest_integer(spec: &Spec) -> usize {
 
 /// Whether integer data stays exact to the end, with room for the sum of two such problems.
 fn is_exact(spec: &Spec) -> bool {
-    let given = matches!(spec.family, Family::Static | Family::Bank | Family::Map(_) | Family::PerSample);
     let largest = largest_integer(spec);
     let squared = matches!(spec.activation, dynconv::Activation::StarRelu { .. });
     // Two binary places are for quarters: of a slope, of even attention.
@@ -220,7 +219,7 @@ fn is_exact(spec: &Spec) -> bool {
         Elem::F32 => 1 << 20,
         _ => 1 << 7,
     };
-    given && spec.is_exact() && largest < room && (!squared || largest * largest < room)
+    spec.family.is_given() && spec.is_exact() && largest < room && (!squared || largest * largest < room)
 }
 
 /// Whether sums of outputs are outputs of sums, exactly.
