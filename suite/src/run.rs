@@ -421,3 +421,28 @@ fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
         None => last.map(|_| context.clone()).map_err(Fault::from),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::variants::noop;
+
+    #[test]
+    fn a_touched_guard_is_found() {
+        let context = noop();
+        let spec: Spec = "static batch=1 channels=1x1 input=3x5 kernel=1x1 offset=2".parse().expect("parses");
+        let prepared = Prepared::with_integers(&context, &spec).expect("binds");
+        let Guarded { buffer, before, words, .. } = &prepared.y;
+        assert_eq!(*words, 15);
+        prepared.y.check(&context).expect("nobody has touched a guard");
+        let last = before + words;
+        for (word, is_guard) in
+            [(*before, false), (last - 1, false), (before - 1, true), (last, true), (last + 69, true)]
+        {
+            let place = 4 * word as u64;
+            context.queue().write_buffer(buffer, place, &7.0_f32.to_le_bytes());
+            assert_eq!(prepared.y.check(&context).is_err(), is_guard, "word {word}");
+            context.queue().write_buffer(buffer, place, &GUARD.to_le_bytes());
+        }
+    }
+}

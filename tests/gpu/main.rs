@@ -8,4 +8,5 @@ mod close;
 mod dcd;
 mod elems;
 mod exact;
+mod faults;
 mod laws;

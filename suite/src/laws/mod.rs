@@ -226,3 +226,21 @@ fn is_exact(spec: &Spec) -> bool {
 fn is_linear(spec: &Spec) -> bool {
     is_exact(spec) && spec.is_linear() && spec.elems[1] == Elem::F32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_differ_but_for_the_sign_of_a_zero() {
+        assert!(same_bits("y", &[0.0, -1.0, f32::NAN], &[-0.0, -1.0, f32::NAN]).is_ok());
+        let message =
+            |found: &[f32], expected: &[f32]| same_bits("y", found, expected).expect_err("differ").to_string();
+        assert_eq!(
+            message(&[1.0, 2.0], &[1.0, 2.000_000_2]),
+            "y: element 1 is 2, expected 2.0000002 (1 of 2 elements differ)"
+        );
+        assert_eq!(message(&[f32::NAN], &[0.0]), "y: element 0 is NaN, expected 0 (1 of 1 elements differ)");
+        assert_eq!(message(&[1.0], &[]), "y: 1 elements, expected 0");
+    }
+}

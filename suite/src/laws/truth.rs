@@ -74,3 +74,16 @@ pub(super) fn twin(trial: &Trial<'_>) -> Result<(), Fault> {
     }
     Err(Fault::Wrong(format!("the largest error is {ours:.2e}, that of a plain sum in f32 {twin:.2e}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tolerance_is_an_elements_own_and_nan_is_within_none() {
+        assert!(within("y", &[1.0, 2.5], &[1.0, 2.0], &[0.0, 0.5]).is_ok());
+        assert!(within("y", &[1.0, 2.5], &[1.0, 2.0], &[0.5, 0.0]).is_err());
+        assert!(within("y", &[f32::NAN], &[0.0], &[f64::INFINITY]).is_err());
+        assert!(within("y", &[1.0], &[1.0, 1.0], &[9.0, 9.0]).is_err());
+    }
+}
