@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for shape in &shapes {
         println!("\n{}, batch {}, K = 4", shape.name, shape.batch);
         for kernel in
-            [ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Pointwise, ConvChoice::Depthwise]
+            [ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Lanes, ConvChoice::Pointwise, ConvChoice::Depthwise]
         {
             match measure(&context, shape, kernel) {
                 Ok(row) => println!("{row}"),

@@ -10,6 +10,7 @@ pub(crate) mod channel_softmax;
 pub(crate) mod conv;
 pub(crate) mod conv_depthwise;
 pub(crate) mod conv_direct;
+pub(crate) mod conv_lanes;
 pub(crate) mod conv_pointwise;
 pub(crate) mod conv_register;
 pub(crate) mod conv_tiled;
@@ -44,6 +45,8 @@ pub enum Kernel {
     ConvPointwise,
     /// Implicit GEMM in registers.
     ConvRegister,
+    /// Implicit GEMM in registers, inputs spread over the lanes of a subgroup.
+    ConvLanes,
     /// Softmax over the channels at every position.
     ChannelSoftmax,
     /// Gains of a modulated convolution.
@@ -143,11 +146,13 @@ pub struct KernelDef {
     /// Storage bindings from 1 on, in order; `true` for the one that is written. Binding 0 is the parameter block, whose
     /// first words are the base element of each of these.
     pub storage: &'static [bool],
+    /// Whether it needs subgroups of eight and 64-bit integers ([`Caps::has_lanes`]).
+    pub lanes: bool,
 }
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -156,6 +161,7 @@ impl Kernel {
         Self::ConvDepthwise,
         Self::ConvPointwise,
         Self::ConvRegister,
+        Self::ConvLanes,
         Self::ChannelSoftmax,
         Self::Demodulate,
     ];
@@ -172,6 +178,7 @@ impl Kernel {
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
             Self::ConvRegister => &conv_register::DEF,
+            Self::ConvLanes => &conv_lanes::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,
         }
@@ -347,6 +354,10 @@ impl Dispatch {
         let name = variant.kernel.name();
         if variant.elems.contains(&Elem::F16) && !caps.f16 {
             return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: format!("{name} with Elem::F16") });
+        }
+        if variant.kernel.def().lanes && !caps.has_lanes() {
+            let feature = "SUBGROUP and SHADER_INT64 on a software adapter with subgroups of 8";
+            return Err(Error::MissingFeature { feature, needed_for: name.into() });
         }
         let slots = variant.kernel.def().slots.iter().zip(&variant.elems);
         if slots.into_iter().any(|(slot, elem)| *slot != Slot::Bank && *elem == Elem::Bf16Storage) {

@@ -88,10 +88,10 @@ pub(super) fn blocks(trial: &Trial<'_>) -> Result<(), Fault> {
     same_bits("the block-diagonal convolution", &trial.y(&data)?, &expected)
 }
 
-/// Kernels that can compute a problem.
+/// Kernels that can compute a problem on some device.
 #[must_use]
 pub fn choices(spec: &Spec) -> Vec<ConvChoice> {
-    let mut all = vec![ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
+    let mut all = vec![ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Lanes];
     let Ok(g) = spec.geometry() else { return all };
     if !spec.family.mixes_positions() {
         if g.c_in == g.groups {
@@ -112,8 +112,11 @@ pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
     let data = trial.data(Numbers::Integers)?;
     let expected = trial.y(&data)?;
     for conv in choices(trial.spec).into_iter().filter(|conv| *conv != trial.spec.conv) {
-        let other = trial.run(&Spec { conv, ..trial.spec.clone() }, &data)?.y;
-        same_bits(&format!("by {conv:?}"), &other, &expected)?;
+        match trial.run(&Spec { conv, ..trial.spec.clone() }, &data) {
+            // A kernel that this device cannot run.
+            Err(Fault::Refused(Error::MissingFeature { .. })) => {}
+            other => same_bits(&format!("by {conv:?}"), &other?.y, &expected)?,
+        }
     }
     Ok(())
 }
