@@ -38,9 +38,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     for shape in &shapes {
         println!("\n{}, batch {}, K = 4", shape.name, shape.batch);
-        for kernel in
-            [ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Lanes, ConvChoice::Pointwise, ConvChoice::Depthwise]
-        {
+        for kernel in [
+            ConvChoice::Direct,
+            ConvChoice::Tiled,
+            ConvChoice::Register,
+            ConvChoice::Lanes,
+            ConvChoice::Pointwise,
+            ConvChoice::Depthwise,
+        ] {
             match measure(&context, shape, kernel) {
                 Ok(row) => println!("{row}"),
                 Err(dynconv::Error::Unsupported { .. }) => {}

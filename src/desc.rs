@@ -328,6 +328,13 @@ impl Geometry {
         self.taps() == 1 && self.stride == [1; 3] && self.padding == [[0; 2]; 3] && self.output_padding == [0; 3]
     }
 
+    /// Whether this is a 3 x 3 convolution over two axes with stride 1 and no dilation.
+    #[must_use]
+    pub fn is_plain_3x3(&self) -> bool {
+        let is_plain = self.stride == [1; 3] && self.dilation == [1; 3] && !self.transposed;
+        self.axes == 2 && self.kernel == [1, 3, 3] && is_plain
+    }
+
     /// The geometry for an input of this size: "SAME" padding turned to numbers.
     #[must_use]
     pub fn at(&self, input: [usize; 3]) -> Self {

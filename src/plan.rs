@@ -13,8 +13,8 @@ use crate::kernels::attention_mlp::Head;
 pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout};
 use crate::kernels::{
-    Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_depthwise,
-    conv_direct, conv_lanes, conv_pointwise, conv_register, conv_tiled,
+    Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
+    conv_depthwise, conv_direct, conv_lanes, conv_patch, conv_pointwise, conv_register, conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -32,6 +32,8 @@ pub enum ConvChoice {
     Register,
     /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
     Lanes,
+    /// `conv_patch`, for 3 x 3 kernels over two axes with stride 1, where `conv_lanes` is possible.
+    Patch,
     /// `conv_depthwise`, for one input channel a group.
     Depthwise,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
@@ -222,13 +224,22 @@ impl Plan {
             self.dispatches.extend(attention(&mlp, size, (problem.layouts[0], problem.elems[0]), first, batch, caps)?);
         }
         let shared = problem.shares_kernel();
+        // Weights in blocks take no gains of channels and filters, which would be a load each: the convolution applies them, channel gains
+        // to the input as it is loaded, filter gains to the sum.
+        let leaves_gains = shared || problem.order == WeightOrder::Blocked;
         let given_rows = problem.attention == AttentionSource::Rows;
         if !shared && !given_rows {
             let cells = match problem.attention {
                 AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => Some(cells),
                 _ => None,
             };
-            self.dispatches.push(aggregate::dispatch(&problem, row, cells, first, batch, caps)?);
+            self.dispatches.push(match aggregate_wide::can_compute(&problem, caps) {
+                true => aggregate_wide::dispatch(&problem, row, first, batch, caps)?,
+                false => {
+                    let folded = if leaves_gains { AttentionRow { channel: None, filter: None, ..row } } else { row };
+                    aggregate::dispatch(&problem, folded, cells, first, batch, caps)?
+                }
+            });
         }
         let map_size = problem.map_size(self.output);
         let mut task = ConvTask {
@@ -249,9 +260,8 @@ impl Plan {
                 _ => None,
             },
             gain_stride: if map_size > 0 { geometry.kernels * map_size } else { row.stride },
-            // Per-sample kernels have their gains in them already.
-            channel_gain: row.channel.filter(|_| shared),
-            filter_gain: row.filter.filter(|_| shared),
+            channel_gain: row.channel.filter(|_| leaves_gains),
+            filter_gain: row.filter.filter(|_| leaves_gains),
             epilogue: problem.epilogue,
             layouts: problem.layouts,
             elems: problem.elems,
@@ -275,6 +285,7 @@ impl Plan {
             Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
             Kernel::ConvRegister => conv_register::dispatch(task, caps),
             Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
+            Kernel::ConvPatch => conv_patch::dispatch(task, caps),
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
             Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
             _ => conv_direct::dispatch(task, caps),
@@ -469,6 +480,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
+        ConvChoice::Patch => (Kernel::ConvPatch, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
         ConvChoice::Auto if is_map && caps.has_lanes() => {
@@ -477,6 +489,9 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
         ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
         ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
+        ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 && g.is_plain_3x3() => {
+            (Kernel::ConvPatch, "3 x 3 with stride 1 on a software adapter with lanes".into())
+        }
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
             (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
         }

@@ -4,6 +4,7 @@
 //! joins in front of the file; everything that changes with the input's size goes in its parameter block.
 
 pub(crate) mod aggregate;
+pub(crate) mod aggregate_wide;
 pub(crate) mod attention_mlp;
 pub(crate) mod average_pool;
 pub(crate) mod channel_softmax;
@@ -11,6 +12,7 @@ pub(crate) mod conv;
 pub(crate) mod conv_depthwise;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_lanes;
+pub(crate) mod conv_patch;
 pub(crate) mod conv_pointwise;
 pub(crate) mod conv_register;
 pub(crate) mod conv_tiled;
@@ -35,6 +37,8 @@ pub enum Kernel {
     AttentionMlp,
     /// Mixes each sample's kernel from the bank.
     Aggregate,
+    /// Mixes each sample's kernel in blocks, by wide loads.
+    AggregateWide,
     /// One output per invocation.
     ConvDirect,
     /// Implicit GEMM in workgroup memory.
@@ -47,6 +51,8 @@ pub enum Kernel {
     ConvRegister,
     /// Implicit GEMM in registers, inputs spread over the lanes of a subgroup.
     ConvLanes,
+    /// 3 x 3 taps with stride 1, patches spread over the lanes of a subgroup.
+    ConvPatch,
     /// Softmax over the channels at every position.
     ChannelSoftmax,
     /// Gains of a modulated convolution.
@@ -152,16 +158,18 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
+        Self::AggregateWide,
         Self::ConvDirect,
         Self::ConvTiled,
         Self::ConvDepthwise,
         Self::ConvPointwise,
         Self::ConvRegister,
         Self::ConvLanes,
+        Self::ConvPatch,
         Self::ChannelSoftmax,
         Self::Demodulate,
     ];
@@ -173,12 +181,14 @@ impl Kernel {
             Self::AveragePool => &average_pool::DEF,
             Self::AttentionMlp => &attention_mlp::DEF,
             Self::Aggregate => &aggregate::DEF,
+            Self::AggregateWide => &aggregate_wide::DEF,
             Self::ConvDirect => &conv_direct::DEF,
             Self::ConvTiled => &conv_tiled::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
             Self::ConvRegister => &conv_register::DEF,
             Self::ConvLanes => &conv_lanes::DEF,
+            Self::ConvPatch => &conv_patch::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,
         }

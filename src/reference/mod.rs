@@ -4,12 +4,14 @@
 //! matrix product, channels outermost, one channel, plain product, outer products), so that they also check each other. [`layer`] chains them as the GPU does.
 
 pub mod aggregate;
+pub mod aggregate_wide;
 pub mod attention_mlp;
 pub mod average_pool;
 pub mod channel_softmax;
 pub mod conv_depthwise;
 pub mod conv_direct;
 pub mod conv_lanes;
+pub mod conv_patch;
 pub mod conv_pointwise;
 pub mod conv_register;
 pub mod conv_tiled;

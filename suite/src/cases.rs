@@ -103,6 +103,9 @@ impl<const D: usize> Case<D> {
         let mut choices = vec![ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
         if caps.has_lanes() {
             choices.push(ConvChoice::Lanes);
+            if g.is_plain_3x3() {
+                choices.push(ConvChoice::Patch);
+            }
         }
         if g.c_in == g.groups {
             choices.push(ConvChoice::Depthwise);

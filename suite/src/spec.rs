@@ -149,12 +149,13 @@ pub struct Spec {
 /// The slope below 0 of the suite's leaky ReLU; a power of two, so that integers stay exact.
 const SLOPE: f32 = 0.25;
 
-const CONVS: [(&str, ConvChoice); 7] = [
+const CONVS: [(&str, ConvChoice); 8] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
     ("register", ConvChoice::Register),
     ("lanes", ConvChoice::Lanes),
+    ("patch", ConvChoice::Patch),
     ("depthwise", ConvChoice::Depthwise),
     ("pointwise", ConvChoice::Pointwise),
 ];

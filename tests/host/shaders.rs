@@ -11,9 +11,7 @@ use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Pr
 use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
 use dynconv_suite::variants::{elem_variants, lane_variants, variants};
 use naga::Module;
-use naga::valid::{
-    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
-};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
 use crate::common::ACTIVATIONS;
 use crate::{interface, lints};
@@ -65,9 +63,8 @@ pub(crate) fn on_all_processors<T: Sync, R: Send>(all: &[T], work: impl Fn(&[T])
 pub(crate) fn compile(source: &str, capabilities: Capabilities) -> (Module, ModuleInfo) {
     let module =
         naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
-    let info = validator(capabilities)
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
+    let info =
+        validator(capabilities).validate(&module).unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
     (module, info)
 }
 
