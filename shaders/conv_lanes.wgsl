@@ -50,16 +50,21 @@ struct Window {
     mix: f32,
 }
 
-// Positions past the map take the last place, and are never stored.
-fn window(tile: Tile, k: u32, lane_position: u32, kz: u32, ky: u32, kx: u32) -> Window {
-    let p = min(lane_position, positions() - 1u);
-    let column = tap_position(p % params.out_w, STRIDE_W, kx, DILATION_W, params.pad_w);
-    let row = tap_position(p / params.out_w % params.out_h, STRIDE_H, ky, DILATION_H, params.pad_h);
-    let z = tap_position(p / (params.out_w * params.out_h), STRIDE_D, kz, DILATION_D, params.pad_d);
+// Output column, row and depth of a position. Positions past the map take the last place, and are never stored.
+fn place_of(position: u32) -> vec3<u32> {
+    let p = min(position, positions() - 1u);
+    return vec3<u32>(p % params.out_w, p / params.out_w % params.out_h, p / (params.out_w * params.out_h));
+}
+
+fn window(tile: Tile, k: u32, place: vec3<u32>, kz: u32, ky: u32, kx: u32) -> Window {
+    let column = tap_position(place.x, STRIDE_W, kx, DILATION_W, params.pad_w);
+    let row = tap_position(place.y, STRIDE_H, ky, DILATION_H, params.pad_h);
+    let z = tap_position(place.z, STRIDE_D, kz, DILATION_D, params.pad_d);
     let inside = z < params.in_d && row < params.in_h && column < params.in_w;
     let position = select(0u, (z * params.in_h + row) * params.in_w + column, inside);
     let size = params.in_d * params.in_h * params.in_w;
     let first = element(X_NHWC, tile.b, params.groups * params.c_in, tile.g * params.c_in, size, position);
+    let p = (place.z * params.out_h + place.y) * params.out_w + place.x;
     return Window(inside, params.x_base + first, mix_at(tile.b, k, p));
 }
 
@@ -188,7 +193,8 @@ fn conv_lanes(
         return;
     }
     let tile = tile_of(number, lane);
-    let position = tile.position + lane;
+    let place0 = place_of(tile.position + lane);
+    let place1 = place_of(tile.position + lane + 8u);
     var sums0 = Sums();
     var sums1 = Sums();
     for (var k = 0u; k < MIXED; k++) {
@@ -197,8 +203,8 @@ fn conv_lanes(
             for (var ky = 0u; ky < KERNEL_H; ky++) {
                 for (var kx = 0u; kx < KERNEL_W; kx++) {
                     let tap = (kz * KERNEL_H + ky) * KERNEL_W + kx;
-                    let window0 = window(tile, k, position, kz, ky, kx);
-                    let window1 = window(tile, k, position + 8u, kz, ky, kx);
+                    let window0 = window(tile, k, place0, kz, ky, kx);
+                    let window1 = window(tile, k, place1, kz, ky, kx);
                     for (var ci = params.ci_begin; ci < params.ci_end; ci += 4u) {
                         let last = params.ci_end - 1u;
                         let w0 = two_weights(weights, ci * TAPS + tap);

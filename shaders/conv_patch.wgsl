@@ -7,9 +7,6 @@
 // rows once more, in pairs: with WEIGHT_STEP 16 the weights of a lane's two channels are one load.
 @group(0) @binding(7) var<storage, read> pairs: array<u64>;
 
-const TILE_ROWS: u32 = 7u;
-const TILE_COLUMNS: u32 = 4u;
-
 struct Tile {
     b: u32,
     g: u32,
@@ -71,12 +68,6 @@ fn input(place: Place, offset: u32) -> f32 {
     return select(0.0, x_value(place.element + offset), place.inside);
 }
 
-// Six neighbouring inputs of a row.
-struct Line {
-    left: vec4<f32>,
-    right: vec2<f32>,
-}
-
 // The line that a lane holds, on all lanes.
 fn line_of(line: Line, lane: u32) -> Line {
     return Line(subgroupShuffle(line.left, lane), subgroupShuffle(line.right, lane));
@@ -93,81 +84,6 @@ fn line_across(value: f32) -> Line {
         ),
         vec2<f32>(subgroupShuffle(value, 4u), subgroupShuffle(value, 5u)),
     );
-}
-
-// The taps of one output channel.
-struct Taps {
-    top: vec3<f32>,
-    middle: vec3<f32>,
-    bottom: vec3<f32>,
-}
-
-fn three_taps(sums: vec4<f32>, line: Line, w: vec3<f32>) -> vec4<f32> {
-    let middle = vec4<f32>(line.left.yzw, line.right.x);
-    let right = vec4<f32>(line.left.zw, line.right);
-    return sums + w.x * line.left + w.y * middle + w.z * right;
-}
-
-// A row of four sums goes through all nine taps before the next one: so the sums stay in registers.
-fn nine_taps(sums: vec4<f32>, top: Line, middle: Line, bottom: Line, w: Taps) -> vec4<f32> {
-    return three_taps(three_taps(three_taps(sums, top, w.top), middle, w.middle), bottom, w.bottom);
-}
-
-// Sums of one output channel.
-struct Sums {
-    r0: vec4<f32>,
-    r1: vec4<f32>,
-    r2: vec4<f32>,
-    r3: vec4<f32>,
-    r4: vec4<f32>,
-    r5: vec4<f32>,
-    r6: vec4<f32>,
-}
-
-struct Patch {
-    l0: Line,
-    l1: Line,
-    l2: Line,
-    l3: Line,
-    l4: Line,
-    l5: Line,
-    l6: Line,
-    l7: Line,
-    l8: Line,
-}
-
-fn accumulate(sums: ptr<function, Sums>, p: Patch, w: Taps) {
-    (*sums).r0 = nine_taps((*sums).r0, p.l0, p.l1, p.l2, w);
-    (*sums).r1 = nine_taps((*sums).r1, p.l1, p.l2, p.l3, w);
-    (*sums).r2 = nine_taps((*sums).r2, p.l2, p.l3, p.l4, w);
-    (*sums).r3 = nine_taps((*sums).r3, p.l3, p.l4, p.l5, w);
-    (*sums).r4 = nine_taps((*sums).r4, p.l4, p.l5, p.l6, w);
-    (*sums).r5 = nine_taps((*sums).r5, p.l5, p.l6, p.l7, w);
-    (*sums).r6 = nine_taps((*sums).r6, p.l6, p.l7, p.l8, w);
-}
-
-fn row_of(sums: Sums, n: u32) -> vec4<f32> {
-    switch n {
-        case 0u: { return sums.r0; }
-        case 1u: { return sums.r1; }
-        case 2u: { return sums.r2; }
-        case 3u: { return sums.r3; }
-        case 4u: { return sums.r4; }
-        case 5u: { return sums.r5; }
-        default: { return sums.r6; }
-    }
-}
-
-fn store(tile: Tile, channel: u32, sums: Sums) {
-    for (var n = 0u; n < min(TILE_ROWS, params.out_h - tile.row); n++) {
-        let four = row_of(sums, n);
-        for (var i = 0u; i < min(TILE_COLUMNS, params.out_w - tile.column); i++) {
-            if channel < params.c_out {
-                let position = (tile.row + n) * params.out_w + tile.column + i;
-                finish(tile.b, tile.g * params.c_out + channel, position, component(four, i));
-            }
-        }
-    }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -232,6 +148,7 @@ fn conv_patch(
         accumulate(&even, patch_lines, first);
         accumulate(&odd, patch_lines, second);
     }
-    store(tile, tile.co, even);
-    store(tile, tile.co + 1u, odd);
+    let first_channel = tile.g * params.c_out + tile.co;
+    if tile.co < params.c_out { store_patch(tile.b, first_channel, tile.row, tile.column, even); }
+    if tile.co + 1u < params.c_out { store_patch(tile.b, first_channel + 1u, tile.row, tile.column, odd); }
 }

@@ -14,7 +14,8 @@ pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
-    conv_depthwise, conv_direct, conv_lanes, conv_patch, conv_pointwise, conv_register, conv_tiled,
+    conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise, conv_register,
+    conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -36,6 +37,8 @@ pub enum ConvChoice {
     Patch,
     /// `conv_depthwise`, for one input channel a group.
     Depthwise,
+    /// `conv_depthwise_patch`, for one input channel a group and 3 x 3 kernels over two axes with stride 1.
+    DepthwisePatch,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
     Pointwise,
 }
@@ -287,6 +290,7 @@ impl Plan {
             Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
             Kernel::ConvPatch => conv_patch::dispatch(task, caps),
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
+            Kernel::ConvDepthwisePatch => conv_depthwise_patch::dispatch(task, caps),
             Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
             _ => conv_direct::dispatch(task, caps),
         }
@@ -482,12 +486,16 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
         ConvChoice::Patch => (Kernel::ConvPatch, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
+        ConvChoice::DepthwisePatch => (Kernel::ConvDepthwisePatch, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
         ConvChoice::Auto if is_map && caps.has_lanes() => {
             (Kernel::ConvLanes, "mixes at every position, on a software adapter with lanes".into())
         }
         ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
         ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
+        ConvChoice::Auto if c_in == 1 && g.groups > 1 && g.is_plain_3x3() && on_software => {
+            (Kernel::ConvDepthwisePatch, "one input channel a group, 3 x 3 with stride 1, on a software adapter".into())
+        }
         ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 && g.is_plain_3x3() => {
             (Kernel::ConvPatch, "3 x 3 with stride 1 on a software adapter with lanes".into())

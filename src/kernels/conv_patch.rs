@@ -9,14 +9,21 @@ use crate::error::{Error, Result};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_patch",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, ("conv_patch.wgsl", include_str!("../../shaders/conv_patch.wgsl"))],
+    parts: &[DISPATCH, CONV, PATCH, ("conv_patch.wgsl", include_str!("../../shaders/conv_patch.wgsl"))],
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,
 };
 
-/// Rows and columns of a workgroup.
+pub(super) const PATCH: (&str, &str) = ("common/patch.wgsl", include_str!("../../shaders/common/patch.wgsl"));
+
+/// Rows and columns of a tile.
 const TILE: [usize; 2] = [7, 4];
+
+/// Tiles of an output map.
+pub(super) fn tiles([_, height, width]: [usize; 3]) -> usize {
+    height.div_ceil(TILE[0]) * width.div_ceil(TILE[1])
+}
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     task.without_map("conv_patch")?;
@@ -27,8 +34,6 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         });
     }
     let [_, c_out] = task.group_channels();
-    let [_, height, width] = task.output;
-    let tiles = height.div_ceil(TILE[0]) * width.div_ceil(TILE[1]) * c_out.div_ceil(BLOCK);
-    let workgroups = task.batch * task.geometry.groups * tiles;
+    let workgroups = task.batch * task.geometry.groups * tiles(task.output) * c_out.div_ceil(BLOCK);
     task.dispatch(Kernel::ConvPatch, &[("WORKGROUP", 8)], workgroups, Needs::trips(task.trips(100)), caps)
 }

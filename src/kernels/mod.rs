@@ -10,6 +10,7 @@ pub(crate) mod average_pool;
 pub(crate) mod channel_softmax;
 pub(crate) mod conv;
 pub(crate) mod conv_depthwise;
+pub(crate) mod conv_depthwise_patch;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_lanes;
 pub(crate) mod conv_patch;
@@ -45,6 +46,8 @@ pub enum Kernel {
     ConvTiled,
     /// One input channel per group.
     ConvDepthwise,
+    /// One input channel per group, 3 x 3 taps with stride 1.
+    ConvDepthwisePatch,
     /// 1 x 1 taps as a matrix product in registers.
     ConvPointwise,
     /// Implicit GEMM in registers.
@@ -158,7 +161,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -166,6 +169,7 @@ impl Kernel {
         Self::ConvDirect,
         Self::ConvTiled,
         Self::ConvDepthwise,
+        Self::ConvDepthwisePatch,
         Self::ConvPointwise,
         Self::ConvRegister,
         Self::ConvLanes,
@@ -185,6 +189,7 @@ impl Kernel {
             Self::ConvDirect => &conv_direct::DEF,
             Self::ConvTiled => &conv_tiled::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
+            Self::ConvDepthwisePatch => &conv_depthwise_patch::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
             Self::ConvRegister => &conv_register::DEF,
             Self::ConvLanes => &conv_lanes::DEF,

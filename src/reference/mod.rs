@@ -9,6 +9,7 @@ pub mod attention_mlp;
 pub mod average_pool;
 pub mod channel_softmax;
 pub mod conv_depthwise;
+pub mod conv_depthwise_patch;
 pub mod conv_direct;
 pub mod conv_lanes;
 pub mod conv_patch;

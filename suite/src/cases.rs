@@ -109,6 +109,9 @@ impl<const D: usize> Case<D> {
         }
         if g.c_in == g.groups {
             choices.push(ConvChoice::Depthwise);
+            if g.is_plain_3x3() {
+                choices.push(ConvChoice::DepthwisePatch);
+            }
         }
         if g.is_pointwise() {
             choices.push(ConvChoice::Pointwise);

@@ -149,7 +149,7 @@ pub struct Spec {
 /// The slope below 0 of the suite's leaky ReLU; a power of two, so that integers stay exact.
 const SLOPE: f32 = 0.25;
 
-const CONVS: [(&str, ConvChoice); 8] = [
+const CONVS: [(&str, ConvChoice); 9] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
@@ -157,6 +157,7 @@ const CONVS: [(&str, ConvChoice); 8] = [
     ("lanes", ConvChoice::Lanes),
     ("patch", ConvChoice::Patch),
     ("depthwise", ConvChoice::Depthwise),
+    ("depthwise-patch", ConvChoice::DepthwisePatch),
     ("pointwise", ConvChoice::Pointwise),
 ];
 

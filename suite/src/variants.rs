@@ -104,7 +104,7 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
 /// A dense case, and the first that each of the special kernels computes.
 fn elem_cases() -> Vec<Case<2>> {
     let cases = cases::cases_2d();
-    let special = [ConvChoice::Depthwise, ConvChoice::Pointwise].map(|choice| {
+    let special = [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::Pointwise].map(|choice| {
         *cases.iter().find(|case| case.choices(&Caps::webgpu_default()).contains(&choice)).expect("is among the cases")
     });
     [cases[0]].into_iter().chain(special).collect()
@@ -114,7 +114,7 @@ fn elem_cases() -> Vec<Case<2>> {
 fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec<Problem>) {
     let plain = Problem::new(case.geometry(), 3, case.input());
     for (attention, is_map) in attentions(&case.geometry()) {
-        let cannot_mix = [ConvChoice::Depthwise, ConvChoice::Pointwise, ConvChoice::Patch];
+        let cannot_mix = [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::Pointwise, ConvChoice::Patch];
         for kernel in case.choices(caps).into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
             let order = order(&plain.geometry, &attention, caps);
             let problem = Problem { attention, kernel, order, ..plain };

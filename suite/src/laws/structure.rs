@@ -82,7 +82,11 @@ pub(super) fn blocks(trial: &Trial<'_>) -> Result<(), Fault> {
         let group = channel % g.c_out / c_out;
         bank[(channel * g.c_in + group * c_in + ci) * g.taps() + tap] = weight;
     }
-    let conv = if spec.conv == ConvChoice::Depthwise { ConvChoice::Direct } else { spec.conv };
+    let conv = if matches!(spec.conv, ConvChoice::Depthwise | ConvChoice::DepthwisePatch) {
+        ConvChoice::Direct
+    } else {
+        spec.conv
+    };
     let dense = Spec { groups: 1, conv, ..spec.clone() };
     let expected = trial.run(&dense, &Data { bank, ..data.clone() })?.y;
     same_bits("the block-diagonal convolution", &trial.y(&data)?, &expected)
@@ -99,6 +103,9 @@ pub fn choices(spec: &Spec) -> Vec<ConvChoice> {
         }
         if g.c_in == g.groups {
             all.push(ConvChoice::Depthwise);
+            if g.is_plain_3x3() {
+                all.push(ConvChoice::DepthwisePatch);
+            }
         }
         if g.is_pointwise() {
             all.push(ConvChoice::Pointwise);
