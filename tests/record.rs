@@ -61,7 +61,7 @@ fn measure(context: &dynconv::Context, record: impl Fn(&mut wgpu::ComputePass<'_
     (0..RECORDINGS).for_each(|_| record(&mut pass));
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     let batch = RECORDINGS / BATCHES / 2;
-    let mut time = || {
+    let time = || {
         let start = Instant::now();
         (0..batch).for_each(|_| record(&mut pass));
         start.elapsed().as_secs_f64() * 1e6 / batch as f64
