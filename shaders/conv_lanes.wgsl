@@ -6,7 +6,7 @@
 // Constants beside those of common/conv.wgsl: RUNS (1 or 2).
 
 // rows once more, in pairs: with WEIGHT_STEP 16 the weights of a lane's two channels are one load.
-@group(0) @binding(7) var<storage, read> pairs: array<u64>;
+@group(0) @binding(7) var<storage, read> rows_again: array<u64>;
 
 struct Tile {
     b: u32,
@@ -39,7 +39,7 @@ fn two_weights(first: vec2<u32>, reduction: u32) -> vec2<f32> {
     if WEIGHT_STEP == 1u {
         return vec2<f32>(rows[first.x + reduction], rows[first.y + reduction]);
     }
-    let pair = pairs[first.x / 2u + reduction * 8u];
+    let pair = rows_again[first.x / 2u + reduction * 8u];
     return vec2<f32>(bitcast<f32>(u32(pair)), bitcast<f32>(u32(pair >> 32u)));
 }
 

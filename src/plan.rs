@@ -14,8 +14,8 @@ pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
-    conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise, conv_register,
-    conv_tiled,
+    conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise, conv_pointwise_lanes,
+    conv_register, conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -41,6 +41,8 @@ pub enum ConvChoice {
     DepthwisePatch,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
     Pointwise,
+    /// `conv_pointwise_lanes`, for the same with channels first and weights in blocks, where `conv_lanes` is possible.
+    PointwiseLanes,
 }
 
 /// Where a layer's attention comes from.
@@ -292,6 +294,7 @@ impl Plan {
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
             Kernel::ConvDepthwisePatch => conv_depthwise_patch::dispatch(task, caps),
             Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
+            Kernel::ConvPointwiseLanes => conv_pointwise_lanes::dispatch(task, caps),
             _ => conv_direct::dispatch(task, caps),
         }
     }
@@ -303,8 +306,9 @@ impl Plan {
             let task = ConvTask { channels: 0..channels.div_ceil(parts), ..task.clone() };
             let trips = match self.conv {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
+                Kernel::ConvPatch => conv_patch::trips(&task),
                 // The most that any other kernel adds for its stores.
-                _ => task.trips(100),
+                _ => task.trips(64),
             };
             trips <= u64::from(caps.max_loop_trips)
         };
@@ -488,6 +492,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
         ConvChoice::DepthwisePatch => (Kernel::ConvDepthwisePatch, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
+        ConvChoice::PointwiseLanes => (Kernel::ConvPointwiseLanes, asked()),
         ConvChoice::Auto if is_map && caps.has_lanes() => {
             (Kernel::ConvLanes, "mixes at every position, on a software adapter with lanes".into())
         }
@@ -499,6 +504,13 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 && g.is_plain_3x3() => {
             (Kernel::ConvPatch, "3 x 3 with stride 1 on a software adapter with lanes".into())
+        }
+        ConvChoice::Auto
+            if caps.has_lanes()
+                && positions >= 8
+                && conv_pointwise_lanes::can_compute(g, problem.order, problem.layouts[0]) =>
+        {
+            (Kernel::ConvPointwiseLanes, "1 x 1, stride 1, no padding, on a software adapter with lanes".into())
         }
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
             (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())

@@ -28,8 +28,9 @@ struct ConvParams {
     affine_base: u32,
     residual_base: u32,
     y_base: u32,
-    // Of conv_lanes, which binds rows a second time.
-    pairs_base: u32,
+    // Of the kernels for lanes, which bind rows and x a second time.
+    rows_again_base: u32,
+    x_again_base: u32,
 
     batch: u32,
     groups: u32,

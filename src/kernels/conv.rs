@@ -24,7 +24,8 @@ pub(crate) struct ConvParams {
     affine_base: u32,
     residual_base: u32,
     y_base: u32,
-    pairs_base: u32,
+    rows_again_base: u32,
+    x_again_base: u32,
     batch: u32,
     groups: u32,
     c_in: u32,
@@ -219,10 +220,9 @@ impl ConvTask<'_> {
         let variant = Variant { kernel, elems: self.elems.to_vec(), consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
         let mut slices = self.slices()?;
-        if kernel.def().lanes {
-            // The rows once more, in pairs.
-            slices.push(slices[1]);
-        }
+        // Kernels for lanes bind the rows once more, and one of them the input, to read several elements at once.
+        let again = kernel.def().storage.len() - slices.len();
+        slices.extend([slices[1], slices[0]].into_iter().take(again));
         Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, needs, caps)
     }
 

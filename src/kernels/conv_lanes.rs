@@ -24,7 +24,7 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let tiles = task.positions().div_ceil(LANES * runs) * c_out.div_ceil(BLOCK);
     let workgroups = task.batch * task.geometry.groups * tiles;
     let consts = [("WORKGROUP", 8), ("RUNS", u32::try_from(runs).unwrap_or(1))];
-    task.dispatch(Kernel::ConvLanes, &consts, workgroups, Needs::trips(task.trips(100)), caps)
+    task.dispatch(Kernel::ConvLanes, &consts, workgroups, Needs::trips(task.trips(32)), caps)
 }
 
 /// Runs of a tile. More than two are a tenth faster, and take three times as long to compile.

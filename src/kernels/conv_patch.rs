@@ -25,6 +25,12 @@ pub(super) fn tiles([_, height, width]: [usize; 3]) -> usize {
     height.div_ceil(TILE[0]) * width.div_ceil(TILE[1])
 }
 
+/// Trips of an invocation's loops: over the channels, then over its outputs, with a trip for each bias.
+pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
+    let outputs = 2 * (TILE[0] * (1 + 3 * TILE[1]) + 1 + TILE[0]);
+    (task.channels.len() + 1 + outputs) as u64
+}
+
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     task.without_map("conv_patch")?;
     if !task.geometry.is_plain_3x3() {
@@ -35,5 +41,5 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     }
     let [_, c_out] = task.group_channels();
     let workgroups = task.batch * task.geometry.groups * tiles(task.output) * c_out.div_ceil(BLOCK);
-    task.dispatch(Kernel::ConvPatch, &[("WORKGROUP", 8)], workgroups, Needs::trips(task.trips(100)), caps)
+    task.dispatch(Kernel::ConvPatch, &[("WORKGROUP", 8)], workgroups, Needs::trips(trips(task)), caps)
 }

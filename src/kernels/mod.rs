@@ -15,6 +15,7 @@ pub(crate) mod conv_direct;
 pub(crate) mod conv_lanes;
 pub(crate) mod conv_patch;
 pub(crate) mod conv_pointwise;
+pub(crate) mod conv_pointwise_lanes;
 pub(crate) mod conv_register;
 pub(crate) mod conv_tiled;
 pub(crate) mod demodulate;
@@ -50,6 +51,8 @@ pub enum Kernel {
     ConvDepthwisePatch,
     /// 1 x 1 taps as a matrix product in registers.
     ConvPointwise,
+    /// 1 x 1 taps as a matrix product, weights spread over the lanes of a subgroup.
+    ConvPointwiseLanes,
     /// Implicit GEMM in registers.
     ConvRegister,
     /// Implicit GEMM in registers, inputs spread over the lanes of a subgroup.
@@ -161,7 +164,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -171,6 +174,7 @@ impl Kernel {
         Self::ConvDepthwise,
         Self::ConvDepthwisePatch,
         Self::ConvPointwise,
+        Self::ConvPointwiseLanes,
         Self::ConvRegister,
         Self::ConvLanes,
         Self::ConvPatch,
@@ -191,6 +195,7 @@ impl Kernel {
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvDepthwisePatch => &conv_depthwise_patch::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
+            Self::ConvPointwiseLanes => &conv_pointwise_lanes::DEF,
             Self::ConvRegister => &conv_register::DEF,
             Self::ConvLanes => &conv_lanes::DEF,
             Self::ConvPatch => &conv_patch::DEF,
@@ -268,6 +273,15 @@ impl Variant {
             };
         }
         label
+    }
+
+    /// For an input that begins at an odd element.
+    pub(crate) fn without_pairs(&mut self) {
+        for (name, value) in &mut self.consts {
+            if *name == conv_pointwise_lanes::X_PAIRS {
+                *value = Const::Bool(false);
+            }
+        }
     }
 
     /// Value of a `u32` constant; 0 if the variant has none of that name.

@@ -150,7 +150,6 @@ fn step(
     params: &wgpu::Buffer,
     offset: u64,
 ) -> Result<Step> {
-    let pipeline = context.pipeline(&dispatch.variant)?;
     let mut bindings = Vec::with_capacity(dispatch.slices.len());
     for (slice, word) in dispatch.slices.iter().zip(dispatch.params.chunks_exact_mut(4)) {
         let tensor = &operands[&slice.operand];
@@ -165,6 +164,11 @@ fn step(
         let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4).max(least);
         bindings.push((tensor.buffer().clone(), aligned..aligned + size));
     }
+    // The input's base is the first word.
+    if dispatch.params.first().is_some_and(|base| base % 2 == 1) {
+        dispatch.variant.without_pairs();
+    }
+    let pipeline = context.pipeline(&dispatch.variant)?;
     // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
     context.queue().write_buffer(params, offset, &dispatch.params);
     let block = offset..offset + dispatch.params.len() as u64;

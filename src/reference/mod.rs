@@ -14,6 +14,7 @@ pub mod conv_direct;
 pub mod conv_lanes;
 pub mod conv_patch;
 pub mod conv_pointwise;
+pub mod conv_pointwise_lanes;
 pub mod conv_register;
 pub mod conv_tiled;
 pub mod demodulate;

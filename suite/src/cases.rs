@@ -96,7 +96,7 @@ impl<const D: usize> Case<D> {
         input
     }
 
-    /// Kernels that can compute this on a device with these caps, by name.
+    /// Kernels that can compute this on a device with these caps, in every layout and order of weights, by name.
     #[must_use]
     pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
         let g = self.geometry();

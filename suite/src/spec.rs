@@ -149,7 +149,7 @@ pub struct Spec {
 /// The slope below 0 of the suite's leaky ReLU; a power of two, so that integers stay exact.
 const SLOPE: f32 = 0.25;
 
-const CONVS: [(&str, ConvChoice); 9] = [
+const CONVS: [(&str, ConvChoice); 10] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
@@ -159,6 +159,7 @@ const CONVS: [(&str, ConvChoice); 9] = [
     ("depthwise", ConvChoice::Depthwise),
     ("depthwise-patch", ConvChoice::DepthwisePatch),
     ("pointwise", ConvChoice::Pointwise),
+    ("pointwise-lanes", ConvChoice::PointwiseLanes),
 ];
 
 /// Activations by name, with the parameters that the suite uses.

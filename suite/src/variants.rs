@@ -101,11 +101,12 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
     dispatches
 }
 
-/// A dense case, and the first that each of the special kernels computes.
+/// A dense case, and the widest that each of the special kernels computes.
 fn elem_cases() -> Vec<Case<2>> {
     let cases = cases::cases_2d();
     let special = [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::Pointwise].map(|choice| {
-        *cases.iter().find(|case| case.choices(&Caps::webgpu_default()).contains(&choice)).expect("is among the cases")
+        let able = cases.iter().filter(|case| case.choices(&Caps::webgpu_default()).contains(&choice));
+        *able.max_by_key(|case| case.c_out()).expect("is among the cases")
     });
     [cases[0]].into_iter().chain(special).collect()
 }

@@ -304,7 +304,10 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
     for choice in case.choices(context().caps()) {
         let bound = layer.clone().kernel(choice).bind_map(&x, &map, &y);
         let what = format!("{case:?} {axis:?} {choice:?}");
-        if matches!(choice, ConvChoice::Depthwise | ConvChoice::Pointwise) {
+        if matches!(
+            choice,
+            ConvChoice::Depthwise | ConvChoice::DepthwisePatch | ConvChoice::Pointwise | ConvChoice::Patch
+        ) {
             let error = bound.expect_err(&what);
             assert!(matches!(error, Error::Unsupported { .. }), "{what}: {error}");
         } else {

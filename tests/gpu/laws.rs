@@ -156,7 +156,7 @@ fn parts_and_folds_change_no_bit() {
         let [tight_plan, whole_plan] = [plan(tight()), plan(&whole)];
         assert!(is_split(&tight_plan) && is_folded(&tight_plan), "{tight_plan}");
         assert!(!is_split(&whole_plan) && !is_folded(&whole_plan), "{whole_plan}");
-        for choice in case.choices(context().caps()) {
+        for choice in case.choices(whole.caps()) {
             let split = subjects(tight(), case, choice);
             let whole = subjects(&whole, case, choice);
             for ((name, in_parts), (_, at_once)) in split.layers.iter().zip(&whole.layers) {

@@ -1,7 +1,7 @@
 //! The same dispatches with every operand somewhere else: scratch memory and weights too, which the library itself always puts at the
 //! beginning of a buffer.
 
-use dynconv::{Context, Elem, Operand, Slot, Step, Tensor, wgpu};
+use dynconv::{Const, Context, Elem, Operand, Slot, Step, Tensor, wgpu};
 use wgpu::BufferUsages;
 
 use super::{Trial, same_bits};
@@ -13,7 +13,9 @@ fn shift(steps: &[Step], buffer: &wgpu::Buffer) -> u64 {
     let operands = steps.iter().flat_map(|step| step.dispatch().slices.iter().zip(step.bindings()));
     let of_weights = |operand| matches!(operand, Operand::Rows | Operand::Bank);
     let mut own = operands.filter(|(slice, (bound, _))| bound == buffer && of_weights(slice.operand));
-    if own.next().is_some() { 8 } else { 7 }
+    // Nor may an input that is read in pairs, which was decided when it was bound.
+    let in_pairs = steps.iter().any(|step| step.dispatch().variant.consts.contains(&("X_PAIRS", Const::Bool(true))));
+    if own.next().is_some() || in_pairs { 8 } else { 7 }
 }
 
 /// Words behind every operand, inside its binding.

@@ -109,6 +109,7 @@ pub fn choices(spec: &Spec) -> Vec<ConvChoice> {
         }
         if g.is_pointwise() {
             all.push(ConvChoice::Pointwise);
+            all.push(ConvChoice::PointwiseLanes);
         }
     }
     all
@@ -123,8 +124,8 @@ pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
     let expected = trial.y(&data)?;
     for conv in choices(trial.spec).into_iter().filter(|conv| *conv != trial.spec.conv) {
         match trial.run(&Spec { conv, ..trial.spec.clone() }, &data) {
-            // A kernel that this device cannot run.
-            Err(Fault::Refused(Error::MissingFeature { .. })) => {}
+            // A kernel that this device cannot run, or not in this layout and order.
+            Err(Fault::Refused(Error::MissingFeature { .. } | Error::Unsupported { .. })) => {}
             other => same_bits(&format!("by {conv:?}"), &other?.y, &expected)?,
         }
     }
