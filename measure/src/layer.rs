@@ -1,0 +1,294 @@
+//! One layer, measured in turns with what it is held against.
+
+use std::time::Instant;
+
+use dynconv::plan::{ConvChoice, Plan};
+use dynconv::{Context, Elem, Error as LibraryError, Kernel, Step};
+use dynconv_suite::data::{Data, Numbers};
+use dynconv_suite::run::{Fault, Output, Prepared, problem};
+use dynconv_suite::spec::{CONVS, Family, Spec};
+
+use crate::contest::{Clock, Contender, take_turns};
+use crate::error::{Error, Result};
+use crate::groups::Groups;
+use crate::peak::Peak;
+use crate::results::{Refusal, Row};
+use crate::shapes::Shape;
+use crate::verify::{Judge, Verified};
+
+/// What to measure and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Kind of layer: attention given, DY-CNN or ODConv.
+    pub family: Family,
+    /// Element type of input and output; banks of layers in f16 are in f16 too.
+    pub elem: Elem,
+    /// Convolution kernels that are compared.
+    pub kernels: Vec<ConvChoice>,
+    /// Samples of each of those that take turns.
+    pub samples: usize,
+    /// Everything once, to see that it works.
+    pub quick: bool,
+}
+
+/// A shape and a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// The shape; its own batch does not count.
+    pub shape: Shape,
+    /// Samples.
+    pub batch: usize,
+}
+
+/// What became of a layer and a kernel.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It was measured.
+    Measured(Box<Row>),
+    /// It was not.
+    NotMeasured(Refusal),
+}
+
+impl Case {
+    fn spec(&self, options: &Options) -> Spec {
+        let bank = match options.elem {
+            Elem::F32 => Elem::F32,
+            _ => Elem::F16Storage,
+        };
+        Spec {
+            family: options.family,
+            batch: self.batch,
+            elems: [options.elem, options.elem, bank],
+            ..self.shape.spec.clone()
+        }
+    }
+}
+
+/// A layer that runs and is right.
+struct Entry {
+    conv: ConvChoice,
+    spec: Spec,
+    prepared: Prepared,
+    plan: Plan,
+    verified: Verified,
+    first_use_ms: f64,
+}
+
+/// Measures a layer with each kernel that `options` names, beside our own static convolution and the batch as groups. `progress` is told what
+/// is being done.
+///
+/// # Errors
+/// [`Error`] if nothing of the case can be measured: the static convolution is refused, or the device fails. A kernel that is refused or wrong
+/// is an [`Outcome`].
+pub fn measure(
+    context: &Context,
+    peak: &Peak,
+    case: &Case,
+    options: &Options,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Outcome>> {
+    let clock = Clock::new(context);
+    let spec = case.spec(options);
+    let data = Data::new(&spec, Numbers::Floats)?;
+    let (flat_spec, flat_data) = static_twin(&spec)?;
+
+    progress("reference");
+    let flat = prepare(context, &flat_spec, &flat_data, &mut Judge::new(&flat_spec, &flat_data, flops(&flat_spec)?))?;
+    let mut judge = Judge::new(&spec, &data, flops(&spec)?);
+    let mut outcomes = Vec::new();
+    let mut entries = Vec::new();
+    for &conv in &options.kernels {
+        progress(name(conv));
+        let spec = Spec { conv, ..spec.clone() };
+        match prepare(context, &spec, &data, &mut judge) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => outcomes.push(Outcome::NotMeasured(refusal(case, name(conv), &error)?)),
+        }
+    }
+    progress("groups");
+    let direct = Prepared::new(context, &Spec { conv: ConvChoice::Direct, ..spec.clone() }, &data)?;
+    let groups = groups(context, &spec, &data, &direct, &mut judge);
+    let (groups, without_groups) = match groups {
+        Ok(groups) => (Some(groups), None),
+        Err(error) => {
+            let refusal = refusal(case, "groups", &error)?;
+            let reason = refusal.reason.clone();
+            if refusal.is_wrong {
+                outcomes.push(Outcome::NotMeasured(refusal));
+            }
+            (None, Some(reason))
+        }
+    };
+    drop(direct);
+
+    progress("timing");
+    let attention = entries.first().map(|entry| attention_steps(&entry.prepared)).unwrap_or_default();
+    let mut flat_turn = Contender::new(Box::new(|pass| flat.prepared.bound.record_in(pass)));
+    let mut groups_turn = groups.as_ref().map(|groups| Contender::new(Box::new(|pass| groups.record_in(pass))));
+    let mut attention_turn = (!attention.is_empty())
+        .then(|| Contender::new(Box::new(|pass| attention.iter().for_each(|step| step.record_in(pass)))));
+    let mut turns: Vec<Contender<'_>> =
+        entries.iter().map(|entry| Contender::new(Box::new(|pass| entry.prepared.bound.record_in(pass)))).collect();
+    let mut all: Vec<_> =
+        std::iter::once(&mut flat_turn).chain(&mut groups_turn).chain(&mut attention_turn).chain(&mut turns).collect();
+    take_turns(&clock, &mut all, options.samples, options.quick)?;
+
+    let beside = Beside {
+        flat: &flat,
+        flat_turn: &flat_turn,
+        groups: groups_turn.as_ref(),
+        without_groups,
+        attention: attention_turn.as_ref(),
+    };
+    for (entry, turn) in entries.iter().zip(&turns) {
+        let host_record_us = clock.record_us(turn.work(), options.quick);
+        let mut row = beside.row(case, entry, turn, peak);
+        row.host_record_us = host_record_us;
+        row.verified_what = judge.compares();
+        outcomes.push(Outcome::Measured(Box::new(row)));
+    }
+    Ok(outcomes)
+}
+
+/// The name of a choice in arguments and tables.
+fn name(conv: ConvChoice) -> &'static str {
+    CONVS.iter().find(|(_, choice)| *choice == conv).map_or("?", |(name, _)| name)
+}
+
+/// The static convolution of the same shape, with numbers of its own.
+fn static_twin(spec: &Spec) -> Result<(Spec, Data)> {
+    let flat = Spec { family: Family::Static, kernels: 1, conv: ConvChoice::Auto, ..spec.clone() };
+    let data = Data::new(&flat, Numbers::Floats)?;
+    Ok((flat, data))
+}
+
+fn flops(spec: &Spec) -> Result<u64> {
+    let g = spec.geometry()?;
+    Ok(g.flops(spec.batch, spec.input3(), g.output_size(spec.input3())?))
+}
+
+/// Compiles and checks a layer. What the first use costs more than the second is compiling: drivers do some of it when a pipeline is made,
+/// some when it runs first.
+fn prepare(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -> Result<Entry> {
+    let no_problem = || LibraryError::Unsupported { what: spec.to_string(), because: "it is several plans".into() };
+    let plan = Plan::new(&problem(spec)?.ok_or_else(no_problem)?, context.caps())?;
+    let fresh = context.clone().with_shaders(dynconv::Variant::source);
+    let (first_ms, _) = use_once(&fresh, spec, data)?;
+    let (second_ms, (prepared, output)) = use_once(&fresh, spec, data)?;
+    let verified = judge.check(plan.conv_kernel().name(), &output)?;
+    let first_use_ms = (first_ms - second_ms).max(0.0);
+    Ok(Entry { conv: spec.conv, spec: spec.clone(), prepared, plan, verified, first_use_ms })
+}
+
+/// Milliseconds from the numbers to the result.
+fn use_once(context: &Context, spec: &Spec, data: &Data) -> Result<(f64, (Prepared, Output))> {
+    let start = Instant::now();
+    let prepared = Prepared::new(context, spec, data)?;
+    let output = prepared.run()?;
+    Ok((start.elapsed().as_secs_f64() * 1e3, (prepared, output)))
+}
+
+fn groups(context: &Context, spec: &Spec, data: &Data, direct: &Prepared, judge: &mut Judge<'_>) -> Result<Groups> {
+    let attention = direct.run()?.attention;
+    let groups = Groups::bind(context, spec, data, direct)?;
+    judge.check("the batch as groups", &groups.run(context, attention)?)?;
+    Ok(groups)
+}
+
+/// The steps that compute the attention.
+fn attention_steps(prepared: &Prepared) -> Vec<Step> {
+    let is_attention =
+        |step: &&Step| matches!(step.dispatch().variant.kernel, Kernel::AveragePool | Kernel::AttentionMlp);
+    prepared.bound.steps().iter().filter(is_attention).cloned().collect()
+}
+
+/// What cannot be measured because the library refuses it or because it is wrong; other errors end the run.
+fn refusal(case: &Case, strategy: &str, error: &Error) -> Result<Refusal> {
+    let is_wrong = match error {
+        Error::Fault(Fault::Refused(_)) => false,
+        Error::Fault(Fault::Wrong(_) | Fault::Failed(_)) => true,
+        other => return Err(Error::Device(other.to_string())),
+    };
+    let reason = error.to_string();
+    Ok(Refusal { shape: case.shape.name.clone(), batch: case.batch, strategy: strategy.into(), reason, is_wrong })
+}
+
+/// What a layer is held against.
+struct Beside<'a, 'b> {
+    flat: &'a Entry,
+    flat_turn: &'a Contender<'b>,
+    groups: Option<&'a Contender<'b>>,
+    without_groups: Option<String>,
+    attention: Option<&'a Contender<'b>>,
+}
+
+impl Beside<'_, '_> {
+    fn row(&self, case: &Case, entry: &Entry, turn: &Contender<'_>, peak: &Peak) -> Row {
+        let time = turn.spread();
+        let (flat, groups) = (self.flat_turn.spread(), self.groups.map(Contender::spread));
+        let flops = entry.plan.flops();
+        let moved_bytes = moved_bytes(entry);
+        let per_second = |count: u64| count as f64 / time.median * 1e-6;
+        Row {
+            shape: case.shape.name.clone(),
+            problem: entry.spec.to_string(),
+            batch: case.batch,
+            strategy: name(entry.conv).into(),
+            kernel: kernel_names(&entry.prepared),
+            elem: format!("{:?}", entry.spec.elems[0]),
+            median_ms: time.median,
+            min_ms: time.min,
+            max_ms: time.max,
+            wall_ms: turn.wall(),
+            repeats: turn.repeats(),
+            flops,
+            gflops: per_second(flops),
+            moved_bytes,
+            gbps: per_second(moved_bytes),
+            peak_percent: 100.0 * per_second(flops) / peak.gflops,
+            copy_percent: 100.0 * per_second(moved_bytes) / peak.copy_gbps,
+            static_kernel: kernel_names(&self.flat.prepared),
+            static_median_ms: flat.median,
+            static_min_ms: flat.min,
+            static_max_ms: flat.max,
+            ratio_to_static: turn.ratio(self.flat_turn),
+            groups_median_ms: groups.map(|spread| spread.median),
+            groups_min_ms: groups.map(|spread| spread.min),
+            groups_max_ms: groups.map(|spread| spread.max),
+            ratio_to_groups: self.groups.map(|groups| turn.ratio(groups)),
+            without_groups: self.without_groups.clone(),
+            attention_ms: self.attention.map(|attention| attention.spread().median),
+            host_record_us: 0.0,
+            first_use_ms: entry.first_use_ms,
+            scratch_bytes: entry.plan.scratch_bytes(),
+            memory_bytes: moved_bytes + entry.plan.scratch_bytes(),
+            verified_error: entry.verified.error,
+            verified_share_of_bound: entry.verified.of_bound,
+            verified_what: String::new(),
+        }
+    }
+}
+
+/// Bytes that have to be read and written once: input, bank, attention that is given, output.
+fn moved_bytes(entry: &Entry) -> u64 {
+    let (spec, problem) = (&entry.spec, entry.plan.problem());
+    let g = &problem.geometry;
+    let all = |sizes: [usize; 3], channels: usize| (sizes.iter().product::<usize>() * channels * spec.batch) as u64;
+    let attention = if spec.family == Family::Bank { 4 * (spec.batch * g.kernels) as u64 } else { 0 };
+    all(problem.input, g.c_in) * spec.elems[0].bytes()
+        + all(entry.plan.output(), g.c_out) * spec.elems[1].bytes()
+        + (g.kernels * g.weights()) as u64 * spec.elems[2].bytes()
+        + attention
+}
+
+/// The kernels that run, each once.
+fn kernel_names(prepared: &Prepared) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for step in prepared.bound.steps() {
+        let name = step.dispatch().variant.kernel.name();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(" + ")
+}
