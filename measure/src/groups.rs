@@ -15,6 +15,8 @@ use crate::error::Result;
 pub(crate) struct Groups {
     before: Vec<Step>,
     bound: Bound,
+    /// What the steps before compute, where the layer has a branch.
+    attention: Option<Tensor>,
 }
 
 impl Groups {
@@ -37,12 +39,14 @@ impl Groups {
         self.bound.record_in(pass);
     }
 
-    /// Runs it once. The attention is that of the layer whose steps it takes.
-    pub(crate) fn run(&self, context: &Context, attention: Option<Vec<f32>>) -> Result<Output> {
+    /// Runs it once, and reads the results.
+    pub(crate) fn run(&self, context: &Context) -> Result<Output> {
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.record_in(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
         context.queue().submit([encoder.finish()]);
-        Ok(Output { y: self.bound.output().read_blocking(context)?, attention })
+        let y = self.bound.output().read_blocking(context)?;
+        let attention = self.attention.as_ref().map(|rows| rows.read_blocking(context)).transpose()?;
+        Ok(Output { y, attention })
     }
 }
 
@@ -79,5 +83,6 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data, layer: &Pre
     let shape = [&[1, grouped.channels[0]], &spec.input[..]].concat();
     let x = Tensor::upload_in(context, &shape, &data.x, spec.elems[0])?;
     let y = Tensor::zeros_in(context, &conv.output_shape(&shape)?, spec.elems[1])?;
-    Ok(Groups { before: before.cloned().collect(), bound: conv.bind(&x, &rows, &y)? })
+    let attention = layer.bound.attention().filter(|_| spec.family.has_branch()).cloned();
+    Ok(Groups { before: before.cloned().collect(), bound: conv.bind(&x, &rows, &y)?, attention })
 }

@@ -133,7 +133,7 @@ pub(super) fn roofline(peak_gflops: f64, copy_gbps: f64, points: &[Point]) -> St
 
 /// Time against batch, both linear and from 0, with the spread of each time as a bar.
 pub(super) fn lines(lines: &[Line]) -> String {
-    const SIZE: [f64; 2] = [420.0, 270.0];
+    const SIZE: [f64; 2] = [350.0, 245.0];
     let all = || lines.iter().flat_map(|line| &line.points);
     let x = Axis::linear(all().map(|p| p[0]).fold(0.0, f64::max), MARGIN[0], SIZE[0] - MARGIN[2]);
     let y = Axis::linear(all().map(|p| p[3]).fold(0.0, f64::max), SIZE[1] - MARGIN[3], MARGIN[1]);

@@ -1,9 +1,9 @@
 //! The benchmark's report: one self-contained HTML page.
 
-use dynconv_measure::{Results, Row};
+use dynconv_measure::{Refusal, Results, Row};
 
 use super::plot::{BarGroup, Line, Point, Series, bars, legend, lines, roofline, short};
-use super::table::ms;
+use super::table::{kernel, ms};
 use crate::report::{DASH, STYLE, decimal, escape, or_dash, page as whole_page, scientific, section};
 
 const PLOT_STYLE: &str = include_str!("plot.css");
@@ -96,7 +96,6 @@ fn label(row: &Row) -> String {
     format!("{} × {}", row.shape, row.batch)
 }
 
-/// Whether every shape has one batch only.
 fn speed_section(best: &[&Row]) -> String {
     let series = [DYNAMIC, STATIC, GROUPS];
     let rate = |row: &Row, ms: f64| row.flops as f64 / ms * 1e-6;
@@ -176,72 +175,64 @@ fn batch_section(best: &[&Row]) -> String {
     )
 }
 
-const HEADER: [&str; 14] = [
-    "Kernels",
-    "ms",
-    "min – max",
-    "GFLOP/s",
-    "% of peak",
-    "GB/s",
-    "% of copy",
-    "× static",
-    "× groups",
-    "attention ms",
-    "record µs",
-    "first use ms",
-    "memory MB",
-    "error",
+/// The columns of numbers: name, and what stands there.
+type Column = (&'static str, fn(&Row) -> String);
+
+const COLUMNS: [Column; 13] = [
+    ("ms", |row| ms(row.median_ms)),
+    ("min – max", |row| format!("{} – {}", ms(row.min_ms), ms(row.max_ms))),
+    ("GFLOP/s", |row| short(row.gflops)),
+    ("% of<br>peak", |row| decimal(row.peak_percent, 1)),
+    ("GB/s", |row| short(row.gbps)),
+    ("% of<br>copy", |row| decimal(row.copy_percent, 1)),
+    ("×<br>static", |row| decimal(row.ratio_to_static, 2)),
+    ("×<br>groups", |row| or_dash(row.ratio_to_groups, |ratio| decimal(ratio, 2))),
+    ("attention<br>ms", |row| or_dash(row.attention_ms, ms)),
+    ("record<br>µs", |row| decimal(row.host_record_us, 0)),
+    ("first use<br>ms", |row| decimal(row.first_use_ms, 0)),
+    ("memory<br>MB", |row| short(row.memory_bytes as f64 / 1e6)),
+    ("error", |row| scientific(row.verified_error)),
 ];
 
 fn table_section(results: &Results) -> String {
-    let head: String = HEADER.iter().skip(1).map(|name| format!("<th class=\"number\">{name}</th>")).collect();
-    let rows: String = results.rows.iter().map(table_row).collect();
-    let refused: String = results
-        .not_measured
-        .iter()
-        .map(|refusal| {
-            let kind = if refusal.is_wrong { "Wrong" } else { "Not run" };
-            let what = format!("{} × {}, {}: {}", refusal.shape, refusal.batch, refusal.strategy, refusal.reason);
-            format!("<li>{kind}: {}</li>\n", escape(&what))
-        })
-        .collect();
-    let refused = if refused.is_empty() { refused } else { format!("<ul class=\"note\">\n{refused}</ul>\n") };
+    let has_attention = results.rows.iter().any(|row| row.attention_ms.is_some());
+    let columns: Vec<&Column> =
+        COLUMNS.iter().filter(|(name, _)| has_attention || !name.starts_with("attention")).collect();
+    let head: String = columns.iter().map(|(name, _)| format!("<th class=\"number\">{name}</th>")).collect();
+    let rows: String = results.rows.iter().map(|row| table_row(row, &columns)).collect();
     section(
         "All numbers",
         &format!(
-            "<p class=\"note\">Record: host time to record the layer into a command buffer. First use: what it takes longer than the \
-             second, which is compiling. Memory: input, output, bank and scratch. Error: the largest difference from the reference, \
-             relative to the largest output.</p>\n<div class=\"scroll\" tabindex=\"0\">\n<table class=\"layers rows\">\n\
-             <thead><tr><th>Shape × batch</th><th>{}</th>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n{refused}",
-            HEADER[0]
+            "<p class=\"note\">× static and × groups: how many times the time of those. Record: host time to record the layer into a \
+             command buffer. First use: what it takes longer than a later one, which is compiling. Memory: input, output, bank and \
+             scratch. Error: the largest difference from the reference, relative to the largest output.</p>\n\
+             <div class=\"scroll\" tabindex=\"0\">\n<table class=\"rows\">\n\
+             <thead><tr><th>Shape<br>× batch</th><th>Kernel</th>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n{}",
+            refusals(results),
         ),
     )
 }
 
-fn table_row(row: &Row) -> String {
-    let kernels = format!("{}: {}", row.strategy, row.kernel);
-    let cells = [
-        ms(row.median_ms),
-        format!("{} – {}", ms(row.min_ms), ms(row.max_ms)),
-        short(row.gflops),
-        decimal(row.peak_percent, 1),
-        short(row.gbps),
-        decimal(row.copy_percent, 1),
-        decimal(row.ratio_to_static, 2),
-        or_dash(row.ratio_to_groups, |ratio| decimal(ratio, 2)),
-        or_dash(row.attention_ms, ms),
-        decimal(row.host_record_us, 0),
-        decimal(row.first_use_ms, 0),
-        short(row.memory_bytes as f64 / 1e6),
-        scientific(row.verified_error),
-    ];
-    let cells: String = cells.iter().map(|cell| format!("<td class=\"number\">{cell}</td>")).collect();
+fn table_row(row: &Row, columns: &[&Column]) -> String {
+    let cells: String = columns.iter().map(|(_, cell)| format!("<td class=\"number\">{}</td>", cell(row))).collect();
     format!(
-        "<tr><th scope=\"row\" title=\"{}\">{}</th><td>{}</td>{cells}</tr>\n",
+        "<tr><th scope=\"row\" title=\"{}\">{}</th><td title=\"{}\">{}</td>{cells}</tr>\n",
         escape(&row.problem),
         escape(&label(row)),
-        escape(&kernels)
+        escape(&row.kernel),
+        escape(&kernel(row)),
     )
+}
+
+/// What was not measured, and why.
+fn refusals(results: &Results) -> String {
+    let item = |refusal: &Refusal| {
+        let kind = if refusal.is_wrong { "Wrong" } else { "Not run" };
+        let what = format!("{} × {}, {}: {}", refusal.shape, refusal.batch, refusal.strategy, refusal.reason);
+        format!("<li>{kind}: {}</li>\n", escape(&what))
+    };
+    let items: String = results.not_measured.iter().map(item).collect();
+    if items.is_empty() { items } else { format!("<ul class=\"note\">\n{items}</ul>\n") }
 }
 
 fn footer(results: &Results) -> String {

@@ -32,13 +32,10 @@ pub(super) fn table(results: &Results) -> Table {
 }
 
 fn cells(row: &Row) -> [String; 13] {
-    // What the planner chose is worth knowing; what was asked for is known.
-    let conv = row.kernel.rsplit(" + ").next().unwrap_or_default();
-    let kernel = if row.strategy == "auto" { format!("auto: {conv}") } else { row.strategy.clone() };
     [
         row.shape.clone(),
         row.batch.to_string(),
-        kernel,
+        kernel(row),
         ms(row.median_ms),
         format!("{} - {}", ms(row.min_ms), ms(row.max_ms)),
         format!("{:.2}", row.gflops),
@@ -50,6 +47,12 @@ fn cells(row: &Row) -> [String; 13] {
         format!("{:.0}", row.first_use_ms),
         format!("{:.0e}", row.verified_error),
     ]
+}
+
+/// The kernel asked for, and what the planner chose where it was asked.
+pub(super) fn kernel(row: &Row) -> String {
+    let conv = row.kernel.rsplit(" + ").next().unwrap_or_default();
+    if row.strategy == "auto" { format!("auto: {conv}") } else { row.strategy.clone() }
 }
 
 /// Milliseconds with three digits that count.
@@ -67,22 +70,29 @@ pub(super) fn notes(results: &Results) -> String {
     let mut text = String::from(
         "x static: times the time of our static convolution of the same shape; x groups: times that of the batch as groups.\n",
     );
-    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut refused: BTreeMap<String, Vec<(String, &str)>> = BTreeMap::new();
     for refusal in &results.not_measured {
         let kind = if refusal.is_wrong { "WRONG" } else { "not run" };
-        let what = format!("{} batch {}", refusal.shape, refusal.batch);
-        reasons.entry(format!("{kind}: {}: {}", refusal.strategy, refusal.reason)).or_default().push(what);
+        let layer = format!("{} batch {}", refusal.shape, refusal.batch);
+        refused.entry(format!("{kind}: {}", refusal.strategy)).or_default().push((layer, &refusal.reason));
     }
     for row in &results.rows {
         if let Some(reason) = &row.without_groups {
-            let layers = reasons.entry(format!("no groups: {reason}")).or_default();
-            layers.push(format!("{} batch {}", row.shape, row.batch));
+            let layers = refused.entry("not run: groups".into()).or_default();
+            let layer = (format!("{} batch {}", row.shape, row.batch), reason.as_str());
+            if !layers.contains(&layer) {
+                layers.push(layer);
+            }
         }
     }
-    for (reason, mut layers) in reasons {
-        layers.dedup();
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{reason} ({})", layers.join(", "));
+    for (what, layers) in refused {
+        // Reasons differ in numbers only, mostly; the results as JSON have them all. What is wrong is told in full.
+        let told = if what.starts_with("WRONG") { layers.len() } else { 1 };
+        for (layer, reason) in &layers[..told] {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{what} on {layer}: {reason}");
+            text += &if layers.len() > told { format!("; and {} more\n", layers.len() - told) } else { "\n".into() };
+        }
     }
     text
 }
