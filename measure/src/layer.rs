@@ -93,8 +93,13 @@ pub fn measure(
     let (flat_spec, flat_data) = static_twin(&spec)?;
 
     progress("reference");
-    let flat = prepare(context, &flat_spec, &flat_data, &mut Judge::new(&flat_spec, &flat_data, flops(&flat_spec)?))?;
-    let mut judge = Judge::new(&spec, &data, flops(&spec)?);
+    let flat = prepare(
+        context,
+        &flat_spec,
+        &flat_data,
+        &mut Judge::new(&flat_spec, &flat_data, flops(&flat_spec)?, options.quick),
+    )?;
+    let mut judge = Judge::new(&spec, &data, flops(&spec)?, options.quick);
     let mut outcomes = Vec::new();
     let mut entries = Vec::new();
     for &conv in &options.kernels {
