@@ -416,7 +416,7 @@ def main():
             header, rows = run_dynconv(options, shapes, family)
             for name, row in rows.items():
                 ours.setdefault((family, name), []).append(row["wall_ms"])
-                ours.setdefault(("static", name), []).append(row["static_median_ms"])
+                ours.setdefault(("static", name), []).append(row["static_wall_ms"])
         for peer in peers:
             if peer in notes and not found[peer]:
                 continue  # Is not there, or ran nothing: the next round would not change that.

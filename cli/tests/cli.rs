@@ -263,7 +263,7 @@ fn a_quick_benchmark_writes_every_number_once() {
             printed.contains("not run: depthwise on dense batch 3: refused: conv_depthwise is not possible"),
             "{printed}"
         );
-        assert_eq!(json["version"], 1);
+        assert_eq!((&json["version"], &json["rows"][0]["elem"]), (&1.into(), &"f32".into()));
         let above_0 = |value: &serde_json::Value| value.as_f64().is_some_and(|number| number > 0.0);
         assert!(above_0(&json["peak_gflops"]) && above_0(&json["copy_gbps"]), "{json}");
         assert!(json["adapter"].is_string() && json["driver"].is_string(), "{json}");

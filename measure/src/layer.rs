@@ -8,7 +8,7 @@ use dynconv_suite::data::{Data, Numbers};
 use dynconv_suite::run::{Fault, Prepared, problem};
 use dynconv_suite::spec::{CONVS, Family, Spec};
 
-use crate::contest::{Clock, Contender, take_turns};
+use crate::contest::{Clock, Contender, Work, take_turns};
 use crate::error::{Error, Result};
 use crate::groups::Groups;
 use crate::peak::Peak;
@@ -74,12 +74,21 @@ struct Entry {
     first_use_ms: f64,
 }
 
+/// All that takes turns, each of it checked.
+struct Ready {
+    flat: Entry,
+    entries: Vec<Entry>,
+    groups: Option<Groups>,
+    without_groups: Option<String>,
+    not_measured: Vec<Refusal>,
+    compared: String,
+}
+
 /// Measures a layer with each kernel that `options` names, beside our own static convolution and the batch as groups. `progress` is told what
-/// is being done.
+/// is being done. What is refused or wrong is an [`Outcome`].
 ///
 /// # Errors
-/// [`Error`] if nothing of the case can be measured: the static convolution is refused, or the device fails. A kernel that is refused or wrong
-/// is an [`Outcome`].
+/// [`Error::Device`] if the device fails.
 pub fn measure(
     context: &Context,
     peak: &Peak,
@@ -87,74 +96,85 @@ pub fn measure(
     options: &Options,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Outcome>> {
-    let clock = Clock::new(context);
+    let ready = match make_ready(context, case, options, progress) {
+        Ok(ready) => ready,
+        Err(error) => return Ok(vec![Outcome::NotMeasured(refusal(case, "all", &error)?)]),
+    };
+    progress("timing");
+    let rows = race(context, peak, case, options, &ready)?;
+    let refused = ready.not_measured.into_iter().map(Outcome::NotMeasured);
+    Ok(rows.into_iter().map(|row| Outcome::Measured(Box::new(row))).chain(refused).collect())
+}
+
+fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Ready> {
     let spec = case.spec(options);
+    // What the device has no room for is refused before there are numbers for it.
+    plan(context, &spec)?;
     let data = Data::new(&spec, Numbers::Floats)?;
     let (flat_spec, flat_data) = static_twin(&spec)?;
+    progress("static");
+    let mut judge = Judge::new(&flat_spec, &flat_data, flops(&flat_spec)?, options.quick);
+    let flat = prepare(context, &flat_spec, &flat_data, &mut judge)?;
 
-    progress("reference");
-    let flat = prepare(
-        context,
-        &flat_spec,
-        &flat_data,
-        &mut Judge::new(&flat_spec, &flat_data, flops(&flat_spec)?, options.quick),
-    )?;
     let mut judge = Judge::new(&spec, &data, flops(&spec)?, options.quick);
-    let mut outcomes = Vec::new();
+    let mut not_measured = Vec::new();
     let mut entries = Vec::new();
     for &conv in &options.kernels {
         progress(name(conv));
-        let spec = Spec { conv, ..spec.clone() };
-        match prepare(context, &spec, &data, &mut judge) {
+        match prepare(context, &Spec { conv, ..spec.clone() }, &data, &mut judge) {
             Ok(entry) => entries.push(entry),
-            Err(error) => outcomes.push(Outcome::NotMeasured(refusal(case, name(conv), &error)?)),
+            Err(error) => not_measured.push(refusal(case, name(conv), &error)?),
         }
     }
     progress("groups");
-    let (groups, without_groups) = match groups(context, &spec, &data, &mut judge) {
-        Ok(groups) => (Some(groups), None),
+    let mut without_groups = None;
+    let groups = match groups(context, &spec, &data, &mut judge) {
+        Ok(groups) => Some(groups),
         Err(error) => {
             let refusal = refusal(case, "groups", &error)?;
-            let reason = refusal.reason.clone();
-            if refusal.is_wrong {
-                outcomes.push(Outcome::NotMeasured(refusal));
-            }
-            (None, Some(reason))
+            without_groups = Some(refusal.reason.clone());
+            not_measured.extend(Some(refusal).filter(|refusal| refusal.is_wrong));
+            None
         }
     };
+    Ok(Ready { flat, entries, groups, without_groups, not_measured, compared: judge.compares() })
+}
 
-    progress("timing");
-    let attention = entries.first().map(|entry| attention_steps(&entry.prepared)).unwrap_or_default();
-    let mut flat_turn = Contender::new(Box::new(|pass| flat.prepared.bound.record_in(pass)));
-    let mut groups_turn = groups.as_ref().map(|groups| Contender::new(Box::new(|pass| groups.record_in(pass))));
-    let mut attention_turn = (!attention.is_empty())
+/// Times all in turns; a row for each kernel.
+fn race(context: &Context, peak: &Peak, case: &Case, options: &Options, ready: &Ready) -> Result<Vec<Row>> {
+    let clock = Clock::new(context);
+    let attention = ready.entries.first().map(|entry| attention_steps(&entry.prepared)).unwrap_or_default();
+    let layer = |entry: &'_ Entry| -> Work<'_> {
+        let bound = entry.prepared.bound.clone();
+        Box::new(move |pass| bound.record_in(pass))
+    };
+    let mut flat = Contender::new(layer(&ready.flat));
+    let mut groups = ready.groups.as_ref().map(|groups| Contender::new(Box::new(|pass| groups.record_in(pass))));
+    let mut branch = (!attention.is_empty())
         .then(|| Contender::new(Box::new(|pass| attention.iter().for_each(|step| step.record_in(pass)))));
-    let mut turns: Vec<Contender<'_>> =
-        entries.iter().map(|entry| Contender::new(Box::new(|pass| entry.prepared.bound.record_in(pass)))).collect();
-    let mut all: Vec<_> =
-        std::iter::once(&mut flat_turn).chain(&mut groups_turn).chain(&mut attention_turn).chain(&mut turns).collect();
+    let mut turns: Vec<Contender<'_>> = ready.entries.iter().map(|entry| Contender::new(layer(entry))).collect();
+    let mut all: Vec<_> = [&mut flat].into_iter().chain(&mut groups).chain(&mut branch).chain(&mut turns).collect();
     take_turns(&clock, &mut all, options.samples, options.quick)?;
 
-    let beside = Beside {
-        flat: &flat,
-        flat_turn: &flat_turn,
-        groups: groups_turn.as_ref(),
-        without_groups,
-        attention: attention_turn.as_ref(),
-    };
-    for (entry, turn) in entries.iter().zip(&turns) {
+    let beside = Beside { ready, flat: &flat, groups: groups.as_ref(), attention: branch.as_ref() };
+    let rows = ready.entries.iter().zip(&turns).map(|(entry, turn)| {
         let host_record_us = clock.record_us(turn.work(), options.quick);
-        let mut row = beside.row(case, entry, turn, peak);
-        row.host_record_us = host_record_us;
-        row.verified_what = judge.compares();
-        outcomes.push(Outcome::Measured(Box::new(row)));
-    }
-    Ok(outcomes)
+        Row { host_record_us, ..beside.row(case, entry, turn, peak) }
+    });
+    Ok(rows.collect())
 }
 
 /// The name of a choice in arguments and tables.
 fn name(conv: ConvChoice) -> &'static str {
     CONVS.iter().find(|(_, choice)| *choice == conv).map_or("?", |(name, _)| name)
+}
+
+fn elem_name(elem: Elem) -> &'static str {
+    match elem {
+        Elem::F16 => "f16",
+        Elem::F16Storage => "f16-storage",
+        _ => "f32",
+    }
 }
 
 /// The static convolution of the same shape, with numbers of its own.
@@ -169,10 +189,14 @@ fn flops(spec: &Spec) -> Result<u64> {
     Ok(g.flops(spec.batch, spec.input3(), g.output_size(spec.input3())?))
 }
 
+fn plan(context: &Context, spec: &Spec) -> Result<Plan> {
+    let several = || LibraryError::Unsupported { what: spec.to_string(), because: "it is several plans".into() };
+    Ok(Plan::new(&problem(spec)?.ok_or_else(several)?, context.caps())?)
+}
+
 /// Compiles and checks a layer.
 fn prepare(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -> Result<Entry> {
-    let no_problem = || LibraryError::Unsupported { what: spec.to_string(), because: "it is several plans".into() };
-    let plan = Plan::new(&problem(spec)?.ok_or_else(no_problem)?, context.caps())?;
+    let plan = plan(context, spec)?;
     let first_use_ms = first_use_ms(context, spec, data)?;
     let prepared = Prepared::new(context, spec, data)?;
     let verified = judge.check(plan.conv_kernel().name(), &prepared.run()?)?;
@@ -221,17 +245,16 @@ fn refusal(case: &Case, strategy: &str, error: &Error) -> Result<Refusal> {
 
 /// What a layer is held against.
 struct Beside<'a, 'b> {
-    flat: &'a Entry,
-    flat_turn: &'a Contender<'b>,
+    ready: &'a Ready,
+    flat: &'a Contender<'b>,
     groups: Option<&'a Contender<'b>>,
-    without_groups: Option<String>,
     attention: Option<&'a Contender<'b>>,
 }
 
 impl Beside<'_, '_> {
     fn row(&self, case: &Case, entry: &Entry, turn: &Contender<'_>, peak: &Peak) -> Row {
         let time = turn.spread();
-        let (flat, groups) = (self.flat_turn.spread(), self.groups.map(Contender::spread));
+        let (flat, groups) = (self.flat.spread(), self.groups.map(Contender::spread));
         let flops = entry.plan.flops();
         let moved_bytes = moved_bytes(entry);
         let per_second = |count: u64| count as f64 / time.median * 1e-6;
@@ -241,7 +264,7 @@ impl Beside<'_, '_> {
             batch: case.batch,
             strategy: name(entry.conv).into(),
             kernel: kernel_names(&entry.prepared),
-            elem: format!("{:?}", entry.spec.elems[0]),
+            elem: elem_name(entry.spec.elems[0]).into(),
             median_ms: time.median,
             min_ms: time.min,
             max_ms: time.max,
@@ -253,16 +276,17 @@ impl Beside<'_, '_> {
             gbps: per_second(moved_bytes),
             peak_percent: 100.0 * per_second(flops) / peak.gflops,
             copy_percent: 100.0 * per_second(moved_bytes) / peak.copy_gbps,
-            static_kernel: kernel_names(&self.flat.prepared),
+            static_kernel: kernel_names(&self.ready.flat.prepared),
             static_median_ms: flat.median,
             static_min_ms: flat.min,
             static_max_ms: flat.max,
-            ratio_to_static: turn.ratio(self.flat_turn),
+            static_wall_ms: self.flat.wall(),
+            ratio_to_static: turn.ratio(self.flat),
             groups_median_ms: groups.map(|spread| spread.median),
             groups_min_ms: groups.map(|spread| spread.min),
             groups_max_ms: groups.map(|spread| spread.max),
             ratio_to_groups: self.groups.map(|groups| turn.ratio(groups)),
-            without_groups: self.without_groups.clone(),
+            without_groups: self.ready.without_groups.clone(),
             attention_ms: self.attention.map(|attention| attention.spread().median),
             host_record_us: 0.0,
             first_use_ms: entry.first_use_ms,
@@ -270,7 +294,7 @@ impl Beside<'_, '_> {
             memory_bytes: moved_bytes + entry.plan.scratch_bytes(),
             verified_error: entry.verified.error,
             verified_share_of_bound: entry.verified.of_bound,
-            verified_what: String::new(),
+            verified_what: self.ready.compared.clone(),
         }
     }
 }

@@ -89,6 +89,8 @@ pub struct Row {
     pub static_min_ms: f64,
     /// Largest, ms.
     pub static_max_ms: f64,
+    /// Median by the host's clock, ms.
+    pub static_wall_ms: f64,
     /// How many times longer than the static convolution, median of the rounds.
     pub ratio_to_static: f64,
     /// The batch as groups, aggregation included, median, ms.
