@@ -283,8 +283,8 @@ mod tests {
         assert_eq!((axis.range, axis.ticks.len()), ([0.0, 50.0], 6));
         assert_eq!(axis.at(25.0), 50.0);
         let axis = Axis::logarithmic([0.5, 300.0].into_iter(), 0.0, 100.0);
-        assert_eq!(axis.ticks, [1.0, 10.0, 100.0]);
-        assert!(axis.at(0.5) > 0.0 && axis.at(300.0) < 100.0);
+        assert_eq!(axis.ticks, [1.0, 10.0, 100.0, 1000.0]);
+        assert!(axis.at(0.5) > 0.0 && axis.at(300.0) < 100.0 && axis.at(1000.0) <= 100.0);
     }
 
     #[test]
