@@ -11,7 +11,7 @@ use dynconv_suite::spec::{CONVS, Family, Spec};
 use crate::contest::{Clock, Contender, Work, take_turns};
 use crate::error::{Error, Result};
 use crate::groups::Groups;
-use crate::peak::Peak;
+use crate::peak::{Gauge, Peak};
 use crate::results::{Refusal, Row};
 use crate::shapes::Shape;
 use crate::verify::{Judge, Verified};
@@ -148,15 +148,18 @@ fn race(context: &Context, peak: &Peak, case: &Case, options: &Options, ready: &
         let bound = entry.prepared.bound.clone();
         Box::new(move |pass| bound.record_in(pass))
     };
+    let work = Gauge::new(context)?;
+    let mut gauge = Contender::new(Box::new(|pass| work.record_in(pass)));
     let mut flat = Contender::new(layer(&ready.flat));
     let mut groups = ready.groups.as_ref().map(|groups| Contender::new(Box::new(|pass| groups.record_in(pass))));
     let mut branch = (!attention.is_empty())
         .then(|| Contender::new(Box::new(|pass| attention.iter().for_each(|step| step.record_in(pass)))));
     let mut turns: Vec<Contender<'_>> = ready.entries.iter().map(|entry| Contender::new(layer(entry))).collect();
-    let mut all: Vec<_> = [&mut flat].into_iter().chain(&mut groups).chain(&mut branch).chain(&mut turns).collect();
+    let mut all: Vec<_> =
+        [&mut gauge, &mut flat].into_iter().chain(&mut groups).chain(&mut branch).chain(&mut turns).collect();
     take_turns(&clock, &mut all, options.samples, options.quick)?;
 
-    let beside = Beside { ready, flat: &flat, groups: groups.as_ref(), attention: branch.as_ref() };
+    let beside = Beside { ready, gauge: &gauge, flat: &flat, groups: groups.as_ref(), attention: branch.as_ref() };
     let rows = ready.entries.iter().zip(&turns).map(|(entry, turn)| {
         let host_record_us = clock.record_us(turn.work(), options.quick);
         Row { host_record_us, ..beside.row(case, entry, turn, peak) }
@@ -246,6 +249,7 @@ fn refusal(case: &Case, strategy: &str, error: &Error) -> Result<Refusal> {
 /// What a layer is held against.
 struct Beside<'a, 'b> {
     ready: &'a Ready,
+    gauge: &'a Contender<'b>,
     flat: &'a Contender<'b>,
     groups: Option<&'a Contender<'b>>,
     attention: Option<&'a Contender<'b>>,
@@ -254,6 +258,7 @@ struct Beside<'a, 'b> {
 impl Beside<'_, '_> {
     fn row(&self, case: &Case, entry: &Entry, turn: &Contender<'_>, peak: &Peak) -> Row {
         let time = turn.spread();
+        let gauge = self.gauge.spread();
         let (flat, groups) = (self.flat.spread(), self.groups.map(Contender::spread));
         let flops = entry.plan.flops();
         let moved_bytes = moved_bytes(entry);
@@ -288,6 +293,8 @@ impl Beside<'_, '_> {
             ratio_to_groups: self.groups.map(|groups| turn.ratio(groups)),
             without_groups: self.ready.without_groups.clone(),
             attention_ms: self.attention.map(|attention| attention.spread().median),
+            gauge_min_ms: gauge.min,
+            gauge_max_ms: gauge.max,
             host_record_us: 0.0,
             first_use_ms: entry.first_use_ms,
             scratch_bytes: entry.plan.scratch_bytes(),

@@ -65,6 +65,32 @@ impl Peak {
     }
 }
 
+/// A fixed piece of work that no kernel of the library has a part in. It takes turns with every layer, and tells how fast the machine itself
+/// was meanwhile.
+#[derive(Debug)]
+pub(crate) struct Gauge {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+}
+
+impl Gauge {
+    const INVOCATIONS: u32 = 1 << 12;
+    const CHAINS: u32 = 4;
+    const WORKGROUP: u32 = 64;
+
+    pub(crate) fn new(context: &Context) -> Result<Self> {
+        let pipeline = compile(context, "peak", chains_source(Self::CHAINS, Self::WORKGROUP))?;
+        let factors = Tensor::upload(context, &[4], &[FACTOR, SUMMAND, APART, 0.0])?;
+        let y = Tensor::zeros(context, &[Self::INVOCATIONS as usize])?;
+        let bindings = bind(context, &pipeline, [factors.buffer(), y.buffer()]);
+        Ok(Self { pipeline, bindings })
+    }
+
+    pub(crate) fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        dispatch(pass, &self.pipeline, &self.bindings, [Self::INVOCATIONS / Self::WORKGROUP, 1]);
+    }
+}
+
 /// A shader of independent chains of multiply-adds.
 fn chains_source(chains: u32, workgroup: u32) -> String {
     let each = |line: &dyn Fn(u32) -> String| (0..chains).map(line).collect::<Vec<_>>();

@@ -105,6 +105,10 @@ pub struct Row {
     pub without_groups: Option<String>,
     /// Pooling and attention branch alone, median, ms.
     pub attention_ms: Option<f64>,
+    /// A fixed piece of work that took turns with the layer: smallest, ms. It tells how fast the machine itself was.
+    pub gauge_min_ms: f64,
+    /// Largest, ms.
+    pub gauge_max_ms: f64,
     /// Host time to record the layer into a command buffer, median, microseconds.
     pub host_record_us: f64,
     /// What the first use takes longer than the second, ms: compiling.
@@ -188,19 +192,11 @@ impl Results {
                 return Err(Error::Incomparable { file: file.into(), what, expected, found });
             }
         }
-        let drift = |now: f64, then: f64| (then / now).max(1.0);
-        let slowed = drift(self.peak_gflops, old.peak_gflops).max(drift(self.copy_gbps, old.copy_gbps));
-        let sped_up = drift(old.peak_gflops, self.peak_gflops).max(drift(old.copy_gbps, self.copy_gbps));
         let is_enough = self.samples.min(old.samples) >= ENOUGH && !self.quick && !old.quick;
         let is_same = |a: &Row, b: &Row| (&a.shape, &a.problem, &a.strategy) == (&b.shape, &b.problem, &b.strategy);
         let change = |row: &Row| {
             let before = old.rows.iter().find(|before| is_same(before, row))?;
-            let verdict = match is_enough {
-                false => Verdict::Unknown,
-                true if row.min_ms > before.max_ms * slowed => Verdict::Slower,
-                true if row.max_ms * sped_up < before.min_ms => Verdict::Faster,
-                true => Verdict::Same,
-            };
+            let verdict = if is_enough { judge(before, row) } else { Verdict::Unknown };
             Some(Change {
                 shape: row.shape.clone(),
                 batch: row.batch,
@@ -211,7 +207,20 @@ impl Results {
             })
         };
         let changes: Vec<Change> = self.rows.iter().filter_map(change).collect();
-        Ok(Comparison { without_old: self.rows.len() - changes.len(), changes, slowed, sped_up })
+        Ok(Comparison { without_old: self.rows.len() - changes.len(), changes })
+    }
+}
+
+/// Whether the spreads of a row's times lie apart, by more than the machine itself may have drifted.
+fn judge(before: &Row, now: &Row) -> Verdict {
+    let slowed = (now.gauge_max_ms / before.gauge_min_ms).max(1.0);
+    let sped_up = (before.gauge_max_ms / now.gauge_min_ms).max(1.0);
+    if now.min_ms > before.max_ms * slowed {
+        Verdict::Slower
+    } else if now.max_ms * sped_up < before.min_ms {
+        Verdict::Faster
+    } else {
+        Verdict::Same
     }
 }
 
@@ -222,10 +231,6 @@ pub struct Comparison {
     pub changes: Vec<Change>,
     /// Rows that the older run does not have.
     pub without_old: usize,
-    /// How many times slower the machine itself was than then, by the measured peaks; at least 1.
-    pub slowed: f64,
-    /// How many times faster it was; at least 1.
-    pub sped_up: f64,
 }
 
 impl Comparison {
@@ -253,7 +258,8 @@ pub struct Change {
     pub verdict: Verdict,
 }
 
-/// Whether a difference is more than noise. Spreads are all samples of a run, and are widened by what the machine itself drifted.
+/// Whether a difference is more than noise. Spreads are all samples of a run; they are widened by as much as the machine itself may have
+/// drifted, by the extremes of a fixed piece of work that took turns with the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Even the fastest sample is slower than the slowest was.
