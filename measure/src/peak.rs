@@ -34,8 +34,6 @@ pub struct Peak {
     pub gflops: f64,
     /// Bytes read and bytes written by a copy, 10^9 a second.
     pub copy_gbps: f64,
-    /// Bytes of the buffer that was copied.
-    pub copied_bytes: u64,
 }
 
 impl Peak {
@@ -53,15 +51,8 @@ impl Peak {
         }
         let caps = context.caps();
         let most = caps.max_storage_binding.min(caps.max_buffer).min(if quick { 1 << 20 } else { COPIED });
-        let copied_bytes = most / 1024 * 1024;
-        let copy_gbps = copies(context, &clock, copied_bytes, quick)?;
-        Ok(Self { gflops, copy_gbps, copied_bytes })
-    }
-
-    /// The most that work of this many operations a byte can reach, 10^9 operations a second.
-    #[must_use]
-    pub fn roof(&self, flops_per_byte: f64) -> f64 {
-        self.gflops.min(self.copy_gbps * flops_per_byte)
+        let copy_gbps = copies(context, &clock, most / 1024 * 1024, quick)?;
+        Ok(Self { gflops, copy_gbps })
     }
 }
 
@@ -257,11 +248,5 @@ mod tests {
         let after = |steps: f64| narrow(&(0..70).map(|i| expected(i, 4, steps)).collect::<Vec<_>>());
         assert!(check_chains(&after(f64::from(STEPS)), 4).is_ok());
         assert!(check_chains(&after(0.9 * f64::from(STEPS)), 4).is_err());
-    }
-
-    #[test]
-    fn the_roof_is_the_lower_of_two() {
-        let peak = Peak { gflops: 100.0, copy_gbps: 10.0, copied_bytes: 0 };
-        assert_eq!([0.5, 10.0, 1e3].map(|intensity| peak.roof(intensity)), [5.0, 100.0, 100.0]);
     }
 }

@@ -10,7 +10,7 @@ fn context() -> Context {
 }
 
 fn measured(context: &Context, batch: usize, kernels: &[ConvChoice]) -> Vec<Outcome> {
-    let peak = Peak { gflops: 1.0, copy_gbps: 1.0, copied_bytes: 0 };
+    let peak = Peak { gflops: 1.0, copy_gbps: 1.0 };
     let shape = load("smoke").expect("parses").remove(0);
     let kernels = kernels.to_vec();
     let options = Options { family: Family::Bank, elem: Elem::F32, kernels, samples: 3, quick: false };

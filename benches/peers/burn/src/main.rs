@@ -48,8 +48,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn measure(s: &Shape, samples: usize, device: &Device) -> serde_json::Value {
     let numbers = Numbers::new(s);
     let weights = s.cout * s.cin / s.groups * s.kernel[0] * s.kernel[1];
-    let tensor = |values: &[f32], shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device);
-    let x = tensor(&numbers.x, [s.batch * s.cin, s.input[0] * s.input[1]]).reshape([1, s.batch * s.cin, s.input[0], s.input[1]]);
+    let tensor =
+        |values: &[f32], shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device);
+    let x = tensor(&numbers.x, [s.batch * s.cin, s.input[0] * s.input[1]]).reshape([
+        1,
+        s.batch * s.cin,
+        s.input[0],
+        s.input[1],
+    ]);
     let bank = tensor(&numbers.bank, [s.kernels, weights]);
     let attention = tensor(&numbers.attention, [s.batch, s.kernels]);
     let options = || ConvOptions::new(s.stride, s.padding, s.dilation, s.batch * s.groups);
@@ -107,13 +113,16 @@ impl Numbers {
         let sample = s.batch - 1;
         let mix = &self.attention[sample * s.kernels..];
         let bank = self.bank.len() / s.kernels;
-        let weight: Vec<f64> =
-            (0..bank).map(|i| (0..s.kernels).map(|k| f64::from(mix[k]) * f64::from(self.bank[k * bank + i])).sum()).collect();
+        let weight: Vec<f64> = (0..bank)
+            .map(|i| (0..s.kernels).map(|k| f64::from(mix[k]) * f64::from(self.bank[k * bank + i])).sum())
+            .collect();
         let out: [usize; 2] = std::array::from_fn(|a| {
             (s.input[a] + 2 * s.padding[a] - s.dilation[a] * (s.kernel[a] - 1) - 1) / s.stride[a] + 1
         });
         let [c_in, c_out] = [s.cin / s.groups, s.cout / s.groups];
-        let place = |o: usize, tap: usize, a: usize| (o * s.stride[a] + tap * s.dilation[a]).checked_sub(s.padding[a]).filter(|&i| i < s.input[a]);
+        let place = |o: usize, tap: usize, a: usize| {
+            (o * s.stride[a] + tap * s.dilation[a]).checked_sub(s.padding[a]).filter(|&i| i < s.input[a])
+        };
         let found = &y[sample * s.cout * out[0] * out[1]..];
         let [mut largest, mut worst] = [0.0_f64; 2];
         for (i, &found) in found.iter().enumerate() {
