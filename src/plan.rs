@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::caps::Caps;
-use crate::desc::Geometry;
+use crate::desc::{Geometry, WeightOrder};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 pub use crate::kernels::aggregate::Parts;
@@ -13,8 +13,9 @@ use crate::kernels::attention_mlp::Head;
 pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout};
 use crate::kernels::{
-    Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_depthwise,
-    conv_direct, conv_pointwise, conv_register, conv_tiled,
+    Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
+    conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise, conv_register,
+    conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -30,8 +31,14 @@ pub enum ConvChoice {
     Tiled,
     /// `conv_register`, possible for every convolution.
     Register,
+    /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
+    Lanes,
+    /// `conv_patch`, for 3 x 3 kernels over two axes with stride 1, where `conv_lanes` is possible.
+    Patch,
     /// `conv_depthwise`, for one input channel a group.
     Depthwise,
+    /// `conv_depthwise_patch`, for one input channel a group and 3 x 3 kernels over two axes with stride 1.
+    DepthwisePatch,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
     Pointwise,
 }
@@ -96,6 +103,8 @@ pub struct Problem {
     pub elems: [Elem; 2],
     /// Which convolution kernel runs.
     pub kernel: ConvChoice,
+    /// Order of the weights in bank and rows.
+    pub order: WeightOrder,
 }
 
 /// What will run, in order, and why.
@@ -123,6 +132,7 @@ impl Problem {
             layouts: [Layout::default(); 2],
             elems: [Elem::F32; 2],
             kernel: ConvChoice::default(),
+            order: WeightOrder::default(),
         }
     }
 
@@ -160,10 +170,12 @@ impl Problem {
     /// Elements of a sample's kernel and bias; a map mixes a whole bank of them.
     #[must_use]
     pub fn row(&self) -> usize {
-        let row = self.geometry.row(self.has_bias);
         match self.attention {
-            AttentionSource::Map(_) => self.geometry.kernels * row,
-            _ => row,
+            AttentionSource::Map(_) => {
+                let bias = if self.has_bias { self.geometry.c_out } else { 0 };
+                self.geometry.kernels * (self.geometry.kernel_len(self.order) + bias)
+            }
+            _ => self.geometry.row(self.order, self.has_bias),
         }
     }
 }
@@ -215,13 +227,22 @@ impl Plan {
             self.dispatches.extend(attention(&mlp, size, (problem.layouts[0], problem.elems[0]), first, batch, caps)?);
         }
         let shared = problem.shares_kernel();
+        // Weights in blocks take no gains of channels and filters, which would be a load each: the convolution applies them, channel gains
+        // to the input as it is loaded, filter gains to the sum.
+        let leaves_gains = shared || problem.order == WeightOrder::Blocked;
         let given_rows = problem.attention == AttentionSource::Rows;
         if !shared && !given_rows {
             let cells = match problem.attention {
                 AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => Some(cells),
                 _ => None,
             };
-            self.dispatches.push(aggregate::dispatch(geometry, problem.has_bias, row, cells, first, batch, caps)?);
+            self.dispatches.push(match aggregate_wide::can_compute(&problem, caps) {
+                true => aggregate_wide::dispatch(&problem, row, first, batch, caps)?,
+                false => {
+                    let folded = if leaves_gains { AttentionRow { channel: None, filter: None, ..row } } else { row };
+                    aggregate::dispatch(&problem, folded, cells, first, batch, caps)?
+                }
+            });
         }
         let map_size = problem.map_size(self.output);
         let mut task = ConvTask {
@@ -235,15 +256,15 @@ impl Plan {
             // Aggregated rows are scratch and begin anew with every part of the batch.
             first_row: if given_rows { first } else { 0 },
             row: problem.row(),
+            order: problem.order,
             has_bias: problem.has_bias,
             map: match problem.attention {
                 AttentionSource::Map(axis) => Some(axis),
                 _ => None,
             },
             gain_stride: if map_size > 0 { geometry.kernels * map_size } else { row.stride },
-            // Per-sample kernels have their gains in them already.
-            channel_gain: row.channel.filter(|_| shared),
-            filter_gain: row.filter.filter(|_| shared),
+            channel_gain: row.channel.filter(|_| leaves_gains),
+            filter_gain: row.filter.filter(|_| leaves_gains),
             epilogue: problem.epilogue,
             layouts: problem.layouts,
             elems: problem.elems,
@@ -266,7 +287,10 @@ impl Plan {
         match self.conv {
             Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
             Kernel::ConvRegister => conv_register::dispatch(task, caps),
+            Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
+            Kernel::ConvPatch => conv_patch::dispatch(task, caps),
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
+            Kernel::ConvDepthwisePatch => conv_depthwise_patch::dispatch(task, caps),
             Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
             _ => conv_direct::dispatch(task, caps),
         }
@@ -280,7 +304,7 @@ impl Plan {
             let trips = match self.conv {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
                 // The most that any other kernel adds for its stores.
-                _ => task.trips(32),
+                _ => task.trips(100),
             };
             trips <= u64::from(caps.max_loop_trips)
         };
@@ -459,11 +483,26 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
+        ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
+        ConvChoice::Patch => (Kernel::ConvPatch, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
+        ConvChoice::DepthwisePatch => (Kernel::ConvDepthwisePatch, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
+        ConvChoice::Auto if is_map && caps.has_lanes() => {
+            (Kernel::ConvLanes, "mixes at every position, on a software adapter with lanes".into())
+        }
         ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
         ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
+        ConvChoice::Auto if c_in == 1 && g.groups > 1 && g.is_plain_3x3() && on_software => {
+            (Kernel::ConvDepthwisePatch, "one input channel a group, 3 x 3 with stride 1, on a software adapter".into())
+        }
         ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
+        ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 && g.is_plain_3x3() => {
+            (Kernel::ConvPatch, "3 x 3 with stride 1 on a software adapter with lanes".into())
+        }
+        ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
+            (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
+        }
         ConvChoice::Auto if g.is_pointwise() => (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into()),
         ConvChoice::Auto if c_out < 8 || positions < 8 => {
             (Kernel::ConvDirect, format!("{c_out} channels x {positions} positions do not fill a tile"))

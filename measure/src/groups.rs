@@ -20,7 +20,7 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Binds the grouped convolution to the kernels that `layer` builds; it must use `conv_direct`, which reads them as they are published.
+    /// Binds the grouped convolution to the kernels that `layer` builds; they must lie as they are published, with all gains in them.
     ///
     /// # Errors
     /// [`dynconv::Error::Unsupported`] if the layer builds no kernels a sample, or not those of all samples at once, and what the library

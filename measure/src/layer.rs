@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use dynconv::plan::{ConvChoice, Plan};
-use dynconv::{Context, Elem, Error as LibraryError, Kernel, Step};
+use dynconv::{Caps, Context, Elem, Error as LibraryError, Kernel, Step};
 use dynconv_suite::data::{Data, Numbers};
 use dynconv_suite::run::{Fault, Prepared, problem};
 use dynconv_suite::spec::{CONVS, Family, Spec};
@@ -222,7 +222,9 @@ fn first_use_ms(context: &Context, spec: &Spec, data: &Data) -> Result<f64> {
 }
 
 fn groups(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -> Result<Groups> {
-    let direct = Prepared::new(context, &Spec { conv: ConvChoice::Direct, ..spec.clone() }, data)?;
+    // As on a device without lanes, where kernels lie as they are published, and have all gains in them.
+    let plain = context.clone().with_caps(Caps { subgroups: false, ..context.caps().clone() });
+    let direct = Prepared::new(&plain, &Spec { conv: ConvChoice::Direct, ..spec.clone() }, data)?;
     let groups = Groups::bind(context, spec, data, &direct)?;
     judge.check("the batch as groups", &groups.run(context)?)?;
     Ok(groups)

@@ -4,12 +4,16 @@
 //! joins in front of the file; everything that changes with the input's size goes in its parameter block.
 
 pub(crate) mod aggregate;
+pub(crate) mod aggregate_wide;
 pub(crate) mod attention_mlp;
 pub(crate) mod average_pool;
 pub(crate) mod channel_softmax;
 pub(crate) mod conv;
 pub(crate) mod conv_depthwise;
+pub(crate) mod conv_depthwise_patch;
 pub(crate) mod conv_direct;
+pub(crate) mod conv_lanes;
+pub(crate) mod conv_patch;
 pub(crate) mod conv_pointwise;
 pub(crate) mod conv_register;
 pub(crate) mod conv_tiled;
@@ -34,16 +38,24 @@ pub enum Kernel {
     AttentionMlp,
     /// Mixes each sample's kernel from the bank.
     Aggregate,
+    /// Mixes each sample's kernel in blocks, by wide loads.
+    AggregateWide,
     /// One output per invocation.
     ConvDirect,
     /// Implicit GEMM in workgroup memory.
     ConvTiled,
     /// One input channel per group.
     ConvDepthwise,
+    /// One input channel per group, 3 x 3 taps with stride 1.
+    ConvDepthwisePatch,
     /// 1 x 1 taps as a matrix product in registers.
     ConvPointwise,
     /// Implicit GEMM in registers.
     ConvRegister,
+    /// Implicit GEMM in registers, inputs spread over the lanes of a subgroup.
+    ConvLanes,
+    /// 3 x 3 taps with stride 1, patches spread over the lanes of a subgroup.
+    ConvPatch,
     /// Softmax over the channels at every position.
     ChannelSoftmax,
     /// Gains of a modulated convolution.
@@ -143,19 +155,25 @@ pub struct KernelDef {
     /// Storage bindings from 1 on, in order; `true` for the one that is written. Binding 0 is the parameter block, whose
     /// first words are the base element of each of these.
     pub storage: &'static [bool],
+    /// Whether it needs subgroups of eight and 64-bit integers ([`Caps::has_lanes`]).
+    pub lanes: bool,
 }
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
+        Self::AggregateWide,
         Self::ConvDirect,
         Self::ConvTiled,
         Self::ConvDepthwise,
+        Self::ConvDepthwisePatch,
         Self::ConvPointwise,
         Self::ConvRegister,
+        Self::ConvLanes,
+        Self::ConvPatch,
         Self::ChannelSoftmax,
         Self::Demodulate,
     ];
@@ -167,11 +185,15 @@ impl Kernel {
             Self::AveragePool => &average_pool::DEF,
             Self::AttentionMlp => &attention_mlp::DEF,
             Self::Aggregate => &aggregate::DEF,
+            Self::AggregateWide => &aggregate_wide::DEF,
             Self::ConvDirect => &conv_direct::DEF,
             Self::ConvTiled => &conv_tiled::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
+            Self::ConvDepthwisePatch => &conv_depthwise_patch::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
             Self::ConvRegister => &conv_register::DEF,
+            Self::ConvLanes => &conv_lanes::DEF,
+            Self::ConvPatch => &conv_patch::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,
         }
@@ -347,6 +369,10 @@ impl Dispatch {
         let name = variant.kernel.name();
         if variant.elems.contains(&Elem::F16) && !caps.f16 {
             return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: format!("{name} with Elem::F16") });
+        }
+        if variant.kernel.def().lanes && !caps.has_lanes() {
+            let feature = "SUBGROUP and SHADER_INT64 on a software adapter with subgroups of 8";
+            return Err(Error::MissingFeature { feature, needed_for: name.into() });
         }
         let slots = variant.kernel.def().slots.iter().zip(&variant.elems);
         if slots.into_iter().any(|(slot, elem)| *slot != Slot::Bank && *elem == Elem::Bf16Storage) {

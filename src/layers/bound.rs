@@ -165,7 +165,9 @@ fn step(
         let aligned = start - u64::from(slack);
         // The base element: what rounding the offset down left over.
         word.copy_from_slice(&(slack / if bytes == 2 { 2 } else { 4 }).to_ne_bytes());
-        let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4);
+        // A binding in pairs holds one at least.
+        let least = if dispatch.variant.kernel.def().lanes { 8 } else { 4 };
+        let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4).max(least);
         bindings.push((tensor.buffer().clone(), aligned..aligned + size));
     }
     // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.

@@ -150,12 +150,15 @@ pub struct Spec {
 const SLOPE: f32 = 0.25;
 
 /// Convolution kernels by name.
-pub const CONVS: [(&str, ConvChoice); 6] = [
+pub const CONVS: [(&str, ConvChoice); 9] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
     ("register", ConvChoice::Register),
+    ("lanes", ConvChoice::Lanes),
+    ("patch", ConvChoice::Patch),
     ("depthwise", ConvChoice::Depthwise),
+    ("depthwise-patch", ConvChoice::DepthwisePatch),
     ("pointwise", ConvChoice::Pointwise),
 ];
 
