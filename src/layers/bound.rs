@@ -48,6 +48,14 @@ impl Step {
     pub fn bindings(&self) -> &[(wgpu::Buffer, Range<u64>)] {
         &self.bindings
     }
+
+    /// Records this dispatch alone into the caller's compute pass: to time a part of a layer, for example.
+    pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let [x, y, z] = self.dispatch.grid;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 /// Parameter blocks lie this far apart in the uniform buffer: the largest alignment that WebGPU allows a device to ask for.
@@ -95,10 +103,7 @@ impl Bound {
     /// Records the layer into the caller's compute pass.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
         for step in &self.steps {
-            let [x, y, z] = step.dispatch.grid;
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
+            step.record_in(pass);
         }
     }
 

@@ -149,7 +149,8 @@ pub struct Spec {
 /// The slope below 0 of the suite's leaky ReLU; a power of two, so that integers stay exact.
 const SLOPE: f32 = 0.25;
 
-const CONVS: [(&str, ConvChoice); 10] = [
+/// Convolution kernels by name.
+pub const CONVS: [(&str, ConvChoice); 10] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),

@@ -63,6 +63,7 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
         Step::new("tests", &tests),
         Step::new("doctests", &doctests),
         Step::new("demo", &demo),
+        Step::new("bench", &tiers::bench),
         Step::new("check", &tiers::check),
         Step::new("fuzz", &tiers::fuzz),
         Step::new("swiftshader", &run_swiftshader).where_available(&has_swiftshader),
