@@ -1,13 +1,14 @@
-// Average pooling over one axis: means[o, i] = mean over s of x[o, s, i]. One workgroup a mean.
+// Average pooling over one axis: means[o, i] = mean over s of x[o, s, i]. One workgroup a mean, or with ALONE one invocation.
 //
 // x      [outer, size, inner]
 // means  [outer, inner]
 //
 // Global pooling of [batch, channels, positions] has inner = 1; of [batch, positions, channels] inner = channels.
 //
-// Each invocation sums every WORKGROUP-th element, in chunks: chunks of sums lose less to rounding than one long sum. The order is
+// The invocations of a workgroup sum every WORKGROUP-th element each, in chunks: chunks of sums lose less to rounding than one long sum. The order is
 // fixed, so the result is the same in every run.
-// Constants that the host joins in front: WORKGROUP (a power of two), CHUNK (trips of the inner loop).
+// Constants that the host joins in front: WORKGROUP (a power of two), CHUNK (elements that an
+// invocation sums at a time), ALONE.
 
 struct PoolParams {
     // First element of each operand inside its binding.
@@ -26,29 +27,50 @@ struct PoolParams {
 
 var<workgroup> partial: array<f32, WORKGROUP>;
 
+fn element(first: u32, i: u32) -> f32 {
+    return x_value(first + i * params.inner);
+}
+
+// Sum of every `stride`-th element of a plane, from `begin` on.
+fn sum_of(plane: u32, begin: u32, stride: u32) -> f32 {
+    let first = params.x_base + plane / params.inner * params.size * params.inner + plane % params.inner;
+    var sum = 0.0;
+    for (var start = 0u; start < params.size; start += CHUNK * stride) {
+        let end = min(params.size, start + CHUNK * stride);
+        var chunk = 0.0;
+        var i = start + begin;
+        // Four loads a trip, which need not wait for each other.
+        for (; i + 3u * stride < end; i += 4u * stride) {
+            chunk += (element(first, i) + element(first, i + stride))
+                + (element(first, i + 2u * stride) + element(first, i + 3u * stride));
+        }
+        for (; i < end; i += stride) {
+            chunk += element(first, i);
+        }
+        sum += chunk;
+    }
+    return sum;
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn average_pool(
     @builtin(workgroup_id) id: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let plane = workgroup_number(id, grid);
-    if plane >= params.planes {
+    let number = workgroup_number(id, grid);
+    if ALONE {
+        let plane = number * WORKGROUP + lane;
+        if plane < params.planes {
+            means[params.means_base + plane] = sum_of(plane, 0u, 1u) / f32(params.size);
+        }
         return;
     }
 
-    let outer = plane / params.inner;
-    let first = params.x_base + outer * params.size * params.inner + plane % params.inner;
-    var sum = 0.0;
-    for (var start = 0u; start < params.size; start += CHUNK * WORKGROUP) {
-        let end = min(params.size, start + CHUNK * WORKGROUP);
-        var chunk = 0.0;
-        for (var i = start + lane; i < end; i += WORKGROUP) {
-            chunk += x_value(first + i * params.inner);
-        }
-        sum += chunk;
+    if number >= params.planes {
+        return;
     }
-    partial[lane] = sum;
+    partial[lane] = sum_of(number, lane, WORKGROUP);
     workgroupBarrier();
 
     for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
@@ -58,6 +80,6 @@ fn average_pool(
         workgroupBarrier();
     }
     if lane == 0u {
-        means[params.means_base + plane] = partial[0] / f32(params.size);
+        means[params.means_base + number] = partial[0] / f32(params.size);
     }
 }

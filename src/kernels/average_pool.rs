@@ -30,6 +30,9 @@ pub(crate) struct PoolParams {
 /// Trips of the inner loop: short enough that its sum loses little.
 const CHUNK: u32 = 1024;
 
+/// Invocations of a workgroup that pool a plane each.
+const ALONE: u32 = 8;
+
 /// Pooling of samples that are `[outer, size, inner]` each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pool {
@@ -63,7 +66,7 @@ impl Pool {
     fn trips(&self, workgroup: u32) -> u64 {
         let size = self.size as u64;
         size.div_ceil(workgroup.into())
-            + 2 * size.div_ceil(u64::from(workgroup * CHUNK))
+            + 7 * size.div_ceil(u64::from(workgroup * CHUNK))
             + u64::from(workgroup.ilog2())
             + 2
     }
@@ -77,10 +80,17 @@ impl Pool {
     ) -> Result<Dispatch> {
         let planes = batch.saturating_mul(self.outer).saturating_mul(self.inner);
         elements(input.operand, planes.saturating_mul(self.size))?;
+        // Barriers cost a software adapter more than the sum.
+        let is_software = caps.device_type == wgpu::DeviceType::Cpu;
+        let is_alone = is_software && self.trips(1) <= u64::from(caps.max_loop_trips);
         // Maps of a few dozen positions would leave most of a larger workgroup idle.
         let smallest = if self.size <= 256 { 32 } else { 128 };
-        let (workgroup, trips) = workgroup_within(smallest, |workgroup| self.trips(workgroup), caps);
-        let consts = vec![("WORKGROUP", Const::U32(workgroup)), ("CHUNK", Const::U32(CHUNK))];
+        let (workgroup, trips) = match is_alone {
+            true => (ALONE, self.trips(1)),
+            false => workgroup_within(smallest, |workgroup| self.trips(workgroup), caps),
+        };
+        let consts =
+            vec![("WORKGROUP", Const::U32(workgroup)), ("CHUNK", Const::U32(CHUNK)), ("ALONE", Const::Bool(is_alone))];
         let params = PoolParams {
             planes: index32("planes", planes)?,
             size: index32("positions", self.size)?,
@@ -91,7 +101,7 @@ impl Pool {
             Variant { kernel: Kernel::AveragePool, elems: vec![elem], consts },
             bytemuck::bytes_of(&params),
             vec![input, output],
-            planes as u64,
+            if is_alone { planes.div_ceil(ALONE as usize) as u64 } else { planes as u64 },
             Needs { memory: 4 * workgroup, trips },
             caps,
         )
