@@ -271,6 +271,12 @@ impl Geometry {
         self.taps() == 1 && self.stride == [1; 3] && self.padding == [[0; 2]; 3] && self.output_padding == [0; 3]
     }
 
+    /// Whether `conv_block` computes it: not transposed, the kernel sizes along the axes adding up to at most 16.
+    #[must_use]
+    pub fn is_blockable(&self) -> bool {
+        !self.transposed && self.kernel.iter().fold(0_usize, |sum, &n| sum.saturating_add(n)) <= 16
+    }
+
     /// The geometry for an input of this size: "SAME" padding turned to numbers.
     #[must_use]
     pub fn at(&self, input: [usize; 3]) -> Self {

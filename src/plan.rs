@@ -13,8 +13,8 @@ use crate::kernels::attention_mlp::Head;
 pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout};
 use crate::kernels::{
-    Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_depthwise,
-    conv_direct, conv_pointwise, conv_register, conv_tiled,
+    Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_block,
+    conv_depthwise, conv_direct, conv_pointwise, conv_register, conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -28,6 +28,8 @@ pub enum ConvChoice {
     Direct,
     /// `conv_tiled`, possible for every convolution.
     Tiled,
+    /// `conv_block`, for convolutions that are not transposed, their kernel sizes adding up to at most 16.
+    Block,
     /// `conv_register`, possible for every convolution.
     Register,
     /// `conv_depthwise`, for one input channel a group.
@@ -265,6 +267,7 @@ impl Plan {
     fn conv_dispatch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         match self.conv {
             Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
+            Kernel::ConvBlock => conv_block::dispatch(task, caps),
             Kernel::ConvRegister => conv_register::dispatch(task, caps),
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
             Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
@@ -279,6 +282,7 @@ impl Plan {
             let task = ConvTask { channels: 0..channels.div_ceil(parts), ..task.clone() };
             let trips = match self.conv {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
+                Kernel::ConvBlock => conv_block::trips(&task),
                 // The most that any other kernel adds for its stores.
                 _ => task.trips(32),
             };
@@ -455,15 +459,20 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
     let asked = || "asked for".to_string();
     let is_map = matches!(problem.attention, AttentionSource::Map(_));
     let on_software = caps.device_type == wgpu::DeviceType::Cpu;
+    let block = conv_block::filled_tile(g, positions, problem.batch, caps).filter(|_| !on_software);
     match problem.kernel {
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
+        ConvChoice::Block => (Kernel::ConvBlock, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
         ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
         ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
         ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
+        ConvChoice::Auto if block.is_some() => {
+            (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles on every core"))
+        }
         ConvChoice::Auto if g.is_pointwise() => (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into()),
         ConvChoice::Auto if c_out < 8 || positions < 8 => {
             (Kernel::ConvDirect, format!("{c_out} channels x {positions} positions do not fill a tile"))

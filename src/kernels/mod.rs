@@ -8,6 +8,7 @@ pub(crate) mod attention_mlp;
 pub(crate) mod average_pool;
 pub(crate) mod channel_softmax;
 pub(crate) mod conv;
+pub(crate) mod conv_block;
 pub(crate) mod conv_depthwise;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_pointwise;
@@ -38,6 +39,8 @@ pub enum Kernel {
     ConvDirect,
     /// Implicit GEMM in workgroup memory.
     ConvTiled,
+    /// Implicit GEMM in large tiles.
+    ConvBlock,
     /// One input channel per group.
     ConvDepthwise,
     /// 1 x 1 taps as a matrix product in registers.
@@ -147,12 +150,13 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
         Self::ConvDirect,
         Self::ConvTiled,
+        Self::ConvBlock,
         Self::ConvDepthwise,
         Self::ConvPointwise,
         Self::ConvRegister,
@@ -169,6 +173,7 @@ impl Kernel {
             Self::Aggregate => &aggregate::DEF,
             Self::ConvDirect => &conv_direct::DEF,
             Self::ConvTiled => &conv_tiled::DEF,
+            Self::ConvBlock => &conv_block::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
             Self::ConvRegister => &conv_register::DEF,

@@ -1,12 +1,13 @@
 //! The CPU side: what every kernel computes, in readable f64.
 //!
-//! One file a kernel, under the kernel's name. The five convolutions are five formulations of the same sum (taps outermost,
-//! matrix product, channels outermost, one channel, plain product), so that they also check each other. [`layer`] chains them as the GPU does.
+//! One file a kernel, under the kernel's name. The six convolutions are six formulations of the same sum (taps outermost,
+//! matrix product, channels outermost, blocks of channels, one channel, plain product), so that they also check each other. [`layer`] chains them as the GPU does.
 
 pub mod aggregate;
 pub mod attention_mlp;
 pub mod average_pool;
 pub mod channel_softmax;
+pub mod conv_block;
 pub mod conv_depthwise;
 pub mod conv_direct;
 pub mod conv_pointwise;
@@ -329,6 +330,9 @@ mod tests {
         };
         let direct = conv_direct::conv_direct(&conv);
         let mut others = vec![conv_tiled::conv_tiled(&conv), conv_register::conv_register(&conv)];
+        if geometry.is_blockable() {
+            others.push(conv_block::conv_block(&conv));
+        }
         if geometry.c_in == geometry.groups {
             others.push(conv_depthwise::conv_depthwise(&conv));
         }

@@ -101,6 +101,9 @@ impl<const D: usize> Case<D> {
     pub fn choices(&self) -> Vec<ConvChoice> {
         let g = self.geometry();
         let mut choices = vec![ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
+        if g.is_blockable() {
+            choices.push(ConvChoice::Block);
+        }
         if g.c_in == g.groups {
             choices.push(ConvChoice::Depthwise);
         }

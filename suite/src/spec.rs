@@ -149,10 +149,11 @@ pub struct Spec {
 /// The slope below 0 of the suite's leaky ReLU; a power of two, so that integers stay exact.
 const SLOPE: f32 = 0.25;
 
-const CONVS: [(&str, ConvChoice); 6] = [
+const CONVS: [(&str, ConvChoice); 7] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
+    ("block", ConvChoice::Block),
     ("register", ConvChoice::Register),
     ("depthwise", ConvChoice::Depthwise),
     ("pointwise", ConvChoice::Pointwise),

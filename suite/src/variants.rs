@@ -74,7 +74,7 @@ pub fn elem_variants() -> Vec<Dispatch> {
 /// A dense case, and the first that each of the special kernels computes.
 fn elem_cases() -> Vec<Case<2>> {
     let cases = cases::cases_2d();
-    let special = [ConvChoice::Depthwise, ConvChoice::Pointwise]
+    let special = [ConvChoice::Block, ConvChoice::Depthwise, ConvChoice::Pointwise]
         .map(|choice| *cases.iter().find(|case| case.choices().contains(&choice)).expect("is among the cases"));
     [cases[0]].into_iter().chain(special).collect()
 }
@@ -83,7 +83,7 @@ fn elem_cases() -> Vec<Case<2>> {
 fn push_problems<const D: usize>(case: &Case<D>, problems: &mut Vec<Problem>) {
     let plain = Problem::new(case.geometry(), 3, case.input());
     for (attention, is_map) in attentions(&case.geometry()) {
-        let cannot_mix = [ConvChoice::Depthwise, ConvChoice::Pointwise];
+        let cannot_mix = [ConvChoice::Block, ConvChoice::Depthwise, ConvChoice::Pointwise];
         for kernel in case.choices().into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
             let problem = Problem { attention, kernel, ..plain };
             let epilogue =

@@ -304,7 +304,7 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
     for choice in case.choices() {
         let bound = layer.clone().kernel(choice).bind_map(&x, &map, &y);
         let what = format!("{case:?} {axis:?} {choice:?}");
-        if matches!(choice, ConvChoice::Depthwise | ConvChoice::Pointwise) {
+        if matches!(choice, ConvChoice::Block | ConvChoice::Depthwise | ConvChoice::Pointwise) {
             let error = bound.expect_err(&what);
             assert!(matches!(error, Error::Unsupported { .. }), "{what}: {error}");
         } else {

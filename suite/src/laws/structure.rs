@@ -94,6 +94,9 @@ pub fn choices(spec: &Spec) -> Vec<ConvChoice> {
     let mut all = vec![ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
     let Ok(g) = spec.geometry() else { return all };
     if !spec.family.mixes_positions() {
+        if g.is_blockable() {
+            all.push(ConvChoice::Block);
+        }
         if g.c_in == g.groups {
             all.push(ConvChoice::Depthwise);
         }
