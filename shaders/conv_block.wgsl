@@ -18,7 +18,7 @@ const W_SLOTS: u32 = WORKGROUP / (TILE_M / 4u);
 const ROW_W: u32 = TILE_M / 4u + 1u;
 var<workgroup> tile_w: array<array<array<vec4<f32>, ROW_W>, W_SLOTS>, BLOCK / W_SLOTS>;
 // [load][input channel][four positions]
-const ROW_X: u32 = TILE_N / 4u;
+const ROW_X: u32 = TILE_N / 4u + 1u;
 var<workgroup> tile_x: array<array<array<vec4<f32>, ROW_X>, X_SLOTS>, BLOCK / X_SLOTS>;
 
 // Part of the reduction: a tap, and the first channel of a block.
@@ -78,9 +78,21 @@ fn source_of(b: u32, g: u32, position: u32) -> vec2<u32> {
     return vec2<u32>(start + place * position_stride(), inside);
 }
 
+// Registers are dear: such bits of four positions share one word, or two.
+const IN_ONE_WORD: bool = KERNEL_W + KERNEL_H + KERNEL_D <= 8u;
+const SHIFTS: vec4<u32> = select(vec4<u32>(0u, 16u, 0u, 16u), vec4<u32>(0u, 8u, 16u, 24u), IN_ONE_WORD);
+
+fn packed(bits: vec4<u32>) -> vec2<u32> {
+    let all = bits << SHIFTS;
+    if IN_ONE_WORD {
+        return vec2<u32>(all.x | all.y | all.z | all.w, 0u);
+    }
+    return vec2<u32>(all.x | all.y, all.z | all.w);
+}
+
 // What an invocation loads in every step, all of it in channel `slot` of a block.
 struct Source {
-    // Of four positions: see source_of.
+    // Of four positions: see source_of and packed.
     x: vec4<u32>,
     inside: vec2<u32>,
     // First weight of four output channels.
@@ -106,8 +118,8 @@ fn lane_of(lane: u32) -> Lane {
     let m = lane / (TILE_N / 8u);
     let n = lane % (TILE_N / 8u);
     return Lane(
-        min(lane / ROW_X, X_SLOTS - 1u),
-        min(lane % ROW_X, ROW_X - 1u),
+        min(lane % X_SLOTS, X_SLOTS - 1u),
+        min(lane / X_SLOTS, ROW_X - 1u),
         min(lane % W_SLOTS, W_SLOTS - 1u),
         min(lane / W_SLOTS, ROW_W - 1u),
         min(m, ROW_W - 1u),
@@ -169,8 +181,8 @@ fn where_channel(ci: u32, four: vec4<f32>) -> vec4<f32> {
 
 fn where_inside(source: Source, step: Step, four: vec4<f32>) -> vec4<f32> {
     let tap = 1u << step.kx | 1u << (KERNEL_W + step.ky) | 1u << (KERNEL_W + KERNEL_H + step.kz);
-    let taps = vec4<u32>(tap, tap << 16u, tap, tap << 16u);
-    let inside = (source.inside.xxyy & taps) == taps;
+    let taps = vec4<u32>(tap) << SHIFTS;
+    let inside = (select(source.inside.xxyy, source.inside.xxxx, IN_ONE_WORD) & taps) == taps;
     return select(vec4<f32>(), four, inside | vec4<bool>(PADDED == 0u));
 }
 
@@ -236,7 +248,7 @@ fn conv_block(
     let channel = min(first_m + own.w_quad * 4u, params.c_out - 1u);
     let source = Source(
         vec4<u32>(p0.x, p1.x, p2.x, p3.x) + own.x_slot * channel_stride(),
-        vec2<u32>(p0.y | p1.y << 16u, p2.y | p3.y << 16u),
+        packed(vec4<u32>(p0.y, p1.y, p2.y, p3.y)),
         weights_of(b, 0u, g * params.c_out) + (channel * params.c_in + own.w_slot) * TAPS,
         params.gains_base + b * params.gain_stride + params.channel_gain_offset + g * params.c_in + own.x_slot,
     );

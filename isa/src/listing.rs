@@ -63,7 +63,9 @@ impl Counts {
 /// Those of mixed precision are conversions here: sums are in f32 on both sides.
 fn is_multiply_add(name: &str) -> bool {
     let name = name.trim_start_matches("v_").trim_start_matches("dual_");
-    name.contains("f32") && !name.contains("mix") && ["fma", "mac", "mad"].iter().any(|operation| name.starts_with(operation))
+    name.contains("f32")
+        && !name.contains("mix")
+        && ["fma", "mac", "mad"].iter().any(|operation| name.starts_with(operation))
 }
 
 fn shared_bytes(name: &str) -> u64 {
@@ -196,8 +198,7 @@ BB4:
     #[test]
     fn inner_loops_count_with_their_trips() {
         let step = step(NESTED, Trips { staging: 3, multiply_adds: 32 }).expect("has a loop");
-        let expected =
-            Counts { multiply_adds: 32, vector: 1 + 3 + 32, paired: 0, shared_bytes: 16 * 16, loads: 3 };
+        let expected = Counts { multiply_adds: 32, vector: 1 + 3 + 32, paired: 0, shared_bytes: 16 * 16, loads: 3 };
         assert_eq!(step, expected);
     }
 

@@ -36,7 +36,7 @@ impl Tile {
 
     /// Workgroup memory, bytes: 8 input channels of weights, a vector of padding with each, and of inputs.
     fn memory(self) -> u32 {
-        16 * BLOCK as u32 * (self.m / 4 + 1 + self.n / 4)
+        16 * BLOCK as u32 * (self.m / 4 + 1 + self.n / 4 + 1)
     }
 
     /// Tiles of one group of one sample.
