@@ -6,7 +6,8 @@
 // position has for every tap of every axis. A step's operands are loaded while the step before is computed.
 //
 // Constants beside those of common/conv.wgsl: TILE_M, TILE_N (64 or 128); WORKGROUP = TILE_M / 8 * TILE_N / 8; PADDED, 1 if taps may lie
-// outside; RAGGED, 1 if the last block is not whole. No maps, no transposition, KERNEL_W + KERNEL_H + KERNEL_D <= 16.
+// outside; RAGGED, 1 if the last block is not whole; MIXES, the number of kernels, at most 8, that are mixed as they are loaded, or 0;
+// MIX_OFFSET and SPATIAL_OFFSET, where mixing weights and tap gains begin in a row of gains; SPATIAL_GAIN, 1 if there are tap gains. No maps, no transposition, KERNEL_W + KERNEL_H + KERNEL_D <= 16.
 
 // Channels of a block.
 const BLOCK: u32 = 8u;
@@ -97,8 +98,9 @@ struct Source {
     inside: vec2<u32>,
     // First weight of four output channels.
     w: u32,
-    // First channel gain.
+    // First channel gain, and first gain of the sample.
     gain: u32,
+    row: u32,
 }
 
 // Where an invocation writes to and reads from workgroup memory. Each index is held to its array here, once: wgpu has every access checked, and
@@ -130,9 +132,12 @@ fn lane_of(lane: u32) -> Lane {
 }
 
 // A step's operands on their way to workgroup memory; the second of each only where a block takes two loads.
-struct Operands {
+struct InputQuads {
     x0: vec4<f32>,
     x1: vec4<f32>,
+}
+
+struct WeightQuads {
     w0: vec4<f32>,
     w1: vec4<f32>,
 }
@@ -148,11 +153,23 @@ fn load_x(source: Source, step: Step, ci: u32) -> vec4<f32> {
     return four;
 }
 
-// Weights of four output channels, `skipped` elements past those of a step.
-fn load_w(source: Source, step: Step, skipped: u32) -> vec4<f32> {
-    let tap = (step.kz * KERNEL_H + step.ky) * KERNEL_W + step.kx;
-    let first = source.w + (step.ci * TAPS + tap);
+fn load_inputs(source: Source, step: Step) -> InputQuads {
+    var inputs: InputQuads;
+    inputs.x0 = load_x(source, step, step.ci);
+    if X_SLOTS < BLOCK {
+        inputs.x1 = load_x(source, step, step.ci + X_SLOTS);
+    }
+    return inputs;
+}
+
+fn tap_of(step: Step) -> u32 {
+    return (step.kz * KERNEL_H + step.ky) * KERNEL_W + step.kx;
+}
+
+// WeightQuads of four output channels in kernel k, `skipped` elements past those of a step.
+fn load_w(source: Source, step: Step, k: u32, skipped: u32) -> vec4<f32> {
     let row = params.c_in * TAPS;
+    let first = source.w + (k * params.groups * params.c_out * row + step.ci * TAPS + tap_of(step));
     return vec4<f32>(
         rows[first + skipped],
         rows[first + row + skipped],
@@ -161,17 +178,25 @@ fn load_w(source: Source, step: Step, skipped: u32) -> vec4<f32> {
     );
 }
 
-fn load(source: Source, step: Step) -> Operands {
-    var operands: Operands;
-    operands.x0 = load_x(source, step, step.ci);
-    operands.w0 = load_w(source, step, 0u);
-    if X_SLOTS < BLOCK {
-        operands.x1 = load_x(source, step, step.ci + X_SLOTS);
-    }
+fn load_weights(source: Source, step: Step, k: u32) -> WeightQuads {
+    var weights: WeightQuads;
+    weights.w0 = load_w(source, step, k, 0u);
     if W_SLOTS < BLOCK {
-        operands.w1 = load_w(source, step, W_SLOTS * TAPS);
+        weights.w1 = load_w(source, step, k, W_SLOTS * TAPS);
     }
-    return operands;
+    return weights;
+}
+
+// Adds the weights of kernel k to those of the sample's own kernel.
+fn mix(sum: ptr<function, WeightQuads>, source: Source, step: Step, k: u32, weights: WeightQuads) {
+    var share = gains[source.row + MIX_OFFSET + k];
+    if SPATIAL_GAIN != 0u {
+        share *= gains[source.row + SPATIAL_OFFSET + tap_of(step)];
+    }
+    (*sum).w0 += share * weights.w0;
+    if W_SLOTS < BLOCK {
+        (*sum).w1 += share * weights.w1;
+    }
 }
 
 // Nothing where there is no channel `ci`, whatever was read there.
@@ -187,16 +212,16 @@ fn where_inside(source: Source, step: Step, four: vec4<f32>) -> vec4<f32> {
 }
 
 // Zero padding is put in here, not as operands are loaded, so that no load is waited for before the sums of a step are under way.
-fn stage(source: Source, lane: Lane, step: Step, operands: Operands) {
-    let x0 = where_inside(source, step, operands.x0);
+fn stage(source: Source, lane: Lane, step: Step, inputs: InputQuads, weights: WeightQuads) {
+    let x0 = where_inside(source, step, inputs.x0);
     tile_x[0u][lane.x_slot][lane.x_quad] = where_channel(step.ci + lane.x_slot, x0);
-    tile_w[0u][lane.w_slot][lane.w_quad] = where_channel(step.ci + lane.w_slot, operands.w0);
+    tile_w[0u][lane.w_slot][lane.w_quad] = where_channel(step.ci + lane.w_slot, weights.w0);
     if X_SLOTS < BLOCK {
-        let x1 = where_inside(source, step, operands.x1);
+        let x1 = where_inside(source, step, inputs.x1);
         tile_x[BLOCK / X_SLOTS - 1u][lane.x_slot][lane.x_quad] = where_channel(step.ci + lane.x_slot + X_SLOTS, x1);
     }
     if W_SLOTS < BLOCK {
-        let w1 = where_channel(step.ci + lane.w_slot + W_SLOTS, operands.w1);
+        let w1 = where_channel(step.ci + lane.w_slot + W_SLOTS, weights.w1);
         tile_w[BLOCK / W_SLOTS - 1u][lane.w_slot][lane.w_quad] = w1;
     }
 }
@@ -218,6 +243,25 @@ fn multiply(left: ptr<function, Sums>, right: ptr<function, Sums>, lane: Lane, c
     let high = tile_w[ci / W_SLOTS][ci % W_SLOTS][lane.m1];
     add_products(left, low, high, tile_x[ci / X_SLOTS][ci % X_SLOTS][lane.n0]);
     add_products(right, low, high, tile_x[ci / X_SLOTS][ci % X_SLOTS][lane.n1]);
+}
+
+// Channel `i` of the block for this step, and kernel `i` for the next: it is under way while the channel is computed.
+fn multiply_and_mix(
+    left: ptr<function, Sums>,
+    right: ptr<function, Sums>,
+    lane: Lane,
+    i: u32,
+    mixed: ptr<function, WeightQuads>,
+    source: Source,
+    step: Step,
+) {
+    if i < MIXES {
+        let weights = load_weights(source, step, i);
+        multiply(left, right, lane, i);
+        mix(mixed, source, step, i, weights);
+    } else {
+        multiply(left, right, lane, i);
+    }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -246,11 +290,13 @@ fn conv_block(
     let p3 = source_of(b, g, position + 3u);
     // Sums of channels past the last are never stored, whatever is read for them.
     let channel = min(first_m + own.w_quad * 4u, params.c_out - 1u);
+    let row = params.gains_base + b * params.gain_stride;
     let source = Source(
         vec4<u32>(p0.x, p1.x, p2.x, p3.x) + own.x_slot * channel_stride(),
         packed(vec4<u32>(p0.y, p1.y, p2.y, p3.y)),
         weights_of(b, 0u, g * params.c_out) + (channel * params.c_in + own.w_slot) * TAPS,
-        params.gains_base + b * params.gain_stride + params.channel_gain_offset + g * params.c_in + own.x_slot,
+        row + params.channel_gain_offset + g * params.c_in + own.x_slot,
+        row,
     );
 
     // Sums of the invocation's positions in the left half of the tile and in the right half.
@@ -258,22 +304,33 @@ fn conv_block(
     var right = Sums();
 
     var step = Step(0u, 0u, 0u, params.ci_begin);
-    var operands = load(source, step);
+    var inputs = load_inputs(source, step);
+    var weights: WeightQuads;
+    if MIXES == 0u {
+        weights = load_weights(source, step, 0u);
+    }
+    for (var k = 0u; k < MIXES; k++) {
+        mix(&weights, source, step, k, load_weights(source, step, k));
+    }
     let steps = ceil_div(params.ci_end - params.ci_begin, BLOCK) * TAPS;
     for (var i = 0u; i < steps; i++) {
         workgroupBarrier();
-        stage(source, own, step, operands);
+        stage(source, own, step, inputs, weights);
         workgroupBarrier();
         step = next(step);
-        operands = load(source, step);
-        multiply(&left, &right, own, 0u);
-        multiply(&left, &right, own, 1u);
-        multiply(&left, &right, own, 2u);
-        multiply(&left, &right, own, 3u);
-        multiply(&left, &right, own, 4u);
-        multiply(&left, &right, own, 5u);
-        multiply(&left, &right, own, 6u);
-        multiply(&left, &right, own, 7u);
+        inputs = load_inputs(source, step);
+        weights = WeightQuads();
+        if MIXES == 0u {
+            weights = load_weights(source, step, 0u);
+        }
+        multiply_and_mix(&left, &right, own, 0u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 1u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 2u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 3u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 4u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 5u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 6u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 7u, &weights, source, step);
     }
 
     // Loops, though they cost a few selections: written out, what follows the sum would be compiled 64 times.

@@ -11,7 +11,7 @@ pub use crate::kernels::aggregate::Parts;
 use crate::kernels::aggregate::{AttentionRow, Cells};
 use crate::kernels::attention_mlp::Head;
 pub use crate::kernels::conv::MapAxis;
-use crate::kernels::conv::{ConvTask, Epilogue, Layout};
+use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_block,
     conv_depthwise, conv_direct, conv_pointwise, conv_register, conv_tiled,
@@ -188,9 +188,11 @@ impl Plan {
             });
         }
         let output = problem.geometry.output_size(problem.input)?;
-        let part = samples_per_part(problem, output, caps)?;
         let (conv, why) = choose_conv(problem, output, caps);
-        let mut plan = Self { problem: *problem, output, part, dispatches: Vec::new(), conv, why };
+        let mut plan = Self { problem: *problem, output, part: problem.batch, dispatches: Vec::new(), conv, why };
+        let rows = if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
+        let part = samples_per_part(problem, output, rows, caps)?;
+        plan.part = part;
         for first in (0..problem.batch).step_by(part) {
             plan.push_part(first, part.min(problem.batch - first), caps)?;
         }
@@ -218,7 +220,8 @@ impl Plan {
         }
         let shared = problem.shares_kernel();
         let given_rows = problem.attention == AttentionSource::Rows;
-        if !shared && !given_rows {
+        let mix = self.mix();
+        if !shared && !given_rows && mix.is_none() {
             let cells = match problem.attention {
                 AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => Some(cells),
                 _ => None,
@@ -243,9 +246,10 @@ impl Plan {
                 _ => None,
             },
             gain_stride: if map_size > 0 { geometry.kernels * map_size } else { row.stride },
-            // Per-sample kernels have their gains in them already.
-            channel_gain: row.channel.filter(|_| shared),
-            filter_gain: row.filter.filter(|_| shared),
+            // Per-sample kernels that are stored have their gains in them already.
+            channel_gain: row.channel.filter(|_| shared || mix.is_some()),
+            filter_gain: row.filter.filter(|_| shared || mix.is_some()),
+            mix,
             epilogue: problem.epilogue,
             layouts: problem.layouts,
             elems: problem.elems,
@@ -262,6 +266,20 @@ impl Plan {
             self.dispatches.push(self.conv_dispatch(&task, caps)?);
         }
         Ok(())
+    }
+
+    /// How the convolution mixes each sample's kernel itself, where it can and where that pays.
+    fn mix(&self) -> Option<Mix> {
+        let Problem { geometry, attention, has_bias, .. } = &self.problem;
+        let is_bank = match attention {
+            AttentionSource::Given(_) => true,
+            AttentionSource::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
+            _ => false,
+        };
+        let row = self.problem.attention_row();
+        let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(&self.output));
+        let weights = row.mix.filter(|_| is_bank && pays && !has_bias)?;
+        Some(Mix { weights, spatial: row.spatial })
     }
 
     fn conv_dispatch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -393,10 +411,9 @@ fn product(factors: &[usize]) -> usize {
     factors.iter().fold(1, |product, &n| product.saturating_mul(n))
 }
 
-/// Samples whose operands each fit one binding and one 32-bit index.
-fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Result<usize> {
+/// Samples whose operands each fit one binding and one 32-bit index; `rows` is how many elements of stored kernels each has.
+fn samples_per_part(problem: &Problem, output: [usize; 3], rows: usize, caps: &Caps) -> Result<usize> {
     let g = &problem.geometry;
-    let rows = if problem.shares_kernel() { 0 } else { problem.row() };
     let map = problem.map_size(output).saturating_mul(g.kernels);
     let attention = problem.attention_row().stride.saturating_add(map);
     let per_sample = [
@@ -505,6 +522,9 @@ impl fmt::Display for Plan {
             axes(self.output),
         )?;
         writeln!(f, "{} because: {}", self.conv.name(), self.why)?;
+        if self.mix().is_some() {
+            writeln!(f, "kernels are mixed as they are loaded: too few positions to store them for")?;
+        }
         if self.part < self.problem.batch {
             writeln!(f, "in parts of {} samples, so that every operand fits one binding", self.part)?;
         }

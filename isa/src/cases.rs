@@ -41,6 +41,21 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     for (name, problem) in blocks {
         cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 })?);
     }
+    let mix = Parts { mix: true, ..Parts::default() };
+    let mixed = |c_out, kernels, parts| Problem {
+        attention: AttentionSource::Given(parts),
+        ..block(taps(256, c_out, 3).kernels(kernels), 7)
+    };
+    let mixes = [
+        ("block 128x64, mixes 4", mixed(512, 4, mix), 4),
+        ("block 128x64, mixes 4, ODConv", mixed(512, 4, Parts { mix: true, spatial: true, ..gains }), 4),
+        ("block 128x64, mixes 8", mixed(512, 8, mix), 8),
+        ("block 64x64, mixes 4", mixed(64, 4, mix), 4),
+    ];
+    for (name, problem, kernels) in mixes {
+        // Each of the eight weights that an invocation loads a step is mixed, too: a product, and the others added to it.
+        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 + 8 * (kernels - 1) })?);
+    }
     Ok(cases)
 }
 

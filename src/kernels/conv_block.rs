@@ -5,7 +5,8 @@ use super::conv_register::REGISTER_TILE;
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::desc::Geometry;
-use crate::error::{Error, Result};
+use crate::elem::Elem;
+use crate::error::{Error, Result, index32};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_block",
@@ -77,11 +78,20 @@ pub(crate) fn filled_tile(g: &Geometry, positions: usize, batch: usize, caps: &C
     filled().find(|tile| busy(tile, 2)).or_else(|| filled().find(|tile| busy(tile, 1)))
 }
 
+/// The most kernels that are mixed as they are loaded: one beside each channel of a block.
+const MIXES: usize = BLOCK;
+
+/// Whether each sample's kernel is mixed as it is loaded, and never stored: where it would be used for few positions, so that reading it again
+/// takes as long as computing with it. Tiles with the same channels mix the same weights, which more positions would make many.
+pub(crate) fn mixes(g: &Geometry, positions: usize) -> bool {
+    g.bank == Elem::F32 && g.kernels <= MIXES && positions <= 128
+}
+
 /// Loop trips of an invocation: steps, the bits of four positions, the stores. The trip that ends a loop counts too.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     let steps = task.channels.len().div_ceil(BLOCK).saturating_mul(task.geometry.taps()) as u64;
     let bits = 4 * (task.geometry.kernel.iter().sum::<usize>() + 3) as u64;
-    steps.saturating_add(1 + bits + 9 + 8 * 9 + 64 * 2)
+    steps.saturating_add(1 + bits + 9 + 8 * 9 + 64 * 2 + MIXES as u64 + 1)
 }
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -98,12 +108,17 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let workgroups = task.batch * task.geometry.groups * tile.count(c_out, task.positions());
     let is_padded = task.geometry.padding != [[0; 2]; 3];
     let is_ragged = !task.channels.len().is_multiple_of(BLOCK);
+    let spatial = task.mix.and_then(|mix| mix.spatial);
     let consts = [
         ("WORKGROUP", tile.workgroup()),
         ("TILE_M", tile.m),
         ("TILE_N", tile.n),
         ("PADDED", is_padded.into()),
         ("RAGGED", is_ragged.into()),
+        ("MIXES", task.mix.map_or(Ok(0), |_| index32("kernels", task.geometry.kernels))?),
+        ("MIX_OFFSET", index32("attention row", task.mix.map_or(0, |mix| mix.weights))?),
+        ("SPATIAL_GAIN", spatial.is_some().into()),
+        ("SPATIAL_OFFSET", index32("attention row", spatial.unwrap_or(0))?),
     ];
     let needs = Needs { memory: tile.memory(), trips: trips(task) };
     task.dispatch(Kernel::ConvBlock, &consts, workgroups, needs, caps)

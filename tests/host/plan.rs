@@ -85,12 +85,34 @@ fn a_plan_explains_itself() {
 fn a_batch_past_the_binding_limit_is_split_evenly() {
     // 512 -> 512, 3 x 3 is 9.4 MB a sample: 128 MiB hold 14 of them.
     let desc = ConvDesc::new(512, 512, [3, 3]).kernels(4).padding([1, 1]);
-    let split = plan(&problem(&desc, 64, [1, 7, 7]));
+    let stored = |batch| Problem { kernel: ConvChoice::Tiled, ..problem(&desc, batch, [1, 7, 7]) };
+    let split = plan(&stored(64));
     assert_eq!(split.samples_per_part(), 13);
     assert_eq!(split.dispatches().len(), 2 * 5);
     assert!(split.scratch_bytes() <= 128 << 20);
     assert!(split.to_string().contains("in parts of 13 samples"));
-    assert_eq!(plan(&problem(&desc, 14, [1, 7, 7])).samples_per_part(), 14);
+    assert_eq!(plan(&stored(14)).samples_per_part(), 14);
+}
+
+#[test]
+fn kernels_for_few_positions_are_mixed_as_they_are_loaded() {
+    let mixed = |desc: ConvDesc<2>, map: usize| {
+        let plan = plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 16, [1, map, map]) });
+        let kernels: Vec<_> = plan.dispatches().iter().map(|d| d.variant.kernel).collect();
+        let says = plan.to_string().contains("kernels are mixed as they are loaded");
+        assert_eq!(says, kernels == [Kernel::ConvBlock], "{plan}");
+        assert_eq!(says, plan.scratch_bytes() == 0, "{plan}");
+        says
+    };
+    let desc = ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]);
+    assert!(mixed(desc, 7));
+    assert!(mixed(desc, 11));
+    assert!(!mixed(desc, 12), "144 positions");
+    assert!(mixed(desc.kernels(8), 7));
+    assert!(!mixed(desc.kernels(9), 7), "more kernels than a step takes");
+    assert!(!mixed(desc.bank_elem(dynconv::Elem::F16Storage), 7), "a bank in f16");
+    let biased = Problem { has_bias: true, kernel: ConvChoice::Block, ..problem(&desc, 16, [1, 7, 7]) };
+    assert_eq!(plan(&biased).dispatches().len(), 2, "a bias is mixed beforehand");
 }
 
 #[test]
