@@ -65,9 +65,9 @@ fn taps_inside(origin: u32, taps: u32, dilation: u32, size: u32) -> u32 {
 // Positions past the map take the last place, and are never stored.
 fn source_of(b: u32, g: u32, position: u32) -> vec2<u32> {
     let p = min(position, positions() - 1u);
-    let column = tap_position(p % params.out_w, STRIDE_W, 0u, DILATION_W, params.pad_w);
-    let row = tap_position(p / params.out_w % params.out_h, STRIDE_H, 0u, DILATION_H, params.pad_h);
-    let z = tap_position(p / (params.out_w * params.out_h), STRIDE_D, 0u, DILATION_D, params.pad_d);
+    let column = p % params.out_w * STRIDE_W - params.pad_w;
+    let row = p / params.out_w % params.out_h * STRIDE_H - params.pad_h;
+    let z = p / (params.out_w * params.out_h) * STRIDE_D - params.pad_d;
     let inside = taps_inside(column, KERNEL_W, DILATION_W, params.in_w)
         | taps_inside(row, KERNEL_H, DILATION_H, params.in_h) << KERNEL_W
         | taps_inside(z, KERNEL_D, DILATION_D, params.in_d) << (KERNEL_W + KERNEL_H);
@@ -86,7 +86,7 @@ const SHIFTS: vec4<u32> = select(vec4<u32>(0u, 16u, 0u, 16u), vec4<u32>(0u, 8u, 
 fn packed(bits: vec4<u32>) -> vec2<u32> {
     let all = bits << SHIFTS;
     if IN_ONE_WORD {
-        return vec2<u32>(all.x | all.y | all.z | all.w, 0u);
+        return vec2<u32>(all.x | all.y | all.z | all.w);
     }
     return vec2<u32>(all.x | all.y, all.z | all.w);
 }
@@ -103,8 +103,7 @@ struct Source {
     row: u32,
 }
 
-// Where an invocation writes to and reads from workgroup memory. Each index is held to its array here, once: wgpu has every access checked, and
-// drivers drop a check that was made before.
+// Where an invocation writes to and reads from workgroup memory.
 struct Lane {
     x_slot: u32,
     x_quad: u32,
@@ -116,18 +115,23 @@ struct Lane {
     n1: u32,
 }
 
+// Indices never pass their arrays. wgpu has that checked at every access; drivers drop a check that was made before, so it is made here, once.
+fn held(index: u32, size: u32) -> u32 {
+    return min(index, size - 1u);
+}
+
 fn lane_of(lane: u32) -> Lane {
     let m = lane / (TILE_N / 8u);
     let n = lane % (TILE_N / 8u);
     return Lane(
-        min(lane % X_SLOTS, X_SLOTS - 1u),
-        min(lane / X_SLOTS, ROW_X - 1u),
-        min(lane % W_SLOTS, W_SLOTS - 1u),
-        min(lane / W_SLOTS, ROW_W - 1u),
-        min(m, ROW_W - 1u),
-        min(m + TILE_M / 8u, ROW_W - 1u),
-        min(n, ROW_X - 1u),
-        min(n + TILE_N / 8u, ROW_X - 1u),
+        held(lane % X_SLOTS, X_SLOTS),
+        held(lane / X_SLOTS, ROW_X),
+        held(lane % W_SLOTS, W_SLOTS),
+        held(lane / W_SLOTS, ROW_W),
+        held(m, ROW_W),
+        held(m + TILE_M / 8u, ROW_W),
+        held(n, ROW_X),
+        held(n + TILE_N / 8u, ROW_X),
     );
 }
 
@@ -207,7 +211,7 @@ fn where_channel(ci: u32, four: vec4<f32>) -> vec4<f32> {
 fn where_inside(source: Source, step: Step, four: vec4<f32>) -> vec4<f32> {
     let tap = 1u << step.kx | 1u << (KERNEL_W + step.ky) | 1u << (KERNEL_W + KERNEL_H + step.kz);
     let taps = vec4<u32>(tap) << SHIFTS;
-    let inside = (select(source.inside.xxyy, source.inside.xxxx, IN_ONE_WORD) & taps) == taps;
+    let inside = (source.inside.xxyy & taps) == taps;
     return select(vec4<f32>(), four, inside | vec4<bool>(PADDED == 0u));
 }
 
