@@ -16,7 +16,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
 };
 
 /// Input channels of a step.
-const BLOCK: usize = 8;
+const BLOCK: u32 = 8;
 
 /// Tile of a workgroup: output channels and positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +35,10 @@ impl Tile {
         self.m / 8 * (self.n / 8)
     }
 
-    /// Workgroup memory, bytes: 8 input channels of weights, a vector of padding with each, and of inputs.
+    /// Workgroup memory, bytes: of each input channel a row of weights and one of inputs, a vector of padding in each.
     fn memory(self) -> u32 {
-        16 * BLOCK as u32 * (self.m / 4 + 1 + self.n / 4 + 1)
+        let row = |size: u32| 4 * size + 16;
+        BLOCK * (row(self.m) + row(self.n))
     }
 
     /// Tiles of one group of one sample.
@@ -70,7 +71,7 @@ fn cores(caps: &Caps) -> usize {
 /// channels would be empty.
 pub(crate) fn filled_tile(g: &Geometry, positions: usize, batch: usize, caps: &Caps) -> Option<Tile> {
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
-    if !g.is_blockable() || 3 * c_in < 2 * c_in.next_multiple_of(BLOCK) {
+    if !g.is_blockable() || 3 * c_in < 2 * c_in.next_multiple_of(BLOCK as usize) {
         return None;
     }
     let filled = || TILES.into_iter().filter(|tile| tile.fits(caps) && tile.is_filled(c_out, positions));
@@ -79,7 +80,7 @@ pub(crate) fn filled_tile(g: &Geometry, positions: usize, batch: usize, caps: &C
 }
 
 /// The most kernels that are mixed as they are loaded: one beside each channel of a block.
-const MIXES: usize = BLOCK;
+const MIXES: usize = BLOCK as usize;
 
 /// Whether each sample's kernel is mixed as it is loaded, and never stored: where it would be used for few positions, so that reading it again
 /// takes as long as computing with it. Tiles with the same channels mix the same weights, which more positions would make many.
@@ -89,7 +90,7 @@ pub(crate) fn mixes(g: &Geometry, positions: usize) -> bool {
 
 /// Loop trips of an invocation: steps, the bits of four positions, the stores. The trip that ends a loop counts too.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
-    let steps = task.channels.len().div_ceil(BLOCK).saturating_mul(task.geometry.taps()) as u64;
+    let steps = task.channels.len().div_ceil(BLOCK as usize).saturating_mul(task.geometry.taps()) as u64;
     let bits = 4 * (task.geometry.kernel.iter().sum::<usize>() + 3) as u64;
     steps.saturating_add(1 + bits + 9 + 8 * 9 + 64 * 2 + MIXES as u64 + 1)
 }
@@ -107,7 +108,7 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let tile = filled_tile(task.geometry, task.positions(), task.batch, caps).unwrap_or(smallest);
     let workgroups = task.batch * task.geometry.groups * tile.count(c_out, task.positions());
     let is_padded = task.geometry.padding != [[0; 2]; 3];
-    let is_ragged = !task.channels.len().is_multiple_of(BLOCK);
+    let is_ragged = !task.channels.len().is_multiple_of(BLOCK as usize);
     let spatial = task.mix.and_then(|mix| mix.spatial);
     let consts = [
         ("WORKGROUP", tile.workgroup()),
