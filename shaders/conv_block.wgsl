@@ -5,9 +5,15 @@
 // it reads is one offset from where tap 0 does, the same for all invocations, and whether it reads inside the map is told by bits that each
 // position has for every tap of every axis. A step's operands are loaded while the step before is computed.
 //
-// Constants beside those of common/conv.wgsl: TILE_M, TILE_N (64 or 128); WORKGROUP = TILE_M / 8 * TILE_N / 8; PADDED, 1 if taps may lie
-// outside; RAGGED, 1 if the last block is not whole; MIXES, the number of kernels, at most 8, that are mixed as they are loaded, or 0;
-// MIX_OFFSET and SPATIAL_OFFSET, where mixing weights and tap gains begin in a row of gains; SPATIAL_GAIN, 1 if there are tap gains. No maps, no transposition, KERNEL_W + KERNEL_H + KERNEL_D <= 16.
+// Constants beside those of common/conv.wgsl:
+//
+// TILE_M, TILE_N                64 or 128; WORKGROUP = TILE_M / 8 * TILE_N / 8
+// PADDED, RAGGED                1 if taps may lie outside, if the last block is not whole
+// MIXES                         how many kernels of a bank are mixed as they are loaded, at most 8; 0 where rows hold what is multiplied
+// MIX_OFFSET, SPATIAL_OFFSET    where mixing weights and tap gains begin in a row of gains
+// SPATIAL_GAIN                  1 if there are tap gains
+//
+// No maps, no transposition, KERNEL_W + KERNEL_H + KERNEL_D <= 16.
 
 // Channels of a block.
 const BLOCK: u32 = 8u;
@@ -170,7 +176,7 @@ fn tap_of(step: Step) -> u32 {
     return (step.kz * KERNEL_H + step.ky) * KERNEL_W + step.kx;
 }
 
-// WeightQuads of four output channels in kernel k, `skipped` elements past those of a step.
+// Weights of four output channels in kernel k, `skipped` elements past those of a step.
 fn load_w(source: Source, step: Step, k: u32, skipped: u32) -> vec4<f32> {
     let row = params.c_in * TAPS;
     let first = source.w + (k * params.groups * params.c_out * row + step.ci * TAPS + tap_of(step));
