@@ -88,11 +88,13 @@ pub(crate) fn mixes(g: &Geometry, positions: usize) -> bool {
     g.bank == Elem::F32 && g.kernels <= MIXES && positions <= 128
 }
 
-/// Loop trips of an invocation: steps, the bits of four positions, the stores. The trip that ends a loop counts too.
+/// Loop trips of an invocation: steps, the bits of four positions, stores and their biases, kernels mixed before the first step. The trip that ends a loop counts too.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     let steps = task.channels.len().div_ceil(BLOCK as usize).saturating_mul(task.geometry.taps()) as u64;
     let bits = 4 * (task.geometry.kernel.iter().sum::<usize>() + 3) as u64;
-    steps.saturating_add(1 + bits + 9 + 8 * 9 + 64 * 2 + MIXES as u64 + 1)
+    let stores = 9 + 8 * 9 + if task.has_bias { 64 * 2 } else { 0 };
+    let mixes = task.mix.map_or(0, |_| task.geometry.kernels as u64 + 1);
+    steps.saturating_add(1 + bits + stores + mixes)
 }
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
