@@ -11,8 +11,11 @@
 // attention  [batch, attention_stride]: alpha and the gains s, c, f, each at its own offset
 // rows       [batch, row_stride]
 //
+// With BLOCK 16 instead of 1, kernels of bank and rows are in blocks: [groups, blocks, channels in / groups, TAPS, 16], the last block of
+// a group being filled up with zeros.
+//
 // An invocation owns one element of the row for four samples: a bank element is loaded once for the four.
-// Constants that the host joins in front: KERNELS, TAPS, HAS_MIX, HAS_BIAS, SPATIAL_GAIN, CHANNEL_GAIN, FILTER_GAIN,
+// Constants that the host joins in front: KERNELS, TAPS, BLOCK, HAS_MIX, HAS_BIAS, SPATIAL_GAIN, CHANNEL_GAIN, FILTER_GAIN,
 // CELLS, CELL_OUT, CELL_IN, CELL_TAPS, WORKGROUP.
 
 struct AggregateParams {
@@ -56,14 +59,34 @@ fn attention_of_four(b: u32, offset: u32) -> vec4<f32> {
     );
 }
 
+// The weight at row element i.
+struct Weight {
+    // Output channel over all groups, and its group.
+    co: u32,
+    g: u32,
+    ci: u32,
+    tap: u32,
+}
+
+fn weight_of(i: u32) -> Weight {
+    let reduction = i / BLOCK % (params.c_in * TAPS);
+    let block = i / (BLOCK * params.c_in * TAPS);
+    let blocks = (params.c_out + BLOCK - 1u) / BLOCK;
+    // Past the last channel of a group lie zeros, which any channel's gain leaves alone.
+    let co = min(block % blocks * BLOCK + i % BLOCK, params.c_out - 1u);
+    let g = block / blocks;
+    return Weight(g * params.c_out + co, g, reduction / TAPS, reduction % TAPS);
+}
+
 // Where row element i finds its mixing weights in an attention row (x), and its value in each kernel of the bank (y).
 fn source_of(i: u32) -> vec2<u32> {
     if !CELLS {
         return vec2<u32>(params.mix_offset, i);
     }
-    let tap = i % TAPS;
-    let ci = i / TAPS % params.c_in;
-    let co = i / (TAPS * params.c_in);
+    let at = weight_of(i);
+    let tap = at.tap;
+    let ci = at.ci;
+    let co = at.co;
     let cells_out = params.groups * params.c_out / CELL_OUT;
     let cell = (tap / CELL_TAPS * cells_out + co / CELL_OUT) * (params.c_in / CELL_IN) + ci / CELL_IN;
     let inside = (co % CELL_OUT * CELL_IN + ci % CELL_IN) * CELL_TAPS + tap % CELL_TAPS;
@@ -98,16 +121,15 @@ fn mixed_bias(b: u32, channel: u32) -> vec4<f32> {
 // Product of the gains that weight i of four samples takes.
 fn gain(b: u32, i: u32) -> vec4<f32> {
     var product = vec4<f32>(1.0);
-    let co = i / (params.c_in * TAPS);
+    let at = weight_of(i);
     if SPATIAL_GAIN {
-        product *= attention_of_four(b, params.spatial_gain_offset + i % TAPS);
+        product *= attention_of_four(b, params.spatial_gain_offset + at.tap);
     }
     if CHANNEL_GAIN {
-        let channel = co / params.c_out * params.c_in + i / TAPS % params.c_in;
-        product *= attention_of_four(b, params.channel_gain_offset + channel);
+        product *= attention_of_four(b, params.channel_gain_offset + at.g * params.c_in + at.ci);
     }
     if FILTER_GAIN {
-        product *= attention_of_four(b, params.filter_gain_offset + co);
+        product *= attention_of_four(b, params.filter_gain_offset + at.co);
     }
     return product;
 }
@@ -128,7 +150,8 @@ fn aggregate(
 
     var values: vec4<f32>;
     if HAS_BIAS && i >= params.weights {
-        values = mixed_bias(b, i - params.weights);
+        // A row may be filled up past its bias.
+        values = mixed_bias(b, min(i - params.weights, params.groups * params.c_out - 1u));
     } else {
         values = mixed_weight(b, i) * gain(b, i);
     }

@@ -178,13 +178,15 @@ fn tap_of(step: Step) -> u32 {
 
 // Weights of four output channels in kernel k, `skipped` elements past those of a step.
 fn load_w(source: Source, step: Step, k: u32, skipped: u32) -> vec4<f32> {
-    let row = params.c_in * TAPS;
-    let first = source.w + (k * params.groups * params.c_out * row + step.ci * TAPS + tap_of(step));
+    let reduction = params.c_in * TAPS;
+    let kernel = k * params.groups * params.c_out * reduction;
+    let first = source.w + (kernel + (step.ci * TAPS + tap_of(step)) * WEIGHT_STEP);
+    let next = select(1u, reduction, WEIGHT_STEP == 1u);
     return vec4<f32>(
         rows[first + skipped],
-        rows[first + row + skipped],
-        rows[first + 2u * row + skipped],
-        rows[first + 3u * row + skipped],
+        rows[first + next + skipped],
+        rows[first + 2u * next + skipped],
+        rows[first + 3u * next + skipped],
     );
 }
 
@@ -192,7 +194,7 @@ fn load_weights(source: Source, step: Step, k: u32) -> WeightQuads {
     var weights: WeightQuads;
     weights.w0 = load_w(source, step, k, 0u);
     if W_SLOTS < BLOCK {
-        weights.w1 = load_w(source, step, k, W_SLOTS * TAPS);
+        weights.w1 = load_w(source, step, k, W_SLOTS * TAPS * WEIGHT_STEP);
     }
     return weights;
 }
@@ -304,7 +306,7 @@ fn conv_block(
     let source = Source(
         vec4<u32>(p0.x, p1.x, p2.x, p3.x) + own.x_slot * channel_stride(),
         packed(vec4<u32>(p0.y, p1.y, p2.y, p3.y)),
-        weights_of(b, 0u, g * params.c_out) + (channel * params.c_in + own.w_slot) * TAPS,
+        weights_of(b, 0u, g * params.c_out + channel) + own.w_slot * TAPS * WEIGHT_STEP,
         row + params.channel_gain_offset + g * params.c_in + own.x_slot,
         row,
     );

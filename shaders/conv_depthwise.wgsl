@@ -34,7 +34,7 @@ fn conv_depthwise(
         for (var ky = 0u; ky < KERNEL_H; ky++) {
             let row = tap_position(out_y, STRIDE_H, ky, DILATION_H, params.pad_h);
             for (var kx = 0u; kx < KERNEL_W; kx++) {
-                let w = rows[weights + (kz * KERNEL_H + ky) * KERNEL_W + kx];
+                let w = rows[weights + ((kz * KERNEL_H + ky) * KERNEL_W + kx) * WEIGHT_STEP];
                 sums += w * vec4<f32>(
                     input_at(b, input, z, row, column_of(out_x, kx)),
                     input_at(b, input, z, row, column_of(out_x + 1u, kx)),

@@ -33,7 +33,7 @@ fn conv_direct(
                     for (var kx = 0u; kx < KERNEL_W; kx++) {
                         let column = tap_position(out_x, STRIDE_W, kx, DILATION_W, params.pad_w);
                         let tap = (kz * KERNEL_H + ky) * KERNEL_W + kx;
-                        sum += rows[weights + ci * TAPS + tap] * input_at(b, first_input + ci, z, row, column);
+                        sum += rows[weights + (ci * TAPS + tap) * WEIGHT_STEP] * input_at(b, first_input + ci, z, row, column);
                     }
                 }
             }

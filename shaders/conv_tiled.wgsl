@@ -62,7 +62,7 @@ fn conv_tiled(
             var value = 0.0;
             if co < params.c_out && r < reduction {
                 let weights = weights_of(b, r / of_kernel, g * params.c_out + co);
-                value = rows[weights + params.ci_begin * TAPS + r % of_kernel];
+                value = rows[weights + (params.ci_begin * TAPS + r % of_kernel) * WEIGHT_STEP];
             }
             tile_w[i % TILE_K * TILE_M + i / TILE_K] = value;
         }

@@ -37,6 +37,8 @@ pub struct Caps {
     pub f16: bool,
     /// Whether shaders may use subgroup operations.
     pub subgroups: bool,
+    /// Whether shaders may use 64-bit integers.
+    pub int64: bool,
 }
 
 impl Caps {
@@ -61,7 +63,15 @@ impl Caps {
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
         }
+    }
+
+    /// Whether this is a software adapter whose subgroups always have eight invocations, with 64-bit loads: what `conv_lanes` and its
+    /// kin are written for.
+    #[must_use]
+    pub fn has_lanes(&self) -> bool {
+        self.device_type == wgpu::DeviceType::Cpu && self.subgroups && self.int64 && self.subgroup_size == [8, 8]
     }
 
     /// Caps of a device.

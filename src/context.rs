@@ -61,6 +61,13 @@ impl fmt::Debug for ShaderEdit {
 }
 
 impl Context {
+    /// Features that the library makes use of where a device has them: timestamps, f16, and on software adapters subgroup operations
+    /// and 64-bit integers. It needs none of them.
+    pub const FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
+        .union(wgpu::Features::SHADER_F16)
+        .union(wgpu::Features::SUBGROUP)
+        .union(wgpu::Features::SHADER_INT64);
+
     /// Uses the app's own device and queue. Limits and features are read from the device; nothing is requested.
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
@@ -68,7 +75,7 @@ impl Context {
         Self { device, queue, caps, pipelines: Arc::default(), edit: None }
     }
 
-    /// Requests a device with all limits of the adapter, and with timestamps and f16 in shaders where it has them.
+    /// Requests a device with all limits of the adapter, and with what of [`Context::FEATURES`] it has.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if no adapter fits, [`Error::DeviceLost`] if it gives no device.
@@ -77,7 +84,7 @@ impl Context {
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("dynconv"),
-                required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16),
+                required_features: adapter.features() & Self::FEATURES,
                 required_limits: adapter.limits(),
                 ..Default::default()
             })

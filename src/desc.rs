@@ -1,5 +1,6 @@
 //! Description of a convolution: channels, kernel, stride, padding, dilation, groups, kernels in the bank.
 
+use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
 
@@ -179,6 +180,29 @@ pub(crate) fn pad_axes<T: Copy, const D: usize>(values: [T; D], fill: T) -> [T; 
     axes
 }
 
+/// Order of a kernel's weights in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WeightOrder {
+    /// `[channels out, channels in / groups, taps]`, as published.
+    #[default]
+    Plain,
+    /// `[groups, blocks, channels in / groups, taps, 16]`: the weights of 16 output channels of a group lie together, so that neighbouring
+    /// invocations, or one wide load, take what they need in one piece. The last block of a group is filled up with zeros.
+    Blocked,
+}
+
+impl WeightOrder {
+    /// The order that a layer keeps its bank in: blocks where the device's kernels want them, and groups are not so small that they would
+    /// mostly be zeros.
+    #[must_use]
+    pub fn of_bank(geometry: &Geometry, caps: &Caps) -> Self {
+        if caps.has_lanes() && geometry.c_out / geometry.groups >= BLOCK / 2 { Self::Blocked } else { Self::Plain }
+    }
+}
+
+/// Output channels of a block of [`WeightOrder::Blocked`].
+pub(crate) const BLOCK: usize = 16;
+
 /// A checked [`ConvDesc`] over the three axes depth, height, width; absent axes have size 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -259,10 +283,43 @@ impl Geometry {
         self.c_out * (self.c_in / self.groups) * self.taps()
     }
 
-    /// Elements of a row: one kernel, then its bias if there is one.
+    /// Elements of one kernel in an order of its weights.
     #[must_use]
-    pub fn row(&self, has_bias: bool) -> usize {
-        self.weights() + if has_bias { self.c_out } else { 0 }
+    pub fn kernel_len(&self, order: WeightOrder) -> usize {
+        match order {
+            WeightOrder::Plain => self.weights(),
+            WeightOrder::Blocked => {
+                let blocks = (self.c_out / self.groups).div_ceil(BLOCK);
+                self.groups * blocks * BLOCK * (self.c_in / self.groups) * self.taps()
+            }
+        }
+    }
+
+    /// Elements of a row: one kernel, then its bias if there is one. Rows of blocks are filled up to whole blocks.
+    #[must_use]
+    pub fn row(&self, order: WeightOrder, has_bias: bool) -> usize {
+        let row = self.kernel_len(order) + if has_bias { self.c_out } else { 0 };
+        match order {
+            WeightOrder::Plain => row,
+            WeightOrder::Blocked => row.next_multiple_of(BLOCK),
+        }
+    }
+
+    /// Kernels `[channels out, channels in / groups, taps]`, in another order.
+    pub(crate) fn in_order(&self, kernels: Vec<f32>, order: WeightOrder) -> Vec<f32> {
+        if order == WeightOrder::Plain {
+            return kernels;
+        }
+        let [c_out, reduction] = [self.c_out / self.groups, self.c_in / self.groups * self.taps()];
+        let mut blocked = Vec::with_capacity(kernels.len() / self.weights() * self.kernel_len(order));
+        for group in kernels.chunks_exact(c_out * reduction) {
+            for block in group.chunks(BLOCK * reduction) {
+                for r in 0..reduction {
+                    blocked.extend((0..BLOCK).map(|co| block.get(co * reduction + r).copied().unwrap_or(0.0)));
+                }
+            }
+        }
+        blocked
     }
 
     /// Whether outputs read the input position of their own number: 1 x 1 taps, stride 1, no padding.
@@ -275,6 +332,13 @@ impl Geometry {
     #[must_use]
     pub fn is_blockable(&self) -> bool {
         !self.transposed && self.kernel.iter().fold(0_usize, |sum, &n| sum.saturating_add(n)) <= 16
+    }
+
+    /// Whether this is a 3 x 3 convolution over two axes with stride 1 and no dilation.
+    #[must_use]
+    pub fn is_plain_3x3(&self) -> bool {
+        let is_plain = self.stride == [1; 3] && self.dilation == [1; 3] && !self.transposed;
+        self.axes == 2 && self.kernel == [1, 3, 3] && is_plain
     }
 
     /// The geometry for an input of this size: "SAME" padding turned to numbers.

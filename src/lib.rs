@@ -21,7 +21,7 @@ pub use caps::Caps;
 #[cfg(feature = "safetensors")]
 pub use checkpoint::Checkpoint;
 pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};
-pub use desc::{ConvDesc, Geometry};
+pub use desc::{ConvDesc, Geometry, WeightOrder};
 pub use elem::Elem;
 pub use error::{Error, Result};
 pub use kernels::aggregate::AttentionRow;

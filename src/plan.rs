@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::caps::Caps;
-use crate::desc::Geometry;
+use crate::desc::{Geometry, WeightOrder};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 pub use crate::kernels::aggregate::Parts;
@@ -13,8 +13,9 @@ use crate::kernels::attention_mlp::Head;
 pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix};
 use crate::kernels::{
-    Dispatch, Kernel, Operand, Slice, aggregate, attention_mlp, average_pool, binding_limit, conv_block,
-    conv_depthwise, conv_direct, conv_pointwise, conv_register, conv_tiled,
+    Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
+    conv_block, conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise,
+    conv_pointwise_lanes, conv_register, conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -32,10 +33,18 @@ pub enum ConvChoice {
     Block,
     /// `conv_register`, possible for every convolution.
     Register,
+    /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
+    Lanes,
+    /// `conv_patch`, for 3 x 3 kernels over two axes with stride 1, where `conv_lanes` is possible.
+    Patch,
     /// `conv_depthwise`, for one input channel a group.
     Depthwise,
+    /// `conv_depthwise_patch`, for one input channel a group and 3 x 3 kernels over two axes with stride 1.
+    DepthwisePatch,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
     Pointwise,
+    /// `conv_pointwise_lanes`, for the same with channels first and weights in blocks, where `conv_lanes` is possible.
+    PointwiseLanes,
 }
 
 /// Where a layer's attention comes from.
@@ -98,6 +107,8 @@ pub struct Problem {
     pub elems: [Elem; 2],
     /// Which convolution kernel runs.
     pub kernel: ConvChoice,
+    /// Order of the weights in bank and rows.
+    pub order: WeightOrder,
 }
 
 /// What will run, in order, and why.
@@ -125,6 +136,7 @@ impl Problem {
             layouts: [Layout::default(); 2],
             elems: [Elem::F32; 2],
             kernel: ConvChoice::default(),
+            order: WeightOrder::default(),
         }
     }
 
@@ -162,10 +174,12 @@ impl Problem {
     /// Elements of a sample's kernel and bias; a map mixes a whole bank of them.
     #[must_use]
     pub fn row(&self) -> usize {
-        let row = self.geometry.row(self.has_bias);
         match self.attention {
-            AttentionSource::Map(_) => self.geometry.kernels * row,
-            _ => row,
+            AttentionSource::Map(_) => {
+                let bias = if self.has_bias { self.geometry.c_out } else { 0 };
+                self.geometry.kernels * (self.geometry.kernel_len(self.order) + bias)
+            }
+            _ => self.geometry.row(self.order, self.has_bias),
         }
     }
 }
@@ -219,6 +233,9 @@ impl Plan {
             self.dispatches.extend(attention(&mlp, size, (problem.layouts[0], problem.elems[0]), first, batch, caps)?);
         }
         let shared = problem.shares_kernel();
+        // Weights in blocks take no gains of channels and filters, which would be a load each: the convolution applies them, channel gains
+        // to the input as it is loaded, filter gains to the sum.
+        let leaves_gains = shared || problem.order == WeightOrder::Blocked;
         let given_rows = problem.attention == AttentionSource::Rows;
         let mix = self.mix();
         if !shared && !given_rows && mix.is_none() {
@@ -226,7 +243,13 @@ impl Plan {
                 AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => Some(cells),
                 _ => None,
             };
-            self.dispatches.push(aggregate::dispatch(geometry, problem.has_bias, row, cells, first, batch, caps)?);
+            self.dispatches.push(match aggregate_wide::can_compute(&problem, caps) {
+                true => aggregate_wide::dispatch(&problem, row, first, batch, caps)?,
+                false => {
+                    let folded = if leaves_gains { AttentionRow { channel: None, filter: None, ..row } } else { row };
+                    aggregate::dispatch(&problem, folded, cells, first, batch, caps)?
+                }
+            });
         }
         let map_size = problem.map_size(self.output);
         let mut task = ConvTask {
@@ -240,15 +263,16 @@ impl Plan {
             // Aggregated rows are scratch and begin anew with every part of the batch.
             first_row: if given_rows { first } else { 0 },
             row: problem.row(),
+            order: problem.order,
             has_bias: problem.has_bias,
             map: match problem.attention {
                 AttentionSource::Map(axis) => Some(axis),
                 _ => None,
             },
             gain_stride: if map_size > 0 { geometry.kernels * map_size } else { row.stride },
-            // Per-sample kernels that are stored have their gains in them already.
-            channel_gain: row.channel.filter(|_| shared || mix.is_some()),
-            filter_gain: row.filter.filter(|_| shared || mix.is_some()),
+            // Kernels that the convolution mixes are not stored with their gains either.
+            channel_gain: row.channel.filter(|_| leaves_gains || mix.is_some()),
+            filter_gain: row.filter.filter(|_| leaves_gains || mix.is_some()),
             mix,
             epilogue: problem.epilogue,
             layouts: problem.layouts,
@@ -270,7 +294,8 @@ impl Plan {
 
     /// How the convolution mixes each sample's kernel itself, where it can and where that pays.
     fn mix(&self) -> Option<Mix> {
-        let Problem { geometry, attention, has_bias, .. } = &self.problem;
+        let Problem { geometry, attention, has_bias, order, .. } = &self.problem;
+        let is_plain = *order == WeightOrder::Plain;
         let is_bank = match attention {
             AttentionSource::Given(_) => true,
             AttentionSource::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
@@ -278,7 +303,7 @@ impl Plan {
         };
         let row = self.problem.attention_row();
         let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(&self.output));
-        let weights = row.mix.filter(|_| is_bank && pays && !has_bias)?;
+        let weights = row.mix.filter(|_| is_bank && is_plain && pays && !has_bias)?;
         Some(Mix { weights, spatial: row.spatial })
     }
 
@@ -287,8 +312,12 @@ impl Plan {
             Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
             Kernel::ConvBlock => conv_block::dispatch(task, caps),
             Kernel::ConvRegister => conv_register::dispatch(task, caps),
+            Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
+            Kernel::ConvPatch => conv_patch::dispatch(task, caps),
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
+            Kernel::ConvDepthwisePatch => conv_depthwise_patch::dispatch(task, caps),
             Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
+            Kernel::ConvPointwiseLanes => conv_pointwise_lanes::dispatch(task, caps),
             _ => conv_direct::dispatch(task, caps),
         }
     }
@@ -301,8 +330,9 @@ impl Plan {
             let trips = match self.conv {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
                 Kernel::ConvBlock => conv_block::trips(&task),
+                Kernel::ConvPatch => conv_patch::trips(&task),
                 // The most that any other kernel adds for its stores.
-                _ => task.trips(32),
+                _ => task.trips(64),
             };
             trips <= u64::from(caps.max_loop_trips)
         };
@@ -482,11 +512,34 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
         ConvChoice::Block => (Kernel::ConvBlock, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
+        ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
+        ConvChoice::Patch => (Kernel::ConvPatch, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
+        ConvChoice::DepthwisePatch => (Kernel::ConvDepthwisePatch, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
+        ConvChoice::PointwiseLanes => (Kernel::ConvPointwiseLanes, asked()),
+        ConvChoice::Auto if is_map && caps.has_lanes() => {
+            (Kernel::ConvLanes, "mixes at every position, on a software adapter with lanes".into())
+        }
         ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
         ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
+        ConvChoice::Auto if c_in == 1 && g.groups > 1 && g.is_plain_3x3() && on_software => {
+            (Kernel::ConvDepthwisePatch, "one input channel a group, 3 x 3 with stride 1, on a software adapter".into())
+        }
         ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
+        ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 && g.is_plain_3x3() => {
+            (Kernel::ConvPatch, "3 x 3 with stride 1 on a software adapter with lanes".into())
+        }
+        ConvChoice::Auto
+            if caps.has_lanes()
+                && positions >= 8
+                && conv_pointwise_lanes::can_compute(g, problem.order, problem.layouts[0]) =>
+        {
+            (Kernel::ConvPointwiseLanes, "1 x 1, stride 1, no padding, on a software adapter with lanes".into())
+        }
+        ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
+            (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
+        }
         ConvChoice::Auto if block.is_some() => {
             (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles on every core"))
         }

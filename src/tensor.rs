@@ -44,7 +44,7 @@ impl Tensor {
             return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: "a tensor of Elem::F16".into() });
         }
         let bytes = byte_count("tensor", shape, elem)?;
-        Ok(Self { buffer: context.buffer("tensor", bytes, OWN_USAGE)?, offset: 0, shape: shape.into(), elem })
+        Ok(Self { buffer: context.buffer("tensor", bytes.max(8), OWN_USAGE)?, offset: 0, shape: shape.into(), elem })
     }
 
     /// A new f32 tensor with these values. The copy to the device is queued, not waited for.

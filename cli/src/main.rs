@@ -1,5 +1,6 @@
 //! `dynconv`: demo, adapter information and verification for the dynconv library.
 
+mod bench;
 mod check;
 mod dataset;
 mod demo;
@@ -9,7 +10,6 @@ mod map;
 mod mutants;
 mod network;
 mod report;
-mod timing;
 mod verify;
 mod web;
 
@@ -32,6 +32,8 @@ enum Command {
     Demo(demo::Options),
     /// List adapters, their limits and features, and which one would be used
     Info(info::Options),
+    /// Measure layers beside static convolution, the batch as groups and the adapter's own peaks
+    Bench(bench::Options),
     /// Check layers against golden vectors
     Verify(verify::Options),
     /// Hold an adapter and its driver to the laws of the correctness suite
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Info(options) => info::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),

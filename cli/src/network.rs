@@ -7,9 +7,8 @@ use dynconv::{
     Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, Epilogue, OdConv2d, OdWeights, StaticConv2d, Tensor,
     wgpu,
 };
+use dynconv_measure::PassTimer;
 use serde::Deserialize;
-
-use crate::timing::PassTimer;
 
 pub(crate) const CLASSES: usize = 10;
 pub(crate) const SIDE: usize = 28;
@@ -225,7 +224,7 @@ impl GpuNetwork {
 
     /// Milliseconds of each layer in the last batch, where the device can time.
     pub(crate) fn read_times(&self, context: &Context) -> Result<Option<Vec<f64>>> {
-        self.timer.as_ref().map(|timer| timer.read(context)).transpose()
+        Ok(self.timer.as_ref().map(|timer| timer.read(context)).transpose()?)
     }
 
     /// Kernel attention of each dynamic layer in the last batch.

@@ -16,11 +16,11 @@ const NEARLY_SAME: f64 = 0.02;
 const AMBIGUITY_NOTE: &str = "<p class=\"note\">Ambiguous: the two best reference logits lie within \
     0.001 of each other. Such an image is not counted among the answers that differ.</p>\n";
 /// Stands where a figure is absent.
-const DASH: &str = "–";
+pub(crate) const DASH: &str = "–";
 /// The ten digits, raised.
 const RAISED: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
 /// Style sheet of the page.
-const STYLE: &str = include_str!("report.css");
+pub(crate) const STYLE: &str = include_str!("report.css");
 
 /// Everything the report shows.
 #[derive(Debug)]
@@ -165,16 +165,7 @@ impl Report<'_> {
             self.attention_section(),
             self.footer(),
         ];
-        // The policy holds the page to its word: nothing is loaded, nothing is run.
-        Ok(format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" \
-             content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <link rel=\"icon\" href=\"data:,\">\n<title>dynconv demo: Fashion-MNIST</title>\n\
-             <style>\n{STYLE}</style>\n</head>\n<body>\n{}</body>\n</html>\n",
-            sections.concat()
-        ))
+        Ok(page("dynconv demo: Fashion-MNIST", STYLE, &sections.concat()))
     }
 
     /// Headline, summary and key figures.
@@ -576,8 +567,20 @@ fn l1_distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum()
 }
 
+/// A page by itself. The policy holds it to its word: nothing is loaded, nothing is run.
+pub(crate) fn page(title: &str, style: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" \
+         content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n\
+         <style>\n{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+}
+
 /// A section with a heading.
-fn section(title: &str, body: &str) -> String {
+pub(crate) fn section(title: &str, body: &str) -> String {
     format!("<section>\n<h2>{title}</h2>\n{body}</section>\n")
 }
 
@@ -594,23 +597,23 @@ fn data_uri(pixels: &[u8]) -> Result<String, png::EncodingError> {
 }
 
 /// Text with the characters replaced that mean something in HTML.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 /// A value in words, or a dash if it is absent.
-fn or_dash<T>(value: Option<T>, to_text: impl FnOnce(T) -> String) -> String {
+pub(crate) fn or_dash<T>(value: Option<T>, to_text: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| DASH.to_owned(), to_text)
 }
 
 /// A number with commas between its thousands.
-fn count(number: usize) -> String {
+pub(crate) fn count(number: usize) -> String {
     group(&number.to_string())
 }
 
 /// A number with a fixed number of decimals and commas between its thousands; a dash if it is not
 /// finite.
-fn decimal(number: f64, decimals: usize) -> String {
+pub(crate) fn decimal(number: f64, decimals: usize) -> String {
     if !number.is_finite() {
         return DASH.to_owned();
     }
@@ -644,7 +647,7 @@ fn percent_with(part: usize, whole: usize, decimals: usize) -> String {
 
 /// A small number as a mantissa and a power of ten, on one line. An error that is not finite is a result, not an
 /// absent figure: it shows as it is.
-fn scientific(number: f64) -> String {
+pub(crate) fn scientific(number: f64) -> String {
     let text = format!("{number:.1e}");
     match text.split_once('e') {
         Some((mantissa, "0")) => mantissa.to_owned(),

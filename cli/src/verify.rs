@@ -27,7 +27,7 @@ pub(crate) struct Options {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ElemArg {
+pub(crate) enum ElemArg {
     /// Single precision
     F32,
     /// Half precision in pairs, on every device
@@ -37,7 +37,7 @@ enum ElemArg {
 }
 
 impl ElemArg {
-    fn elem(self) -> Elem {
+    pub(crate) fn elem(self) -> Elem {
         match self {
             Self::F32 => Elem::F32,
             Self::F16Storage => Elem::F16Storage,

@@ -243,3 +243,117 @@ fn mutants_of_a_shader_are_killed() {
     let table = std::fs::read_to_string(table).expect("written");
     assert!(table.contains("| demodulate.wgsl | ") && table.contains(" mutants killed, 100.0 %"), "{table}");
 }
+
+/// Runs the benchmark on two small layers with all kernels, and gives what it wrote and what it printed.
+fn benched(name: &str, options: &[&str]) -> (serde_json::Value, String) {
+    let json = scratch(name);
+    let layers = ["bench", "smoke", "--only", "dense,depth", "--kernel", "auto,direct,depthwise"];
+    let out = dynconv(&[&layers[..], options, &["--json", text(&json)]].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let json = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
+    (json, String::from_utf8(out.stdout).expect("UTF-8"))
+}
+
+#[test]
+fn a_quick_benchmark_writes_every_number_once() {
+    for family in ["given", "dycnn", "odconv"] {
+        let (json, printed) = benched(&format!("bench-{family}.json"), &["--quick", "--family", family]);
+        assert!(printed.contains("measured peak ") && printed.contains("auto: conv_depthwise"), "{printed}");
+        assert!(
+            printed.contains("not run: depthwise on dense batch 3: refused: conv_depthwise is not possible"),
+            "{printed}"
+        );
+        assert_eq!((&json["version"], &json["rows"][0]["elem"]), (&1.into(), &"f32".into()));
+        let above_0 = |value: &serde_json::Value| value.as_f64().is_some_and(|number| number > 0.0);
+        assert!(above_0(&json["peak_gflops"]) && above_0(&json["copy_gbps"]), "{json}");
+        assert!(json["adapter"].is_string() && json["driver"].is_string(), "{json}");
+        let rows = json["rows"].as_array().expect("a list");
+        assert_eq!(rows.len(), 5, "{printed}");
+        for row in rows {
+            for name in ["shape", "problem", "strategy", "kernel", "elem", "verified_what"] {
+                assert!(row[name].is_string(), "{name}: {row}");
+            }
+            let numbers = ["batch", "median_ms", "min_ms", "max_ms", "wall_ms", "gflops", "gbps", "static_median_ms"];
+            let more = ["groups_median_ms", "ratio_to_static", "ratio_to_groups", "host_record_us", "memory_bytes"];
+            for name in numbers.into_iter().chain(more).chain(["scratch_bytes", "verified_error"]) {
+                assert!(above_0(&row[name]), "{name}: {row}");
+            }
+            assert!(row["verified_share_of_bound"].as_f64().expect("a number") <= 1.0);
+            assert_eq!(above_0(&row["attention_ms"]), family != "given", "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_its_own_and_a_report() {
+    let report = scratch("bench.html");
+    let (json, _) = benched("bench-batch.json", &["--quick", "--batch", "1,5", "--report", text(&report)]);
+    let batches: Vec<_> = json["rows"].as_array().expect("a list").iter().map(|row| row["batch"].clone()).collect();
+    assert_eq!(batches, [1, 1, 5, 5, 1, 1, 1, 5, 5, 5]);
+    let html = std::fs::read_to_string(report).expect("written");
+    for part in ["Roofline", "Time against batch", "dense × 5", "times say nothing"] {
+        assert!(html.contains(part), "{part}");
+    }
+    assert!(!html.contains("NaN") && !html.contains("<script") && !html.contains("http:"));
+}
+
+/// The same results, all times but the machine's own multiplied.
+fn scaled(json: &serde_json::Value, factor: f64, name: &str) -> PathBuf {
+    let mut json = json.clone();
+    for row in json["rows"].as_array_mut().expect("a list") {
+        for time in ["median_ms", "min_ms", "max_ms"] {
+            row[time] = (row[time].as_f64().expect("a number") * factor).into();
+        }
+    }
+    let path = scratch(name);
+    std::fs::write(&path, json.to_string()).expect("writable");
+    path
+}
+
+#[test]
+fn what_has_become_slower_is_told_from_noise() {
+    let (json, _) = benched("bench-base.json", &["--samples", "5"]);
+    let against = |old: &Path, options: &[&str]| {
+        let layers = ["bench", "smoke", "--only", "dense,depth", "--kernel", "auto,direct"];
+        let out = dynconv(&[&layers[..], &["--compare", text(old)], options].concat());
+        let [printed, error] = [out.stdout, out.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+        (out.status.code(), printed, error)
+    };
+    // A hundred times is more than what the machine can drift by.
+    let (code, printed, error) = against(&scaled(&json, 0.01, "bench-fast.json"), &["--samples", "5"]);
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(error.starts_with("error: 4 of 4 layers are slower than in "), "{error}");
+    let (code, printed, error) = against(&scaled(&json, 100.0, "bench-slow.json"), &["--samples", "5"]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{printed}");
+    assert!(
+        printed.contains(": 0 slower, 4 faster, 0 within the noise, 0 with too few samples, 0 not in it"),
+        "{printed}"
+    );
+    let (code, printed, _) = against(&scaled(&json, 0.01, "bench-few.json"), &["--samples", "2"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains(", 4 with too few samples, "), "{printed}");
+
+    let mut other = json.clone();
+    other["adapter"] = "another".into();
+    let old = scaled(&other, 1.0, "bench-other.json");
+    let (code, _, error) = against(&old, &["--quick"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("expected results of adapter ") && error.ends_with(", found another\n"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_benched_is_named() {
+    let shapes = scratch("shapes.txt");
+    std::fs::write(&shapes, "# mine\nsmall channels=4x4 input=8x8 kernel=3x3 sride=2\n").expect("writable");
+    let message = format!("error: {}:2: \"sride\": expected channels, input, kernel, stride, ", text(&shapes));
+    refused(&["bench", text(&shapes)], &message);
+    refused(&["bench", "/no/such/shapes"], "cannot read /no/such/shapes: ");
+    refused(&["bench", "--only", "s77"], "--only s77: there is no such shape; there are s0, s1,");
+    refused(&["bench", "--batch", "0"], "--batch: expected at least 1, found 0");
+    refused(&["bench", "--samples", "0"], "--samples: expected at least 1, found 0");
+    refused(&["bench", "--kernel", "fast"], "--kernel fast: expected all, auto, direct,");
+    refused(&["bench", "--compare", "/no/such/results"], "/no/such/results: ");
+    let old = scratch("old.json");
+    std::fs::write(&old, "{\"version\": 0}").expect("writable");
+    refused(&["bench", "--compare", text(&old)], "expected results of version 1, found version 0");
+}

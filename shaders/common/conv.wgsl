@@ -6,7 +6,8 @@
 //
 // x, residual, y  [batch, channels, depth, height, width], or with the channels innermost (X_NHWC, Y_NHWC; the residual lies as y)
 // rows            [batch or 1, row]: a row is the kernel [channels out, channels in / groups, taps], then the bias [channels out]
-//                 if there is one
+//                 if there is one. With WEIGHT_STEP 16 the kernel is in blocks, [groups, blocks, channels in / groups, taps, 16]: the
+//                 weights of 16 output channels lie together, the last block of a group being filled up with zeros
 // gains           [batch, gain_stride]: channel (c) and filter (f) attention, each at its own offset; or with MAP a map of mixing
 //                 weights [batch, MIXED, positions or size of one axis]. The row then holds MIXED kernels and MIXED biases, and the
 //                 sum runs over them too: y[b, co, p] = sum_k map[b, k, p] * (sum_{ci, tap} .. + bias[k, co])
@@ -16,7 +17,7 @@
 // and the last one finishes (ENDS).
 //
 // Constants that the host joins in front: CONTINUES, ENDS, KERNEL_*, STRIDE_*, DILATION_* (D, H, W), MIXED, MAP (0 none, 1 all positions,
-// 2 to 4 one axis), TRANSPOSED, X_NHWC, Y_NHWC, HAS_BIAS,
+// 2 to 4 one axis), WEIGHT_STEP (1 or 16), TRANSPOSED, X_NHWC, Y_NHWC, HAS_BIAS,
 // CHANNEL_GAIN, FILTER_GAIN, HAS_AFFINE, HAS_RESIDUAL, ACTIVATION, WORKGROUP.
 
 struct ConvParams {
@@ -27,6 +28,9 @@ struct ConvParams {
     affine_base: u32,
     residual_base: u32,
     y_base: u32,
+    // Of the kernels for lanes, which bind rows and x a second time.
+    rows_again_base: u32,
+    x_again_base: u32,
 
     batch: u32,
     groups: u32,
@@ -116,10 +120,17 @@ fn input_at(b: u32, channel: u32, z: u32, row: u32, column: u32) -> f32 {
     return select(0.0, x_at(b, channel, select(0u, position, inside)), inside);
 }
 
-// First weight of an output channel (over all groups) in sample b's row, in its k-th kernel.
+// First weight of an output channel (over all groups) in sample b's row, in its k-th kernel. The channel's next weights follow at
+// distances of WEIGHT_STEP.
 fn weights_of(b: u32, k: u32, channel: u32) -> u32 {
-    let channels = params.groups * params.c_out;
-    return params.rows_base + b * params.row_stride + (k * channels + channel) * params.c_in * TAPS;
+    let row = params.rows_base + b * params.row_stride;
+    let reduction = params.c_in * TAPS;
+    if WEIGHT_STEP == 1u {
+        return row + (k * params.groups * params.c_out + channel) * reduction;
+    }
+    let blocks = ceil_div(params.c_out, WEIGHT_STEP);
+    let block = (k * params.groups + channel / params.c_out) * blocks + channel % params.c_out / WEIGHT_STEP;
+    return row + block * WEIGHT_STEP * reduction + channel % params.c_out % WEIGHT_STEP;
 }
 
 // Mixing weight of kernel k at an output position; 1 without a map.

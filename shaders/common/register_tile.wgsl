@@ -45,30 +45,29 @@ struct Weights {
 
 // Rows past the last channel read the last one; their sums are never stored.
 fn tile_weights(tile: Tile, k: u32) -> Weights {
-    let row = params.c_in * TAPS;
-    let first = weights_of(tile.b, k, tile.g * params.c_out);
+    let first = tile.g * params.c_out;
     let last = params.c_out - 1u;
     return Weights(
-        first + min(tile.co + 0u, last) * row,
-        first + min(tile.co + 1u, last) * row,
-        first + min(tile.co + 2u, last) * row,
-        first + min(tile.co + 3u, last) * row,
-        first + min(tile.co + 4u, last) * row,
-        first + min(tile.co + 5u, last) * row,
-        first + min(tile.co + 6u, last) * row,
-        first + min(tile.co + 7u, last) * row,
+        weights_of(tile.b, k, first + min(tile.co + 0u, last)),
+        weights_of(tile.b, k, first + min(tile.co + 1u, last)),
+        weights_of(tile.b, k, first + min(tile.co + 2u, last)),
+        weights_of(tile.b, k, first + min(tile.co + 3u, last)),
+        weights_of(tile.b, k, first + min(tile.co + 4u, last)),
+        weights_of(tile.b, k, first + min(tile.co + 5u, last)),
+        weights_of(tile.b, k, first + min(tile.co + 6u, last)),
+        weights_of(tile.b, k, first + min(tile.co + 7u, last)),
     );
 }
 
 fn accumulate(sums: ptr<function, Sums>, weights: Weights, reduction: u32, inputs: vec4<f32>) {
-    (*sums).c0 += rows[weights.c0 + reduction] * inputs;
-    (*sums).c1 += rows[weights.c1 + reduction] * inputs;
-    (*sums).c2 += rows[weights.c2 + reduction] * inputs;
-    (*sums).c3 += rows[weights.c3 + reduction] * inputs;
-    (*sums).c4 += rows[weights.c4 + reduction] * inputs;
-    (*sums).c5 += rows[weights.c5 + reduction] * inputs;
-    (*sums).c6 += rows[weights.c6 + reduction] * inputs;
-    (*sums).c7 += rows[weights.c7 + reduction] * inputs;
+    (*sums).c0 += rows[weights.c0 + reduction * WEIGHT_STEP] * inputs;
+    (*sums).c1 += rows[weights.c1 + reduction * WEIGHT_STEP] * inputs;
+    (*sums).c2 += rows[weights.c2 + reduction * WEIGHT_STEP] * inputs;
+    (*sums).c3 += rows[weights.c3 + reduction * WEIGHT_STEP] * inputs;
+    (*sums).c4 += rows[weights.c4 + reduction * WEIGHT_STEP] * inputs;
+    (*sums).c5 += rows[weights.c5 + reduction * WEIGHT_STEP] * inputs;
+    (*sums).c6 += rows[weights.c6 + reduction * WEIGHT_STEP] * inputs;
+    (*sums).c7 += rows[weights.c7 + reduction * WEIGHT_STEP] * inputs;
 }
 
 // Sums of the n-th channel.

@@ -2,14 +2,16 @@
 
 use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant};
 use crate::caps::Caps;
-use crate::desc::Geometry;
+use crate::desc::{BLOCK, Geometry, WeightOrder};
 use crate::error::{Result, index32};
+use crate::plan::Problem;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "aggregate",
     slots: &[Slot::Bank],
     parts: &[DISPATCH, ("aggregate.wgsl", include_str!("../../shaders/aggregate.wgsl"))],
     storage: &[false, false, false, true],
+    lanes: false,
 };
 
 /// Mirrors `AggregateParams`.
@@ -113,16 +115,18 @@ const SAMPLES: usize = 4;
 
 /// Rows of `batch` samples from `first` on; the rows are scratch that begins at 0.
 pub(crate) fn dispatch(
-    geometry: &Geometry,
-    has_bias: bool,
+    problem: &Problem,
     attention: AttentionRow,
     cells: Option<Cells>,
     first: usize,
     batch: usize,
     caps: &Caps,
 ) -> Result<Dispatch> {
-    let weights = geometry.weights();
-    let row = geometry.row(has_bias);
+    let Problem { geometry, has_bias, order, .. } = problem;
+    let (has_bias, order) = (*has_bias, *order);
+    let weights = geometry.kernel_len(order);
+    let row = geometry.row(order, has_bias);
+    let block = if order == WeightOrder::Blocked { BLOCK } else { 1 };
     let (mixed, kernel) = cells.map_or((geometry.kernels, weights), |cells| (cells.count, cells.elements()));
     let bank = Slice::whole(Operand::Bank, mixed.saturating_mul(kernel))?;
     let bias = Slice::whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
@@ -155,6 +159,7 @@ pub(crate) fn dispatch(
         ("WORKGROUP", Const::U32(WORKGROUP)),
         ("KERNELS", Const::U32(index32("kernels", mixed)?)),
         ("TAPS", Const::U32(index32("taps", geometry.taps())?)),
+        ("BLOCK", Const::U32(index32("block", block)?)),
         ("HAS_MIX", Const::Bool(attention.mix.is_some())),
         ("HAS_BIAS", Const::Bool(has_bias)),
         ("SPATIAL_GAIN", Const::Bool(attention.spatial.is_some())),

@@ -9,6 +9,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: &[],
     parts: &[DISPATCH, ("attention_mlp.wgsl", include_str!("../../shaders/attention_mlp.wgsl"))],
     storage: &[false, false, false, true],
+    lanes: false,
 };
 
 /// Mirrors `MlpParams`.

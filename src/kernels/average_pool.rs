@@ -13,6 +13,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: &[Slot::X],
     parts: &[DISPATCH, ("average_pool.wgsl", include_str!("../../shaders/average_pool.wgsl"))],
     storage: &[false, true],
+    lanes: false,
 };
 
 /// Mirrors `PoolParams`.

@@ -9,6 +9,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: &[],
     parts: &[DISPATCH, ("channel_softmax.wgsl", include_str!("../../shaders/channel_softmax.wgsl"))],
     storage: &[false, true],
+    lanes: false,
 };
 
 /// Mirrors `SoftmaxParams`.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Const, Dispatch, Kernel, Needs, Operand, Slice, Slot, Variant};
 use crate::caps::Caps;
-use crate::desc::Geometry;
+use crate::desc::{BLOCK, Geometry, WeightOrder};
 use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
 
@@ -24,6 +24,8 @@ pub(crate) struct ConvParams {
     affine_base: u32,
     residual_base: u32,
     y_base: u32,
+    rows_again_base: u32,
+    x_again_base: u32,
     batch: u32,
     groups: u32,
     c_in: u32,
@@ -158,6 +160,8 @@ pub(crate) struct ConvTask<'a> {
     /// Row of the first sample, and elements of a row.
     pub first_row: usize,
     pub row: usize,
+    /// Order of the weights in a row.
+    pub order: WeightOrder,
     pub has_bias: bool,
     /// Whether the attention rows are maps of mixing weights instead of gains.
     pub map: Option<MapAxis>,
@@ -224,7 +228,11 @@ impl ConvTask<'_> {
     ) -> Result<Dispatch> {
         let variant = Variant { kernel, elems: self.elems.to_vec(), consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
-        Dispatch::new(variant, bytemuck::bytes_of(&params), self.slices()?, workgroups as u64, needs, caps)
+        let mut slices = self.slices()?;
+        // Kernels for lanes bind the rows once more, and one of them the input, to read several elements at once.
+        let again = kernel.def().storage.len() - slices.len();
+        slices.extend([slices[1], slices[0]].into_iter().take(again));
+        Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, needs, caps)
     }
 
     fn consts(&self, own: &[(&'static str, u32)]) -> Result<Vec<(&'static str, Const)>> {
@@ -249,6 +257,8 @@ impl ConvTask<'_> {
         consts.push(("ENDS", Const::Bool(self.channels.end == self.group_channels()[0])));
         consts.push(("MIXED", Const::U32(index32("kernels", self.mixed())?)));
         consts.push(("MAP", Const::U32(map)));
+        let step = if self.order == WeightOrder::Blocked { BLOCK } else { 1 };
+        consts.push(("WEIGHT_STEP", Const::U32(index32("block", step)?)));
         consts.push(("TRANSPOSED", Const::Bool(g.transposed)));
         consts.push(("X_NHWC", Const::Bool(self.layouts[0] == Layout::ChannelsLast)));
         consts.push(("Y_NHWC", Const::Bool(self.layouts[1] == Layout::ChannelsLast)));
@@ -290,7 +300,7 @@ impl ConvTask<'_> {
             pad_h: n("padding", g.padding[1][0])?,
             pad_w: n("padding", g.padding[2][0])?,
             row_stride: if self.shared || self.mix.is_some() { 0 } else { n("kernel row", self.row)? },
-            bias_offset: n("kernel row", self.mixed() * g.weights())?,
+            bias_offset: n("kernel row", self.mixed() * g.kernel_len(self.order))?,
             gain_stride: n("attention row", self.gain_stride)?,
             channel_gain_offset: n("attention row", self.channel_gain.unwrap_or(0))?,
             filter_gain_offset: n("attention row", self.filter_gain.unwrap_or(0))?,

@@ -13,6 +13,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_block.wgsl", include_str!("../../shaders/conv_block.wgsl"))],
     storage: STORAGE,
+    lanes: false,
 };
 
 /// Input channels of a step.

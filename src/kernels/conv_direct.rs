@@ -10,6 +10,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[DISPATCH, CONV, ("conv_direct.wgsl", include_str!("../../shaders/conv_direct.wgsl"))],
     storage: STORAGE,
+    lanes: false,
 };
 
 const WORKGROUP: u32 = 64;

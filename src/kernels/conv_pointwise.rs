@@ -11,6 +11,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_pointwise.wgsl", include_str!("../../shaders/conv_pointwise.wgsl"))],
     storage: STORAGE,
+    lanes: false,
 };
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {

@@ -10,6 +10,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_register.wgsl", include_str!("../../shaders/conv_register.wgsl"))],
     storage: STORAGE,
+    lanes: false,
 };
 
 pub(super) const REGISTER_TILE: (&str, &str) =

@@ -10,6 +10,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[DISPATCH, CONV, ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl"))],
     storage: STORAGE,
+    lanes: false,
 };
 
 /// Tile of a workgroup: output channels, positions, reduction steps.

@@ -10,6 +10,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: &[],
     parts: &[DISPATCH, ("demodulate.wgsl", include_str!("../../shaders/demodulate.wgsl"))],
     storage: &[false, false, true],
+    lanes: false,
 };
 
 /// Mirrors `DemodulateParams`.

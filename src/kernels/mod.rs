@@ -4,14 +4,19 @@
 //! joins in front of the file; everything that changes with the input's size goes in its parameter block.
 
 pub(crate) mod aggregate;
+pub(crate) mod aggregate_wide;
 pub(crate) mod attention_mlp;
 pub(crate) mod average_pool;
 pub(crate) mod channel_softmax;
 pub(crate) mod conv;
 pub(crate) mod conv_block;
 pub(crate) mod conv_depthwise;
+pub(crate) mod conv_depthwise_patch;
 pub(crate) mod conv_direct;
+pub(crate) mod conv_lanes;
+pub(crate) mod conv_patch;
 pub(crate) mod conv_pointwise;
+pub(crate) mod conv_pointwise_lanes;
 pub(crate) mod conv_register;
 pub(crate) mod conv_tiled;
 pub(crate) mod demodulate;
@@ -35,6 +40,8 @@ pub enum Kernel {
     AttentionMlp,
     /// Mixes each sample's kernel from the bank.
     Aggregate,
+    /// Mixes each sample's kernel in blocks, by wide loads.
+    AggregateWide,
     /// One output per invocation.
     ConvDirect,
     /// Implicit GEMM in workgroup memory.
@@ -43,10 +50,18 @@ pub enum Kernel {
     ConvBlock,
     /// One input channel per group.
     ConvDepthwise,
+    /// One input channel per group, 3 x 3 taps with stride 1.
+    ConvDepthwisePatch,
     /// 1 x 1 taps as a matrix product in registers.
     ConvPointwise,
+    /// 1 x 1 taps as a matrix product, weights spread over the lanes of a subgroup.
+    ConvPointwiseLanes,
     /// Implicit GEMM in registers.
     ConvRegister,
+    /// Implicit GEMM in registers, inputs spread over the lanes of a subgroup.
+    ConvLanes,
+    /// 3 x 3 taps with stride 1, patches spread over the lanes of a subgroup.
+    ConvPatch,
     /// Softmax over the channels at every position.
     ChannelSoftmax,
     /// Gains of a modulated convolution.
@@ -146,20 +161,27 @@ pub struct KernelDef {
     /// Storage bindings from 1 on, in order; `true` for the one that is written. Binding 0 is the parameter block, whose
     /// first words are the base element of each of these.
     pub storage: &'static [bool],
+    /// Whether it needs subgroups of eight and 64-bit integers ([`Caps::has_lanes`]).
+    pub lanes: bool,
 }
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
+        Self::AggregateWide,
         Self::ConvDirect,
         Self::ConvTiled,
         Self::ConvBlock,
         Self::ConvDepthwise,
+        Self::ConvDepthwisePatch,
         Self::ConvPointwise,
+        Self::ConvPointwiseLanes,
         Self::ConvRegister,
+        Self::ConvLanes,
+        Self::ConvPatch,
         Self::ChannelSoftmax,
         Self::Demodulate,
     ];
@@ -171,12 +193,17 @@ impl Kernel {
             Self::AveragePool => &average_pool::DEF,
             Self::AttentionMlp => &attention_mlp::DEF,
             Self::Aggregate => &aggregate::DEF,
+            Self::AggregateWide => &aggregate_wide::DEF,
             Self::ConvDirect => &conv_direct::DEF,
             Self::ConvTiled => &conv_tiled::DEF,
             Self::ConvBlock => &conv_block::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
+            Self::ConvDepthwisePatch => &conv_depthwise_patch::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
+            Self::ConvPointwiseLanes => &conv_pointwise_lanes::DEF,
             Self::ConvRegister => &conv_register::DEF,
+            Self::ConvLanes => &conv_lanes::DEF,
+            Self::ConvPatch => &conv_patch::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,
         }
@@ -251,6 +278,15 @@ impl Variant {
             };
         }
         label
+    }
+
+    /// For an input that begins at an odd element.
+    pub(crate) fn without_pairs(&mut self) {
+        for (name, value) in &mut self.consts {
+            if *name == conv_pointwise_lanes::X_PAIRS {
+                *value = Const::Bool(false);
+            }
+        }
     }
 
     /// Value of a `u32` constant; 0 if the variant has none of that name.
@@ -352,6 +388,10 @@ impl Dispatch {
         let name = variant.kernel.name();
         if variant.elems.contains(&Elem::F16) && !caps.f16 {
             return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: format!("{name} with Elem::F16") });
+        }
+        if variant.kernel.def().lanes && !caps.has_lanes() {
+            let feature = "SUBGROUP and SHADER_INT64 on a software adapter with subgroups of 8";
+            return Err(Error::MissingFeature { feature, needed_for: name.into() });
         }
         let slots = variant.kernel.def().slots.iter().zip(&variant.elems);
         if slots.into_iter().any(|(slot, elem)| *slot != Slot::Bank && *elem == Elem::Bf16Storage) {

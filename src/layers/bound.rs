@@ -48,6 +48,14 @@ impl Step {
     pub fn bindings(&self) -> &[(wgpu::Buffer, Range<u64>)] {
         &self.bindings
     }
+
+    /// Records this dispatch alone into the caller's compute pass: to time a part of a layer, for example.
+    pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let [x, y, z] = self.dispatch.grid;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 /// Parameter blocks lie this far apart in the uniform buffer: the largest alignment that WebGPU allows a device to ask for.
@@ -95,10 +103,7 @@ impl Bound {
     /// Records the layer into the caller's compute pass.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
         for step in &self.steps {
-            let [x, y, z] = step.dispatch.grid;
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
+            step.record_in(pass);
         }
     }
 
@@ -150,7 +155,6 @@ fn step(
     params: &wgpu::Buffer,
     offset: u64,
 ) -> Result<Step> {
-    let pipeline = context.pipeline(&dispatch.variant)?;
     let mut bindings = Vec::with_capacity(dispatch.slices.len());
     for (slice, word) in dispatch.slices.iter().zip(dispatch.params.chunks_exact_mut(4)) {
         let tensor = &operands[&slice.operand];
@@ -160,9 +164,16 @@ fn step(
         let aligned = start - u64::from(slack);
         // The base element: what rounding the offset down left over.
         word.copy_from_slice(&(slack / if bytes == 2 { 2 } else { 4 }).to_ne_bytes());
-        let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4);
+        // A binding in pairs holds one at least.
+        let least = if dispatch.variant.kernel.def().lanes { 8 } else { 4 };
+        let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4).max(least);
         bindings.push((tensor.buffer().clone(), aligned..aligned + size));
     }
+    // The input's base is the first word.
+    if dispatch.params.first().is_some_and(|base| base % 2 == 1) {
+        dispatch.variant.without_pairs();
+    }
+    let pipeline = context.pipeline(&dispatch.variant)?;
     // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
     context.queue().write_buffer(params, offset, &dispatch.params);
     let block = offset..offset + dispatch.params.len() as u64;

@@ -26,7 +26,7 @@ pub use per_sample::PerSample;
 pub use pool::global_average_pool;
 
 use crate::context::Context;
-use crate::desc::{ConvDesc, Geometry, pad_axes};
+use crate::desc::{ConvDesc, Geometry, WeightOrder, pad_axes};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
@@ -79,6 +79,7 @@ pub struct Layer<const D: usize, A> {
     epilogue: Epilogue,
     layouts: [Layout; 2],
     kernel: ConvChoice,
+    order: WeightOrder,
     /// Operands that belong to the layer: bank, biases, attention weights, affine.
     fixed: HashMap<Operand, Tensor>,
     kind: PhantomData<A>,
@@ -113,6 +114,7 @@ impl<const D: usize, A> Layer<D, A> {
             epilogue: Epilogue::default(),
             layouts: [Layout::default(); 2],
             kernel: ConvChoice::Auto,
+            order: WeightOrder::Plain,
             fixed: HashMap::new(),
             kind: PhantomData,
         };
@@ -139,9 +141,12 @@ impl<const D: usize, A> Layer<D, A> {
         check_len("kernel bank", bank, geometry.kernels * geometry.weights())?;
         check_finite("kernel bank", bank)?;
         let mut layer = Self::empty(context, desc, attention, bias)?;
-        let bank = geometry.bank_rows(bank);
+        layer.order = WeightOrder::of_bank(&geometry, context.caps());
+        let bank = geometry.in_order(geometry.bank_rows(bank), layer.order);
         if layer.problem(1, [1; 3]).shares_kernel() {
-            layer.fix(Operand::Rows, &[&bank, bias.unwrap_or(&[])].concat())?;
+            let mut row = [&bank, bias.unwrap_or(&[])].concat();
+            row.resize(row.len().max(layer.problem(1, [1; 3]).row()), 0.0);
+            layer.fix(Operand::Rows, &row)?;
         } else {
             let tensor = Tensor::upload_in(context, &[bank.len()], &bank, geometry.bank)?;
             layer.fixed.insert(Operand::Bank, tensor);
@@ -162,6 +167,7 @@ impl<const D: usize, A> Layer<D, A> {
             epilogue: self.epilogue,
             layouts: self.layouts,
             kernel: self.kernel,
+            order: self.order,
             ..Problem::new(self.geometry, batch, input)
         }
     }

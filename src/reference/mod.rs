@@ -1,16 +1,22 @@
 //! The CPU side: what every kernel computes, in readable f64.
 //!
-//! One file a kernel, under the kernel's name. The six convolutions are six formulations of the same sum (taps outermost,
-//! matrix product, channels outermost, blocks of channels, one channel, plain product), so that they also check each other. [`layer`] chains them as the GPU does.
+//! One file a kernel, under the kernel's name. The convolutions are so many formulations of the same sum (taps outermost, matrix
+//! product, channels outermost, blocks of channels, one channel, plain product, outer products), so that they also check each other.
+//! [`layer`] chains them as the GPU does.
 
 pub mod aggregate;
+pub mod aggregate_wide;
 pub mod attention_mlp;
 pub mod average_pool;
 pub mod channel_softmax;
 pub mod conv_block;
 pub mod conv_depthwise;
+pub mod conv_depthwise_patch;
 pub mod conv_direct;
+pub mod conv_lanes;
+pub mod conv_patch;
 pub mod conv_pointwise;
+pub mod conv_pointwise_lanes;
 pub mod conv_register;
 pub mod conv_tiled;
 pub mod demodulate;

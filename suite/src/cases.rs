@@ -2,7 +2,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a case that is not valid is a slip in the suite")]
 
 use dynconv::plan::ConvChoice;
-use dynconv::{Activation, ConvDesc, Geometry};
+use dynconv::{Activation, Caps, ConvDesc, Geometry};
 
 /// Every activation, in the order of its number in the shader.
 pub const ACTIVATIONS: [Activation; 11] = [
@@ -96,16 +96,25 @@ impl<const D: usize> Case<D> {
         input
     }
 
-    /// Kernels that can compute this, by name.
+    /// Kernels that can compute this on a device with these caps, in every layout and order of weights, by name.
     #[must_use]
-    pub fn choices(&self) -> Vec<ConvChoice> {
+    pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
         let g = self.geometry();
         let mut choices = vec![ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
         if g.is_blockable() {
             choices.push(ConvChoice::Block);
         }
+        if caps.has_lanes() {
+            choices.push(ConvChoice::Lanes);
+            if g.is_plain_3x3() {
+                choices.push(ConvChoice::Patch);
+            }
+        }
         if g.c_in == g.groups {
             choices.push(ConvChoice::Depthwise);
+            if g.is_plain_3x3() {
+                choices.push(ConvChoice::DepthwisePatch);
+            }
         }
         if g.is_pointwise() {
             choices.push(ConvChoice::Pointwise);

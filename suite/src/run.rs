@@ -3,7 +3,7 @@
 use dynconv::plan::{AttentionSource, Branch, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
     Bound, Caps, Context, Elem, Epilogue, Error, FdyConv2d, Geometry, Layer, Layout, ModulatedConv2d, OwnAttention,
-    PixelMix2d, Tensor, Warehouse, wgpu,
+    PixelMix2d, Tensor, Warehouse, WeightOrder, wgpu,
 };
 
 use crate::data::{Data, Numbers, cells};
@@ -413,6 +413,12 @@ fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
         Limits::Short => (7..24).map(|power| Caps { max_loop_trips: 1 << power, ..caps.clone() }).collect(),
     };
     let Some(problem) = problem(spec)? else { return Ok(context.clone()) };
+    // Rows given by the caller, and rows of cells, are in plain order.
+    let order = match spec.family {
+        Family::PerSample | Family::Warehouse => WeightOrder::Plain,
+        _ => WeightOrder::of_bank(&problem.geometry, caps),
+    };
+    let problem = Problem { order, ..problem };
     let last = Plan::new(&problem, caps);
     let smallest = candidates.into_iter().find(|caps| Plan::new(&problem, caps).is_ok());
     match smallest {

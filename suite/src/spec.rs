@@ -149,14 +149,19 @@ pub struct Spec {
 /// The slope below 0 of the suite's leaky ReLU; a power of two, so that integers stay exact.
 const SLOPE: f32 = 0.25;
 
-const CONVS: [(&str, ConvChoice); 7] = [
+/// Convolution kernels by name.
+pub const CONVS: [(&str, ConvChoice); 11] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
     ("block", ConvChoice::Block),
     ("register", ConvChoice::Register),
+    ("lanes", ConvChoice::Lanes),
+    ("patch", ConvChoice::Patch),
     ("depthwise", ConvChoice::Depthwise),
+    ("depthwise-patch", ConvChoice::DepthwisePatch),
     ("pointwise", ConvChoice::Pointwise),
+    ("pointwise-lanes", ConvChoice::PointwiseLanes),
 ];
 
 /// Activations by name, with the parameters that the suite uses.

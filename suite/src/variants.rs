@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
     Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
-    Tensor, wgpu,
+    Tensor, WeightOrder, wgpu,
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
@@ -16,8 +16,8 @@ use crate::weights;
 /// A device that validates every call and computes nothing.
 #[must_use]
 pub fn noop() -> Context {
-    // So that shaders in f16 can be planned; nothing is computed.
-    let required_features = wgpu::Features::SHADER_F16;
+    // So that shaders of every kind can be planned; nothing is computed.
+    let required_features = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor { required_features, ..Default::default() });
     Context::from_wgpu(device, queue)
 }
@@ -28,16 +28,41 @@ pub fn noop_like(context: &Context) -> Context {
     noop().with_caps(context.caps().clone())
 }
 
+/// A software adapter with the default limits, subgroups of eight and 64-bit integers.
+#[must_use]
+pub fn with_lanes() -> Caps {
+    let device_type = wgpu::DeviceType::Cpu;
+    Caps { device_type, subgroups: true, subgroup_size: [8, 8], int64: true, ..Caps::webgpu_default() }
+}
+
 /// Dispatches of all variants that the test cases give, each variant once.
 #[must_use]
 pub fn variants() -> Vec<Dispatch> {
+    variants_for(&Caps::webgpu_default())
+}
+
+/// Dispatches of the variants that only devices with lanes run, each variant once: the kernels that need lanes, in all they can be; the
+/// others, with their weights in blocks, in a few.
+#[must_use]
+pub fn lane_variants() -> Vec<Dispatch> {
+    let caps = with_lanes();
+    let of_lanes = variants_for(&caps).into_iter().filter(|dispatch| dispatch.variant.kernel.def().lanes);
+    let mut seen: HashSet<_> = variants().into_iter().map(|dispatch| dispatch.variant).collect();
+    let all = of_lanes.chain(elem_variants_for(&caps));
+    all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
+}
+
+fn variants_for(caps: &Caps) -> Vec<Dispatch> {
     let mut problems = Vec::new();
-    cases::cases_2d().iter().chain(&cases::transposed_2d()).for_each(|case| push_problems(case, &mut problems));
-    cases::cases_1d().iter().chain(&cases::transposed_1d()).for_each(|case| push_problems(case, &mut problems));
-    cases::cases_3d().iter().chain(&cases::transposed_3d()).for_each(|case| push_problems(case, &mut problems));
-    let plan = |problem: &Problem| Plan::new(problem, &Caps::webgpu_default()).expect("default limits are enough");
+    let push = |problems: &mut Vec<Problem>| {
+        cases::cases_2d().iter().chain(&cases::transposed_2d()).for_each(|case| push_problems(case, caps, problems));
+        cases::cases_1d().iter().chain(&cases::transposed_1d()).for_each(|case| push_problems(case, caps, problems));
+        cases::cases_3d().iter().chain(&cases::transposed_3d()).for_each(|case| push_problems(case, caps, problems));
+    };
+    push(&mut problems);
+    let plan = |problem: &Problem| Plan::new(problem, caps).expect("default limits are enough");
     // Where loops end early, channels are summed in parts; some problems cannot be cut small enough.
-    let short = Caps { max_loop_trips: 300, ..Caps::webgpu_default() };
+    let short = Caps { max_loop_trips: 300, ..caps.clone() };
     let in_parts = problems.iter().filter_map(|problem| Plan::new(problem, &short).ok());
     let mut seen = HashSet::new();
     let all = problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
@@ -48,7 +73,11 @@ pub fn variants() -> Vec<Dispatch> {
 /// shaders compute in f16.
 #[must_use]
 pub fn elem_variants() -> Vec<Dispatch> {
-    let caps = Caps { f16: true, ..Caps::webgpu_default() };
+    elem_variants_for(&Caps { f16: true, ..Caps::webgpu_default() })
+}
+
+fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
+    let caps = &Caps { f16: true, ..caps.clone() };
     let elems = [Elem::F32, Elem::F16Storage, Elem::F16];
     let mut dispatches = Vec::new();
     for case in elem_cases() {
@@ -58,9 +87,10 @@ pub fn elem_variants() -> Vec<Dispatch> {
             // Given attention, and attention of a branch, which pools the input.
             for (attention, _) in attentions(&geometry).into_iter().take(2) {
                 for (x, y) in elems.into_iter().flat_map(|x| elems.map(|y| (x, y))) {
-                    for kernel in case.choices() {
-                        let problem = Problem { attention, elems: [x, y], kernel, ..plain };
-                        dispatches.extend(Plan::new(&problem, &caps).expect("plans").into_dispatches());
+                    for kernel in case.choices(caps) {
+                        let order = order(&geometry, &attention, caps);
+                        let problem = Problem { attention, elems: [x, y], kernel, order, ..plain };
+                        dispatches.extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
                     }
                 }
             }
@@ -71,21 +101,31 @@ pub fn elem_variants() -> Vec<Dispatch> {
     dispatches
 }
 
-/// A dense case, and the first that each of the special kernels computes.
+/// A dense case, and the widest that each of the special kernels computes.
 fn elem_cases() -> Vec<Case<2>> {
     let cases = cases::cases_2d();
-    let special = [ConvChoice::Block, ConvChoice::Depthwise, ConvChoice::Pointwise]
-        .map(|choice| *cases.iter().find(|case| case.choices().contains(&choice)).expect("is among the cases"));
+    let special =
+        [ConvChoice::Block, ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::Pointwise].map(|choice| {
+            let able = cases.iter().filter(|case| case.choices(&Caps::webgpu_default()).contains(&choice));
+            *able.max_by_key(|case| case.c_out()).expect("is among the cases")
+        });
     [cases[0]].into_iter().chain(special).collect()
 }
 
 /// Every source of attention that a case allows, by every kernel, plain and with all that can follow the sum.
-fn push_problems<const D: usize>(case: &Case<D>, problems: &mut Vec<Problem>) {
+fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec<Problem>) {
     let plain = Problem::new(case.geometry(), 3, case.input());
     for (attention, is_map) in attentions(&case.geometry()) {
-        let cannot_mix = [ConvChoice::Block, ConvChoice::Depthwise, ConvChoice::Pointwise];
-        for kernel in case.choices().into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
-            let problem = Problem { attention, kernel, ..plain };
+        let cannot_mix = [
+            ConvChoice::Block,
+            ConvChoice::Depthwise,
+            ConvChoice::DepthwisePatch,
+            ConvChoice::Pointwise,
+            ConvChoice::Patch,
+        ];
+        for kernel in case.choices(caps).into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
+            let order = order(&plain.geometry, &attention, caps);
+            let problem = Problem { attention, kernel, order, ..plain };
             let epilogue =
                 Epilogue { affine: true, residual: true, activation: ACTIVATIONS[problems.len() % ACTIVATIONS.len()] };
             let [first, last] = [Layout::ChannelsFirst, Layout::ChannelsLast];
@@ -94,6 +134,13 @@ fn push_problems<const D: usize>(case: &Case<D>, problems: &mut Vec<Problem>) {
             problems.push(Problem { layouts: [first, last], ..problem });
         }
     }
+}
+
+/// The order that layers keep their weights in.
+fn order(geometry: &Geometry, attention: &AttentionSource, caps: &Caps) -> WeightOrder {
+    let is_bank =
+        !matches!(attention, AttentionSource::Rows | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. }));
+    if is_bank { WeightOrder::of_bank(geometry, caps) } else { WeightOrder::Plain }
 }
 
 /// Sources of attention for a geometry, and whether each is a map.

@@ -59,10 +59,19 @@ fn computes_in_f16(variant: &Compiled) -> bool {
     variant.capabilities.contains(Capabilities::SHADER_FLOAT16)
 }
 
+/// Whether a variant has subgroup operations and 64-bit integers.
+fn has_lanes(variant: &Compiled) -> bool {
+    variant.dispatch.variant.kernel.def().lanes
+}
+
 /// SPIR-V for a device whose buffers check bounds themselves, or for one that needs it in the shader.
 fn spirv(variant: &Compiled, buffers: BoundsCheckPolicy) -> Result<Vec<u32>, spv::Error> {
     let mut capabilities = vec![spv::Capability::Shader];
     capabilities.extend(computes_in_f16(variant).then_some(spv::Capability::Float16));
+    if has_lanes(variant) {
+        use spv::Capability::{GroupNonUniform, GroupNonUniformShuffle, Int64};
+        capabilities.extend([Int64, GroupNonUniform, GroupNonUniformShuffle]);
+    }
     let options = spv::Options {
         lang_version: (1, 3),
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
@@ -120,8 +129,8 @@ fn msl(variant: &Compiled) -> Result<String, msl::Error> {
         ..msl::EntryPointResources::default()
     };
     let options = msl::Options {
-        // That of macOS 10.13.
-        lang_version: (2, 0),
+        // That of macOS 10.13; subgroups and 64 bits came with macOS 11.
+        lang_version: if has_lanes(variant) { (2, 3) } else { (2, 0) },
         per_entry_point_map: [(entry(variant).into(), resources)].into(),
         fake_missing_bindings: false,
         bounds_check_policies: everywhere(BoundsCheckPolicy::Restrict),
@@ -276,8 +285,12 @@ fn spirv_that_is_not_valid_is_refused() {
 #[test]
 fn every_variant_is_written_in_hlsl() {
     for variant in compiled() {
-        // The oldest shader models that do: f16 came with 6.2, all else wgpu also compiles as 5.1.
-        let model = if computes_in_f16(variant) { hlsl::ShaderModel::V6_2 } else { hlsl::ShaderModel::V5_1 };
+        // The oldest shader models that do: f16 came with 6.2, subgroups with 6.0, all else wgpu also compiles as 5.1.
+        let model = match (computes_in_f16(variant), has_lanes(variant)) {
+            (true, _) => hlsl::ShaderModel::V6_2,
+            (false, true) => hlsl::ShaderModel::V6_0,
+            (false, false) => hlsl::ShaderModel::V5_1,
+        };
         let text = hlsl(variant, model).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
         let size = format!("[numthreads({}, 1, 1)]", variant.dispatch.workgroup_size);
         let registers = slots(&variant.module, |kind| kind).into_iter().map(|(_, kind, slot)| match kind {
@@ -298,10 +311,10 @@ fn every_variant_is_written_in_msl() {
     }
 }
 
-/// GLSL ES has no f16: just the variants that compute in it are refused, and nothing else.
+/// GLSL ES has no f16: just the variants that compute in it are refused, and nothing else. It has no lanes either.
 #[test]
 fn every_variant_that_can_be_is_written_in_glsl() {
-    for variant in compiled() {
+    for variant in compiled().iter().filter(|variant| !has_lanes(variant)) {
         let label = variant.label();
         let text = match glsl(variant) {
             Ok(text) => text,

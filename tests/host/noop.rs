@@ -21,7 +21,7 @@ fn every_plan_is_recorded_without_a_refusal() {
         let mut noise = Noise::new(1);
         let bank = noise.floats(case.kernels() * case.weights());
         let bias = noise.floats(case.kernels() * case.c_out());
-        for choice in case.choices() {
+        for choice in case.choices(context.caps()) {
             let layer = BankConv2d::new(&context, &case.desc, &bank, Some(&bias)).expect("valid").kernel(choice);
             let x = Tensor::zeros(&context, &case.input_shape()).expect("fits");
             let attention = Tensor::zeros(&context, &[case.batch, case.kernels()]).expect("fits");

@@ -9,9 +9,9 @@ use std::thread;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Problem};
 use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
-use dynconv_suite::variants::{elem_variants, variants};
+use dynconv_suite::variants::{elem_variants, lane_variants, variants};
 use naga::Module;
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
 use crate::common::ACTIVATIONS;
 use crate::{interface, lints};
@@ -43,6 +43,7 @@ pub(crate) fn compiled() -> &'static [Compiled] {
         let mut seen = HashSet::new();
         let mut all = variants();
         all.extend(elem_variants());
+        all.extend(lane_variants());
         all.retain(|dispatch| seen.insert(dispatch.variant.clone()));
         on_all_processors(&all, |part| part.iter().cloned().map(Compiled::new).collect())
     })
@@ -62,15 +63,21 @@ pub(crate) fn on_all_processors<T: Sync, R: Send>(all: &[T], work: impl Fn(&[T])
 pub(crate) fn compile(source: &str, capabilities: Capabilities) -> (Module, ModuleInfo) {
     let module =
         naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
-    let info = Validator::new(ValidationFlags::all(), capabilities)
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
+    let info =
+        validator(capabilities).validate(&module).unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
     (module, info)
+}
+
+/// A validator of compute shaders.
+fn validator(capabilities: Capabilities) -> Validator {
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+    validator
 }
 
 #[test]
 fn the_host_knows_every_variant() {
-    let variants = variants();
+    let variants = [variants(), lane_variants()].concat();
     for kernel in Kernel::ALL {
         assert!(variants.iter().any(|d| d.variant.kernel == kernel), "no case reaches {}", kernel.name());
     }
@@ -98,9 +105,12 @@ fn host_and_lints_agree_with_every_variant() {
     }
 }
 
-/// What the element types of a variant ask of a device.
+/// What the kernel and the element types of a variant ask of a device.
 fn capabilities(dispatch: &Dispatch) -> Capabilities {
-    let mut all = Capabilities::empty();
+    let mut all = match dispatch.variant.kernel.def().lanes {
+        true => Capabilities::SUBGROUP | Capabilities::SHADER_INT64,
+        false => Capabilities::empty(),
+    };
     for (slot, elem) in dispatch.variant.kernel.def().slots.iter().zip(&dispatch.variant.elems) {
         all |= match (slot, elem) {
             (_, Elem::F32) | (Slot::Bank, Elem::Bf16Storage) => Capabilities::empty(),
@@ -114,7 +124,8 @@ fn capabilities(dispatch: &Dispatch) -> Capabilities {
 /// Every slot of every kernel is there in each element type that it can have.
 #[test]
 fn element_types_reach_every_slot() {
-    let reached: HashSet<_> = elem_variants()
+    let reached: HashSet<_> = [elem_variants(), lane_variants()]
+        .concat()
         .iter()
         .flat_map(|d| {
             let slots = d.variant.kernel.def().slots.iter().zip(&d.variant.elems);
@@ -138,13 +149,13 @@ fn element_types_reach_every_slot() {
 fn element_types_need_just_their_capabilities() {
     let mut declared = HashSet::new();
     for variant in compiled() {
-        let validates = |with| Validator::new(ValidationFlags::all(), with).validate(&variant.module).is_ok();
+        let validates = |with| validator(with).validate(&variant.module).is_ok();
         for one in variant.capabilities.iter() {
             assert!(!validates(variant.capabilities - one), "{} does not need {one:?}", variant.label());
         }
         declared.insert(variant.capabilities.bits());
     }
-    assert_eq!(declared.len(), 4, "none, each, and both");
+    assert_eq!(declared.len(), 8, "f16: none, each, and both; with lanes and without");
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
         Step::new("tests", &tests),
         Step::new("doctests", &doctests),
         Step::new("demo", &demo),
+        Step::new("bench", &tiers::bench),
         Step::new("check", &tiers::check),
         Step::new("fuzz", &tiers::fuzz),
         Step::new("isa", &run_budgets).where_available(&has_radv),

@@ -89,6 +89,11 @@ pub(crate) fn check() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("check --full"))
 }
 
+/// Everything measured once, on shapes at the edges of what kernels are tuned for: that all of it runs and is right.
+pub(crate) fn bench() -> Result<(), String> {
+    exec::run(&mut Tool::DEBUG.command("bench smoke corners --quick"))
+}
+
 /// Problems drawn at random, the same in every run.
 pub(crate) fn fuzz() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("fuzz --problems 100 --seed 1"))

@@ -1,15 +1,23 @@
 //! The same dispatches with every operand somewhere else: scratch memory and weights too, which the library itself always puts at the
 //! beginning of a buffer.
 
-use dynconv::{Context, Elem, Operand, Slot, Step, Tensor, wgpu};
+use dynconv::{Const, Context, Elem, Operand, Slot, Step, Tensor, wgpu};
 use wgpu::BufferUsages;
 
 use super::{Trial, same_bits};
 use crate::data::Numbers;
 use crate::run::{Fault, Prepared};
 
-/// Words that everything moves by: fewer than any device's alignment has, and odd.
-const SHIFT: u64 = 7;
+/// Words that everything moves by: odd, but for the library's own weights, which kernels may load eight at a time.
+fn shift(steps: &[Step], buffer: &wgpu::Buffer) -> u64 {
+    let operands = steps.iter().flat_map(|step| step.dispatch().slices.iter().zip(step.bindings()));
+    let of_weights = |operand| matches!(operand, Operand::Rows | Operand::Bank);
+    let mut own = operands.filter(|(slice, (bound, _))| bound == buffer && of_weights(slice.operand));
+    // Nor may an input that is read in pairs, which was decided when it was bound.
+    let in_pairs = steps.iter().any(|step| step.dispatch().variant.consts.contains(&("X_PAIRS", Const::Bool(true))));
+    if own.next().is_some() || in_pairs { 8 } else { 7 }
+}
+
 /// Words behind every operand, inside its binding.
 const BEHIND: u64 = 67;
 /// A NaN: whoever reads it shows it.
@@ -19,6 +27,8 @@ const POISON: u32 = 0x7fc0_dead;
 struct Moved {
     from: wgpu::Buffer,
     to: wgpu::Buffer,
+    /// Words that it moved by.
+    shift: u64,
 }
 
 pub(super) fn moved(trial: &Trial<'_>) -> Result<(), Fault> {
@@ -41,9 +51,9 @@ pub(super) fn moved(trial: &Trial<'_>) -> Result<(), Fault> {
     context.queue().submit([encoder.finish()]);
 
     let output = prepared.output();
-    let to = find(&buffers, output.buffer());
-    let place = output.range().start + 4 * SHIFT;
-    let y = Tensor::wrap_in(to, place, output.shape(), output.elem())?.read_blocking(context)?;
+    let moved = find(&buffers, output.buffer());
+    let place = output.range().start + 4 * moved.shift;
+    let y = Tensor::wrap_in(&moved.to, place, output.shape(), output.elem())?.read_blocking(context)?;
     same_bits("with every operand moved", &y, &expected)?;
     if guards(context, &prepared, &buffers)? != before {
         return Err(Fault::Wrong("something was written beside the operands of a dispatch".into()));
@@ -51,9 +61,9 @@ pub(super) fn moved(trial: &Trial<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn find<'a>(buffers: &'a [Moved], from: &wgpu::Buffer) -> &'a wgpu::Buffer {
+fn find<'a>(buffers: &'a [Moved], from: &wgpu::Buffer) -> &'a Moved {
     let moved = buffers.iter().find(|moved| moved.from == *from);
-    moved.map_or_else(|| unreachable!("every buffer that is bound was moved"), |moved| &moved.to)
+    moved.unwrap_or_else(|| unreachable!("every buffer that is bound was moved"))
 }
 
 /// Copies every buffer that is bound into the middle of a larger one.
@@ -64,15 +74,16 @@ fn move_all(context: &Context, steps: &[Step]) -> Result<Vec<Moved>, Fault> {
         if buffers.iter().any(|moved| moved.from == *from) {
             continue;
         }
-        let size = from.size() + 4 * (SHIFT + BEHIND);
+        let shift = shift(steps, from);
+        let size = from.size() + 4 * (shift + BEHIND);
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let descriptor = wgpu::BufferDescriptor { label: Some("moved"), size, usage, mapped_at_creation: false };
         let to = context.device().create_buffer(&descriptor);
         let words = usize::try_from(size / 4).unwrap_or(usize::MAX);
         let poison: Vec<u8> = std::iter::repeat_n(POISON.to_le_bytes(), words).flatten().collect();
         context.queue().write_buffer(&to, 0, &poison);
-        encoder.copy_buffer_to_buffer(from, 0, &to, 4 * SHIFT, from.size());
-        buffers.push(Moved { from: from.clone(), to });
+        encoder.copy_buffer_to_buffer(from, 0, &to, 4 * shift, from.size());
+        buffers.push(Moved { from: from.clone(), to, shift });
     }
     context.queue().submit([encoder.finish()]);
     Ok(buffers)
@@ -95,9 +106,10 @@ fn elem(step: &Step, operand: Operand) -> Elem {
 /// and its base, a word of the parameters, grows by the shift.
 fn bind(context: &Context, step: &Step, buffers: &[Moved]) -> wgpu::BindGroup {
     let mut params = step.dispatch().params.clone();
-    for (slice, word) in step.dispatch().slices.iter().zip(params.chunks_exact_mut(4)) {
+    let bound = step.dispatch().slices.iter().zip(step.bindings());
+    for ((slice, (from, _)), word) in bound.zip(params.chunks_exact_mut(4)) {
         let base = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-        let shift = 4 * SHIFT / elem(step, slice.operand).bytes();
+        let shift = 4 * find(buffers, from).shift / elem(step, slice.operand).bytes();
         word.copy_from_slice(&(base + u32::try_from(shift).unwrap_or(0)).to_le_bytes());
     }
     let uniform = context.device().create_buffer(&wgpu::BufferDescriptor {
@@ -109,8 +121,8 @@ fn bind(context: &Context, step: &Step, buffers: &[Moved]) -> wgpu::BindGroup {
     context.queue().write_buffer(&uniform, 0, &params);
     let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: uniform.as_entire_binding() }];
     for (binding, (from, range)) in (1..).zip(step.bindings()) {
-        let buffer = find(buffers, from);
-        let size = std::num::NonZeroU64::new(range.end - range.start + 4 * (SHIFT + BEHIND));
+        let Moved { to: buffer, shift, .. } = find(buffers, from);
+        let size = std::num::NonZeroU64::new(range.end - range.start + 4 * (shift + BEHIND));
         let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: range.start, size });
         entries.push(wgpu::BindGroupEntry { binding, resource });
     }
@@ -124,14 +136,14 @@ fn bind(context: &Context, step: &Step, buffers: &[Moved]) -> wgpu::BindGroup {
 /// Words of the moved buffers that no dispatch may write.
 fn guards(context: &Context, prepared: &Prepared, buffers: &[Moved]) -> Result<Vec<u32>, Fault> {
     let mut guards = Vec::new();
-    for Moved { from, to } in buffers {
+    for Moved { from, to, shift } in buffers {
         let words = usize::try_from(to.size() / 4).unwrap_or(usize::MAX);
         let mut all = Tensor::wrap(to, 0, &[words])?.read_blocking(context)?;
         for (step, (buffer, range)) in
             prepared.bound.steps().iter().flat_map(|s| s.bindings().iter().map(move |b| (s, b)))
         {
             if buffer == from && writes(step, buffer) {
-                let word = |byte: u64| usize::try_from(byte / 4 + SHIFT).unwrap_or(usize::MAX);
+                let word = |byte: u64| usize::try_from(byte / 4 + shift).unwrap_or(usize::MAX);
                 all[word(range.start)..word(range.end)].fill(0.0);
             }
         }

@@ -1,11 +1,12 @@
 //! GPU time of compute passes.
 
-use anyhow::Result;
 use dynconv::{Context, bytemuck, wgpu};
+
+use crate::error::{Error, Result};
 
 /// Timestamps around a fixed number of passes.
 #[derive(Debug)]
-pub(crate) struct PassTimer {
+pub struct PassTimer {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
     readable: wgpu::Buffer,
@@ -14,7 +15,8 @@ pub(crate) struct PassTimer {
 
 impl PassTimer {
     /// A timer of `passes` passes, if the device can time.
-    pub(crate) fn new(context: &Context, passes: u32) -> Option<Self> {
+    #[must_use]
+    pub fn new(context: &Context, passes: u32) -> Option<Self> {
         if !context.caps().timestamps {
             return None;
         }
@@ -41,7 +43,8 @@ impl PassTimer {
     }
 
     /// What to put in the descriptor of pass `number`.
-    pub(crate) fn writes(&self, number: u32) -> wgpu::ComputePassTimestampWrites<'_> {
+    #[must_use]
+    pub fn writes(&self, number: u32) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
             beginning_of_pass_write_index: Some(2 * number),
@@ -50,23 +53,36 @@ impl PassTimer {
     }
 
     /// To be recorded after the last pass.
-    pub(crate) fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+    pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
         encoder.resolve_query_set(&self.queries, 0..2 * self.passes, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readable, 0, self.readable.size());
     }
 
     /// Milliseconds of each pass, once the work was submitted.
-    pub(crate) fn read(&self, context: &Context) -> Result<Vec<f64>> {
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device is lost.
+    pub fn read(&self, context: &Context) -> Result<Vec<f64>> {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.readable.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver lives until the poll below has returned.
             let _ = sender.send(result);
         });
-        context.device().poll(wgpu::PollType::wait_indefinitely())?;
-        receiver.recv()??;
-        let stamps: Vec<u64> = bytemuck::pod_collect_to_vec(&self.readable.get_mapped_range(..)?);
+        wait(context)?;
+        let device = |error: &dyn std::fmt::Display| Error::Device(error.to_string());
+        receiver.recv().map_err(|error| device(&error))?.map_err(|error| device(&error))?;
+        let stamps: Vec<u64> = {
+            let range = self.readable.get_mapped_range(..).map_err(|error| device(&error))?;
+            bytemuck::pod_collect_to_vec(&range)
+        };
         self.readable.unmap();
         let period = f64::from(context.queue().get_timestamp_period());
         Ok(stamps.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period * 1e-6).collect())
     }
+}
+
+/// Waits until the device has done all that was submitted.
+pub(crate) fn wait(context: &Context) -> Result<()> {
+    let done = context.device().poll(wgpu::PollType::wait_indefinitely());
+    done.map(|_| ()).map_err(|error| Error::Device(error.to_string()))
 }

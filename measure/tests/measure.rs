@@ -1,0 +1,58 @@
+//! Measurements on whatever adapter there is.
+
+use dynconv::plan::ConvChoice;
+use dynconv::{Caps, Context, Elem};
+use dynconv_measure::{Case, Options, Outcome, Peak, Results, Row, load, measure};
+use dynconv_suite::spec::Family;
+
+fn context() -> Context {
+    Context::request_blocking().expect("these tests need an adapter; `cargo xtask test` brings one")
+}
+
+fn measured(context: &Context, batch: usize, kernels: &[ConvChoice]) -> Vec<Outcome> {
+    let peak = Peak { gflops: 1.0, copy_gbps: 1.0 };
+    let shape = load("smoke").expect("parses").remove(0);
+    let kernels = kernels.to_vec();
+    let options = Options { family: Family::Bank, elem: Elem::F32, kernels, samples: 3, quick: false };
+    measure(context, &peak, &Case { shape, batch }, &options, &mut |_| {}).expect("the device works")
+}
+
+fn row(outcome: &Outcome) -> &Row {
+    let Outcome::Measured(row) = outcome else { panic!("{outcome:?}") };
+    row
+}
+
+#[test]
+fn short_layers_run_often_in_a_sample() {
+    let outcomes = measured(&context(), 1, &[ConvChoice::Auto]);
+    let row = row(&outcomes[0]);
+    assert!(row.repeats > 1 && row.min_ms <= row.median_ms && row.median_ms <= row.max_ms, "{row:?}");
+}
+
+#[test]
+fn without_timestamps_times_are_the_hosts() {
+    let context = context();
+    let caps = Caps { timestamps: false, ..context.caps().clone() };
+    let context = context.with_caps(caps);
+    let outcomes = measured(&context, 2, &[ConvChoice::Auto]);
+    let row = row(&outcomes[0]);
+    assert!(row.median_ms > 0.0 && row.median_ms == row.wall_ms, "{row:?}");
+    let peak = Peak::measure(&context, true).expect("the peak can be measured");
+    assert!(!Results::new(&context, &peak, 3, false).timestamps);
+}
+
+#[test]
+fn what_cannot_run_is_an_outcome() {
+    let refusal = |outcome: &Outcome| {
+        let Outcome::NotMeasured(refusal) = outcome else { panic!("{outcome:?}") };
+        assert!(!refusal.is_wrong, "{refusal:?}");
+        (refusal.strategy.clone(), refusal.reason.clone())
+    };
+    let outcomes = measured(&context(), 2, &[ConvChoice::Direct, ConvChoice::Depthwise]);
+    assert_eq!((outcomes.len(), row(&outcomes[0]).strategy.as_str()), (2, "direct"));
+    assert!(refusal(&outcomes[1]).1.contains("one input channel a group"));
+
+    // Hundreds of gigabytes of numbers are not drawn to find out that no device has room for them.
+    let outcomes = measured(&context(), 100_000_000, &[ConvChoice::Auto]);
+    assert_eq!((outcomes.len(), refusal(&outcomes[0]).0.as_str()), (1, "all"));
+}

@@ -1,0 +1,228 @@
+// Implicit GEMM for subgroups of eight invocations (lanes), without workgroup memory or barriers. It is made for software adapters, where
+// a load costs as much as a dozen multiplications, whatever its width, and a broadcast within the subgroup next to nothing.
+//
+// A workgroup is one subgroup. It computes 16 output channels, two a lane, x RUNS runs of eight neighbouring positions. To load, the
+// lanes are the positions of a run; to multiply, each lane takes the inputs of all positions in turn, by broadcast.
+// Constants beside those of common/conv.wgsl: RUNS (1 or 2).
+
+// rows once more, in pairs: with WEIGHT_STEP 16 the weights of a lane's two channels are one load.
+@group(0) @binding(7) var<storage, read> rows_again: array<u64>;
+
+struct Tile {
+    b: u32,
+    g: u32,
+    // First of the lane's two output channels in its group.
+    co: u32,
+    // First position of the first run.
+    position: u32,
+}
+
+fn tile_of(number: u32, lane: u32) -> Tile {
+    let tiles = ceil_div(positions(), 8u * RUNS);
+    let blocks = ceil_div(params.c_out, 16u);
+    let co = number / tiles % blocks * 16u + 2u * lane;
+    let group = number / (tiles * blocks);
+    return Tile(group / params.groups, group % params.groups, co, number % tiles * 8u * RUNS);
+}
+
+// First weights of the lane's two channels in kernel k. Channels past the last read the last; their sums are never stored.
+fn first_weights(tile: Tile, k: u32) -> vec2<u32> {
+    let first = tile.g * params.c_out;
+    let last = params.c_out - 1u;
+    return vec2<u32>(
+        weights_of(tile.b, k, first + min(tile.co, last)),
+        weights_of(tile.b, k, first + min(tile.co + 1u, last)),
+    );
+}
+
+fn two_weights(first: vec2<u32>, reduction: u32) -> vec2<f32> {
+    if WEIGHT_STEP == 1u {
+        return vec2<f32>(rows[first.x + reduction], rows[first.y + reduction]);
+    }
+    let pair = rows_again[first.x / 2u + reduction * 8u];
+    return vec2<f32>(bitcast<f32>(u32(pair)), bitcast<f32>(u32(pair >> 32u)));
+}
+
+// What a lane's position of a run reads through a tap: element of the group's first channel, and its factor.
+struct Window {
+    inside: bool,
+    element: u32,
+    mix: f32,
+}
+
+// Output column, row and depth of a position. Positions past the map take the last place, and are never stored.
+fn place_of(position: u32) -> vec3<u32> {
+    let p = min(position, positions() - 1u);
+    return vec3<u32>(p % params.out_w, p / params.out_w % params.out_h, p / (params.out_w * params.out_h));
+}
+
+fn window(tile: Tile, k: u32, place: vec3<u32>, kz: u32, ky: u32, kx: u32) -> Window {
+    let column = tap_position(place.x, STRIDE_W, kx, DILATION_W, params.pad_w);
+    let row = tap_position(place.y, STRIDE_H, ky, DILATION_H, params.pad_h);
+    let z = tap_position(place.z, STRIDE_D, kz, DILATION_D, params.pad_d);
+    let inside = z < params.in_d && row < params.in_h && column < params.in_w;
+    let position = select(0u, (z * params.in_h + row) * params.in_w + column, inside);
+    let size = params.in_d * params.in_h * params.in_w;
+    let first = element(X_NHWC, tile.b, params.groups * params.c_in, tile.g * params.c_in, size, position);
+    let p = (place.z * params.out_h + place.y) * params.out_w + place.x;
+    return Window(inside, params.x_base + first, mix_at(tile.b, k, p));
+}
+
+// Four neighbouring input channels of a group, from ci on. Those past the last count as 0.
+struct Channels {
+    // Of their elements, from the group's first channel on.
+    offsets: vec4<u32>,
+    exist: vec4<bool>,
+    gains: vec4<f32>,
+}
+
+fn channel_gain(tile: Tile, ci: u32) -> f32 {
+    return gains[params.gains_base + tile.b * params.gain_stride + params.channel_gain_offset + tile.g * params.c_in + ci];
+}
+
+fn channels_from(tile: Tile, ci: u32) -> Channels {
+    let all = vec4<u32>(ci, ci + 1u, ci + 2u, ci + 3u);
+    let real = min(all, vec4<u32>(params.ci_end - 1u));
+    let stride = select(params.in_d * params.in_h * params.in_w, 1u, X_NHWC);
+    var factors = vec4<f32>(1.0);
+    if CHANNEL_GAIN {
+        factors = vec4<f32>(
+            channel_gain(tile, real.x),
+            channel_gain(tile, real.y),
+            channel_gain(tile, real.z),
+            channel_gain(tile, real.w),
+        );
+    }
+    return Channels(real * stride, all < vec4<u32>(params.ci_end), factors);
+}
+
+fn inputs(window: Window, channels: Channels) -> vec4<f32> {
+    let first = window.element;
+    var values = vec4<f32>(
+        x_value(first + channels.offsets.x),
+        x_value(first + channels.offsets.y),
+        x_value(first + channels.offsets.z),
+        x_value(first + channels.offsets.w),
+    );
+    if CHANNEL_GAIN {
+        values *= channels.gains;
+    }
+    if MAP != 0u {
+        values *= window.mix;
+    }
+    return select(vec4<f32>(), values, channels.exist & vec4<bool>(window.inside));
+}
+
+// Sums of a run: for each of the lane's two channels, the first four positions and the last four.
+struct Sums {
+    even_low: vec4<f32>,
+    even_high: vec4<f32>,
+    odd_low: vec4<f32>,
+    odd_high: vec4<f32>,
+}
+
+fn low_lanes(value: f32) -> vec4<f32> {
+    return vec4<f32>(
+        subgroupBroadcast(value, 0u),
+        subgroupBroadcast(value, 1u),
+        subgroupBroadcast(value, 2u),
+        subgroupBroadcast(value, 3u),
+    );
+}
+
+fn high_lanes(value: f32) -> vec4<f32> {
+    return vec4<f32>(
+        subgroupBroadcast(value, 4u),
+        subgroupBroadcast(value, 5u),
+        subgroupBroadcast(value, 6u),
+        subgroupBroadcast(value, 7u),
+    );
+}
+
+// Weights of the lane's two channels for four input channels.
+struct Weights {
+    even: vec4<f32>,
+    odd: vec4<f32>,
+}
+
+// Four sums at a time go through all four channels: so they stay in registers.
+fn four_sums(sums: vec4<f32>, w: vec4<f32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> vec4<f32> {
+    return sums + w.x * x0 + w.y * x1 + w.z * x2 + w.w * x3;
+}
+
+fn accumulate(sums: ptr<function, Sums>, four: vec4<f32>, w: Weights) {
+    let low0 = low_lanes(four.x);
+    let low1 = low_lanes(four.y);
+    let low2 = low_lanes(four.z);
+    let low3 = low_lanes(four.w);
+    (*sums).even_low = four_sums((*sums).even_low, w.even, low0, low1, low2, low3);
+    (*sums).odd_low = four_sums((*sums).odd_low, w.odd, low0, low1, low2, low3);
+    let high0 = high_lanes(four.x);
+    let high1 = high_lanes(four.y);
+    let high2 = high_lanes(four.z);
+    let high3 = high_lanes(four.w);
+    (*sums).even_high = four_sums((*sums).even_high, w.even, high0, high1, high2, high3);
+    (*sums).odd_high = four_sums((*sums).odd_high, w.odd, high0, high1, high2, high3);
+}
+
+// Stores four positions of one channel.
+fn store_four(tile: Tile, channel: u32, position: u32, sums: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        if channel < params.c_out && position + i < positions() {
+            finish(tile.b, tile.g * params.c_out + channel, position + i, component(sums, i));
+        }
+    }
+}
+
+fn store_run(tile: Tile, position: u32, sums: Sums) {
+    for (var n = 0u; n < 4u; n++) {
+        let even = select(sums.even_low, sums.even_high, n == 1u);
+        let odd = select(sums.odd_low, sums.odd_high, n == 3u);
+        store_four(tile, tile.co + n / 2u, position + n % 2u * 4u, select(even, odd, n >= 2u));
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn conv_lanes(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = workgroup_number(id, grid);
+    if number >= params.workgroups {
+        return;
+    }
+    let tile = tile_of(number, lane);
+    let place0 = place_of(tile.position + lane);
+    let place1 = place_of(tile.position + lane + 8u);
+    var sums0 = Sums();
+    var sums1 = Sums();
+    for (var k = 0u; k < MIXED; k++) {
+        let weights = first_weights(tile, k);
+        for (var kz = 0u; kz < KERNEL_D; kz++) {
+            for (var ky = 0u; ky < KERNEL_H; ky++) {
+                for (var kx = 0u; kx < KERNEL_W; kx++) {
+                    let tap = (kz * KERNEL_H + ky) * KERNEL_W + kx;
+                    let window0 = window(tile, k, place0, kz, ky, kx);
+                    let window1 = window(tile, k, place1, kz, ky, kx);
+                    for (var ci = params.ci_begin; ci < params.ci_end; ci += 4u) {
+                        let last = params.ci_end - 1u;
+                        let w0 = two_weights(weights, ci * TAPS + tap);
+                        let w1 = two_weights(weights, min(ci + 1u, last) * TAPS + tap);
+                        let w2 = two_weights(weights, min(ci + 2u, last) * TAPS + tap);
+                        let w3 = two_weights(weights, min(ci + 3u, last) * TAPS + tap);
+                        let w = Weights(vec4<f32>(w0.x, w1.x, w2.x, w3.x), vec4<f32>(w0.y, w1.y, w2.y, w3.y));
+                        // All loads come first: each splits the driver's code in many small pieces.
+                        let channels = channels_from(tile, ci);
+                        let x0 = inputs(window0, channels);
+                        let x1 = inputs(window1, channels);
+                        accumulate(&sums0, x0, w);
+                        if RUNS > 1u { accumulate(&sums1, x1, w); }
+                    }
+                }
+            }
+        }
+    }
+    store_run(tile, tile.position, sums0);
+    if RUNS > 1u { store_run(tile, tile.position + 8u, sums1); }
+}

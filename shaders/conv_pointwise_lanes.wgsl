@@ -1,0 +1,163 @@
+// Pointwise convolution: 1 x 1 taps, stride 1, no padding, channels first; for subgroups of eight invocations (lanes), for software
+// adapters; see conv_lanes.wgsl.
+//
+// A workgroup is one subgroup. It computes 16 output channels x 32 positions, four neighbouring ones a lane, four input channels at a time.
+// The weights that this takes are one wide load: lane l has those of input channel l / 2 and of eight output channels, the first or the
+// last of the 16. They are broadcast; inputs stay where they are.
+// Constants beside those of common/conv.wgsl: X_PAIRS (whether a channel has an even number of positions, and x begins at an even element).
+
+// rows once more, eight weights in a piece.
+@group(0) @binding(7) var<storage, read> rows_again: array<vec4<u64>>;
+// x once more, in pairs.
+@group(0) @binding(8) var<storage, read> x_again: array<u64>;
+
+struct Tile {
+    b: u32,
+    // First input channel and first output channel, over all groups.
+    input: u32,
+    output: u32,
+    // Output channels of the tile.
+    channels: u32,
+    // First of its eights in the rows.
+    weights: u32,
+    // First position of the lane.
+    position: u32,
+}
+
+fn tile_of(number: u32, lane: u32) -> Tile {
+    let tiles = ceil_div(positions(), 32u);
+    let blocks = ceil_div(params.c_out, 16u);
+    let group = number / (tiles * blocks);
+    let b = group / params.groups;
+    let g = group % params.groups;
+    let co = number / tiles % blocks * 16u;
+    let output = g * params.c_out + co;
+    let weights = weights_of(b, 0u, output) / 8u;
+    return Tile(b, g * params.c_in, output, min(16u, params.c_out - co), weights, number % tiles * 32u + 4u * lane);
+}
+
+// Two neighbouring inputs of the channel that begins at `first`. Positions past the map read its last ones.
+fn two_inputs(first: u32, position: u32) -> vec2<f32> {
+    let last = positions() - 1u;
+    if X_PAIRS {
+        let pair = x_again[(first + min(position, last - 1u)) / 2u];
+        return vec2<f32>(bitcast<f32>(u32(pair)), bitcast<f32>(u32(pair >> 32u)));
+    }
+    return vec2<f32>(x_value(first + min(position, last)), x_value(first + min(position + 1u, last)));
+}
+
+// The lane's four inputs of a channel. Channels past the last count as 0.
+fn four_inputs(tile: Tile, ci: u32) -> vec4<f32> {
+    let channel = tile.input + min(ci, params.ci_end - 1u);
+    let first = params.x_base + (tile.b * params.groups * params.c_in + channel) * positions();
+    var four = vec4<f32>(two_inputs(first, tile.position), two_inputs(first, tile.position + 2u));
+    if CHANNEL_GAIN {
+        four *= gains[params.gains_base + tile.b * params.gain_stride + params.channel_gain_offset + channel];
+    }
+    return select(vec4<f32>(), four, ci < params.ci_end);
+}
+
+// Inputs of four channels.
+struct Inputs {
+    c0: vec4<f32>,
+    c1: vec4<f32>,
+    c2: vec4<f32>,
+    c3: vec4<f32>,
+}
+
+// Weights of a lane: eight output channels, those of even and of odd number.
+struct Weights {
+    even: vec4<f32>,
+    odd: vec4<f32>,
+}
+
+// Past the last input channel lanes repeat its weights.
+fn weights_from(tile: Tile, ci: u32, lane: u32) -> Weights {
+    let words = rows_again[tile.weights + min(ci + lane / 2u, params.ci_end - 1u) * 2u + lane % 2u];
+    return Weights(bitcast<vec4<f32>>(vec4<u32>(words)), bitcast<vec4<f32>>(vec4<u32>(words >> vec4<u32>(32u))));
+}
+
+// Sums of an output channel: `weight` is what the lanes have for it, `half` tells which lanes.
+fn add(sums: vec4<f32>, weight: f32, half: u32, inputs: Inputs) -> vec4<f32> {
+    return sums
+        + subgroupShuffle(weight, half) * inputs.c0
+        + subgroupShuffle(weight, 2u + half) * inputs.c1
+        + subgroupShuffle(weight, 4u + half) * inputs.c2
+        + subgroupShuffle(weight, 6u + half) * inputs.c3;
+}
+
+// Sums of eight output channels.
+struct Sums {
+    c0: vec4<f32>,
+    c1: vec4<f32>,
+    c2: vec4<f32>,
+    c3: vec4<f32>,
+    c4: vec4<f32>,
+    c5: vec4<f32>,
+    c6: vec4<f32>,
+    c7: vec4<f32>,
+}
+
+fn accumulate(sums: ptr<function, Sums>, w: Weights, half: u32, inputs: Inputs) {
+    (*sums).c0 = add((*sums).c0, w.even.x, half, inputs);
+    (*sums).c1 = add((*sums).c1, w.odd.x, half, inputs);
+    (*sums).c2 = add((*sums).c2, w.even.y, half, inputs);
+    (*sums).c3 = add((*sums).c3, w.odd.y, half, inputs);
+    (*sums).c4 = add((*sums).c4, w.even.z, half, inputs);
+    (*sums).c5 = add((*sums).c5, w.odd.z, half, inputs);
+    (*sums).c6 = add((*sums).c6, w.even.w, half, inputs);
+    (*sums).c7 = add((*sums).c7, w.odd.w, half, inputs);
+}
+
+fn sums_of(sums: Sums, n: u32) -> vec4<f32> {
+    switch n {
+        case 0u: { return sums.c0; }
+        case 1u: { return sums.c1; }
+        case 2u: { return sums.c2; }
+        case 3u: { return sums.c3; }
+        case 4u: { return sums.c4; }
+        case 5u: { return sums.c5; }
+        case 6u: { return sums.c6; }
+        default: { return sums.c7; }
+    }
+}
+
+// Stores the sums of `channels` output channels.
+fn store(tile: Tile, first: u32, channels: u32, sums: Sums) {
+    for (var n = 0u; n < channels; n++) {
+        let four = sums_of(sums, n);
+        for (var i = 0u; i < 4u; i++) {
+            if tile.position + i < positions() {
+                finish(tile.b, first + n, tile.position + i, component(four, i));
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn conv_pointwise_lanes(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = workgroup_number(id, grid);
+    if number >= params.workgroups {
+        return;
+    }
+    let tile = tile_of(number, lane);
+    var low = Sums();
+    var high = Sums();
+    for (var ci = params.ci_begin; ci < params.ci_end; ci += 4u) {
+        let w = weights_from(tile, ci, lane);
+        let inputs = Inputs(
+            four_inputs(tile, ci),
+            four_inputs(tile, ci + 1u),
+            four_inputs(tile, ci + 2u),
+            four_inputs(tile, ci + 3u),
+        );
+        accumulate(&low, w, 0u, inputs);
+        accumulate(&high, w, 1u, inputs);
+    }
+    store(tile, tile.output, min(tile.channels, 8u), low);
+    store(tile, tile.output + 8u, max(tile.channels, 8u) - 8u, high);
+}

@@ -1,0 +1,97 @@
+//! Host side of `shaders/aggregate_wide.wgsl`: each sample's kernel in blocks, eight weights and eight samples at a time.
+
+use super::aggregate::AttentionRow;
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
+use crate::caps::Caps;
+use crate::desc::WeightOrder;
+use crate::elem::Elem;
+use crate::error::{Result, index32};
+use crate::plan::Problem;
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "aggregate_wide",
+    slots: &[],
+    parts: &[DISPATCH, ("aggregate_wide.wgsl", include_str!("../../shaders/aggregate_wide.wgsl"))],
+    storage: &[false, false, false, true],
+    lanes: true,
+};
+
+/// Mirrors `AggregateParams`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+struct AggregateParams {
+    bank_base: u32,
+    bias_base: u32,
+    attention_base: u32,
+    rows_base: u32,
+    batch: u32,
+    c_out: u32,
+    weights: u32,
+    row_stride: u32,
+    attention_stride: u32,
+    mix_offset: u32,
+    spatial_gain_offset: u32,
+    workgroups: u32,
+}
+
+/// Samples of a workgroup, and weights of an invocation at a time.
+const EIGHT: usize = 8;
+
+/// Whether this kernel can mix the rows of a problem.
+pub(crate) fn can_compute(problem: &Problem, caps: &Caps) -> bool {
+    caps.has_lanes() && problem.order == WeightOrder::Blocked && problem.geometry.bank == Elem::F32
+}
+
+/// Rows of `batch` samples from `first` on; the rows are scratch that begins at 0.
+pub(crate) fn dispatch(
+    problem: &Problem,
+    attention: AttentionRow,
+    first: usize,
+    batch: usize,
+    caps: &Caps,
+) -> Result<Dispatch> {
+    let geometry = &problem.geometry;
+    let weights = geometry.kernel_len(problem.order);
+    let row = problem.row();
+    let units = units(row);
+    let bank = Slice::whole(Operand::Bank, geometry.kernels.saturating_mul(weights))?;
+    let bias = Slice::whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
+    // WebGPU wants something in every binding; the attention is always there.
+    let attention_slice = Slice::samples(Operand::Attention, attention.stride, first, batch)?;
+    let slices = vec![
+        bank,
+        if problem.has_bias { bias } else { Slice { len: 1, ..attention_slice } },
+        attention_slice,
+        Slice::samples(Operand::Rows, row, 0, batch)?,
+    ];
+    let workgroups = row.div_ceil(EIGHT * EIGHT * units) * batch.div_ceil(EIGHT);
+    let n = |value: usize| index32("attention row", value);
+    let params = AggregateParams {
+        batch: index32("batch", batch)?,
+        c_out: index32("output channels", geometry.c_out)?,
+        weights: index32("kernel", weights)?,
+        row_stride: index32("kernel row", row)?,
+        attention_stride: n(attention.stride)?,
+        mix_offset: n(attention.mix.unwrap_or(0))?,
+        spatial_gain_offset: n(attention.spatial.unwrap_or(0))?,
+        workgroups: index32("workgroups", workgroups)?,
+        ..Default::default()
+    };
+    let consts = vec![
+        ("WORKGROUP", Const::U32(8)),
+        ("UNITS", Const::U32(index32("units", units)?)),
+        ("KERNELS", Const::U32(index32("kernels", geometry.kernels)?)),
+        ("TAPS", Const::U32(index32("taps", geometry.taps())?)),
+        ("HAS_MIX", Const::Bool(attention.mix.is_some())),
+        ("HAS_BIAS", Const::Bool(problem.has_bias)),
+        ("SPATIAL_GAIN", Const::Bool(attention.spatial.is_some())),
+    ];
+    let variant = Variant { kernel: Kernel::AggregateWide, elems: vec![], consts };
+    let trips = geometry.kernels.div_ceil(4) * (1 + units * (2 + EIGHT)) + 1;
+    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, Needs::trips(trips as u64), caps)
+}
+
+/// Pieces of a workgroup: many, so that the attention is loaded once for them, but not so many that small kernels make few workgroups.
+fn units(row: usize) -> usize {
+    if row < 1 << 16 { 1 } else { 16 }
+}

@@ -1,0 +1,45 @@
+//! Host side of `shaders/conv_patch.wgsl`: 3 x 3 taps with stride 1, patches spread over the lanes of a subgroup.
+
+use super::conv::{CONV, ConvTask, SLOTS};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use crate::caps::Caps;
+use crate::desc::BLOCK;
+use crate::error::{Error, Result};
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "conv_patch",
+    slots: SLOTS,
+    parts: &[DISPATCH, CONV, PATCH, ("conv_patch.wgsl", include_str!("../../shaders/conv_patch.wgsl"))],
+    // As every convolution, then the rows once more.
+    storage: &[false, false, false, false, false, true, false],
+    lanes: true,
+};
+
+pub(super) const PATCH: (&str, &str) = ("common/patch.wgsl", include_str!("../../shaders/common/patch.wgsl"));
+
+/// Rows and columns of a tile.
+const TILE: [usize; 2] = [7, 4];
+
+/// Tiles of an output map.
+pub(super) fn tiles([_, height, width]: [usize; 3]) -> usize {
+    height.div_ceil(TILE[0]) * width.div_ceil(TILE[1])
+}
+
+/// Trips of an invocation's loops: over the channels, then over its outputs, with a trip for each bias.
+pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
+    let outputs = 2 * (TILE[0] * (1 + 3 * TILE[1]) + 1 + TILE[0]);
+    (task.channels.len() + 1 + outputs) as u64
+}
+
+pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+    task.without_map("conv_patch")?;
+    if !task.geometry.is_plain_3x3() {
+        return Err(Error::Unsupported {
+            what: "conv_patch".into(),
+            because: "it needs two axes, a 3 x 3 kernel, stride 1 and no dilation".into(),
+        });
+    }
+    let [_, c_out] = task.group_channels();
+    let workgroups = task.batch * task.geometry.groups * tiles(task.output) * c_out.div_ceil(BLOCK);
+    task.dispatch(Kernel::ConvPatch, &[("WORKGROUP", 8)], workgroups, Needs::trips(trips(task)), caps)
+}
