@@ -75,8 +75,8 @@ fn source_of(b: u32, g: u32, position: u32) -> vec2<u32> {
     let row = p / params.out_w % params.out_h * STRIDE_H - params.pad_h;
     let z = p / (params.out_w * params.out_h) * STRIDE_D - params.pad_d;
     let inside = taps_inside(column, KERNEL_W, DILATION_W, params.in_w)
-        | taps_inside(row, KERNEL_H, DILATION_H, params.in_h) << KERNEL_W
-        | taps_inside(z, KERNEL_D, DILATION_D, params.in_d) << (KERNEL_W + KERNEL_H);
+        | (taps_inside(row, KERNEL_H, DILATION_H, params.in_h) << KERNEL_W)
+        | (taps_inside(z, KERNEL_D, DILATION_D, params.in_d) << (KERNEL_W + KERNEL_H));
     let channels = params.groups * params.c_in;
     let size = params.in_d * params.in_h * params.in_w;
     // The place may lie before the map: unsigned numbers wrap there and back.
@@ -217,7 +217,7 @@ fn where_channel(ci: u32, four: vec4<f32>) -> vec4<f32> {
 }
 
 fn where_inside(source: Source, step: Step, four: vec4<f32>) -> vec4<f32> {
-    let tap = 1u << step.kx | 1u << (KERNEL_W + step.ky) | 1u << (KERNEL_W + KERNEL_H + step.kz);
+    let tap = (1u << step.kx) | (1u << (KERNEL_W + step.ky)) | (1u << (KERNEL_W + KERNEL_H + step.kz));
     let taps = vec4<u32>(tap) << SHIFTS;
     let inside = (source.inside.xxyy & taps) == taps;
     return select(vec4<f32>(), four, inside | vec4<bool>(PADDED == 0u));
