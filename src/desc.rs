@@ -328,6 +328,12 @@ impl Geometry {
         self.taps() == 1 && self.stride == [1; 3] && self.padding == [[0; 2]; 3] && self.output_padding == [0; 3]
     }
 
+    /// Whether `conv_block` computes it: not transposed, the kernel sizes along the axes adding up to at most 16.
+    #[must_use]
+    pub fn is_blockable(&self) -> bool {
+        !self.transposed && self.kernel.iter().fold(0_usize, |sum, &n| sum.saturating_add(n)) <= 16
+    }
+
     /// Whether this is a 3 x 3 convolution over two axes with stride 1 and no dilation.
     #[must_use]
     pub fn is_plain_3x3(&self) -> bool {

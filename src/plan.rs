@@ -11,11 +11,11 @@ pub use crate::kernels::aggregate::Parts;
 use crate::kernels::aggregate::{AttentionRow, Cells};
 use crate::kernels::attention_mlp::Head;
 pub use crate::kernels::conv::MapAxis;
-use crate::kernels::conv::{ConvTask, Epilogue, Layout};
+use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
-    conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise, conv_pointwise_lanes,
-    conv_register, conv_tiled,
+    conv_block, conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise,
+    conv_pointwise_lanes, conv_register, conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -29,6 +29,8 @@ pub enum ConvChoice {
     Direct,
     /// `conv_tiled`, possible for every convolution.
     Tiled,
+    /// `conv_block`, for convolutions that are not transposed, their kernel sizes adding up to at most 16.
+    Block,
     /// `conv_register`, possible for every convolution.
     Register,
     /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
@@ -200,9 +202,11 @@ impl Plan {
             });
         }
         let output = problem.geometry.output_size(problem.input)?;
-        let part = samples_per_part(problem, output, caps)?;
         let (conv, why) = choose_conv(problem, output, caps);
-        let mut plan = Self { problem: *problem, output, part, dispatches: Vec::new(), conv, why };
+        let mut plan = Self { problem: *problem, output, part: problem.batch, dispatches: Vec::new(), conv, why };
+        let rows = if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
+        let part = samples_per_part(problem, output, rows, caps)?;
+        plan.part = part;
         for first in (0..problem.batch).step_by(part) {
             plan.push_part(first, part.min(problem.batch - first), caps)?;
         }
@@ -233,7 +237,8 @@ impl Plan {
         // to the input as it is loaded, filter gains to the sum.
         let leaves_gains = shared || problem.order == WeightOrder::Blocked;
         let given_rows = problem.attention == AttentionSource::Rows;
-        if !shared && !given_rows {
+        let mix = self.mix();
+        if !shared && !given_rows && mix.is_none() {
             let cells = match problem.attention {
                 AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => Some(cells),
                 _ => None,
@@ -265,8 +270,10 @@ impl Plan {
                 _ => None,
             },
             gain_stride: if map_size > 0 { geometry.kernels * map_size } else { row.stride },
-            channel_gain: row.channel.filter(|_| leaves_gains),
-            filter_gain: row.filter.filter(|_| leaves_gains),
+            // Kernels that the convolution mixes are not stored with their gains either.
+            channel_gain: row.channel.filter(|_| leaves_gains || mix.is_some()),
+            filter_gain: row.filter.filter(|_| leaves_gains || mix.is_some()),
+            mix,
             epilogue: problem.epilogue,
             layouts: problem.layouts,
             elems: problem.elems,
@@ -285,9 +292,25 @@ impl Plan {
         Ok(())
     }
 
+    /// How the convolution mixes each sample's kernel itself, where it can and where that pays.
+    fn mix(&self) -> Option<Mix> {
+        let Problem { geometry, attention, has_bias, order, .. } = &self.problem;
+        let is_plain = *order == WeightOrder::Plain;
+        let is_bank = match attention {
+            AttentionSource::Given(_) => true,
+            AttentionSource::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
+            _ => false,
+        };
+        let row = self.problem.attention_row();
+        let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(&self.output));
+        let weights = row.mix.filter(|_| is_bank && is_plain && pays && !has_bias)?;
+        Some(Mix { weights, spatial: row.spatial })
+    }
+
     fn conv_dispatch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         match self.conv {
             Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
+            Kernel::ConvBlock => conv_block::dispatch(task, caps),
             Kernel::ConvRegister => conv_register::dispatch(task, caps),
             Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
             Kernel::ConvPatch => conv_patch::dispatch(task, caps),
@@ -306,6 +329,7 @@ impl Plan {
             let task = ConvTask { channels: 0..channels.div_ceil(parts), ..task.clone() };
             let trips = match self.conv {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
+                Kernel::ConvBlock => conv_block::trips(&task),
                 Kernel::ConvPatch => conv_patch::trips(&task),
                 // The most that any other kernel adds for its stores.
                 _ => task.trips(64),
@@ -417,10 +441,9 @@ fn product(factors: &[usize]) -> usize {
     factors.iter().fold(1, |product, &n| product.saturating_mul(n))
 }
 
-/// Samples whose operands each fit one binding and one 32-bit index.
-fn samples_per_part(problem: &Problem, output: [usize; 3], caps: &Caps) -> Result<usize> {
+/// Samples whose operands each fit one binding and one 32-bit index; `rows` is how many elements of stored kernels each has.
+fn samples_per_part(problem: &Problem, output: [usize; 3], rows: usize, caps: &Caps) -> Result<usize> {
     let g = &problem.geometry;
-    let rows = if problem.shares_kernel() { 0 } else { problem.row() };
     let map = problem.map_size(output).saturating_mul(g.kernels);
     let attention = problem.attention_row().stride.saturating_add(map);
     let per_sample = [
@@ -483,9 +506,11 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
     let asked = || "asked for".to_string();
     let is_map = matches!(problem.attention, AttentionSource::Map(_));
     let on_software = caps.device_type == wgpu::DeviceType::Cpu;
+    let block = conv_block::filled_tile(g, positions, problem.batch, caps).filter(|_| !on_software);
     match problem.kernel {
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
+        ConvChoice::Block => (Kernel::ConvBlock, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
         ConvChoice::Patch => (Kernel::ConvPatch, asked()),
@@ -514,6 +539,9 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         }
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
             (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
+        }
+        ConvChoice::Auto if block.is_some() => {
+            (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles on every core"))
         }
         ConvChoice::Auto if g.is_pointwise() => (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into()),
         ConvChoice::Auto if c_out < 8 || positions < 8 => {
@@ -547,6 +575,9 @@ impl fmt::Display for Plan {
             axes(self.output),
         )?;
         writeln!(f, "{} because: {}", self.conv.name(), self.why)?;
+        if self.mix().is_some() {
+            writeln!(f, "kernels are mixed as they are loaded: too few positions to store them for")?;
+        }
         if self.part < self.problem.batch {
             writeln!(f, "in parts of {} samples, so that every operand fits one binding", self.part)?;
         }

@@ -137,6 +137,13 @@ pub struct Epilogue {
     pub activation: Activation,
 }
 
+/// Where in an attention row the mixing weights of the bank's kernels begin, and the gains of the taps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mix {
+    pub weights: usize,
+    pub spatial: Option<usize>,
+}
+
 /// A convolution of some samples of the batch, by whichever kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvTask<'a> {
@@ -162,6 +169,8 @@ pub(crate) struct ConvTask<'a> {
     pub gain_stride: usize,
     pub channel_gain: Option<usize>,
     pub filter_gain: Option<usize>,
+    /// How the convolution mixes each sample's kernel itself, from the bank in place of rows.
+    pub mix: Option<Mix>,
     pub epilogue: Epilogue,
     /// Layouts and element types of input and output.
     pub layouts: [Layout; 2],
@@ -290,7 +299,7 @@ impl ConvTask<'_> {
             pad_d: n("padding", g.padding[0][0])?,
             pad_h: n("padding", g.padding[1][0])?,
             pad_w: n("padding", g.padding[2][0])?,
-            row_stride: if self.shared { 0 } else { n("kernel row", self.row)? },
+            row_stride: if self.shared || self.mix.is_some() { 0 } else { n("kernel row", self.row)? },
             bias_offset: n("kernel row", self.mixed() * g.kernel_len(self.order))?,
             gain_stride: n("attention row", self.gain_stride)?,
             channel_gain_offset: n("attention row", self.channel_gain.unwrap_or(0))?,
@@ -306,9 +315,12 @@ impl ConvTask<'_> {
         let g = self.geometry;
         let of_samples = |operand, sample| Slice::samples(operand, sample, self.first, self.batch);
         let input = of_samples(Operand::Input, g.c_in * self.input.iter().product::<usize>())?;
-        let rows = if self.shared { 1 } else { self.batch };
-        let rows = Slice::samples(Operand::Rows, self.row, self.first_row, rows)?;
-        let has_gain = self.map.is_some() || self.channel_gain.is_some() || self.filter_gain.is_some();
+        let rows = match self.mix {
+            Some(_) => Slice::whole(Operand::Bank, g.kernels * g.weights())?,
+            None => Slice::samples(Operand::Rows, self.row, self.first_row, if self.shared { 1 } else { self.batch })?,
+        };
+        let has_gain =
+            self.map.is_some() || self.mix.is_some() || self.channel_gain.is_some() || self.filter_gain.is_some();
         let gains = if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { UNUSED };
         let affine = Slice::whole(Operand::Affine, 2 * g.c_out)?;
         let output = of_samples(Operand::Output, g.c_out * self.positions())?;

@@ -9,6 +9,7 @@ pub(crate) mod attention_mlp;
 pub(crate) mod average_pool;
 pub(crate) mod channel_softmax;
 pub(crate) mod conv;
+pub(crate) mod conv_block;
 pub(crate) mod conv_depthwise;
 pub(crate) mod conv_depthwise_patch;
 pub(crate) mod conv_direct;
@@ -45,6 +46,8 @@ pub enum Kernel {
     ConvDirect,
     /// Implicit GEMM in workgroup memory.
     ConvTiled,
+    /// Implicit GEMM in large tiles.
+    ConvBlock,
     /// One input channel per group.
     ConvDepthwise,
     /// One input channel per group, 3 x 3 taps with stride 1.
@@ -164,13 +167,14 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
         Self::AggregateWide,
         Self::ConvDirect,
         Self::ConvTiled,
+        Self::ConvBlock,
         Self::ConvDepthwise,
         Self::ConvDepthwisePatch,
         Self::ConvPointwise,
@@ -192,6 +196,7 @@ impl Kernel {
             Self::AggregateWide => &aggregate_wide::DEF,
             Self::ConvDirect => &conv_direct::DEF,
             Self::ConvTiled => &conv_tiled::DEF,
+            Self::ConvBlock => &conv_block::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvDepthwisePatch => &conv_depthwise_patch::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,

@@ -1,13 +1,15 @@
 //! The CPU side: what every kernel computes, in readable f64.
 //!
-//! One file a kernel, under the kernel's name. The convolutions are so many formulations of the same sum (taps outermost,
-//! matrix product, channels outermost, one channel, plain product, outer products), so that they also check each other. [`layer`] chains them as the GPU does.
+//! One file a kernel, under the kernel's name. The convolutions are so many formulations of the same sum (taps outermost, matrix
+//! product, channels outermost, blocks of channels, one channel, plain product, outer products), so that they also check each other.
+//! [`layer`] chains them as the GPU does.
 
 pub mod aggregate;
 pub mod aggregate_wide;
 pub mod attention_mlp;
 pub mod average_pool;
 pub mod channel_softmax;
+pub mod conv_block;
 pub mod conv_depthwise;
 pub mod conv_depthwise_patch;
 pub mod conv_direct;
@@ -334,6 +336,9 @@ mod tests {
         };
         let direct = conv_direct::conv_direct(&conv);
         let mut others = vec![conv_tiled::conv_tiled(&conv), conv_register::conv_register(&conv)];
+        if geometry.is_blockable() {
+            others.push(conv_block::conv_block(&conv));
+        }
         if geometry.c_in == geometry.groups {
             others.push(conv_depthwise::conv_depthwise(&conv));
         }

@@ -101,6 +101,9 @@ impl<const D: usize> Case<D> {
     pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
         let g = self.geometry();
         let mut choices = vec![ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
+        if g.is_blockable() {
+            choices.push(ConvChoice::Block);
+        }
         if caps.has_lanes() {
             choices.push(ConvChoice::Lanes);
             if g.is_plain_3x3() {

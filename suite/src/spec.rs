@@ -150,10 +150,11 @@ pub struct Spec {
 const SLOPE: f32 = 0.25;
 
 /// Convolution kernels by name.
-pub const CONVS: [(&str, ConvChoice); 10] = [
+pub const CONVS: [(&str, ConvChoice); 11] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
+    ("block", ConvChoice::Block),
     ("register", ConvChoice::Register),
     ("lanes", ConvChoice::Lanes),
     ("patch", ConvChoice::Patch),

@@ -104,10 +104,11 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
 /// A dense case, and the widest that each of the special kernels computes.
 fn elem_cases() -> Vec<Case<2>> {
     let cases = cases::cases_2d();
-    let special = [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::Pointwise].map(|choice| {
-        let able = cases.iter().filter(|case| case.choices(&Caps::webgpu_default()).contains(&choice));
-        *able.max_by_key(|case| case.c_out()).expect("is among the cases")
-    });
+    let special =
+        [ConvChoice::Block, ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::Pointwise].map(|choice| {
+            let able = cases.iter().filter(|case| case.choices(&Caps::webgpu_default()).contains(&choice));
+            *able.max_by_key(|case| case.c_out()).expect("is among the cases")
+        });
     [cases[0]].into_iter().chain(special).collect()
 }
 
@@ -115,7 +116,13 @@ fn elem_cases() -> Vec<Case<2>> {
 fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec<Problem>) {
     let plain = Problem::new(case.geometry(), 3, case.input());
     for (attention, is_map) in attentions(&case.geometry()) {
-        let cannot_mix = [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::Pointwise, ConvChoice::Patch];
+        let cannot_mix = [
+            ConvChoice::Block,
+            ConvChoice::Depthwise,
+            ConvChoice::DepthwisePatch,
+            ConvChoice::Pointwise,
+            ConvChoice::Patch,
+        ];
         for kernel in case.choices(caps).into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
             let order = order(&plain.geometry, &attention, caps);
             let problem = Problem { attention, kernel, order, ..plain };

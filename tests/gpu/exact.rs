@@ -306,7 +306,11 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
         let what = format!("{case:?} {axis:?} {choice:?}");
         if matches!(
             choice,
-            ConvChoice::Depthwise | ConvChoice::DepthwisePatch | ConvChoice::Pointwise | ConvChoice::Patch
+            ConvChoice::Block
+                | ConvChoice::Depthwise
+                | ConvChoice::DepthwisePatch
+                | ConvChoice::Pointwise
+                | ConvChoice::Patch
         ) {
             let error = bound.expect_err(&what);
             assert!(matches!(error, Error::Unsupported { .. }), "{what}: {error}");

@@ -24,9 +24,14 @@ fn plan(problem: &Problem) -> Plan {
 #[test]
 fn each_shape_gets_its_kernel() {
     let table = [
-        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvTiled),
-        (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvPointwise),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvBlock),
+        (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvBlock),
+        // Tiles for too few cores, blocks of channels that are half empty, a kernel that is too large, a transposed convolution.
         (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvTiled),
+        (ConvDesc::new(4, 64, [3, 3]).padding([1, 1]), Kernel::ConvTiled),
+        (ConvDesc::new(64, 64, [11, 11]).padding([5, 5]), Kernel::ConvTiled),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).transposed([0, 0]), Kernel::ConvTiled),
+        (ConvDesc::new(64, 24, [1, 1]), Kernel::ConvPointwise),
         (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwise),
         (ConvDesc::new(64, 128, [3, 3]).groups(64), Kernel::ConvDepthwise),
         (ConvDesc::new(64, 64, [3, 3]).groups(16), Kernel::ConvDirect),
@@ -40,15 +45,38 @@ fn each_shape_gets_its_kernel() {
     assert_eq!(Plan::new(&dense, &software).expect("fits").conv_kernel(), Kernel::ConvRegister);
 }
 
+/// A tile is as large as leaves two workgroups to each of the cores that a device is taken to have.
+#[test]
+fn more_work_gets_larger_tiles() {
+    let tile = |batch, c_out, map, device_type| {
+        let desc = ConvDesc::new(64, c_out, [3, 3]).padding([1, 1]);
+        let caps = Caps { device_type, ..Caps::webgpu_default() };
+        let problem = Problem { kernel: ConvChoice::Block, ..problem(&desc, batch, [1, map, map]) };
+        let plan = Plan::new(&problem, &caps).expect("fits");
+        let variant = &plan.dispatches().last().expect("convolves").variant;
+        ["TILE_M", "TILE_N"].map(|name| {
+            let (_, value) = variant.consts.iter().find(|(own, _)| *own == name).expect("has a tile");
+            let Const::U32(value) = value else { panic!("{name} is a number") };
+            *value
+        })
+    };
+    use wgpu::DeviceType::{DiscreteGpu, IntegratedGpu};
+    assert_eq!(tile(32, 128, 28, DiscreteGpu), [128, 128]);
+    assert_eq!(tile(32, 512, 7, DiscreteGpu), [128, 64]);
+    assert_eq!(tile(8, 64, 56, DiscreteGpu), [64, 128]);
+    assert_eq!(tile(3, 64, 56, IntegratedGpu), [64, 128]);
+    assert_eq!(tile(1, 256, 14, DiscreteGpu), [64, 64]);
+}
+
 #[test]
 fn a_plan_explains_itself() {
     let text = plan(&problem(&ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]), 8, [1, 56, 56])).to_string();
     assert_eq!(
         text,
         "64 -> 64 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 8: 56x56 -> 56x56\n\
-         conv_tiled because: 64 channels x 3136 positions fill tiles\n  \
+         conv_block because: 64 channels x 3136 positions fill large tiles on every core\n  \
          aggregate       1152 workgroups (1152 x 1 x 1) of 64, 0 B of workgroup memory\n  \
-         conv_tiled      392 workgroups (392 x 1 x 1) of 256, 8192 B of workgroup memory\n\
+         conv_block      200 workgroups (200 x 1 x 1) of 128, 6400 B of workgroup memory\n\
          scratch memory 1179648 B"
     );
 }
@@ -57,12 +85,34 @@ fn a_plan_explains_itself() {
 fn a_batch_past_the_binding_limit_is_split_evenly() {
     // 512 -> 512, 3 x 3 is 9.4 MB a sample: 128 MiB hold 14 of them.
     let desc = ConvDesc::new(512, 512, [3, 3]).kernels(4).padding([1, 1]);
-    let split = plan(&problem(&desc, 64, [1, 7, 7]));
+    let stored = |batch| Problem { kernel: ConvChoice::Tiled, ..problem(&desc, batch, [1, 7, 7]) };
+    let split = plan(&stored(64));
     assert_eq!(split.samples_per_part(), 13);
     assert_eq!(split.dispatches().len(), 2 * 5);
     assert!(split.scratch_bytes() <= 128 << 20);
     assert!(split.to_string().contains("in parts of 13 samples"));
-    assert_eq!(plan(&problem(&desc, 14, [1, 7, 7])).samples_per_part(), 14);
+    assert_eq!(plan(&stored(14)).samples_per_part(), 14);
+}
+
+#[test]
+fn kernels_for_few_positions_are_mixed_as_they_are_loaded() {
+    let mixed = |desc: ConvDesc<2>, map: usize| {
+        let plan = plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 16, [1, map, map]) });
+        let kernels: Vec<_> = plan.dispatches().iter().map(|d| d.variant.kernel).collect();
+        let says = plan.to_string().contains("kernels are mixed as they are loaded");
+        assert_eq!(says, kernels == [Kernel::ConvBlock], "{plan}");
+        assert_eq!(says, plan.scratch_bytes() == 0, "{plan}");
+        says
+    };
+    let desc = ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]);
+    assert!(mixed(desc, 7));
+    assert!(mixed(desc, 11));
+    assert!(!mixed(desc, 12), "144 positions");
+    assert!(mixed(desc.kernels(8), 7));
+    assert!(!mixed(desc.kernels(9), 7), "more kernels than a step takes");
+    assert!(!mixed(desc.bank_elem(dynconv::Elem::F16Storage), 7), "a bank in f16");
+    let biased = Problem { has_bias: true, kernel: ConvChoice::Block, ..problem(&desc, 16, [1, 7, 7]) };
+    assert_eq!(plan(&biased).dispatches().len(), 2, "a bias is mixed beforehand");
 }
 
 #[test]

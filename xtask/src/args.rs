@@ -6,14 +6,19 @@ use std::ffi::OsString;
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask demo [--no-install] [--] [ARGS]...
        cargo xtask test [--no-install]
+       cargo xtask isa [--no-install] [ARGS]...
 
 demo  builds the tool, makes sure of an adapter and runs `dynconv demo ARGS`
       (`cargo xtask demo -- --help` lists ARGS)
 test  runs the format check, lints, docs, build, all tests, a short demo, and
       the shaders on second adapters and in Chromium; names what was not run,
       which is a failure where CI=true
+isa   compiles the kernels for AMD GPUs, which needs none, and prints
+      registers, occupancy and the share of multiply-adds in the main loop;
+      --markdown FILE writes the table into FILE, --budgets FILE compares it
+      with what is asked for, --listing KERNEL FAMILY prints instructions
 
-Where no adapter is found on Debian or Ubuntu, both install software Vulkan
+Where no adapter is found on Debian or Ubuntu, they install software Vulkan
 with apt if they may, and test also Chromium, SPIR-V tools and OpenGL;
 --no-install only prints the commands to run.";
 
@@ -29,6 +34,13 @@ pub(crate) enum Task {
         /// Passed on to the tool as they are.
         tool_args: Vec<OsString>,
     },
+    /// Compile the kernels for GPUs and look at what came of them.
+    Isa {
+        /// Whether the compiler, which is a driver, may be installed.
+        install: bool,
+        /// Passed on to the program that looks.
+        tool_args: Vec<OsString>,
+    },
     /// Run all checks and tests.
     Test {
         /// Whether software Vulkan may be installed.
@@ -41,7 +53,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, St
     let mut args = args.into_iter();
     let command = args.next().ok_or("no command given")?;
     match command.to_str() {
-        Some("demo") => Ok(parse_demo(args)),
+        Some("demo") => Ok(parse_tool(args, |install, tool_args| Task::Demo { install, tool_args })),
+        Some("isa") => Ok(parse_tool(args, |install, tool_args| Task::Isa { install, tool_args })),
         Some("test") => parse_test(args),
         Some("--help" | "-h" | "help") => Ok(Task::Help),
         _ => Err(format!("unknown command `{}`", command.display())),
@@ -49,7 +62,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, St
 }
 
 /// Everything that is not ours belongs to the tool; after `--`, everything does.
-fn parse_demo(mut args: impl Iterator<Item = OsString>) -> Task {
+fn parse_tool(mut args: impl Iterator<Item = OsString>, task: impl FnOnce(bool, Vec<OsString>) -> Task) -> Task {
     let mut install = true;
     let mut tool_args = Vec::new();
     while let Some(arg) = args.next() {
@@ -60,7 +73,7 @@ fn parse_demo(mut args: impl Iterator<Item = OsString>) -> Task {
             _ => tool_args.push(arg),
         }
     }
-    Task::Demo { install, tool_args }
+    task(install, tool_args)
 }
 
 fn parse_test(args: impl Iterator<Item = OsString>) -> Result<Task, String> {
@@ -103,6 +116,12 @@ mod tests {
     }
 
     #[test]
+    fn isa_passes_on_its_arguments() {
+        let tool_args = ["--budgets", "FILE"].map(OsString::from).to_vec();
+        assert_eq!(parsed("isa --no-install --budgets FILE"), Ok(Task::Isa { install: false, tool_args }));
+    }
+
+    #[test]
     fn test_takes_only_its_own_flag() {
         assert_eq!(parsed("test"), Ok(Task::Test { install: true }));
         assert_eq!(parsed("test --no-install"), Ok(Task::Test { install: false }));
@@ -111,7 +130,7 @@ mod tests {
 
     #[test]
     fn help_is_found_in_every_place() {
-        for line in ["--help", "-h", "help", "demo --help", "test --help"] {
+        for line in ["--help", "-h", "help", "demo --help", "test --help", "isa --help"] {
             assert_eq!(parsed(line), Ok(Task::Help), "{line}");
         }
     }

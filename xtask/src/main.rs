@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask demo` and `cargo xtask test` do all set-up on a machine that has
+//! Project tasks: `cargo xtask demo`, `cargo xtask test` and `cargo xtask isa` do all set-up on a machine that has
 //! nothing but a Rust toolchain, software Vulkan included.
 
 mod adapter;
@@ -7,6 +7,7 @@ mod apt_sources;
 mod args;
 mod demo;
 mod exec;
+mod isa;
 mod old_mesa;
 mod os_release;
 mod packages;
@@ -39,6 +40,7 @@ fn run(task: &Task) -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Task::Demo { install, tool_args } => demo::run(*install, tool_args),
+        Task::Isa { install, tool_args } => isa::run(*install, tool_args).map(|()| ExitCode::SUCCESS),
         Task::Test { install } => steps::run_all(*install).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|reason| {

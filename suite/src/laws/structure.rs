@@ -98,6 +98,9 @@ pub fn choices(spec: &Spec) -> Vec<ConvChoice> {
     let mut all = vec![ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Lanes];
     let Ok(g) = spec.geometry() else { return all };
     if !spec.family.mixes_positions() {
+        if g.is_blockable() {
+            all.push(ConvChoice::Block);
+        }
         if g.is_plain_3x3() {
             all.push(ConvChoice::Patch);
         }

@@ -1,0 +1,77 @@
+//! The kernels that are looked at: convolutions in tiles, in the variants that planning for a GPU gives.
+
+use dynconv::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
+use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, wgpu};
+
+use crate::listing::Trips;
+
+/// A kernel to compile.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) trips: Trips,
+}
+
+/// All cases. 3 x 3 taps with padding where the name says no more.
+pub(crate) fn all() -> Result<Vec<Case>, String> {
+    let taps = |c_in, c_out, size| desc(c_in, c_out, size).padding([size / 2; 2]);
+    let block = |desc, map| Problem { kernel: ConvChoice::Block, ..problem(desc, map) };
+    let gains = Parts { channel: true, filter: true, ..Parts::default() };
+    let large = block(taps(128, 128, 3), 56);
+    let small = block(taps(64, 64, 3), 8);
+    let tiled = Problem { kernel: ConvChoice::Tiled, ..problem(taps(64, 64, 3), 56) };
+    let pointwise = Problem { kernel: ConvChoice::Pointwise, ..problem(taps(64, 64, 1), 56) };
+    let mut cases = vec![
+        // Sixteen steps of 4 x 4 multiply-adds; 256 invocations load two tiles of 16 x 64.
+        case("tiled 64x64", tiled, Trips { staging: 4, multiply_adds: 256 })?,
+        case("pointwise", pointwise, Trips { staging: 1, multiply_adds: 32 })?,
+    ];
+    let blocks = [
+        ("block 128x128", large),
+        ("block 128x64", block(taps(64, 512, 3), 7)),
+        ("block 64x128", block(taps(64, 64, 3), 56)),
+        ("block 64x64", small),
+        ("block 128x128, 1x1", block(taps(128, 128, 1), 56)),
+        ("block 128x128, ragged", block(taps(127, 128, 3), 56)),
+        ("block 64x64, ragged", block(taps(63, 64, 3), 8)),
+        ("block 128x128, gains", Problem { attention: AttentionSource::Given(gains), ..large }),
+        ("block 128x128, NHWC", Problem { layouts: [Layout::ChannelsLast; 2], ..large }),
+        ("block 128x128, f16", Problem { elems: [Elem::F16; 2], ..large }),
+    ];
+    for (name, problem) in blocks {
+        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 })?);
+    }
+    let mix = Parts { mix: true, ..Parts::default() };
+    let mixed = |c_out, kernels, parts| Problem {
+        attention: AttentionSource::Given(parts),
+        ..block(taps(256, c_out, 3).kernels(kernels), 7)
+    };
+    let mixes = [
+        ("block 128x64, mixes 4", mixed(512, 4, mix), 4),
+        ("block 128x64, mixes 4, ODConv", mixed(512, 4, Parts { mix: true, spatial: true, ..gains }), 4),
+        ("block 128x64, mixes 8", mixed(512, 8, mix), 8),
+        ("block 64x64, mixes 4", mixed(64, 4, mix), 4),
+    ];
+    for (name, problem, kernels) in mixes {
+        // Each of the eight weights that an invocation loads a step is mixed, too: a product, and the others added to it.
+        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 + 8 * (kernels - 1) })?);
+    }
+    Ok(cases)
+}
+
+fn desc(c_in: usize, c_out: usize, size: usize) -> ConvDesc<2> {
+    ConvDesc::new(c_in, c_out, [size; 2])
+}
+
+fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
+    let geometry = desc.geometry().expect("the cases are valid");
+    Problem::new(geometry, 32, [1, map, map])
+}
+
+/// The convolution that a plan of the problem ends with.
+fn case(name: &'static str, problem: Problem, trips: Trips) -> Result<Case, String> {
+    let caps = Caps { device_type: wgpu::DeviceType::IntegratedGpu, f16: true, ..Caps::webgpu_default() };
+    let plan = Plan::new(&problem, &caps).map_err(|e| format!("{name}: {e}"))?;
+    let dispatch = plan.into_dispatches().pop().ok_or("a plan without dispatches")?;
+    Ok(Case { name, dispatch, trips })
+}

@@ -1,0 +1,361 @@
+// Implicit GEMM as conv_tiled, in larger tiles and without index arithmetic to speak of. A workgroup computes TILE_M channels x TILE_N
+// positions, an invocation 8 x 8 of them: what it reads from workgroup memory it uses eight times.
+//
+// The sum runs over blocks of 8 input channels, in each over the taps, and in each over the channels of the block. So a step has one tap: where
+// it reads is one offset from where tap 0 does, the same for all invocations, and whether it reads inside the map is told by bits that each
+// position has for every tap of every axis. A step's operands are loaded while the step before is computed.
+//
+// Constants beside those of common/conv.wgsl:
+//
+// TILE_M, TILE_N                64 or 128; WORKGROUP = TILE_M / 8 * TILE_N / 8
+// PADDED, RAGGED                1 if taps may lie outside, if the last block is not whole
+// MIXES                         how many kernels of a bank are mixed as they are loaded, at most 8; 0 where rows hold what is multiplied
+// MIX_OFFSET, SPATIAL_OFFSET    where mixing weights and tap gains begin in a row of gains
+// SPATIAL_GAIN                  1 if there are tap gains
+//
+// No maps, no transposition, KERNEL_W + KERNEL_H + KERNEL_D <= 16.
+
+// Channels of a block.
+const BLOCK: u32 = 8u;
+// Channels of a block that the workgroup loads at once, four positions or four output channels an invocation; the rest follow in a second load.
+const X_SLOTS: u32 = WORKGROUP / (TILE_N / 4u);
+const W_SLOTS: u32 = WORKGROUP / (TILE_M / 4u);
+
+// [load][input channel][four output channels]; a vector more a row keeps the channels that are written together out of each other's banks.
+const ROW_W: u32 = TILE_M / 4u + 1u;
+var<workgroup> tile_w: array<array<array<vec4<f32>, ROW_W>, W_SLOTS>, BLOCK / W_SLOTS>;
+// [load][input channel][four positions]
+const ROW_X: u32 = TILE_N / 4u + 1u;
+var<workgroup> tile_x: array<array<array<vec4<f32>, ROW_X>, X_SLOTS>, BLOCK / X_SLOTS>;
+
+// Part of the reduction: a tap, and the first channel of a block.
+struct Step {
+    kx: u32,
+    ky: u32,
+    kz: u32,
+    ci: u32,
+}
+
+fn next(step: Step) -> Step {
+    if step.kx + 1u < KERNEL_W {
+        return Step(step.kx + 1u, step.ky, step.kz, step.ci);
+    }
+    if step.ky + 1u < KERNEL_H {
+        return Step(0u, step.ky + 1u, step.kz, step.ci);
+    }
+    if step.kz + 1u < KERNEL_D {
+        return Step(0u, 0u, step.kz + 1u, step.ci);
+    }
+    return Step(0u, 0u, 0u, step.ci + BLOCK);
+}
+
+// Elements of x from one position to the next, and from one channel to the next.
+fn position_stride() -> u32 {
+    return select(1u, params.groups * params.c_in, X_NHWC);
+}
+
+fn channel_stride() -> u32 {
+    return select(params.in_d * params.in_h * params.in_w, 1u, X_NHWC);
+}
+
+// Bit n is set if tap n of an axis reads inside the map.
+fn taps_inside(origin: u32, taps: u32, dilation: u32, size: u32) -> u32 {
+    var bits = 0u;
+    for (var tap = 0u; tap < taps; tap++) {
+        bits |= select(0u, 1u << tap, origin + tap * dilation < size);
+    }
+    return bits;
+}
+
+// What an output position reads: the element under tap 0 in channel 0 of the group, and which taps of width, height and depth lie inside.
+// Positions past the map take the last place, and are never stored.
+fn source_of(b: u32, g: u32, position: u32) -> vec2<u32> {
+    let p = min(position, positions() - 1u);
+    let column = p % params.out_w * STRIDE_W - params.pad_w;
+    let row = p / params.out_w % params.out_h * STRIDE_H - params.pad_h;
+    let z = p / (params.out_w * params.out_h) * STRIDE_D - params.pad_d;
+    let inside = taps_inside(column, KERNEL_W, DILATION_W, params.in_w)
+        | (taps_inside(row, KERNEL_H, DILATION_H, params.in_h) << KERNEL_W)
+        | (taps_inside(z, KERNEL_D, DILATION_D, params.in_d) << (KERNEL_W + KERNEL_H));
+    let channels = params.groups * params.c_in;
+    let size = params.in_d * params.in_h * params.in_w;
+    // The place may lie before the map: unsigned numbers wrap there and back.
+    let place = (z * params.in_h + row) * params.in_w + column;
+    let start = params.x_base + b * channels * size + g * params.c_in * channel_stride();
+    return vec2<u32>(start + place * position_stride(), inside);
+}
+
+// Registers are dear: such bits of four positions share one word, or two.
+const IN_ONE_WORD: bool = KERNEL_W + KERNEL_H + KERNEL_D <= 8u;
+const SHIFTS: vec4<u32> = select(vec4<u32>(0u, 16u, 0u, 16u), vec4<u32>(0u, 8u, 16u, 24u), IN_ONE_WORD);
+
+fn packed(bits: vec4<u32>) -> vec2<u32> {
+    let all = bits << SHIFTS;
+    if IN_ONE_WORD {
+        return vec2<u32>(all.x | all.y | all.z | all.w);
+    }
+    return vec2<u32>(all.x | all.y, all.z | all.w);
+}
+
+// What an invocation loads in every step, all of it in channel `slot` of a block.
+struct Source {
+    // Of four positions: see source_of and packed.
+    x: vec4<u32>,
+    inside: vec2<u32>,
+    // First weight of four output channels.
+    w: u32,
+    // First channel gain, and first gain of the sample.
+    gain: u32,
+    row: u32,
+}
+
+// Where an invocation writes to and reads from workgroup memory.
+struct Lane {
+    x_slot: u32,
+    x_quad: u32,
+    w_slot: u32,
+    w_quad: u32,
+    m0: u32,
+    m1: u32,
+    n0: u32,
+    n1: u32,
+}
+
+// Indices never pass their arrays. wgpu has that checked at every access; drivers drop a check that was made before, so it is made here, once.
+fn held(index: u32, size: u32) -> u32 {
+    return min(index, size - 1u);
+}
+
+fn lane_of(lane: u32) -> Lane {
+    let m = lane / (TILE_N / 8u);
+    let n = lane % (TILE_N / 8u);
+    return Lane(
+        held(lane % X_SLOTS, X_SLOTS),
+        held(lane / X_SLOTS, ROW_X),
+        held(lane % W_SLOTS, W_SLOTS),
+        held(lane / W_SLOTS, ROW_W),
+        held(m, ROW_W),
+        held(m + TILE_M / 8u, ROW_W),
+        held(n, ROW_X),
+        held(n + TILE_N / 8u, ROW_X),
+    );
+}
+
+// A step's operands on their way to workgroup memory; the second of each only where a block takes two loads.
+struct InputQuads {
+    x0: vec4<f32>,
+    x1: vec4<f32>,
+}
+
+struct WeightQuads {
+    w0: vec4<f32>,
+    w1: vec4<f32>,
+}
+
+// `ci` counts from the invocation's own slot on.
+fn load_x(source: Source, step: Step, ci: u32) -> vec4<f32> {
+    let place = (step.kz * DILATION_D * params.in_h + step.ky * DILATION_H) * params.in_w + step.kx * DILATION_W;
+    let i = source.x + (place * position_stride() + ci * channel_stride());
+    let four = vec4<f32>(x_value(i.x), x_value(i.y), x_value(i.z), x_value(i.w));
+    if CHANNEL_GAIN {
+        return four * gains[source.gain + ci];
+    }
+    return four;
+}
+
+fn load_inputs(source: Source, step: Step) -> InputQuads {
+    var inputs: InputQuads;
+    inputs.x0 = load_x(source, step, step.ci);
+    if X_SLOTS < BLOCK {
+        inputs.x1 = load_x(source, step, step.ci + X_SLOTS);
+    }
+    return inputs;
+}
+
+fn tap_of(step: Step) -> u32 {
+    return (step.kz * KERNEL_H + step.ky) * KERNEL_W + step.kx;
+}
+
+// Weights of four output channels in kernel k, `skipped` elements past those of a step.
+fn load_w(source: Source, step: Step, k: u32, skipped: u32) -> vec4<f32> {
+    let reduction = params.c_in * TAPS;
+    let kernel = k * params.groups * params.c_out * reduction;
+    let first = source.w + (kernel + (step.ci * TAPS + tap_of(step)) * WEIGHT_STEP);
+    let next = select(1u, reduction, WEIGHT_STEP == 1u);
+    return vec4<f32>(
+        rows[first + skipped],
+        rows[first + next + skipped],
+        rows[first + 2u * next + skipped],
+        rows[first + 3u * next + skipped],
+    );
+}
+
+fn load_weights(source: Source, step: Step, k: u32) -> WeightQuads {
+    var weights: WeightQuads;
+    weights.w0 = load_w(source, step, k, 0u);
+    if W_SLOTS < BLOCK {
+        weights.w1 = load_w(source, step, k, W_SLOTS * TAPS * WEIGHT_STEP);
+    }
+    return weights;
+}
+
+// Adds the weights of kernel k to those of the sample's own kernel.
+fn mix(sum: ptr<function, WeightQuads>, source: Source, step: Step, k: u32, weights: WeightQuads) {
+    var share = gains[source.row + MIX_OFFSET + k];
+    if SPATIAL_GAIN != 0u {
+        share *= gains[source.row + SPATIAL_OFFSET + tap_of(step)];
+    }
+    (*sum).w0 += share * weights.w0;
+    if W_SLOTS < BLOCK {
+        (*sum).w1 += share * weights.w1;
+    }
+}
+
+// Nothing where there is no channel `ci`, whatever was read there.
+fn where_channel(ci: u32, four: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(), four, RAGGED == 0u || ci < params.ci_end);
+}
+
+fn where_inside(source: Source, step: Step, four: vec4<f32>) -> vec4<f32> {
+    let tap = (1u << step.kx) | (1u << (KERNEL_W + step.ky)) | (1u << (KERNEL_W + KERNEL_H + step.kz));
+    let taps = vec4<u32>(tap) << SHIFTS;
+    let inside = (source.inside.xxyy & taps) == taps;
+    return select(vec4<f32>(), four, inside | vec4<bool>(PADDED == 0u));
+}
+
+// Zero padding is put in here, not as operands are loaded, so that no load is waited for before the sums of a step are under way.
+fn stage(source: Source, lane: Lane, step: Step, inputs: InputQuads, weights: WeightQuads) {
+    let x0 = where_inside(source, step, inputs.x0);
+    tile_x[0u][lane.x_slot][lane.x_quad] = where_channel(step.ci + lane.x_slot, x0);
+    tile_w[0u][lane.w_slot][lane.w_quad] = where_channel(step.ci + lane.w_slot, weights.w0);
+    if X_SLOTS < BLOCK {
+        let x1 = where_inside(source, step, inputs.x1);
+        tile_x[BLOCK / X_SLOTS - 1u][lane.x_slot][lane.x_quad] = where_channel(step.ci + lane.x_slot + X_SLOTS, x1);
+    }
+    if W_SLOTS < BLOCK {
+        let w1 = where_channel(step.ci + lane.w_slot + W_SLOTS, weights.w1);
+        tile_w[BLOCK / W_SLOTS - 1u][lane.w_slot][lane.w_quad] = w1;
+    }
+}
+
+fn add_products(sums: ptr<function, Sums>, low: vec4<f32>, high: vec4<f32>, inputs: vec4<f32>) {
+    (*sums).c0 += low.x * inputs;
+    (*sums).c1 += low.y * inputs;
+    (*sums).c2 += low.z * inputs;
+    (*sums).c3 += low.w * inputs;
+    (*sums).c4 += high.x * inputs;
+    (*sums).c5 += high.y * inputs;
+    (*sums).c6 += high.z * inputs;
+    (*sums).c7 += high.w * inputs;
+}
+
+// Channel `ci` of the block.
+fn multiply(left: ptr<function, Sums>, right: ptr<function, Sums>, lane: Lane, ci: u32) {
+    let low = tile_w[ci / W_SLOTS][ci % W_SLOTS][lane.m0];
+    let high = tile_w[ci / W_SLOTS][ci % W_SLOTS][lane.m1];
+    add_products(left, low, high, tile_x[ci / X_SLOTS][ci % X_SLOTS][lane.n0]);
+    add_products(right, low, high, tile_x[ci / X_SLOTS][ci % X_SLOTS][lane.n1]);
+}
+
+// Channel `i` of the block for this step, and kernel `i` for the next: it is under way while the channel is computed.
+fn multiply_and_mix(
+    left: ptr<function, Sums>,
+    right: ptr<function, Sums>,
+    lane: Lane,
+    i: u32,
+    mixed: ptr<function, WeightQuads>,
+    source: Source,
+    step: Step,
+) {
+    if i < MIXES {
+        let weights = load_weights(source, step, i);
+        multiply(left, right, lane, i);
+        mix(mixed, source, step, i, weights);
+    } else {
+        multiply(left, right, lane, i);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn conv_block(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = workgroup_number(id, grid);
+    if number >= params.workgroups {
+        return;
+    }
+    let size = positions();
+    let tiles_n = ceil_div(size, TILE_N);
+    let tiles_m = ceil_div(params.c_out, TILE_M);
+    let first_n = number % tiles_n * TILE_N;
+    let first_m = number / tiles_n % tiles_m * TILE_M;
+    let g = number / (tiles_n * tiles_m) % params.groups;
+    let b = number / (tiles_n * tiles_m * params.groups);
+
+    let own = lane_of(lane);
+    let position = first_n + own.x_quad * 4u;
+    let p0 = source_of(b, g, position);
+    let p1 = source_of(b, g, position + 1u);
+    let p2 = source_of(b, g, position + 2u);
+    let p3 = source_of(b, g, position + 3u);
+    // Sums of channels past the last are never stored, whatever is read for them.
+    let channel = min(first_m + own.w_quad * 4u, params.c_out - 1u);
+    let row = params.gains_base + b * params.gain_stride;
+    let source = Source(
+        vec4<u32>(p0.x, p1.x, p2.x, p3.x) + own.x_slot * channel_stride(),
+        packed(vec4<u32>(p0.y, p1.y, p2.y, p3.y)),
+        weights_of(b, 0u, g * params.c_out + channel) + own.w_slot * TAPS * WEIGHT_STEP,
+        row + params.channel_gain_offset + g * params.c_in + own.x_slot,
+        row,
+    );
+
+    // Sums of the invocation's positions in the left half of the tile and in the right half.
+    var left = Sums();
+    var right = Sums();
+
+    var step = Step(0u, 0u, 0u, params.ci_begin);
+    var inputs = load_inputs(source, step);
+    var weights: WeightQuads;
+    if MIXES == 0u {
+        weights = load_weights(source, step, 0u);
+    }
+    for (var k = 0u; k < MIXES; k++) {
+        mix(&weights, source, step, k, load_weights(source, step, k));
+    }
+    let steps = ceil_div(params.ci_end - params.ci_begin, BLOCK) * TAPS;
+    for (var i = 0u; i < steps; i++) {
+        workgroupBarrier();
+        stage(source, own, step, inputs, weights);
+        workgroupBarrier();
+        step = next(step);
+        inputs = load_inputs(source, step);
+        weights = WeightQuads();
+        if MIXES == 0u {
+            weights = load_weights(source, step, 0u);
+        }
+        multiply_and_mix(&left, &right, own, 0u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 1u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 2u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 3u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 4u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 5u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 6u, &weights, source, step);
+        multiply_and_mix(&left, &right, own, 7u, &weights, source, step);
+    }
+
+    // Loops, though they cost a few selections: written out, what follows the sum would be compiled 64 times.
+    for (var i = 0u; i < 8u; i++) {
+        let co = first_m + select(own.m0, own.m1, i >= 4u) * 4u + i % 4u;
+        let left_four = sums_of(left, i);
+        let right_four = sums_of(right, i);
+        for (var j = 0u; j < 8u; j++) {
+            let position = first_n + select(own.n0, own.n1, j >= 4u) * 4u + j % 4u;
+            if co < params.c_out && position < size {
+                let four = select(left_four, right_four, j >= 4u);
+                finish(b, g * params.c_out + co, position, component(four, j % 4u));
+            }
+        }
+    }
+}
