@@ -308,6 +308,8 @@ impl Plan {
     }
 
     fn conv_dispatch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+        // What a device cannot run at all is said before what a kernel cannot compute.
+        self.conv.check_lanes(caps)?;
         match self.conv {
             Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
             Kernel::ConvBlock => conv_block::dispatch(task, caps),

@@ -209,6 +209,15 @@ impl Kernel {
         }
     }
 
+    /// Refuses a kernel that needs lanes on a device that has none.
+    pub(crate) fn check_lanes(self, caps: &Caps) -> Result<()> {
+        if self.def().lanes && !caps.has_lanes() {
+            let feature = "SUBGROUP and SHADER_INT64 on a software adapter with subgroups of 8";
+            return Err(Error::MissingFeature { feature, needed_for: self.name().into() });
+        }
+        Ok(())
+    }
+
     /// Stem of the kernel's files.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -389,10 +398,7 @@ impl Dispatch {
         if variant.elems.contains(&Elem::F16) && !caps.f16 {
             return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: format!("{name} with Elem::F16") });
         }
-        if variant.kernel.def().lanes && !caps.has_lanes() {
-            let feature = "SUBGROUP and SHADER_INT64 on a software adapter with subgroups of 8";
-            return Err(Error::MissingFeature { feature, needed_for: name.into() });
-        }
+        variant.kernel.check_lanes(caps)?;
         let slots = variant.kernel.def().slots.iter().zip(&variant.elems);
         if slots.into_iter().any(|(slot, elem)| *slot != Slot::Bank && *elem == Elem::Bf16Storage) {
             return Err(Error::Unsupported {

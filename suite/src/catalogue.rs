@@ -51,18 +51,20 @@ mod tests {
     use crate::check::{kernels, laws_of};
     use crate::laws::LAWS;
     use crate::spec::{ACTIVATIONS, FAMILIES, Limits};
-    use crate::variants::noop;
+    use crate::variants::{noop, with_lanes};
 
     #[test]
     fn the_quick_problems_reach_everything() {
         let specs = problems(false).expect("parse");
-        let context = noop();
-        let reached: HashSet<&str> = specs.iter().flat_map(|spec| kernels(&context, spec)).collect();
+        // Some kernels run on any device, some only where subgroups have eight lanes.
+        let devices = [noop(), noop().with_caps(with_lanes())];
+        let reached: HashSet<&str> =
+            devices.iter().flat_map(|c| specs.iter().flat_map(|spec| kernels(c, spec))).collect();
         assert_eq!(reached.len(), Kernel::ALL.len(), "{reached:?}");
         let count = |of: &dyn Fn(&Spec) -> String| specs.iter().map(of).collect::<HashSet<_>>().len();
         assert_eq!(count(&|spec| format!("{:?}", spec.family)), FAMILIES.len());
         assert_eq!(count(&|spec| format!("{:?}", spec.activation)), ACTIVATIONS.len());
-        assert_eq!(count(&|spec| format!("{:?}", spec.layouts)), 3);
+        assert_eq!(count(&|spec| format!("{:?}", spec.layouts)), 4);
         assert!([Limits::Tight, Limits::Short].iter().all(|limits| specs.iter().any(|spec| spec.limits == *limits)));
         let laws: HashSet<&str> = specs.iter().flat_map(laws_of).map(|law| law.name).collect();
         assert_eq!(laws.len(), LAWS.len(), "{laws:?}");

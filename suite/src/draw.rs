@@ -194,6 +194,7 @@ mod tests {
     use proptest::test_runner::{Config, RngSeed, TestRunner};
 
     use super::*;
+    use crate::spec::CONVS;
 
     fn drawn(count: usize) -> Vec<Spec> {
         let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(5), ..Config::default() });
@@ -202,10 +203,10 @@ mod tests {
 
     #[test]
     fn every_option_is_drawn() {
-        let all = drawn(2000);
+        let all = drawn(6000);
         let distinct = |of: &dyn Fn(&Spec) -> String| all.iter().map(of).collect::<HashSet<_>>().len();
         assert_eq!(distinct(&|s| format!("{:?}", s.family)), FAMILIES.len());
-        assert_eq!(distinct(&|s| format!("{:?}", s.conv)), 6);
+        assert_eq!(distinct(&|s| format!("{:?}", s.conv)), CONVS.len());
         assert_eq!(distinct(&|s| format!("{:?}", s.activation)), ACTIVATIONS.len());
         assert_eq!(distinct(&|s| format!("{:?}", s.limits)), 3);
         assert_eq!(distinct(&|s| format!("{:?}", s.elems[2])), 3);

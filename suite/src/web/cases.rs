@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use dynconv::Caps;
+use dynconv::{Caps, Error};
 
 use super::{WebCase, WebModule};
 use crate::catalogue::{self, LineError};
@@ -49,14 +49,19 @@ pub fn all_modules(in_full: bool) -> Vec<WebModule> {
     .collect()
 }
 
-/// The problems of the quick catalogue: integers, to the bit, where they stay exact, otherwise fractions within their bound.
+/// The problems of the quick catalogue: integers, to the bit, where they stay exact, otherwise fractions within their bound. Those that
+/// ask for a kernel that no browser can run are left out.
 ///
 /// # Errors
 /// [`CaseError`] if one cannot be recorded.
 pub fn all_cases() -> Result<Vec<WebCase>, CaseError> {
     let specs = catalogue::problems(false)?;
     // What a browser's device is not told of, its recording cannot keep to.
-    specs.into_iter().filter(|spec| spec.limits != Limits::Tight).map(|spec| case(&spec)).collect()
+    let cases = specs.into_iter().filter(|spec| spec.limits != Limits::Tight).map(|spec| case(&spec));
+    let needs_more = |case: &Result<WebCase, CaseError>| {
+        matches!(case, Err(CaseError::Fault { fault: Fault::Refused(Error::MissingFeature { .. }), .. }))
+    };
+    cases.filter(|case| !needs_more(case)).collect()
 }
 
 /// No adapter is needed to record: the noop device keeps buffers and computes nothing.
