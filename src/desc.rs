@@ -341,6 +341,18 @@ impl Geometry {
         self.axes == 2 && self.kernel == [1, 3, 3] && is_plain
     }
 
+    /// Inputs that `outputs` neighbours along the width read.
+    pub(crate) fn run_of(&self, outputs: usize) -> usize {
+        let taps = (self.kernel[2] - 1).saturating_mul(self.dilation[2]);
+        (outputs - 1).saturating_mul(self.stride[2]).saturating_add(taps).saturating_add(1)
+    }
+
+    /// Whether there are at most 8 taps along the width, of which 16 neighbouring outputs read at most 48 inputs.
+    #[must_use]
+    pub fn has_short_runs(&self) -> bool {
+        !self.transposed && self.kernel[2] <= 8 && self.run_of(16) <= 48
+    }
+
     /// The geometry for an input of this size: "SAME" padding turned to numbers.
     #[must_use]
     pub fn at(&self, input: [usize; 3]) -> Self {

@@ -15,7 +15,7 @@ use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
     conv_block, conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise,
-    conv_pointwise_lanes, conv_register, conv_tiled,
+    conv_pointwise_lanes, conv_register, conv_row, conv_tiled,
 };
 
 /// Which convolution kernel runs.
@@ -37,6 +37,8 @@ pub enum ConvChoice {
     Lanes,
     /// `conv_patch`, for 3 x 3 kernels over two axes with stride 1, where `conv_lanes` is possible.
     Patch,
+    /// `conv_row`, for at most 8 taps along the width of which 16 outputs read at most 48 inputs, where `conv_lanes` is possible.
+    Row,
     /// `conv_depthwise`, for one input channel a group.
     Depthwise,
     /// `conv_depthwise_patch`, for one input channel a group and 3 x 3 kernels over two axes with stride 1.
@@ -316,6 +318,7 @@ impl Plan {
             Kernel::ConvRegister => conv_register::dispatch(task, caps),
             Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
             Kernel::ConvPatch => conv_patch::dispatch(task, caps),
+            Kernel::ConvRow => conv_row::dispatch(task, caps),
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
             Kernel::ConvDepthwisePatch => conv_depthwise_patch::dispatch(task, caps),
             Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
@@ -516,6 +519,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
         ConvChoice::Patch => (Kernel::ConvPatch, asked()),
+        ConvChoice::Row => (Kernel::ConvRow, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
         ConvChoice::DepthwisePatch => (Kernel::ConvDepthwisePatch, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
@@ -538,6 +542,15 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
                 && conv_pointwise_lanes::can_compute(g, problem.order, problem.layouts[0]) =>
         {
             (Kernel::ConvPointwiseLanes, "1 x 1, stride 1, no padding, on a software adapter with lanes".into())
+        }
+        ConvChoice::Auto
+            if caps.has_lanes()
+                && c_out >= 8
+                && output[2] >= 12
+                && g.has_short_runs()
+                && (c_in < 4 || g.kernel[2] > 4) =>
+        {
+            (Kernel::ConvRow, "few channels or wide rows of taps, on a software adapter with lanes".into())
         }
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
             (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())

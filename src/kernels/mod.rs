@@ -18,6 +18,7 @@ pub(crate) mod conv_patch;
 pub(crate) mod conv_pointwise;
 pub(crate) mod conv_pointwise_lanes;
 pub(crate) mod conv_register;
+pub(crate) mod conv_row;
 pub(crate) mod conv_tiled;
 pub(crate) mod demodulate;
 
@@ -62,6 +63,8 @@ pub enum Kernel {
     ConvLanes,
     /// 3 x 3 taps with stride 1, patches spread over the lanes of a subgroup.
     ConvPatch,
+    /// Wide rows of taps, runs of inputs spread over the lanes of a subgroup.
+    ConvRow,
     /// Softmax over the channels at every position.
     ChannelSoftmax,
     /// Gains of a modulated convolution.
@@ -167,7 +170,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -182,6 +185,7 @@ impl Kernel {
         Self::ConvRegister,
         Self::ConvLanes,
         Self::ConvPatch,
+        Self::ConvRow,
         Self::ChannelSoftmax,
         Self::Demodulate,
     ];
@@ -204,6 +208,7 @@ impl Kernel {
             Self::ConvRegister => &conv_register::DEF,
             Self::ConvLanes => &conv_lanes::DEF,
             Self::ConvPatch => &conv_patch::DEF,
+            Self::ConvRow => &conv_row::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,
         }

@@ -18,6 +18,7 @@ pub mod conv_patch;
 pub mod conv_pointwise;
 pub mod conv_pointwise_lanes;
 pub mod conv_register;
+pub mod conv_row;
 pub mod conv_tiled;
 pub mod demodulate;
 

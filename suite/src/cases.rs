@@ -106,6 +106,9 @@ impl<const D: usize> Case<D> {
         }
         if caps.has_lanes() {
             choices.push(ConvChoice::Lanes);
+            if g.has_short_runs() {
+                choices.push(ConvChoice::Row);
+            }
             if g.is_plain_3x3() {
                 choices.push(ConvChoice::Patch);
             }

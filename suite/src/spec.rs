@@ -150,7 +150,7 @@ pub struct Spec {
 const SLOPE: f32 = 0.25;
 
 /// Convolution kernels by name.
-pub const CONVS: [(&str, ConvChoice); 11] = [
+pub const CONVS: [(&str, ConvChoice); 12] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
@@ -158,6 +158,7 @@ pub const CONVS: [(&str, ConvChoice); 11] = [
     ("register", ConvChoice::Register),
     ("lanes", ConvChoice::Lanes),
     ("patch", ConvChoice::Patch),
+    ("row", ConvChoice::Row),
     ("depthwise", ConvChoice::Depthwise),
     ("depthwise-patch", ConvChoice::DepthwisePatch),
     ("pointwise", ConvChoice::Pointwise),

@@ -122,6 +122,7 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
             ConvChoice::DepthwisePatch,
             ConvChoice::Pointwise,
             ConvChoice::Patch,
+            ConvChoice::Row,
         ];
         for kernel in case.choices(caps).into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
             let order = order(&plain.geometry, &attention, caps);

@@ -311,6 +311,7 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
                 | ConvChoice::DepthwisePatch
                 | ConvChoice::Pointwise
                 | ConvChoice::Patch
+                | ConvChoice::Row
         ) {
             let error = bound.expect_err(&what);
             assert!(matches!(error, Error::Unsupported { .. }), "{what}: {error}");

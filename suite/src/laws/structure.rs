@@ -98,6 +98,9 @@ pub fn choices(spec: &Spec) -> Vec<ConvChoice> {
     let mut all = vec![ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Lanes];
     let Ok(g) = spec.geometry() else { return all };
     if !spec.family.mixes_positions() {
+        if g.has_short_runs() {
+            all.push(ConvChoice::Row);
+        }
         if g.is_blockable() {
             all.push(ConvChoice::Block);
         }

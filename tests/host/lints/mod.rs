@@ -61,7 +61,12 @@ fn faults_in_kernels_are_found() {
         (Kernel::AttentionMlp, "b >= params.batch", "false", unguarded("the workgroup")),
         (Kernel::Aggregate, "i >= params.row_stride", "false", unguarded("the invocation")),
         (Kernel::Demodulate, "index / row", "index / lane", "a divisor made of the invocation".into()),
-        (Kernel::AveragePool, "if plane >=", "if lane + plane >=", "a barrier that some do not reach".into()),
+        (
+            Kernel::AveragePool,
+            "if number >= params.planes",
+            "if lane + number >= params.planes",
+            "a barrier that some do not reach".into(),
+        ),
     ];
     let variants = variants();
     for (kernel, original, planted, expected) in faults {
