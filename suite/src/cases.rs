@@ -96,32 +96,33 @@ impl<const D: usize> Case<D> {
         input
     }
 
-    /// Kernels that can compute this on a device with these caps, in every layout and order of weights, by name.
+    /// Kernels that can compute this on any device, by name, but for the large tiles of GPUs, which take longest to compile.
     #[must_use]
-    pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
+    pub fn common_choices(&self) -> Vec<ConvChoice> {
         let g = self.geometry();
         let mut choices = vec![ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
-        if g.is_blockable() {
-            choices.push(ConvChoice::Block);
-        }
-        if caps.has_lanes() {
-            choices.push(ConvChoice::Lanes);
-            if g.has_short_runs() {
-                choices.push(ConvChoice::Row);
-            }
-            if g.is_plain_3x3() {
-                choices.push(ConvChoice::Patch);
-            }
-        }
         if g.c_in == g.groups {
             choices.push(ConvChoice::Depthwise);
-            if g.is_plain_3x3() {
-                choices.push(ConvChoice::DepthwisePatch);
-            }
         }
         if g.is_pointwise() {
             choices.push(ConvChoice::Pointwise);
         }
+        choices
+    }
+
+    /// Kernels that can compute this on a device with these caps, in every layout and order of weights, by name.
+    #[must_use]
+    pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
+        let g = self.geometry();
+        let special = [
+            (ConvChoice::Block, g.is_blockable()),
+            (ConvChoice::Lanes, caps.has_lanes()),
+            (ConvChoice::Row, caps.has_lanes() && g.has_short_runs()),
+            (ConvChoice::Patch, caps.has_lanes() && g.is_plain_3x3()),
+            (ConvChoice::DepthwisePatch, g.c_in == g.groups && g.is_plain_3x3()),
+        ];
+        let mut choices = self.common_choices();
+        choices.extend(special.into_iter().filter(|(_, can)| *can).map(|(choice, _)| choice));
         choices
     }
 }

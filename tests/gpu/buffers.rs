@@ -67,7 +67,7 @@ impl Exact {
 #[test]
 fn every_output_is_written_and_nothing_else() {
     for case in &cases_2d() {
-        for choice in case.choices(context().caps()) {
+        for choice in case.common_choices() {
             let exact = exact(case, choice, 31);
             let shape = exact.layer.output_shape(&case.input_shape()).expect("fits");
             let y = Guarded::new(&shape, 7, 300);

@@ -29,7 +29,7 @@ fn check_bank<const D: usize>(case: &Case<D>) {
     let bias = noise.floats(case.kernels() * case.c_out());
     let attention = noise.floats(case.batch * case.kernels());
     let layer = Layer::<D, Given>::new(context(), &case.desc, &bank, Some(&bias)).expect("valid");
-    for choice in case.choices(context().caps()) {
+    for choice in case.common_choices() {
         let layer = layer.clone().kernel(choice);
         let plan = layer.plan(case.batch, case.size).expect("plans");
         let problem = plan.problem();
@@ -99,7 +99,7 @@ fn assert_close(what: &str, y: &[f32], truth: &[f64]) {
 
 /// Holds a layer against the reference, by every kernel.
 fn follow<A: OwnAttention + Clone>(case: &Case<2>, layer: &Layer<2, A>, weights: &LayerWeights, x: &[f32]) {
-    for choice in case.choices(context().caps()) {
+    for choice in case.common_choices() {
         let layer = layer.clone().kernel(choice);
         let plan = layer.plan(case.batch, case.size).expect("plans");
         let truth = reference::layer(plan.problem(), weights, &widen(x), &[]).y;
@@ -341,7 +341,7 @@ fn modulated_convolutions_follow_the_reference() {
             let layer = ModulatedConv2d::new(context(), &case.desc, &kernel, demodulate).expect("valid");
             let style = upload(context(), &[case.batch, g.c_in], &styles);
             let x = upload(context(), &case.input_shape(), &x);
-            for choice in case.choices(context().caps()) {
+            for choice in case.common_choices() {
                 let y = layer.clone().kernel(choice).forward(&x, &style).expect("runs");
                 assert_close(&format!("{case:?} {choice:?} {demodulate}"), &read(context(), &y), &truth);
             }

@@ -27,7 +27,7 @@ fn small_integers_are_exact_in_every_element_type() {
         let truth = run(context(), case, &layer(Elem::F32, ConvChoice::Direct), &x, &attention, Elem::F32);
         assert!(truth.iter().all(|v| v.abs() < 2048.0));
         for elem in [Elem::F16Storage, Elem::F16] {
-            for choice in case.choices(context().caps()) {
+            for choice in case.common_choices() {
                 let y = run(context(), case, &layer(Elem::F16Storage, choice), &x, &attention, elem);
                 assert_same_bits(&format!("{case:?} {choice:?} {elem:?}"), &y, &truth);
             }
@@ -105,7 +105,7 @@ fn reductions_in_parts_give_the_same_sums() {
         let attention = noise.integers(case.batch * case.kernels(), 2);
         let bank = noise.integers(case.kernels() * case.weights(), 3);
         let bias = noise.integers(case.kernels() * case.c_out(), 9);
-        for choice in case.choices(context().caps()) {
+        for choice in case.common_choices() {
             let layer = |context| {
                 let layer = BankConv2d::new(context, &case.desc, &bank, Some(&bias)).expect("valid");
                 layer.activation(dynconv::Activation::Relu).kernel(choice)

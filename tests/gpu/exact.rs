@@ -40,7 +40,7 @@ fn check_with<const D: usize>(context: &Context, case: &Case<D>, epilogues: &[bo
     let attention = quarters(&mut noise, case.batch * case.kernels());
     let scale: Vec<f32> = noise.integers(case.c_out(), 2).iter().map(|v| v + 3.0).collect();
     let shift = noise.integers(case.c_out(), 5);
-    for choice in case.choices(context.caps()) {
+    for choice in case.common_choices() {
         for &epilogue in epilogues {
             let mut layer =
                 Layer::<D, Given>::new(context, &case.desc, &bank, epilogue.then_some(&bias)).expect("valid");
@@ -104,7 +104,7 @@ fn check_adjoint<const D: usize>(case: &Case<D>) {
     let inner = |a: &[f32], b: &[f32]| -> f64 { widen(a).iter().zip(widen(b)).map(|(a, b)| a * b).sum() };
     let layer = |case: &Case<D>| Layer::<D, Static>::new(context(), &case.desc, &kernel, None).expect("valid");
     let there = inner(&layer(&case).run(case.batch, case.size, &x).expect("runs"), &y);
-    for choice in back.choices(context().caps()) {
+    for choice in back.common_choices() {
         let returned = layer(&back).kernel(choice).run(back.batch, back.size, &y).expect("runs");
         assert_eq!(inner(&x, &returned), there, "{back:?} {choice:?}");
     }
@@ -139,7 +139,7 @@ fn same_padding_is_the_explicit_one() {
             assert_eq!(same.desc.output_size(size).expect("fits"), size.map(|n| n.div_ceil(stride)), "{same:?}");
             let x = noise.integers(same.input_len(), 4);
             let kernel = noise.integers(same.weights(), 3);
-            for choice in explicit.choices(context().caps()) {
+            for choice in explicit.common_choices() {
                 let [found, expected] = [&same, &explicit].map(|case| {
                     let layer = StaticConv2d::new(context(), &case.desc, &kernel, None).expect("valid");
                     layer.kernel(choice).run(case.batch, size, &x).expect("runs")
@@ -202,7 +202,7 @@ fn layouts_permute_and_change_no_bit() {
         let given = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid");
         let own = weights::dy_cnn(&mut noise, &g, [false, true]);
         let own = DynConv2d::new(context(), &case.desc, &own, 4.0).expect("valid");
-        for choice in case.choices(context().caps()) {
+        for choice in case.common_choices() {
             let name = |kind| format!("{kind} {case:?} {choice:?}");
             let of = |[i, o]: [Layout; 2]| own.clone().kernel(choice).layouts(i, o);
             check_layouts(&name("static"), &case, |[i, o], [x, _, y]| {
@@ -243,7 +243,7 @@ fn check_residual(context: &Context, case: &Case<2>) {
     let x = upload(context, &case.input_shape(), &x);
     let residual = upload(context, &case.output_shape(), &residual);
     let y = Tensor::zeros(context, &case.output_shape()).expect("fits");
-    for choice in case.choices(context.caps()) {
+    for choice in case.common_choices() {
         let bound = layer.clone().kernel(choice).bind_add(&x, &residual, &y).expect("binds");
         assert_same_bits(&format!("{case:?} {choice:?}"), &run(context, &bound), &truth);
     }
@@ -301,7 +301,7 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
     let x = upload(context(), &case.input_shape(), &x);
     let map = upload(context(), &map_shape, &map);
     let y = Tensor::zeros(context(), &case.output_shape()).expect("fits");
-    for choice in case.choices(context().caps()) {
+    for choice in case.common_choices() {
         let bound = layer.clone().kernel(choice).bind_map(&x, &map, &y);
         let what = format!("{case:?} {axis:?} {choice:?}");
         if matches!(

@@ -82,7 +82,7 @@ fn tight() -> &'static Context {
 /// Runs a law over all layers of these cases, by every kernel.
 fn for_all(context: &Context, cases: &[Case<2>], law: impl Fn(&str, &[Sample], &Run)) {
     for case in cases {
-        for choice in case.choices(context.caps()) {
+        for choice in case.common_choices() {
             let Subjects { samples, layers } = subjects(context, case, choice);
             layers.iter().for_each(|(name, run)| law(name, &samples, run));
         }
@@ -156,7 +156,7 @@ fn parts_and_folds_change_no_bit() {
         let [tight_plan, whole_plan] = [plan(tight()), plan(&whole)];
         assert!(is_split(&tight_plan) && is_folded(&tight_plan), "{tight_plan}");
         assert!(!is_split(&whole_plan) && !is_folded(&whole_plan), "{whole_plan}");
-        for choice in case.choices(whole.caps()) {
+        for choice in case.common_choices() {
             let split = subjects(tight(), case, choice);
             let whole = subjects(&whole, case, choice);
             for ((name, in_parts), (_, at_once)) in split.layers.iter().zip(&whole.layers) {
@@ -172,7 +172,7 @@ fn one_hot_attention_is_the_static_convolution() {
         let mut noise = Noise::new(22);
         let bank = noise.floats(case.kernels() * case.weights());
         let x = noise.floats(case.input_len());
-        for choice in case.choices(context().caps()) {
+        for choice in case.common_choices() {
             let layer = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").kernel(choice);
             for k in 0..case.kernels() {
                 let one_hot: Vec<f32> =
