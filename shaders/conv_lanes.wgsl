@@ -5,9 +5,6 @@
 // lanes are the positions of a run; to multiply, each lane takes the inputs of all positions in turn, by broadcast.
 // Constants beside those of common/conv.wgsl: RUNS (1 or 2).
 
-// rows once more, in pairs: with WEIGHT_STEP 16 the weights of a lane's two channels are one load.
-@group(0) @binding(7) var<storage, read> rows_again: array<u64>;
-
 struct Tile {
     b: u32,
     g: u32,
@@ -23,24 +20,6 @@ fn tile_of(number: u32, lane: u32) -> Tile {
     let co = number / tiles % blocks * 16u + 2u * lane;
     let group = number / (tiles * blocks);
     return Tile(group / params.groups, group % params.groups, co, number % tiles * 8u * RUNS);
-}
-
-// First weights of the lane's two channels in kernel k. Channels past the last read the last; their sums are never stored.
-fn first_weights(tile: Tile, k: u32) -> vec2<u32> {
-    let first = tile.g * params.c_out;
-    let last = params.c_out - 1u;
-    return vec2<u32>(
-        weights_of(tile.b, k, first + min(tile.co, last)),
-        weights_of(tile.b, k, first + min(tile.co + 1u, last)),
-    );
-}
-
-fn two_weights(first: vec2<u32>, reduction: u32) -> vec2<f32> {
-    if WEIGHT_STEP == 1u {
-        return vec2<f32>(rows[first.x + reduction], rows[first.y + reduction]);
-    }
-    let pair = rows_again[first.x / 2u + reduction * 8u];
-    return vec2<f32>(bitcast<f32>(u32(pair)), bitcast<f32>(u32(pair >> 32u)));
 }
 
 // What a lane's position of a run reads through a tap: element of the group's first channel, and its factor.
@@ -198,7 +177,7 @@ fn conv_lanes(
     var sums0 = Sums();
     var sums1 = Sums();
     for (var k = 0u; k < MIXED; k++) {
-        let weights = first_weights(tile, k);
+        let weights = first_weights(tile.b, k, tile.g, tile.co);
         for (var kz = 0u; kz < KERNEL_D; kz++) {
             for (var ky = 0u; ky < KERNEL_H; ky++) {
                 for (var kx = 0u; kx < KERNEL_W; kx++) {

@@ -4,9 +4,6 @@
 // 9 x 6 inputs: the lanes load the first eight rows, one each, and then the ninth row, one input each. From there on the patch is
 // broadcast, and every input is used by up to nine taps of both channels.
 
-// rows once more, in pairs: with WEIGHT_STEP 16 the weights of a lane's two channels are one load.
-@group(0) @binding(7) var<storage, read> rows_again: array<u64>;
-
 struct Tile {
     b: u32,
     g: u32,
@@ -28,24 +25,6 @@ fn tile_of(number: u32, lane: u32) -> Tile {
         number % tiles / across * TILE_ROWS,
         number % tiles % across * TILE_COLUMNS,
     );
-}
-
-// First weights of the lane's two channels. Channels past the last read the last; their sums are never stored.
-fn first_weights(tile: Tile) -> vec2<u32> {
-    let first = tile.g * params.c_out;
-    let last = params.c_out - 1u;
-    return vec2<u32>(
-        weights_of(tile.b, 0u, first + min(tile.co, last)),
-        weights_of(tile.b, 0u, first + min(tile.co + 1u, last)),
-    );
-}
-
-fn two_weights(first: vec2<u32>, reduction: u32) -> vec2<f32> {
-    if WEIGHT_STEP == 1u {
-        return vec2<f32>(rows[first.x + reduction], rows[first.y + reduction]);
-    }
-    let pair = rows_again[first.x / 2u + reduction * 8u];
-    return vec2<f32>(bitcast<f32>(u32(pair)), bitcast<f32>(u32(pair >> 32u)));
 }
 
 // Where a lane reads an input, in the group's first channel, if it is inside the map.
@@ -97,7 +76,7 @@ fn conv_patch(
         return;
     }
     let tile = tile_of(number, lane);
-    let weights = first_weights(tile);
+    let weights = first_weights(tile.b, 0u, tile.g, tile.co);
     let place0 = place(tile, lane, 0u);
     let place1 = place(tile, lane, 1u);
     let place2 = place(tile, lane, 2u);

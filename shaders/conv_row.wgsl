@@ -5,9 +5,6 @@
 // each row of taps, the lanes load the run of inputs that the 16 outputs read, SPAN neighbours, once; then it is broadcast.
 // Constants beside those of common/conv.wgsl: SPAN (15 STRIDE_W + (KERNEL_W - 1) DILATION_W + 1, at most 48). KERNEL_W is at most 8.
 
-// rows once more, in pairs: with WEIGHT_STEP 16 the weights of a lane's two channels are one load.
-@group(0) @binding(7) var<storage, read> rows_again: array<u64>;
-
 struct Tile {
     b: u32,
     g: u32,
@@ -25,24 +22,6 @@ fn tile_of(number: u32, lane: u32) -> Tile {
     let line = number % tiles / strips;
     let place = vec3<u32>(number % strips * 16u, line % params.out_h, line / params.out_h);
     return Tile(group / params.groups, group % params.groups, number / tiles % blocks * 16u + 2u * lane, place);
-}
-
-// First weights of the lane's two channels. Channels past the last read the last; their sums are never stored.
-fn first_weights(tile: Tile) -> vec2<u32> {
-    let first = tile.g * params.c_out;
-    let last = params.c_out - 1u;
-    return vec2<u32>(
-        weights_of(tile.b, 0u, first + min(tile.co, last)),
-        weights_of(tile.b, 0u, first + min(tile.co + 1u, last)),
-    );
-}
-
-fn two_weights(first: vec2<u32>, reduction: u32) -> vec2<f32> {
-    if WEIGHT_STEP == 1u {
-        return vec2<f32>(rows[first.x + reduction], rows[first.y + reduction]);
-    }
-    let pair = rows_again[first.x / 2u + reduction * 8u];
-    return vec2<f32>(bitcast<f32>(u32(pair)), bitcast<f32>(u32(pair >> 32u)));
 }
 
 // A row of taps for the lane's two channels.
@@ -172,7 +151,7 @@ fn conv_row(
         return;
     }
     let tile = tile_of(number, lane);
-    let weights = first_weights(tile);
+    let weights = first_weights(tile.b, 0u, tile.g, tile.co);
     let column = tile.place.x * STRIDE_W - params.pad_w + lane;
     var sums0 = Sums();
     var sums1 = Sums();
