@@ -1,6 +1,6 @@
 //! Runs a problem on a device, with canaries around everything that is written.
 
-use dynconv::plan::{AttentionSource, Branch, MapAxis, Mixing, Parts, Plan, Problem};
+use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
     Bound, Caps, Context, Elem, Epilogue, Error, FdyConv2d, Geometry, Layer, Layout, ModulatedConv2d, OwnAttention,
     PixelMix2d, Tensor, Warehouse, WeightOrder, wgpu,
@@ -403,20 +403,27 @@ fn tight(caps: &Caps) -> impl Iterator<Item = Caps> {
     })
 }
 
+/// A small device is planned for as a GPU, so that software adapters run what GPUs do; but for kernels that only they can run.
+fn as_gpu(caps: &Caps, spec: &Spec) -> Caps {
+    let lanes = [ConvChoice::Lanes, ConvChoice::Patch, ConvChoice::Row, ConvChoice::PointwiseLanes];
+    let device_type = if lanes.contains(&spec.conv) { caps.device_type } else { wgpu::DeviceType::Other };
+    Caps { device_type, ..caps.clone() }
+}
+
 /// The context that a problem is planned for.
 fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
     let caps = context.caps();
     let candidates: Vec<Caps> = match spec.limits {
         Limits::Device => return Ok(context.clone()),
         Limits::Boundless => return Ok(context.clone().with_caps(Caps { max_loop_trips: u32::MAX, ..caps.clone() })),
-        Limits::Tight => tight(caps).collect(),
+        Limits::Tight => tight(&as_gpu(caps, spec)).collect(),
         Limits::Short => (7..24).map(|power| Caps { max_loop_trips: 1 << power, ..caps.clone() }).collect(),
     };
     let Some(problem) = problem(spec)? else { return Ok(context.clone()) };
     // Rows given by the caller, and rows of cells, are in plain order.
     let order = match spec.family {
         Family::PerSample | Family::Warehouse => WeightOrder::Plain,
-        _ => WeightOrder::of_bank(&problem.geometry, caps),
+        _ => WeightOrder::of_bank(&problem.geometry, candidates.first().unwrap_or(caps)),
     };
     let problem = Problem { order, ..problem };
     let last = Plan::new(&problem, caps);
