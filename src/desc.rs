@@ -306,7 +306,7 @@ impl Geometry {
     }
 
     /// Kernels `[channels out, channels in / groups, taps]`, in another order.
-    pub(crate) fn in_order(&self, kernels: Vec<f32>, order: WeightOrder) -> Vec<f32> {
+    pub(crate) fn in_order<T: Copy + Default>(&self, kernels: Vec<T>, order: WeightOrder) -> Vec<T> {
         if order == WeightOrder::Plain {
             return kernels;
         }
@@ -315,7 +315,7 @@ impl Geometry {
         for group in kernels.chunks_exact(c_out * reduction) {
             for block in group.chunks(BLOCK * reduction) {
                 for r in 0..reduction {
-                    blocked.extend((0..BLOCK).map(|co| block.get(co * reduction + r).copied().unwrap_or(0.0)));
+                    blocked.extend((0..BLOCK).map(|co| block.get(co * reduction + r).copied().unwrap_or_default()));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Truth of `shaders/aggregate_wide.wgsl`: rows in blocks, the gains of channels and filters left out.
 
 use super::aggregate::aggregate;
-use crate::desc::{BLOCK, Geometry, WeightOrder};
+use crate::desc::{Geometry, WeightOrder};
 use crate::kernels::aggregate::AttentionRow;
 
 /// Rows `[batch, kernel in blocks and bias]`: `s sum_k alpha_k bank_k`, then `sum_k alpha_k bias_k`, then zeros up to whole blocks. The
@@ -20,19 +20,39 @@ pub fn aggregate_wide(
     let mut rows = Vec::new();
     for sample in plain.chunks_exact(geometry.row(WeightOrder::Plain, bias.is_some())) {
         let (weights, bias) = sample.split_at(geometry.weights());
-        let c_out = geometry.c_out / geometry.groups;
-        let reduction = geometry.c_in / geometry.groups * geometry.taps();
         let start = rows.len();
-        for group in weights.chunks_exact(c_out * reduction) {
-            for first in (0..c_out).step_by(BLOCK) {
-                for r in 0..reduction {
-                    let channels = first..first + BLOCK;
-                    rows.extend(channels.map(|co| if co < c_out { group[co * reduction + r] } else { 0.0 }));
-                }
-            }
-        }
+        rows.extend(geometry.in_order(weights.to_vec(), WeightOrder::Blocked));
         rows.extend(bias);
         rows.resize(start + geometry.row(WeightOrder::Blocked, !bias.is_empty()), 0.0);
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desc::ConvDesc;
+    use crate::kernels::aggregate::Parts;
+
+    #[test]
+    fn a_row_in_blocks_is_the_plain_row_elsewhere() {
+        let desc = ConvDesc::new(4, 36, [2]).groups(2).kernels(2);
+        let g = desc.geometry().expect("valid");
+        let bank: Vec<f64> = (1_u32..).map(f64::from).take(2 * g.weights()).collect();
+        let bias: Vec<f64> = (1_u32..).map(f64::from).take(72).collect();
+        let row = AttentionRow::new(&g, Parts { mix: true, spatial: true, ..Parts::default() }, 2);
+        let attention = [2.0, 3.0, 0.5, -1.0];
+        let plain = aggregate(&g, &bank, Some(&bias), &attention, row, 1);
+        let wide = aggregate_wide(&g, &bank, Some(&bias), &attention, row, 1);
+        // Two groups of 18 channels are two blocks each, of 2 input channels, 2 taps and 16 output channels.
+        assert_eq!(wide.len(), 2 * 2 * 2 * 2 * 16 + 48);
+        for co in 0..36 {
+            for r in 0..4 {
+                let block = co / 18 * 2 + co % 18 / 16;
+                assert_eq!(wide[(block * 4 + r) * 16 + co % 18 % 16], plain[co * 4 + r], "channel {co}, weight {r}");
+            }
+            assert_eq!(wide[256 + co], plain[36 * 4 + co], "bias {co}");
+        }
+        assert_eq!(wide.iter().filter(|value| **value == 0.0).count(), 2 * 4 * 14 + 12);
+    }
 }

@@ -336,7 +336,17 @@ mod tests {
             layouts: [Layout::ChannelsFirst; 2],
         };
         let direct = conv_direct::conv_direct(&conv);
-        let mut others = vec![conv_tiled::conv_tiled(&conv), conv_register::conv_register(&conv)];
+        let mut others =
+            vec![conv_tiled::conv_tiled(&conv), conv_register::conv_register(&conv), conv_lanes::conv_lanes(&conv)];
+        if geometry.has_short_runs() {
+            others.push(conv_row::conv_row(&conv));
+        }
+        if geometry.is_plain_3x3() {
+            others.push(conv_patch::conv_patch(&conv));
+        }
+        if geometry.is_plain_3x3() && geometry.c_in == geometry.groups {
+            others.push(conv_depthwise_patch::conv_depthwise_patch(&conv));
+        }
         if geometry.is_blockable() {
             others.push(conv_block::conv_block(&conv));
         }
@@ -345,6 +355,7 @@ mod tests {
         }
         if geometry.is_pointwise() {
             others.push(conv_pointwise::conv_pointwise(&conv));
+            others.push(conv_pointwise_lanes::conv_pointwise_lanes(&conv));
         }
         assert!(direct.iter().any(|&v| v > 0.0));
         for other in others {
@@ -362,6 +373,8 @@ mod tests {
             [1, 7, 5],
         );
         formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([2, 2]).dilation([2, 1]).groups(3), [1, 6, 7]);
+        formulations_agree(&ConvDesc::new(4, 6, [3, 3]).padding_sides([[1, 0], [2, 1]]).groups(2), [1, 5, 6]);
+        formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([1, 2]).groups(3), [1, 4, 5]);
         formulations_agree(&ConvDesc::new(4, 6, [1, 1]).groups(2), [1, 3, 5]);
         formulations_agree(&ConvDesc::new(2, 3, [2, 3, 1]).padding([1, 0, 1]).stride([1, 2, 2]), [3, 5, 4]);
     }
