@@ -336,8 +336,9 @@ impl Plan {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
                 Kernel::ConvBlock => conv_block::trips(&task),
                 Kernel::ConvPatch => conv_patch::trips(&task),
+                Kernel::ConvPointwiseLanes => conv_pointwise_lanes::trips(&task),
                 // The most that any other kernel adds for its stores.
-                _ => task.trips(64),
+                _ => task.trips(32),
             };
             trips <= u64::from(caps.max_loop_trips)
         };

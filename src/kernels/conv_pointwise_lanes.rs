@@ -24,6 +24,11 @@ pub(crate) fn can_compute(geometry: &Geometry, order: WeightOrder, input: Layout
     geometry.is_pointwise() && order == WeightOrder::Blocked && input == Layout::ChannelsFirst
 }
 
+/// Trips of an invocation's loops, which go over 64 outputs.
+pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
+    task.trips(64)
+}
+
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     task.without_map("conv_pointwise_lanes")?;
     if !can_compute(task.geometry, task.order, task.layouts[0]) {
@@ -36,7 +41,7 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let workgroups = task.batch * task.geometry.groups * task.positions().div_ceil(POSITIONS) * c_out.div_ceil(BLOCK);
     let is_even = task.positions().is_multiple_of(2) && task.elems[0] == Elem::F32;
     let mut dispatch =
-        task.dispatch(Kernel::ConvPointwiseLanes, &[("WORKGROUP", 8)], workgroups, Needs::trips(task.trips(64)), caps)?;
+        task.dispatch(Kernel::ConvPointwiseLanes, &[("WORKGROUP", 8)], workgroups, Needs::trips(trips(task)), caps)?;
     dispatch.variant.consts.push((X_PAIRS, Const::Bool(is_even)));
     Ok(dispatch)
 }

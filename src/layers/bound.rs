@@ -169,8 +169,9 @@ fn step(
         let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4).max(least);
         bindings.push((tensor.buffer().clone(), aligned..aligned + size));
     }
-    // The input's base is the first word.
-    if dispatch.params.first().is_some_and(|base| base % 2 == 1) {
+    // The first base is that of the input, where there are pairs of inputs.
+    let base = dispatch.params.first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
+    if base % 2 == 1 {
         dispatch.variant.without_pairs();
     }
     let pipeline = context.pipeline(&dispatch.variant)?;
