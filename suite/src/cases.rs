@@ -99,32 +99,48 @@ impl<const D: usize> Case<D> {
     /// Kernels that can compute this on any device, by name, but for the large tiles of GPUs, which take longest to compile.
     #[must_use]
     pub fn common_choices(&self) -> Vec<ConvChoice> {
-        let g = self.geometry();
-        let mut choices = vec![ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
-        if g.c_in == g.groups {
-            choices.push(ConvChoice::Depthwise);
-        }
-        if g.is_pointwise() {
-            choices.push(ConvChoice::Pointwise);
-        }
+        let of_one_kind = [ConvChoice::Block, ConvChoice::DepthwisePatch];
+        let mut choices = self.choices(&Caps::webgpu_default());
+        choices.retain(|choice| !of_one_kind.contains(choice));
         choices
     }
 
     /// Kernels that can compute this on a device with these caps, in every layout and order of weights, by name.
     #[must_use]
     pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
-        let g = self.geometry();
-        let special = [
-            (ConvChoice::Block, g.is_blockable()),
-            (ConvChoice::Lanes, caps.has_lanes()),
-            (ConvChoice::Row, caps.has_lanes() && g.has_short_runs()),
-            (ConvChoice::Patch, caps.has_lanes() && g.is_plain_3x3()),
-            (ConvChoice::DepthwisePatch, g.c_in == g.groups && g.is_plain_3x3()),
-        ];
-        let mut choices = self.common_choices();
-        choices.extend(special.into_iter().filter(|(_, can)| *can).map(|(choice, _)| choice));
+        let mut choices = able(&self.geometry());
+        choices.retain(|&choice| !needs_lanes(choice) || caps.has_lanes());
+        // It needs one layout and one order.
+        choices.retain(|choice| *choice != ConvChoice::PointwiseLanes);
+        choices.insert(0, ConvChoice::Auto);
         choices
     }
+}
+
+/// Kernels that can compute a convolution on some device, in some layout and order of weights, where no map mixes.
+#[must_use]
+pub fn able(g: &Geometry) -> Vec<ConvChoice> {
+    let is_depthwise = g.c_in == g.groups;
+    let all = [
+        (ConvChoice::Direct, true),
+        (ConvChoice::Tiled, true),
+        (ConvChoice::Register, true),
+        (ConvChoice::Lanes, true),
+        (ConvChoice::Row, g.has_short_runs()),
+        (ConvChoice::Block, g.is_blockable()),
+        (ConvChoice::Patch, g.is_plain_3x3()),
+        (ConvChoice::Depthwise, is_depthwise),
+        (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),
+        (ConvChoice::Pointwise, g.is_pointwise()),
+        (ConvChoice::PointwiseLanes, g.is_pointwise()),
+    ];
+    all.into_iter().filter(|(_, can)| *can).map(|(choice, _)| choice).collect()
+}
+
+/// Whether a kernel runs only on devices with lanes.
+#[must_use]
+pub fn needs_lanes(choice: ConvChoice) -> bool {
+    matches!(choice, ConvChoice::Lanes | ConvChoice::Row | ConvChoice::Patch | ConvChoice::PointwiseLanes)
 }
 
 /// Ragged 2-D cases: channel counts that are multiples of nothing, rectangular kernels, every option at least once.

@@ -1,11 +1,12 @@
 //! Runs a problem on a device, with canaries around everything that is written.
 
-use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
+use dynconv::plan::{AttentionSource, Branch, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
     Bound, Caps, Context, Elem, Epilogue, Error, FdyConv2d, Geometry, Layer, Layout, ModulatedConv2d, OwnAttention,
     PixelMix2d, Tensor, Warehouse, WeightOrder, wgpu,
 };
 
+use crate::cases::needs_lanes;
 use crate::data::{Data, Numbers, cells};
 use crate::spec::{Family, Limits, Spec};
 
@@ -405,8 +406,7 @@ fn tight(caps: &Caps) -> impl Iterator<Item = Caps> {
 
 /// A small device is planned for as a GPU, so that software adapters run what GPUs do; but for kernels that only they can run.
 fn as_gpu(caps: &Caps, spec: &Spec) -> Caps {
-    let lanes = [ConvChoice::Lanes, ConvChoice::Patch, ConvChoice::Row, ConvChoice::PointwiseLanes];
-    let device_type = if lanes.contains(&spec.conv) { caps.device_type } else { wgpu::DeviceType::Other };
+    let device_type = if needs_lanes(spec.conv) { caps.device_type } else { wgpu::DeviceType::Other };
     Caps { device_type, ..caps.clone() }
 }
 

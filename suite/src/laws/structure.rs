@@ -4,6 +4,7 @@ use dynconv::plan::ConvChoice;
 use dynconv::{Error, Layout};
 
 use super::{Trial, is_exact, is_linear, keeps_order, same_bits};
+use crate::cases::able;
 use crate::data::{Data, Numbers};
 use crate::noise::Noise;
 use crate::run::Fault;
@@ -95,30 +96,10 @@ pub(super) fn blocks(trial: &Trial<'_>) -> Result<(), Fault> {
 /// Kernels that can compute a problem on some device.
 #[must_use]
 pub fn choices(spec: &Spec) -> Vec<ConvChoice> {
-    let mut all = vec![ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Lanes];
-    let Ok(g) = spec.geometry() else { return all };
-    if !spec.family.mixes_positions() {
-        if g.has_short_runs() {
-            all.push(ConvChoice::Row);
-        }
-        if g.is_blockable() {
-            all.push(ConvChoice::Block);
-        }
-        if g.is_plain_3x3() {
-            all.push(ConvChoice::Patch);
-        }
-        if g.c_in == g.groups {
-            all.push(ConvChoice::Depthwise);
-            if g.is_plain_3x3() {
-                all.push(ConvChoice::DepthwisePatch);
-            }
-        }
-        if g.is_pointwise() {
-            all.push(ConvChoice::Pointwise);
-            all.push(ConvChoice::PointwiseLanes);
-        }
+    match spec.geometry() {
+        Ok(g) if !spec.family.mixes_positions() => able(&g),
+        _ => vec![ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Lanes],
     }
-    all
 }
 
 pub(super) fn has_choices(spec: &Spec) -> bool {
