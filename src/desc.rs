@@ -3,6 +3,7 @@
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
+use crate::winograd::{self, Winograd};
 
 /// A convolution over `D` spatial axes (1 to 3), with a bank of `kernels` kernels.
 ///
@@ -31,6 +32,7 @@ pub struct ConvDesc<const D: usize> {
     same: bool,
     transposed: Option<[usize; D]>,
     bank: Elem,
+    winograd: Option<Winograd>,
 }
 
 impl<const D: usize> ConvDesc<D> {
@@ -49,6 +51,7 @@ impl<const D: usize> ConvDesc<D> {
             same: false,
             transposed: None,
             bank: Elem::F32,
+            winograd: None,
         }
     }
 
@@ -112,6 +115,14 @@ impl<const D: usize> ConvDesc<D> {
         self
     }
 
+    /// Computes by Winograd's minimal filtering: fewer products, more memory, larger errors ([`Winograd`] says how much). For 3 x 3 kernels over
+    /// two axes with stride 1, no dilation, a bank in f32, and attention without gains of the taps, which do not commute with it.
+    #[must_use]
+    pub fn winograd(mut self, winograd: Winograd) -> Self {
+        self.winograd = Some(winograd);
+        self
+    }
+
     /// Groups: input and output channels are cut in as many independent parts. `groups == c_in` is depthwise.
     #[must_use]
     pub fn groups(mut self, groups: usize) -> Self {
@@ -167,6 +178,7 @@ impl<const D: usize> ConvDesc<D> {
             transposed: self.transposed.is_some(),
             output_padding: pad_axes(self.transposed.unwrap_or([0; D]), 0),
             bank: self.bank,
+            winograd: self.winograd,
         };
         geometry.check()?;
         Ok(geometry)
@@ -232,6 +244,8 @@ pub struct Geometry {
     pub output_padding: [usize; 3],
     /// Element type of the kernel bank.
     pub bank: Elem,
+    /// Tiles of Winograd's minimal filtering; `None` computes the plain sum.
+    pub winograd: Option<Winograd>,
 }
 
 impl Geometry {
@@ -268,7 +282,28 @@ impl Geometry {
         let sizes = [self.kernels, self.c_out, self.c_in / self.groups].into_iter().chain(self.kernel);
         let bank = sizes.fold(1_usize, usize::saturating_mul);
         index32("elements of the kernel bank", bank)?;
-        Ok(())
+        match self.winograd {
+            Some(_) if !self.is_plain_3x3() => {
+                winograd::refuse("it needs two axes, a 3 x 3 kernel, stride 1 and no dilation")
+            }
+            Some(_) if self.bank != Elem::F32 => winograd::refuse("it needs a kernel bank in f32"),
+            Some(tiles) => {
+                index32("elements of the kernel bank", bank / self.taps().max(1) * tiles.numbers())?;
+                index32("channels of all products", self.c_in.max(self.c_out).saturating_mul(tiles.numbers()))?;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The convolution that sums: this one, or with minimal filtering the 1 x 1 convolution over tiles that multiplies, a group for
+    /// each number of each group's tiles.
+    #[must_use]
+    pub fn summed(&self) -> Self {
+        let Some(winograd) = self.winograd else { return *self };
+        let n = winograd.numbers();
+        let [c_in, c_out, groups] = [self.c_in, self.c_out, self.groups].map(|count| count * n);
+        Self { c_in, c_out, groups, kernel: [1; 3], padding: [[0; 2]; 3], same: false, winograd: None, ..*self }
     }
 
     /// Taps of one kernel plane.
@@ -286,11 +321,12 @@ impl Geometry {
     /// Elements of one kernel in an order of its weights.
     #[must_use]
     pub fn kernel_len(&self, order: WeightOrder) -> usize {
+        let g = self.summed();
         match order {
-            WeightOrder::Plain => self.weights(),
+            WeightOrder::Plain => g.weights(),
             WeightOrder::Blocked => {
-                let blocks = (self.c_out / self.groups).div_ceil(BLOCK);
-                self.groups * blocks * BLOCK * (self.c_in / self.groups) * self.taps()
+                let blocks = (g.c_out / g.groups).div_ceil(BLOCK);
+                g.groups * blocks * BLOCK * (g.c_in / g.groups) * g.taps()
             }
         }
     }
@@ -303,6 +339,12 @@ impl Geometry {
             WeightOrder::Plain => row,
             WeightOrder::Blocked => row.next_multiple_of(BLOCK),
         }
+    }
+
+    /// Kernels `[channels out, channels in / groups, taps]` as a device keeps them: taken to the domain of minimal filtering, in an order.
+    pub(crate) fn kept(&self, kernels: Vec<f32>, order: WeightOrder) -> Vec<f32> {
+        let Some(winograd) = self.winograd else { return self.in_order(kernels, order) };
+        self.summed().in_order(winograd.kernels(&kernels, self.weights() / self.taps()), order)
     }
 
     /// Kernels `[channels out, channels in / groups, taps]`, in another order.

@@ -13,6 +13,7 @@ mod layers;
 pub mod plan;
 pub mod reference;
 mod tensor;
+mod winograd;
 
 pub use bytemuck;
 pub use wgpu;
@@ -36,3 +37,4 @@ pub use layers::{
     published_heads,
 };
 pub use tensor::{TENSOR_USAGE, Tensor};
+pub use winograd::Winograd;

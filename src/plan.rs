@@ -15,8 +15,9 @@ use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
     conv_block, conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise,
-    conv_pointwise_lanes, conv_register, conv_row, conv_tiled,
+    conv_pointwise_lanes, conv_register, conv_row, conv_tiled, winograd_input, winograd_output,
 };
+use crate::winograd::{self, Winograd};
 
 /// Which convolution kernel runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -163,6 +164,20 @@ impl Problem {
         row.mix.is_none() && row.spatial.is_none() && self.attention != AttentionSource::Rows
     }
 
+    /// The convolution that sums, and its output: this one, or the products of minimal filtering.
+    fn summed(&self, output: [usize; 3]) -> (Self, [usize; 3]) {
+        let Some(winograd) = self.geometry.winograd else { return (*self, output) };
+        let tiles = winograd.tiles(output);
+        let problem = Self {
+            geometry: self.geometry.summed(),
+            input: tiles,
+            layouts: [Layout::ChannelsFirst; 2],
+            elems: [Elem::F32; 2],
+            ..*self
+        };
+        (problem, tiles)
+    }
+
     /// Elements of one sample's map of mixing weights.
     #[must_use]
     pub fn map_size(&self, output: [usize; 3]) -> usize {
@@ -204,7 +219,12 @@ impl Plan {
             });
         }
         let output = problem.geometry.output_size(problem.input)?;
-        let (conv, why) = choose_conv(problem, output, caps);
+        let (summed, map) = problem.summed(output);
+        let (conv, why) = choose_conv(&summed, map, caps);
+        let why = match problem.geometry.winograd {
+            Some(winograd) => format!("products of minimal filtering, {winograd}; {why}"),
+            None => why,
+        };
         let mut plan = Self { problem: *problem, output, part: problem.batch, dispatches: Vec::new(), conv, why };
         let rows = if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
         let part = samples_per_part(problem, output, rows, caps)?;
@@ -237,7 +257,8 @@ impl Plan {
         let shared = problem.shares_kernel();
         // Weights in blocks take no gains of channels and filters, which would be a load each: the convolution applies them, channel gains
         // to the input as it is loaded, filter gains to the sum.
-        let leaves_gains = shared || problem.order == WeightOrder::Blocked;
+        // Those of minimal filtering take none either.
+        let leaves_gains = shared || problem.order == WeightOrder::Blocked || geometry.winograd.is_some();
         let given_rows = problem.attention == AttentionSource::Rows;
         let mix = self.mix();
         if !shared && !given_rows && mix.is_none() {
@@ -254,7 +275,7 @@ impl Plan {
             });
         }
         let map_size = problem.map_size(self.output);
-        let mut task = ConvTask {
+        let task = ConvTask {
             channels: 0..geometry.c_in / geometry.groups,
             geometry,
             input: problem.input,
@@ -277,13 +298,45 @@ impl Plan {
             filter_gain: row.filter.filter(|_| leaves_gains || mix.is_some()),
             mix,
             epilogue: problem.epilogue,
+            operands: [Operand::Input, Operand::Output],
             layouts: problem.layouts,
             elems: problem.elems,
         };
+        match geometry.winograd {
+            Some(winograd) => self.push_filtered(task, winograd, caps),
+            None => self.push_sum(task, caps),
+        }
+    }
+
+    /// Tiles of the input, their products with the kernels, and the outputs that these make.
+    fn push_filtered(&mut self, task: ConvTask<'_>, winograd: Winograd, caps: &Caps) -> Result<()> {
+        self.dispatches.push(winograd_input::dispatch(&task, winograd, caps)?);
+        let (summed, tiles) = self.problem.summed(self.output);
+        let products = ConvTask {
+            channels: 0..summed.geometry.c_in / summed.geometry.groups,
+            geometry: &summed.geometry,
+            input: tiles,
+            output: tiles,
+            has_bias: false,
+            channel_gain: None,
+            filter_gain: None,
+            epilogue: Epilogue::default(),
+            operands: [Operand::TileInputs, Operand::TileProducts],
+            layouts: summed.layouts,
+            elems: summed.elems,
+            ..task
+        };
+        self.push_sum(products, caps)?;
+        self.dispatches.push(winograd_output::dispatch(&task, winograd, caps)?);
+        Ok(())
+    }
+
+    /// The convolution, over as many parts of the input channels as the driver needs.
+    fn push_sum(&mut self, mut task: ConvTask<'_>, caps: &Caps) -> Result<()> {
         let parts = self.channel_parts(&task, caps);
-        if parts.len() > 1 && problem.elems[1] != Elem::F32 {
+        if parts.len() > 1 && task.elems[1] != Elem::F32 {
             return Err(Error::Unsupported {
-                what: format!("an output of {:?}", problem.elems[1]),
+                what: format!("an output of {:?}", task.elems[1]),
                 because: "the sum takes several dispatches on this driver, and would be rounded after each".into(),
             });
         }
@@ -296,7 +349,7 @@ impl Plan {
 
     /// How the convolution mixes each sample's kernel itself, where it can and where that pays.
     fn mix(&self) -> Option<Mix> {
-        let Problem { geometry, attention, has_bias, order, .. } = &self.problem;
+        let (Problem { geometry, attention, has_bias, order, .. }, map) = &self.problem.summed(self.output);
         let is_plain = *order == WeightOrder::Plain;
         let is_bank = match attention {
             AttentionSource::Given(_) => true,
@@ -304,7 +357,7 @@ impl Plan {
             _ => false,
         };
         let row = self.problem.attention_row();
-        let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(&self.output));
+        let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(map));
         let weights = row.mix.filter(|_| is_bank && is_plain && pays && !has_bias)?;
         Some(Mix { weights, spatial: row.spatial })
     }
@@ -394,14 +447,16 @@ impl Plan {
             Operand::Means => true,
             Operand::Rows => !self.problem.shares_kernel() && self.problem.attention != AttentionSource::Rows,
             Operand::Attention => matches!(self.problem.attention, AttentionSource::Branch(_)),
+            Operand::TileInputs | Operand::TileProducts => true,
             _ => false,
         };
         let end = |operand: Operand| {
             let slices = self.dispatches.iter().flat_map(|d| &d.slices);
             slices.filter(|s| s.operand == operand).map(|s| s.start + s.len).max()
         };
-        let operands = [Operand::Means, Operand::Rows, Operand::Attention].into_iter().filter(|&o| is_scratch(o));
-        operands.filter_map(|operand| end(operand).map(|elements| (operand, elements))).collect()
+        let all =
+            [Operand::Means, Operand::Rows, Operand::Attention, Operand::TileInputs, Operand::TileProducts];
+        all.into_iter().filter(|&o| is_scratch(o)).filter_map(|operand| end(operand).map(|elements| (operand, elements))).collect()
     }
 
     /// Bytes of the scratch operands.
@@ -439,6 +494,19 @@ fn check(problem: &Problem) -> Result<()> {
             found: axis.to_string(),
         });
     }
+    if problem.geometry.winograd.is_some() {
+        let is_of_bank = match problem.attention {
+            AttentionSource::Rows | AttentionSource::Map(_) => false,
+            AttentionSource::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
+            AttentionSource::Static | AttentionSource::Given(_) => true,
+        };
+        if !is_of_bank {
+            winograd::refuse("it needs kernels from a bank, the same at every position")?;
+        }
+        if problem.attention_row().spatial.is_some() {
+            winograd::refuse("gains of the taps do not commute with it")?;
+        }
+    }
     problem.geometry.check()
 }
 
@@ -452,10 +520,15 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], rows: usize, caps: &C
     let g = &problem.geometry;
     let map = problem.map_size(output).saturating_mul(g.kernels);
     let attention = problem.attention_row().stride.saturating_add(map);
+    let (summed, tiles) = problem.summed(output);
+    let of_tiles =
+        |channels: usize| if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 };
     let per_sample = [
         (Operand::Input, product(&problem.input).saturating_mul(g.c_in)),
         (Operand::Rows, rows),
         (Operand::Attention, attention),
+        (Operand::TileInputs, of_tiles(summed.geometry.c_in)),
+        (Operand::TileProducts, of_tiles(summed.geometry.c_out)),
         (Operand::Output, product(&output).saturating_mul(g.c_out)),
     ];
     // Half the range of 32-bit indices, so that no kernel's rounding up to whole tiles can pass it.
@@ -475,7 +548,9 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], rows: usize, caps: &C
         let fit = available.checked_div(bytes).unwrap_or(u64::MAX);
         part = part.min(usize::try_from(fit).unwrap_or(usize::MAX));
     }
-    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| *operand != Operand::Rows) {
+    // What begins anew with every part need not hold the batch.
+    let begins_anew = |operand| matches!(operand, Operand::Rows | Operand::TileInputs | Operand::TileProducts);
+    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| !begins_anew(*operand)) {
         let needed = (elements as u64).saturating_mul(4).saturating_mul(problem.batch as u64);
         if needed > caps.max_buffer {
             return Err(Error::Limit {

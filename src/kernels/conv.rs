@@ -172,7 +172,8 @@ pub(crate) struct ConvTask<'a> {
     /// How the convolution mixes each sample's kernel itself, from the bank in place of rows.
     pub mix: Option<Mix>,
     pub epilogue: Epilogue,
-    /// Layouts and element types of input and output.
+    /// What is read and written, its layouts and element types.
+    pub operands: [Operand; 2],
     pub layouts: [Layout; 2],
     pub elems: [Elem; 2],
 }
@@ -226,9 +227,21 @@ impl ConvTask<'_> {
         needs: Needs,
         caps: &Caps,
     ) -> Result<Dispatch> {
+        self.dispatch_of(kernel, own_consts, workgroups, needs, self.slices()?, caps)
+    }
+
+    /// The same, of other slices than a convolution's.
+    pub(crate) fn dispatch_of(
+        &self,
+        kernel: Kernel,
+        own_consts: &[(&'static str, u32)],
+        workgroups: usize,
+        needs: Needs,
+        mut slices: Vec<Slice>,
+        caps: &Caps,
+    ) -> Result<Dispatch> {
         let variant = Variant { kernel, elems: self.elems.to_vec(), consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
-        let mut slices = self.slices()?;
         // Kernels for lanes bind the rows once more, and one of them the input, to read several elements at once.
         let again = kernel.def().storage.len() - slices.len();
         slices.extend([slices[1], slices[0]].into_iter().take(again));
@@ -311,25 +324,32 @@ impl ConvTask<'_> {
         })
     }
 
-    fn slices(&self) -> Result<Vec<Slice>> {
+    /// Elements of this dispatch's samples. Tiles are scratch and begin anew with every part of the batch.
+    pub(crate) fn samples(&self, operand: Operand, sample: usize) -> Result<Slice> {
+        let is_scratch = matches!(operand, Operand::TileInputs | Operand::TileProducts);
+        Slice::samples(operand, sample, if is_scratch { 0 } else { self.first }, self.batch)
+    }
+
+    /// Input, rows, gains, affine, residual and output.
+    pub(crate) fn slices(&self) -> Result<Vec<Slice>> {
         let g = self.geometry;
-        let of_samples = |operand, sample| Slice::samples(operand, sample, self.first, self.batch);
-        let input = of_samples(Operand::Input, g.c_in * self.input.iter().product::<usize>())?;
+        let [read, written] = self.operands;
+        let of_samples = |operand, sample| self.samples(operand, sample);
+        let input = of_samples(read, g.c_in * self.input.iter().product::<usize>())?;
         let rows = match self.mix {
             Some(_) => Slice::whole(Operand::Bank, g.kernels * g.weights())?,
             None => Slice::samples(Operand::Rows, self.row, self.first_row, if self.shared { 1 } else { self.batch })?,
         };
         let has_gain =
             self.map.is_some() || self.mix.is_some() || self.channel_gain.is_some() || self.filter_gain.is_some();
-        let gains = if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { UNUSED };
+        // Bound where a variant never reads: WebGPU wants something in every binding.
+        let unused = Slice { len: 1, ..input };
+        let gains = if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { unused };
         let affine = Slice::whole(Operand::Affine, 2 * g.c_out)?;
-        let output = of_samples(Operand::Output, g.c_out * self.positions())?;
+        let output = of_samples(written, g.c_out * self.positions())?;
         let residual = Slice { operand: Operand::Residual, ..output };
-        let used = |slice: Slice, used: bool| if used { slice } else { UNUSED };
+        let used = |slice: Slice, used: bool| if used { slice } else { unused };
         let Epilogue { affine: has_affine, residual: has_residual, .. } = self.epilogue;
         Ok(vec![input, rows, gains, used(affine, has_affine), used(residual, has_residual), output])
     }
 }
-
-/// Bound where a variant never reads: WebGPU wants something in every binding.
-const UNUSED: Slice = Slice { operand: Operand::Input, start: 0, len: 1 };

@@ -21,6 +21,8 @@ pub(crate) mod conv_register;
 pub(crate) mod conv_row;
 pub(crate) mod conv_tiled;
 pub(crate) mod demodulate;
+pub(crate) mod winograd_input;
+pub(crate) mod winograd_output;
 
 use std::fmt::Write as _;
 
@@ -69,6 +71,10 @@ pub enum Kernel {
     ChannelSoftmax,
     /// Gains of a modulated convolution.
     Demodulate,
+    /// Takes tiles of inputs to the domain of Winograd's minimal filtering.
+    WinogradInput,
+    /// Brings tiles of products back.
+    WinogradOutput,
 }
 
 /// An operand of a layer, bound by one or more kernels.
@@ -93,6 +99,10 @@ pub enum Operand {
     Rows,
     /// Scale and shift `[2, channels out]`.
     Affine,
+    /// Tiles of the input for minimal filtering `[batch, numbers, channels in, tiles]` (scratch).
+    TileInputs,
+    /// Their products with the kernels `[batch, numbers, channels out, tiles]` (scratch).
+    TileProducts,
     /// Added to the output before the activation, of the output's shape.
     Residual,
     /// Layer output `[batch, channels out, spatial..]`.
@@ -113,6 +123,8 @@ impl Operand {
             Self::Attention => "attention",
             Self::Rows => "per-sample kernels",
             Self::Affine => "scale and shift",
+            Self::TileInputs => "tiles of the input",
+            Self::TileProducts => "tiles of products",
             Self::Residual => "residual",
             Self::Output => "output",
         }
@@ -170,7 +182,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -188,6 +200,8 @@ impl Kernel {
         Self::ConvRow,
         Self::ChannelSoftmax,
         Self::Demodulate,
+        Self::WinogradInput,
+        Self::WinogradOutput,
     ];
 
     /// The kernel's definition.
@@ -211,6 +225,8 @@ impl Kernel {
             Self::ConvRow => &conv_row::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,
+            Self::WinogradInput => &winograd_input::DEF,
+            Self::WinogradOutput => &winograd_output::DEF,
         }
     }
 

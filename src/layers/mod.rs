@@ -142,7 +142,7 @@ impl<const D: usize, A> Layer<D, A> {
         check_finite("kernel bank", bank)?;
         let mut layer = Self::empty(context, desc, attention, bias)?;
         layer.order = WeightOrder::of_bank(&geometry, context.caps());
-        let bank = geometry.in_order(geometry.bank_rows(bank), layer.order);
+        let bank = geometry.kept(geometry.bank_rows(bank), layer.order);
         if layer.problem(1, [1; 3]).shares_kernel() {
             let mut row = [&bank, bias.unwrap_or(&[])].concat();
             row.resize(row.len().max(layer.problem(1, [1; 3]).row()), 0.0);

@@ -1,7 +1,7 @@
 //! The CPU side: what every kernel computes, in readable f64.
 //!
 //! One file a kernel, under the kernel's name. The convolutions are so many formulations of the same sum (taps outermost, matrix
-//! product, channels outermost, blocks of channels, one channel, plain product, outer products), so that they also check each other.
+//! product, channels outermost, blocks of channels, one channel, plain product, outer products, minimal filtering), so that they also check each other.
 //! [`layer`] chains them as the GPU does.
 
 pub mod aggregate;
@@ -21,11 +21,14 @@ pub mod conv_register;
 pub mod conv_row;
 pub mod conv_tiled;
 pub mod demodulate;
+pub mod winograd_input;
+pub mod winograd_output;
 
 use crate::desc::Geometry;
 use crate::kernels::aggregate::AttentionRow;
 use crate::kernels::conv::{Activation, Epilogue, Layout};
 use crate::plan::{AttentionSource, Branch, MapAxis, Mixing, Problem};
+use crate::winograd::{Winograd, twice};
 use attention_mlp::Mlp;
 
 /// Operands of a convolution kernel; layouts as in `shaders/common/conv.wgsl`.
@@ -98,6 +101,17 @@ impl Conv<'_> {
                 value * gains[b * stride + start + channel]
             }
             _ => value,
+        }
+    }
+
+    /// The input at a row and column of the padded map, 0 in the padding and past it.
+    fn padded(&self, b: usize, channel: usize, [row, column]: [usize; 2]) -> f64 {
+        let inside = |axis: usize, place: usize| {
+            place.checked_sub(self.geometry.padding[axis][0]).filter(|&place| place < self.input[axis])
+        };
+        match (inside(1, row), inside(2, column)) {
+            (Some(row), Some(column)) => self.input_at(b, channel, [0, row, column]),
+            _ => 0.0,
         }
     }
 
@@ -203,6 +217,18 @@ pub struct LayerOutput {
 /// If a slice is shorter than the problem says; the reference checks nothing.
 #[must_use]
 pub fn layer(problem: &Problem, weights: &LayerWeights, x: &[f64], given: &[f64]) -> LayerOutput {
+    layer_by(conv_direct::conv_direct, problem, weights, x, given)
+}
+
+/// [`layer`], whose convolution is computed by `convolve`; a map's by [`layer`] itself.
+#[must_use]
+pub fn layer_by(
+    convolve: impl Fn(&Conv<'_>) -> Vec<f64>,
+    problem: &Problem,
+    weights: &LayerWeights,
+    x: &[f64],
+    given: &[f64],
+) -> LayerOutput {
     let problem = &Problem { geometry: problem.geometry.at(problem.input), ..*problem };
     let g = &problem.geometry;
     let row = problem.attention_row();
@@ -242,7 +268,39 @@ pub fn layer(problem: &Problem, weights: &LayerWeights, x: &[f64], given: &[f64]
         activation: problem.epilogue.activation,
         layouts: problem.layouts,
     };
-    LayerOutput { y: conv_direct::conv_direct(&conv), attention }
+    LayerOutput { y: convolve(&conv), attention }
+}
+
+/// Minimal filtering: tiles of the input, their products with the kernels in the same domain, and the outputs of these, by matrices that stand
+/// for `G`, `B'` and `A'`. With these it is the convolution; with their magnitudes, and those of all operands, what its rounding errors are
+/// relative to.
+#[must_use]
+pub fn filtered(conv: &Conv<'_>, winograd: Winograd, [g, b, a]: &[Vec<Vec<f64>>; 3]) -> Vec<f64> {
+    let geometry = Geometry { winograd: Some(winograd), ..*conv.geometry };
+    let tiles = winograd.tiles(conv.output);
+    let weights = geometry.weights();
+    let pairs = weights / geometry.taps();
+    let mut rows = Vec::new();
+    for row in conv.rows.chunks_exact(if conv.row_stride == 0 { conv.rows.len() } else { conv.row_stride }) {
+        let taken: Vec<Vec<f64>> = row[..weights].chunks_exact(9).map(|kernel| twice(g, kernel)).collect();
+        rows.extend((0..winograd.numbers() * pairs).map(|i| taken[i % pairs][i / pairs]));
+    }
+    let products = conv_pointwise::conv_pointwise(&Conv {
+        geometry: &geometry.summed(),
+        input: tiles,
+        output: tiles,
+        x: &winograd_input::winograd_input(conv, winograd, b),
+        rows: &rows,
+        row_stride: if conv.row_stride == 0 { 0 } else { rows.len() / conv.batch },
+        has_bias: false,
+        gains: None,
+        affine: None,
+        residual: None,
+        activation: Activation::None,
+        layouts: [Layout::ChannelsFirst; 2],
+        ..*conv
+    });
+    winograd_output::winograd_output(conv, winograd, a, &products)
 }
 
 /// K whole convolutions, mixed at every position: what the published code does, with K times the output in memory.
@@ -305,6 +363,7 @@ mod tests {
     use super::*;
     use crate::desc::ConvDesc;
 
+
     fn noise(len: usize, seed: u64) -> Vec<f64> {
         let mut state = seed;
         let mut next = || {
@@ -343,6 +402,7 @@ mod tests {
         }
         if geometry.is_plain_3x3() {
             others.push(conv_patch::conv_patch(&conv));
+            others.extend([Winograd::F2, Winograd::F4].map(|tiles| filtered(&conv, tiles, &tiles.matrices())));
         }
         if geometry.is_plain_3x3() && geometry.c_in == geometry.groups {
             others.push(conv_depthwise_patch::conv_depthwise_patch(&conv));

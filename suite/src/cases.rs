@@ -120,6 +120,7 @@ impl<const D: usize> Case<D> {
 /// Kernels that can compute a convolution on some device, in some layout and order of weights, where no map mixes.
 #[must_use]
 pub fn able(g: &Geometry) -> Vec<ConvChoice> {
+    let g = &g.summed();
     let is_depthwise = g.c_in == g.groups;
     let all = [
         (ConvChoice::Direct, true),

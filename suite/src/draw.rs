@@ -1,7 +1,7 @@
 //! Draws whole problems, and makes the smallest of one that fails.
 
 use dynconv::plan::ConvChoice;
-use dynconv::{Elem, Layout};
+use dynconv::{Elem, Layout, Winograd};
 use proptest::prelude::*;
 
 use crate::laws::choices;
@@ -51,6 +51,7 @@ struct Rest {
     channels: [usize; 2],
     kernels: usize,
     is_transposed: bool,
+    winograd: Option<Winograd>,
     conv: prop::sample::Index,
     activation: usize,
     extras: [bool; 3],
@@ -74,12 +75,13 @@ fn rest() -> impl Strategy<Value = Rest> {
         wide,
         1..6_usize,
     );
-    let options = (prop::bool::weighted(0.2), any::<prop::sample::Index>(), activation, any::<[bool; 3]>());
+    let winograd = prop_oneof![8 => Just(None), 1 => Just(Some(Winograd::F2)), 1 => Just(Some(Winograd::F4))];
+    let options = (prop::bool::weighted(0.2), winograd, any::<prop::sample::Index>(), activation, any::<[bool; 3]>());
     let storage = (prop::array::uniform2(prop::bool::weighted(0.25)), elems(), limits, 0..10_usize, 1..1_000_000_u64);
     (shape, options, storage).prop_map(
         |(
             (family, batch, groups, c_in, c_out, kernels),
-            (is_transposed, conv, activation, extras),
+            (is_transposed, winograd, conv, activation, extras),
             (layouts, elems, limits, offset, seed),
         )| Rest {
             family,
@@ -88,6 +90,7 @@ fn rest() -> impl Strategy<Value = Rest> {
             channels: [c_in, c_out],
             kernels,
             is_transposed,
+            winograd,
             conv,
             activation,
             extras,
@@ -116,7 +119,10 @@ pub fn specs() -> impl Strategy<Value = Spec> {
 }
 
 fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
-    let axes = fitted(axes, rest.family);
+    // Minimal filtering takes kernels from a bank in f32.
+    let can_filter = matches!(rest.family, Family::Static | Family::Bank | Family::DyCnn | Family::CondConv);
+    let winograd = rest.winograd.filter(|_| can_filter && !rest.is_transposed && rest.elems[2] == Elem::F32);
+    let axes = fitted(axes, rest.family, winograd.is_some());
     let groups = rest.groups;
     // Many groups of many channels would be more than the reference can do.
     let per_group = |channels: usize| channels.div_ceil(groups).max(1) * groups;
@@ -149,18 +155,22 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     }
     spec.offset = rest.offset;
     spec.seed = rest.seed;
+    spec.winograd = winograd;
     let all = [&[ConvChoice::Auto], &choices(&spec)[..]].concat();
     spec.conv = all[rest.conv.index(all.len())];
     is_possible(&spec).then_some(spec)
 }
 
 /// Axes as a kind of layer needs them.
-fn fitted(mut axes: Vec<Axis>, family: Family) -> Vec<Axis> {
-    if family.is_chain() && axes.len() != 2 {
+fn fitted(mut axes: Vec<Axis>, family: Family, is_filtered: bool) -> Vec<Axis> {
+    if (family.is_chain() || is_filtered) && axes.len() != 2 {
         let first = axes[0];
         axes.resize(2, first);
     }
     for axis in &mut axes {
+        if is_filtered {
+            [axis.kernel, axis.stride, axis.dilation] = [3, 1, 1];
+        }
         if family == Family::PixelMix {
             // Its output has the input's size.
             axis.stride = 1;
@@ -213,6 +223,7 @@ mod tests {
         assert_eq!(distinct(&|s| format!("{}", s.input.len())), 3);
         assert_eq!(distinct(&|s| format!("{:?}", s.layouts)), 4);
         assert_eq!(distinct(&|s| format!("{}", s.transposed.is_some())), 2);
+        assert_eq!(distinct(&|s| format!("{:?}", s.winograd)), 3);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use dynconv::plan::{ConvChoice, MapAxis};
-use dynconv::{Activation, ConvDesc, Elem, Geometry, Layout};
+use dynconv::{Activation, ConvDesc, Elem, Geometry, Layout, Winograd};
 
 /// What kind of layer is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +124,8 @@ pub struct Spec {
     pub kernels: usize,
     /// Output padding of a transposed convolution.
     pub transposed: Option<Vec<usize>>,
+    /// Tiles of minimal filtering.
+    pub winograd: Option<Winograd>,
     /// Convolution kernel.
     pub conv: ConvChoice,
     /// What follows last.
@@ -204,6 +206,8 @@ const LAYOUTS: [(&str, Layout); 2] = [("nchw", Layout::ChannelsFirst), ("nhwc", 
 const ELEMS: [(&str, Elem); 4] =
     [("f32", Elem::F32), ("f16", Elem::F16), ("f16_storage", Elem::F16Storage), ("bf16_storage", Elem::Bf16Storage)];
 
+const WINOGRADS: [(&str, Option<Winograd>); 2] = [("f2", Some(Winograd::F2)), ("f4", Some(Winograd::F4))];
+
 const LIMITS: [(&str, Limits); 4] =
     [("device", Limits::Device), ("tight", Limits::Tight), ("short", Limits::Short), ("boundless", Limits::Boundless)];
 
@@ -273,6 +277,7 @@ impl Spec {
             groups: 1,
             kernels: 1,
             transposed: None,
+            winograd: None,
             conv: ConvChoice::Auto,
             activation: Activation::None,
             bias: false,
@@ -311,7 +316,7 @@ impl Spec {
         if let Some(output_padding) = &self.transposed {
             desc = desc.transposed(axes("output padding", output_padding)?);
         }
-        Ok(desc)
+        Ok(self.winograd.map_or(desc, |winograd| desc.winograd(winograd)))
     }
 
     /// Its geometry over three axes.
@@ -378,6 +383,7 @@ impl fmt::Display for Spec {
             ("groups", self.groups != 1, self.groups.to_string()),
             ("kernels", self.kernels != 1, self.kernels.to_string()),
             ("transposed", self.transposed.is_some(), self.transposed.as_deref().map(joined).unwrap_or_default()),
+            ("winograd", self.winograd.is_some(), name_of(&WINOGRADS, &self.winograd).into()),
             ("conv", self.conv != plain.conv, name_of(&CONVS, &self.conv).into()),
             ("activation", self.activation != plain.activation, name_of(&ACTIVATIONS, &self.activation).into()),
             ("with", !with.is_empty(), with.join("+")),
@@ -435,6 +441,7 @@ impl Spec {
             "groups" => self.groups = number(value)?,
             "kernels" => self.kernels = number(value)?,
             "transposed" => self.transposed = Some(sizes(value)?),
+            "winograd" => self.winograd = find(&WINOGRADS, value)?,
             "conv" => self.conv = find(&CONVS, value)?,
             "activation" => self.activation = find(&ACTIVATIONS, value)?,
             "with" => {
@@ -458,8 +465,8 @@ impl Spec {
             "offset" => self.offset = number(value)?,
             "seed" => self.seed = number(value)?,
             _ => {
-                let expected = "stride, padding, dilation, groups, kernels, transposed, conv, activation, with, layouts, \
-                     elems, limits, offset or seed";
+                let expected = "stride, padding, dilation, groups, kernels, transposed, winograd, conv, activation, with, \
+                     layouts, elems, limits, offset or seed";
                 return Err(SpecError::Word { word: name.into(), expected: expected.into() });
             }
         }

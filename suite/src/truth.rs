@@ -103,11 +103,21 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     let linear = Problem { epilogue: Epilogue { activation: Activation::None, ..problem.epilogue }, ..problem };
     let before = reference::layer(&linear, &weights, &widen(&data.x), &given).y;
     let sizes = magnitudes(&weights);
-    let magnitude = reference::layer(&linear, &sizes, &size(&widen(&data.x)), &size(&given)).y;
+    let magnitude = match g.winograd {
+        None => reference::layer(&linear, &sizes, &size(&widen(&data.x)), &size(&given)),
+        Some(winograd) => {
+            let matrices = winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect());
+            let filter = |conv: &reference::Conv<'_>| reference::filtered(conv, winograd, &matrices);
+            reference::layer_by(filter, &linear, &sizes, &size(&widen(&data.x)), &size(&given))
+        }
+    }
+    .y;
     // One rounding for every product and sum on the longest way to an output: mixing, gains, the sum itself (over the bank too where
     // positions mix), bias, affine, residual.
     let mixed = if spec.family.mixes_positions() { spec.kernels } else { 1 };
-    let terms = spec.kernels + (g.c_in / g.groups * g.taps() + 2) * mixed + 12;
+    // Minimal filtering rounds a kernel once, and no number of a tile more than 3 times on each of its two ways in and 4 on each out.
+    let (taps, filtering) = if g.winograd.is_some() { (1, 15) } else { (g.taps(), 0) };
+    let terms = spec.kernels + (g.c_in / g.groups * taps + 2) * mixed + 12 + filtering;
     let factor = gamma(terms);
     let y: Vec<f64> = before.iter().map(|&v| reference::activate(spec.activation, v)).collect();
     let tolerance = before.iter().zip(&magnitude).zip(&y);

@@ -13,7 +13,7 @@ mod truth;
 pub use structure::choices;
 
 use dynconv::plan::ConvChoice;
-use dynconv::{Context, Elem};
+use dynconv::{Context, Elem, Winograd};
 
 use crate::data::{Data, Numbers};
 use crate::run::{self, Fault, Output};
@@ -205,6 +205,8 @@ fn largest_integer(spec: &Spec) -> usize {
     let weight = if spec.family == Family::PerSample { 2 } else { 3 };
     let taps: usize = spec.kernel.iter().product();
     let sum = 4 * weight * mixing * (spec.channels[0] / spec.groups.max(1)) * taps;
+    // Tiles of inputs are up to 4 times as large, kernels 9 quarters, outputs 9 times; and everything counts in quarters.
+    let sum = if spec.winograd.is_some() { 36 * sum } else { sum };
     let biased = sum + if spec.bias { 9 * mixing } else { 0 };
     let scaled = if spec.affine { 2 * biased + 5 } else { biased };
     scaled + if spec.residual { 9 } else { 0 }
@@ -219,7 +221,9 @@ fn is_exact(spec: &Spec) -> bool {
         Elem::F32 => 1 << 20,
         _ => 1 << 7,
     };
-    spec.family.is_given() && spec.is_exact() && largest < room && (!squared || largest * largest < room)
+    // Its kernels are thirds and more.
+    let is_thirds = spec.winograd == Some(Winograd::F4);
+    !is_thirds && spec.family.is_given() && spec.is_exact() && largest < room && (!squared || largest * largest < room)
 }
 
 /// Whether sums of outputs are outputs of sums, exactly.

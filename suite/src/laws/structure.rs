@@ -12,7 +12,9 @@ use crate::spec::{Family, Spec};
 
 pub(super) fn can_translate(spec: &Spec) -> bool {
     let given = matches!(spec.family, Family::Static | Family::Bank | Family::PerSample);
-    given && spec.transposed.is_none() && !spec.residual && keeps_order(spec) && interior(spec).is_some()
+    // Tiles do not move with the input.
+    let moves = spec.transposed.is_none() && spec.winograd.is_none();
+    given && moves && !spec.residual && keeps_order(spec) && interior(spec).is_some()
 }
 
 /// An axis, and the outputs along it whose windows lie inside the input before and after a shift by one stride.

@@ -1,0 +1,40 @@
+//! Host side of `shaders/winograd_input.wgsl`: tiles of inputs for minimal filtering.
+
+use super::conv::{CONV, ConvTask, Epilogue, Layout, SLOTS, STORAGE};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand};
+use crate::caps::Caps;
+use crate::desc::Geometry;
+use crate::elem::Elem;
+use crate::error::{Result, index32};
+use crate::winograd::Winograd;
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "winograd_input",
+    slots: SLOTS,
+    parts: &[DISPATCH, CONV, ("winograd_input.wgsl", include_str!("../../shaders/winograd_input.wgsl"))],
+    storage: STORAGE,
+    lanes: false,
+};
+
+/// Invocations of a workgroup, each with a tile of one channel.
+pub(super) const WORKGROUP: u32 = 64;
+
+/// For the convolution `task`, whose gains of channels are applied here. Each number of a tile is a channel of the output, so that what is bound is what
+/// any convolution binds.
+pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> Result<Dispatch> {
+    let g = task.geometry;
+    let task = ConvTask {
+        geometry: &Geometry { c_out: winograd.numbers() * g.c_in, ..*g },
+        output: winograd.tiles(task.output),
+        has_bias: false,
+        filter_gain: None,
+        epilogue: Epilogue::default(),
+        operands: [Operand::Input, Operand::TileInputs],
+        layouts: [task.layouts[0], Layout::ChannelsFirst],
+        elems: [task.elems[0], Elem::F32],
+        ..task.clone()
+    };
+    let consts = [("WORKGROUP", WORKGROUP), ("TILE", index32("tile", winograd.tile())?)];
+    let workgroups = (task.batch * g.c_in * task.positions()).div_ceil(WORKGROUP as usize);
+    task.dispatch(Kernel::WinogradInput, &consts, workgroups, Needs::trips(0), caps)
+}

@@ -1,0 +1,35 @@
+//! Host side of `shaders/winograd_output.wgsl`: outputs from tiles of products of minimal filtering.
+
+use super::conv::{CONV, ConvTask, Layout, SLOTS, STORAGE};
+use super::winograd_input::WORKGROUP;
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand};
+use crate::caps::Caps;
+use crate::elem::Elem;
+use crate::error::{Result, index32};
+use crate::winograd::Winograd;
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "winograd_output",
+    slots: SLOTS,
+    parts: &[DISPATCH, CONV, ("winograd_output.wgsl", include_str!("../../shaders/winograd_output.wgsl"))],
+    storage: STORAGE,
+    lanes: false,
+};
+
+/// For the convolution `task`: what follows its sum happens here.
+pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> Result<Dispatch> {
+    let task = ConvTask {
+        channel_gain: None,
+        layouts: [Layout::ChannelsFirst, task.layouts[1]],
+        elems: [Elem::F32, task.elems[1]],
+        ..task.clone()
+    };
+    let tiles = task.geometry.c_out * winograd.tiles(task.output).iter().product::<usize>();
+    let mut slices = task.slices()?;
+    slices[0] = task.samples(Operand::TileProducts, winograd.numbers() * tiles)?;
+    let consts = [("WORKGROUP", WORKGROUP), ("TILE", index32("tile", winograd.tile())?)];
+    let workgroups = (task.batch * tiles).div_ceil(WORKGROUP as usize);
+    // A trip for each output and its bias, and those that end the loops.
+    let outputs = winograd.tile().pow(2) as u64;
+    task.dispatch_of(Kernel::WinogradOutput, &consts, workgroups, Needs::trips(1 + 3 * outputs), slices, caps)
+}
