@@ -454,9 +454,11 @@ impl Plan {
             let slices = self.dispatches.iter().flat_map(|d| &d.slices);
             slices.filter(|s| s.operand == operand).map(|s| s.start + s.len).max()
         };
-        let all =
-            [Operand::Means, Operand::Rows, Operand::Attention, Operand::TileInputs, Operand::TileProducts];
-        all.into_iter().filter(|&o| is_scratch(o)).filter_map(|operand| end(operand).map(|elements| (operand, elements))).collect()
+        let all = [Operand::Means, Operand::Rows, Operand::Attention, Operand::TileInputs, Operand::TileProducts];
+        all.into_iter()
+            .filter(|&o| is_scratch(o))
+            .filter_map(|operand| end(operand).map(|elements| (operand, elements)))
+            .collect()
     }
 
     /// Bytes of the scratch operands.
@@ -521,8 +523,7 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], rows: usize, caps: &C
     let map = problem.map_size(output).saturating_mul(g.kernels);
     let attention = problem.attention_row().stride.saturating_add(map);
     let (summed, tiles) = problem.summed(output);
-    let of_tiles =
-        |channels: usize| if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 };
+    let of_tiles = |channels: usize| if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 };
     let per_sample = [
         (Operand::Input, product(&problem.input).saturating_mul(g.c_in)),
         (Operand::Rows, rows),
@@ -614,7 +615,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         }
         ConvChoice::Auto
             if caps.has_lanes()
-                && positions >= 8
+                && conv_pointwise_lanes::is_filled(positions)
                 && conv_pointwise_lanes::can_compute(g, problem.order, problem.layouts[0]) =>
         {
             (Kernel::ConvPointwiseLanes, "1 x 1, stride 1, no padding, on a software adapter with lanes".into())

@@ -180,9 +180,9 @@ fn elem_name(elem: Elem) -> &'static str {
     }
 }
 
-/// The static convolution of the same shape, with numbers of its own.
+/// The static convolution of the same shape by the plain sum, with numbers of its own.
 fn static_twin(spec: &Spec) -> Result<(Spec, Data)> {
-    let flat = Spec { family: Family::Static, kernels: 1, conv: ConvChoice::Auto, ..spec.clone() };
+    let flat = Spec { family: Family::Static, kernels: 1, winograd: None, conv: ConvChoice::Auto, ..spec.clone() };
     let data = Data::new(&flat, Numbers::Floats)?;
     Ok((flat, data))
 }
@@ -224,7 +224,8 @@ fn first_use_ms(context: &Context, spec: &Spec, data: &Data) -> Result<f64> {
 fn groups(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -> Result<Groups> {
     // As on a device without lanes, where kernels lie as they are published, and have all gains in them.
     let plain = context.clone().with_caps(Caps { subgroups: false, ..context.caps().clone() });
-    let direct = Prepared::new(&plain, &Spec { conv: ConvChoice::Direct, ..spec.clone() }, data)?;
+    let spec = &Spec { winograd: None, conv: ConvChoice::Direct, ..spec.clone() };
+    let direct = Prepared::new(&plain, spec, data)?;
     let groups = Groups::bind(context, spec, data, &direct)?;
     judge.check("the batch as groups", &groups.run(context)?)?;
     Ok(groups)

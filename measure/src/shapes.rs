@@ -24,18 +24,19 @@ pub struct Shape {
 }
 
 /// Built-in sets of shapes: name and text.
-pub const SETS: [(&str, &str); 7] = [
+pub const SETS: [(&str, &str); 8] = [
     ("peers", include_str!("../../benches/shapes/peers.txt")),
     ("resnet18", include_str!("../../benches/shapes/resnet18.txt")),
     ("mobilenetv2", include_str!("../../benches/shapes/mobilenetv2.txt")),
     ("dycnn", include_str!("../../benches/shapes/dycnn.txt")),
     ("odconv", include_str!("../../benches/shapes/odconv.txt")),
     ("corners", include_str!("../../benches/shapes/corners.txt")),
+    ("winograd", include_str!("../../benches/shapes/winograd.txt")),
     ("smoke", include_str!("../../benches/shapes/smoke.txt")),
 ];
 
 /// What a line may say, and how often an axis is meant by a single number.
-const WORDS: [(&str, bool); 9] = [
+const WORDS: [(&str, bool); 10] = [
     ("channels", false),
     ("input", false),
     ("kernel", false),
@@ -44,6 +45,7 @@ const WORDS: [(&str, bool); 9] = [
     ("dilation", true),
     ("groups", false),
     ("kernels", false),
+    ("winograd", false),
     ("batch", false),
 ];
 

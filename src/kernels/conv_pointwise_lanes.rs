@@ -24,6 +24,11 @@ pub(crate) fn can_compute(geometry: &Geometry, order: WeightOrder, input: Layout
     geometry.is_pointwise() && order == WeightOrder::Blocked && input == Layout::ChannelsFirst
 }
 
+/// Whether at least two thirds of the lanes have positions; `conv_lanes` takes them in smaller pieces.
+pub(crate) fn is_filled(positions: usize) -> bool {
+    3 * positions >= 2 * positions.next_multiple_of(POSITIONS)
+}
+
 /// Trips of an invocation's loops, which go over 64 outputs.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     task.trips(64)

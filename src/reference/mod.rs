@@ -363,7 +363,6 @@ mod tests {
     use super::*;
     use crate::desc::ConvDesc;
 
-
     fn noise(len: usize, seed: u64) -> Vec<f64> {
         let mut state = seed;
         let mut next = || {

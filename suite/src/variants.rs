@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
     Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
-    Tensor, WeightOrder, wgpu,
+    Tensor, WeightOrder, Winograd, wgpu,
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
@@ -96,6 +96,11 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
             }
         }
     }
+    for (x, y) in elems.into_iter().flat_map(|x| elems.map(|y| (x, y))) {
+        let filtered = ConvDesc::new(5, 9, [3, 3]).padding([1, 1]).winograd(Winograd::F2).geometry().expect("valid");
+        let problem = Problem { elems: [x, y], ..Problem::new(filtered, 2, [1, 7, 9]) };
+        dispatches.extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
+    }
     let mut seen = HashSet::new();
     dispatches.retain(|dispatch| seen.insert(dispatch.variant.clone()));
     dispatches
@@ -133,6 +138,25 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
             problems.push(problem);
             problems.push(Problem { has_bias: true, layouts: [last, first], epilogue, ..problem });
             problems.push(Problem { layouts: [first, last], ..problem });
+        }
+    }
+    push_filtered(&plain, caps, problems);
+}
+
+/// Minimal filtering, where it can be.
+fn push_filtered(plain: &Problem, caps: &Caps, problems: &mut Vec<Problem>) {
+    let mix = Parts { mix: true, ..Parts::default() };
+    for winograd in [Winograd::F2, Winograd::F4].into_iter().filter(|_| plain.geometry.is_plain_3x3()) {
+        let geometry = Geometry { winograd: Some(winograd), ..plain.geometry };
+        let attention = AttentionSource::Given(mix);
+        let problem = Problem { geometry, attention, order: order(&geometry, &attention, caps), ..*plain };
+        let epilogue = Epilogue { affine: true, residual: true, activation: ACTIVATIONS[1] };
+        let layouts = [Layout::ChannelsLast; 2];
+        problems.push(problem);
+        problems.push(Problem { has_bias: true, layouts, epilogue, ..problem });
+        if geometry.kernels == 1 {
+            let gains = Parts { channel: true, filter: true, ..Parts::default() };
+            problems.push(Problem { attention: AttentionSource::Given(gains), ..problem });
         }
     }
 }

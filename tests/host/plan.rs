@@ -1,7 +1,8 @@
 //! The planner: what it chooses, how it splits and folds, and laws over thousands of problems.
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
-use dynconv::{Caps, Const, ConvDesc, Error, Kernel, Operand, wgpu};
+use dynconv::{Caps, Const, ConvDesc, Elem, Error, Kernel, Layout, Operand, WeightOrder, Winograd, wgpu};
+use dynconv_suite::variants::with_lanes;
 use proptest::prelude::*;
 
 /// Mixing weights alone.
@@ -43,6 +44,87 @@ fn each_shape_gets_its_kernel() {
     let software = Caps { device_type: wgpu::DeviceType::Cpu, ..Caps::webgpu_default() };
     let dense = problem(&ConvDesc::new(64, 64, [3, 3]), 8, [1, 14, 14]);
     assert_eq!(Plan::new(&dense, &software).expect("fits").conv_kernel(), Kernel::ConvRegister);
+}
+
+/// The problem with its weights in the order that a device keeps banks in.
+fn kept(problem: Problem, caps: &Caps) -> Problem {
+    Problem { order: WeightOrder::of_bank(&problem.geometry, caps), ..problem }
+}
+
+#[test]
+fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
+    let caps = with_lanes();
+    let table = [
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvPatch),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(4), Kernel::ConvPatch),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).stride([2, 2]), Kernel::ConvLanes),
+        (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvPointwiseLanes),
+        (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvLanes),
+        (ConvDesc::new(3, 64, [7, 7]).padding([3, 3]), Kernel::ConvRow),
+        (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]), Kernel::ConvRow),
+        (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]).transposed([0, 0]), Kernel::ConvLanes),
+        (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwisePatch),
+        (ConvDesc::new(64, 64, [5, 5]).groups(64), Kernel::ConvDepthwise),
+        (ConvDesc::new(64, 3, [3, 3]), Kernel::ConvDirect),
+    ];
+    for (desc, kernel) in table {
+        let plan = Plan::new(&kept(problem(&desc, 8, [1, 14, 14]), &caps), &caps).expect("fits");
+        assert_eq!(plan.conv_kernel(), kernel, "{desc:?}");
+        let mixes_wide = plan.dispatches()[0].variant.kernel == Kernel::AggregateWide;
+        assert_eq!(mixes_wide, plan.problem().order == WeightOrder::Blocked, "{desc:?}");
+    }
+    // Channels last are no rows of positions; a map of 4 x 4 would leave half of the lanes without any.
+    let pointwise = kept(problem(&ConvDesc::new(64, 64, [1, 1]), 8, [1, 14, 14]), &caps);
+    let last = Problem { layouts: [Layout::ChannelsLast; 2], ..pointwise };
+    let small = Problem { input: [1, 4, 4], ..pointwise };
+    for problem in [last, small] {
+        assert_eq!(Plan::new(&problem, &caps).expect("fits").conv_kernel(), Kernel::ConvLanes);
+    }
+    let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..pointwise };
+    assert_eq!(Plan::new(&map, &caps).expect("fits").conv_kernel(), Kernel::ConvLanes);
+}
+
+#[test]
+fn minimal_filtering_multiplies_tiles_of_mixed_kernels() {
+    let kernels = |plan: &Plan| plan.dispatches().iter().map(|d| d.variant.kernel).collect::<Vec<_>>();
+    let desc = ConvDesc::new(64, 128, [3, 3]).kernels(4).padding([1, 1]).winograd(Winograd::F4);
+    let filtered = plan(&problem(&desc, 8, [1, 56, 56]));
+    let [input, product, output] = [Kernel::WinogradInput, Kernel::ConvBlock, Kernel::WinogradOutput];
+    assert_eq!(kernels(&filtered), [Kernel::Aggregate, input, product, output], "{filtered}");
+    // 14 x 14 tiles of 36 numbers, in and out, and kernels of 36 numbers.
+    assert_eq!(filtered.scratch_bytes(), 4 * 8 * 36 * (196 * (64 + 128) + 64 * 128));
+    assert_eq!(filtered.flops(), plan(&problem(&desc.winograd(Winograd::F2), 8, [1, 56, 56])).flops());
+    // Few tiles: the products mix the kernels themselves. Tiles of parts of a batch share their memory.
+    let few = plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 8, [1, 14, 14]) });
+    assert_eq!(kernels(&few), [input, product, output], "{few}");
+    let caps = Caps { max_storage_binding: 9 << 20, ..Caps::webgpu_default() };
+    let parts = Plan::new(&problem(&desc, 8, [1, 56, 56]), &caps).expect("fits");
+    assert_eq!(parts.samples_per_part(), 2);
+    assert_eq!(4 * parts.scratch_bytes(), filtered.scratch_bytes());
+}
+
+#[test]
+fn what_minimal_filtering_cannot_do_is_refused() {
+    let desc = ConvDesc::new(8, 8, [3, 3]).winograd(Winograd::F2);
+    let wrong = [
+        (desc.stride([2, 2]).geometry(), "3 x 3 kernel, stride 1"),
+        (ConvDesc::new(8, 8, [5, 5]).winograd(Winograd::F2).geometry(), "3 x 3 kernel, stride 1"),
+        (desc.bank_elem(Elem::F16Storage).geometry(), "kernel bank in f32"),
+    ];
+    for (geometry, because) in wrong {
+        let error = geometry.expect_err("not possible").to_string();
+        assert!(error.contains("Winograd") && error.contains(because), "{error}");
+    }
+    let spatial = branch(Parts { spatial: true, mix: true, ..Parts::default() });
+    for (attention, because) in [
+        (AttentionSource::Rows, "from a bank"),
+        (AttentionSource::Map(MapAxis::All), "from a bank"),
+        (spatial, "gains of the taps"),
+    ] {
+        let problem = Problem { attention, ..problem(&desc, 1, [1, 7, 7]) };
+        let error = Plan::new(&problem, &Caps::webgpu_default()).expect_err("not possible").to_string();
+        assert!(error.contains(because), "{error}");
+    }
 }
 
 /// A tile is as large as leaves two workgroups to each of the cores that a device is taken to have.
@@ -110,7 +192,7 @@ fn kernels_for_few_positions_are_mixed_as_they_are_loaded() {
     assert!(!mixed(desc, 12), "144 positions");
     assert!(mixed(desc.kernels(8), 7));
     assert!(!mixed(desc.kernels(9), 7), "more kernels than a step takes");
-    assert!(!mixed(desc.bank_elem(dynconv::Elem::F16Storage), 7), "a bank in f16");
+    assert!(!mixed(desc.bank_elem(Elem::F16Storage), 7), "a bank in f16");
     let biased = Problem { has_bias: true, kernel: ConvChoice::Block, ..problem(&desc, 16, [1, 7, 7]) };
     assert_eq!(plan(&biased).dispatches().len(), 2, "a bias is mixed beforehand");
 }
@@ -165,25 +247,32 @@ fn source(number: usize) -> AttentionSource {
 fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
     let channels = (1_usize..5, 1_usize..40, 1_usize..40);
     let axis = (1_usize..6, 1_usize..4, 1_usize..4, 0_usize..4, 0_usize..4, 1_usize..40);
-    let rest = (1_usize..70, 1_usize..6, 0..SOURCES + 2, any::<bool>());
+    let winograd = prop_oneof![4 => Just(None), 1 => Just(Some(Winograd::F2)), 1 => Just(Some(Winograd::F4))];
+    let rest = (1_usize..70, 1_usize..6, 0..SOURCES + 2, any::<bool>(), any::<bool>(), winograd);
     let limits = (16_u32..28, 3_u32..17, 9_u32..20);
     (channels, [axis.clone(), axis], rest, limits).prop_filter_map(
         "the kernel fits the input",
-        |((groups, c_in, c_out), axes, (batch, kernels, number, has_bias), (binding, grid, trips))| {
+        |((groups, c_in, c_out), axes, (batch, kernels, number, has_bias, lanes, winograd), (binding, grid, trips))| {
             let attention = source(number);
+            // Minimal filtering takes banks without gains of the taps, and one kind of kernel.
+            let winograd = winograd.filter(|_| [0, 2, 3, 4, 5].contains(&number));
+            let axes = axes.map(|a| if winograd.is_some() { (3, 1, 1, a.3, a.4, a.5) } else { a });
             let is_map = matches!(attention, AttentionSource::Map(_));
             let desc = ConvDesc::new(groups * c_in, groups * c_out, axes.map(|a| a.0))
                 .groups(groups)
                 .stride(axes.map(|a| a.1))
                 .dilation(axes.map(|a| a.2))
                 .padding_sides(axes.map(|a| [a.3, a.4]));
+            let desc = winograd.map_or(desc, |winograd| desc.winograd(winograd));
             let input = [1, axes[0].5, axes[1].5];
             let one = Problem { attention, has_bias, ..problem(&desc, batch, input) };
             one.geometry.output_size(input).ok()?;
             // A bank needs mixing weights.
             let kernels = if one.shares_kernel() && !is_map { 1 } else { kernels };
             let problem = Problem { geometry: desc.kernels(kernels).geometry().expect("valid"), ..one };
-            let mut caps = Caps::webgpu_default();
+            let mut caps = if lanes { with_lanes() } else { Caps::webgpu_default() };
+            let is_bank = attention != AttentionSource::Rows;
+            let problem = if is_bank { kept(problem, &caps) } else { problem };
             caps.max_storage_binding = 1 << binding;
             caps.max_workgroups = 1 << grid;
             caps.max_loop_trips = 1 << trips;

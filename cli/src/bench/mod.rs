@@ -20,7 +20,7 @@ use crate::{AdapterArgs, JsonArgs, adapter_line};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Shapes: built-in sets (peers, resnet18, mobilenetv2, dycnn, odconv, corners, smoke) or files of the same form
+    /// Shapes: built-in sets (peers, resnet18, mobilenetv2, dycnn, odconv, winograd, corners, smoke) or files of the same form
     #[arg(value_name = "SET|FILE", default_value = "peers")]
     shapes: Vec<String>,
     /// Only shapes of these names

@@ -57,7 +57,10 @@ pub(super) fn attention(trial: &Trial<'_>) -> Result<(), Fault> {
 pub(super) fn has_twin(spec: &Spec) -> bool {
     let is_plain = spec.activation == Activation::None && !spec.affine && !spec.residual;
     // Minimal filtering pays with accuracy.
-    is_plain && spec.winograd.is_none() && spec.elems == [Elem::F32; 3] && matches!(spec.family, Family::Static | Family::Bank)
+    is_plain
+        && spec.winograd.is_none()
+        && spec.elems == [Elem::F32; 3]
+        && matches!(spec.family, Family::Static | Family::Bank)
 }
 
 /// The twin computes the same in f32, in the plainest order. Both errors are the largest of all outputs, against the same f64.
