@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 /// 2016, section 4.1): `Y = A' [ (G g G') * (B' d B) ] A`, `*` being the product of elements.
 ///
 /// Tiles of inputs and the kernel are taken to a domain where convolution is a product of numbers. Mixing kernels is linear, so that the bank is taken
-/// there once, and mixed there. Fewer products cost accuracy: numbers are added and taken off again. The error bound of a sum
-/// grows about twofold by `F2` and a hundredfold by `F4`, the error found in practice about onefold and tenfold.
+/// there once, and mixed there. Fewer products cost accuracy: numbers are added and taken off again. What the rounding errors of a sum of
+/// random numbers are relative to grows 7 times by `F2` and 30 to 260 times by `F4`; errors found are like the plain sum's by `F2`, and 5 to 10 times
+/// as large by `F4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Winograd {
     /// F(2 x 2, 3 x 3): 16 products instead of 36; a kernel takes 16 elements instead of 9.
