@@ -110,8 +110,9 @@ impl<const D: usize> Case<D> {
     pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
         let mut choices = able(&self.geometry());
         choices.retain(|&choice| !needs_lanes(choice) || caps.has_lanes());
-        // It needs one layout and one order.
-        choices.retain(|choice| *choice != ConvChoice::PointwiseLanes);
+        // They need one layout and one order, or maps of enough rows.
+        let picky = [ConvChoice::PointwiseLanes, ConvChoice::DepthwiseLanes];
+        choices.retain(|choice| !picky.contains(choice));
         choices.insert(0, ConvChoice::Auto);
         choices
     }
@@ -131,6 +132,7 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::Patch, g.is_plain_3x3()),
         (ConvChoice::Depthwise, is_depthwise),
         (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),
+        (ConvChoice::DepthwiseLanes, is_depthwise && g.is_plain_3x3()),
         (ConvChoice::Pointwise, g.is_pointwise()),
         (ConvChoice::PointwiseLanes, g.is_pointwise()),
     ];
@@ -140,7 +142,14 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
 /// Whether a kernel runs only on devices with lanes.
 #[must_use]
 pub fn needs_lanes(choice: ConvChoice) -> bool {
-    matches!(choice, ConvChoice::Lanes | ConvChoice::Row | ConvChoice::Patch | ConvChoice::PointwiseLanes)
+    matches!(
+        choice,
+        ConvChoice::Lanes
+            | ConvChoice::Row
+            | ConvChoice::Patch
+            | ConvChoice::DepthwiseLanes
+            | ConvChoice::PointwiseLanes
+    )
 }
 
 /// Ragged 2-D cases: channel counts that are multiples of nothing, rectangular kernels, every option at least once.
