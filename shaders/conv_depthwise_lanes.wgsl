@@ -94,25 +94,27 @@ fn four_inputs(source: Source, column: u32) -> vec4<f32> {
     return select(vec4<f32>(), four, (columns < vec4<u32>(params.in_w)) & vec4<bool>(source.inside));
 }
 
-// What a lane needs of the lines above and below: whether they are its channel's, and whether no lane beside it has them.
+// Where a lane has the lines above and below from: the lanes beside it, unless it is the first or the last; and whether they are its channel's.
 struct Beside {
-    has_above: bool,
-    has_below: bool,
+    lane_above: u32,
+    lane_below: u32,
     is_first: bool,
     is_last: bool,
+    has_above: bool,
+    has_below: bool,
 }
 
 // `ends` are two inputs a lane: of lanes 0 to 3 those that the first lane needs, of lanes 4 to 7 those that the last one needs.
 fn above(own: vec4<f32>, ends: vec2<f32>, half: u32, beside: Beside) -> vec4<f32> {
     let at = 2u * half;
     let end = vec4<f32>(subgroupShuffle(ends, at), subgroupShuffle(ends, at + 1u));
-    return select(vec4<f32>(), select(subgroupShuffleUp(own, 1u), end, beside.is_first), beside.has_above);
+    return select(vec4<f32>(), select(subgroupShuffle(own, beside.lane_above), end, beside.is_first), beside.has_above);
 }
 
 fn below(own: vec4<f32>, ends: vec2<f32>, half: u32, beside: Beside) -> vec4<f32> {
     let at = 4u + 2u * half;
     let end = vec4<f32>(subgroupShuffle(ends, at), subgroupShuffle(ends, at + 1u));
-    return select(vec4<f32>(), select(subgroupShuffleDown(own, 1u), end, beside.is_last), beside.has_below);
+    return select(vec4<f32>(), select(subgroupShuffle(own, beside.lane_below), end, beside.is_last), beside.has_below);
 }
 
 // Eleven neighbouring inputs of a row. Eight outputs read the first ten.
@@ -178,7 +180,7 @@ fn conv_depthwise_lanes(
     }
     let lane = index % 8u;
     let line = line_of(number * WORKGROUP + index);
-    let beside = Beside(line.has_above, line.has_below, lane == 0u, lane == 7u);
+    let beside = Beside(max(lane, 1u) - 1u, min(lane + 1u, 7u), lane == 0u, lane == 7u, line.has_above, line.has_below);
     let own = source_of(line.input, line.middle, line.gain);
     // Lanes 0 to 3 load for the first lane, lanes 4 to 7 for the last.
     let edge_lane = select(7u, 0u, lane < 4u);

@@ -122,7 +122,10 @@ fn sums_of(sums: Sums, n: u32) -> vec4<f32> {
 
 fn store(tile: Tile, half: u32, eight: u32, sums: Sums) {
     let position = tile.position + 32u * half;
-    let count = min(4u, max(positions(), position) - position);
+    if position >= positions() {
+        return;
+    }
+    let count = min(4u, positions() - position);
     let channels = clamp(tile.channels, 8u * eight, 8u * eight + 8u) - 8u * eight;
     for (var n = 0u; n < channels; n++) {
         finish_four(tile.b, tile.output + 8u * eight + n, position, sums_of(sums, n), count);

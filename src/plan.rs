@@ -538,6 +538,8 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
             if caps.has_lanes()
                 && g.groups > 1
                 && conv_depthwise_lanes::can_compute(g, output)
+                // Narrower maps fit a tile of the other kernel, and leave most of eight outputs empty here.
+                && output[2] > 4
                 && conv_depthwise_lanes::trips(output) <= u64::from(caps.max_loop_trips) =>
         {
             let why = "one input channel a group, 3 x 3 with stride 1, on a software adapter with lanes";

@@ -541,6 +541,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_variant_takes_as_many_elements_as_divide_where_they_begin() {
+        let widths = |base| {
+            let consts = vec![(X_WIDTH, Const::U32(4)), (Y_WIDTH, Const::U32(2))];
+            let mut variant = Variant { kernel: Kernel::ConvPointwiseLanes, elems: vec![Elem::F32; 2], consts };
+            variant.narrow(X_WIDTH, base);
+            [X_WIDTH, Y_WIDTH].map(|name| variant.number(name))
+        };
+        assert_eq!([0, 4, 6, 7, 8].map(widths), [[4, 2], [4, 2], [2, 2], [1, 2], [4, 2]]);
+    }
+
+    #[test]
     fn folding_covers_every_workgroup_within_the_limit() {
         for n in [1, 2, 7, 65_535, 65_536, 65_537, 131_071, 10_000_019, u32::MAX] {
             let [x, y, z] = fold(n, 65_535).expect("fits");

@@ -1,7 +1,8 @@
 //! The planner: what it chooses, how it splits and folds, and laws over thousands of problems.
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
-use dynconv::{Caps, Const, ConvDesc, Error, Kernel, Operand, wgpu};
+use dynconv::{Caps, Const, ConvDesc, Error, Kernel, Operand, Variant, WeightOrder, wgpu};
+use dynconv_suite::variants::with_lanes;
 use proptest::prelude::*;
 
 /// Mixing weights alone.
@@ -43,6 +44,43 @@ fn each_shape_gets_its_kernel() {
     let software = Caps { device_type: wgpu::DeviceType::Cpu, ..Caps::webgpu_default() };
     let dense = problem(&ConvDesc::new(64, 64, [3, 3]), 8, [1, 14, 14]);
     assert_eq!(Plan::new(&dense, &software).expect("fits").conv_kernel(), Kernel::ConvRegister);
+}
+
+/// On software adapters with lanes, small maps get smaller tiles, and loads and stores of as many neighbours as make up their runs.
+#[test]
+fn maps_decide_what_lanes_load_at_once() {
+    let depthwise = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(64);
+    let conv = |desc: &ConvDesc<2>, input| {
+        let problem = Problem {
+            order: WeightOrder::of_bank(&desc.geometry().expect("valid"), &with_lanes()),
+            ..problem(desc, 8, input)
+        };
+        let plan = Plan::new(&problem, &with_lanes()).expect("fits");
+        plan.into_dispatches().pop().expect("is planned").variant
+    };
+    let widths = |variant: &Variant| {
+        let value = |name| variant.consts.iter().find_map(|(n, value)| (*n == name).then_some(*value));
+        ["HALVES", "X_WIDTH", "Y_WIDTH"].map(|name| match value(name) {
+            Some(Const::U32(number)) => number,
+            _ => 0,
+        })
+    };
+    for (input, expected) in [([1, 28, 28], [0, 2, 4]), ([1, 14, 14], [0, 2, 2]), ([1, 7, 7], [0, 1, 1])] {
+        let variant = conv(&depthwise, input);
+        assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvDepthwiseLanes, expected), "{input:?}");
+    }
+    // An even padding begins pairs at odd columns.
+    let variant = conv(&depthwise.padding([1, 0]), [1, 9, 16]);
+    assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvDepthwiseLanes, [0, 1, 2]));
+    for few in [[1, 6, 14], [1, 14, 4]] {
+        assert_eq!(conv(&depthwise, few).kernel, Kernel::ConvDepthwisePatch, "{few:?}");
+    }
+    let pointwise = ConvDesc::new(64, 64, [1, 1]);
+    let maps = [([1, 14, 14], [2, 4, 4]), ([1, 8, 10], [1, 4, 4]), ([1, 6, 11], [1, 2, 2]), ([1, 7, 7], [2, 1, 1])];
+    for (input, expected) in maps {
+        let variant = conv(&pointwise, input);
+        assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvPointwiseLanes, expected), "{input:?}");
+    }
 }
 
 /// A tile is as large as leaves two workgroups to each of the cores that a device is taken to have.
