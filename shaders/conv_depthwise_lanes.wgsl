@@ -13,15 +13,14 @@
 struct Line {
     // Number of the output channel over all samples.
     plane: u32,
+    // Past the batch in lanes past the last line, which load nothing that they use and store nothing.
     b: u32,
     // Of the output, over all groups.
     channel: u32,
-    // Row of outputs, and whether it is in the map.
+    // Row of outputs. In lines that store nothing it is past the map.
     row: u32,
-    stores: bool,
-    // First input of the channel, its gain, and the middle row that the taps read.
+    // First input of the channel, and the middle row that the taps read.
     input: u32,
-    gain: f32,
     middle: u32,
     // Whether the lines before and behind belong to the same channel.
     has_above: bool,
@@ -35,22 +34,21 @@ fn line_of(number: u32) -> Line {
     let lines = before + params.out_h + behind;
     let plane = number / lines;
     let line = number - plane * lines;
-    let sample = plane / channels;
-    let channel = plane - sample * channels;
-    let is_line = sample < params.batch;
-    // Lanes past the last line read what is there, and store nothing.
-    let b = min(sample, params.batch - 1u);
+    let b = plane / channels;
+    let channel = plane - b * channels;
     // Before the first row it wraps to a huge number.
     let row = line - before;
-    let middle = select(0x80000000u, row + 1u - params.pad_h, is_line);
+    let middle = select(0x80000000u, row + 1u - params.pad_h, b < params.batch);
     let source = channel / MULTIPLIER;
-    let first = params.x_base + element(X_NHWC, b, params.groups, source, params.in_h * params.in_w, 0u);
-    var gain = 1.0;
+    let input = params.x_base + element(X_NHWC, b, params.groups, source, params.in_h * params.in_w, 0u);
+    return Line(plane, b, channel, row, input, middle, line != 0u, line != lines - 1u);
+}
+
+fn gain_of(line: Line) -> f32 {
     if CHANNEL_GAIN {
-        gain = gains[params.gains_base + b * params.gain_stride + params.channel_gain_offset + source];
+        return gains[params.gains_base + line.b * params.gain_stride + params.channel_gain_offset + line.channel / MULTIPLIER];
     }
-    let stores = is_line && row < params.out_h;
-    return Line(plane, b, channel, row, stores, first, gain, middle, line != 0u, line != lines - 1u);
+    return 1.0;
 }
 
 // Where a lane loads inputs: a row of a channel, if it is in the map.
@@ -163,7 +161,7 @@ fn tap(of_first: f32, of_last: f32, n: u32, is_last: bool) -> f32 {
 }
 
 fn store(line: Line, column: u32, sums: vec4<f32>) {
-    if line.stores && column < params.out_w {
+    if line.b < params.batch && line.row < params.out_h && column < params.out_w {
         finish_four(line.b, line.channel, line.row * params.out_w + column, sums, min(4u, params.out_w - column));
     }
 }
@@ -181,11 +179,12 @@ fn conv_depthwise_lanes(
     let lane = index % 8u;
     let line = line_of(number * WORKGROUP + index);
     let beside = Beside(max(lane, 1u) - 1u, min(lane + 1u, 7u), lane == 0u, lane == 7u, line.has_above, line.has_below);
-    let own = source_of(line.input, line.middle, line.gain);
+    let gain = gain_of(line);
+    let own = source_of(line.input, line.middle, gain);
     // Lanes 0 to 3 load for the first lane, lanes 4 to 7 for the last.
     let edge_lane = select(7u, 0u, lane < 4u);
     let beyond = subgroupShuffle(line.middle, edge_lane) + select(1u, 0xffffffffu, lane < 4u);
-    let end = source_of(subgroupShuffle(line.input, edge_lane), beyond, subgroupShuffle(line.gain, edge_lane));
+    let end = source_of(subgroupShuffle(line.input, edge_lane), beyond, subgroupShuffle(gain, edge_lane));
 
     let taps = taps_of(line, lane);
     let start = 0u - params.pad_w - 1u;

@@ -178,6 +178,7 @@ pub fn cases_2d() -> Vec<Case<2>> {
         case(desc(9, 67, [3, 3]).padding([1, 1]), 1, [13, 11]),
         case(desc(3, 4, [3, 3]).padding([1, 1]).kernels(1), 2, [5, 6]),
         case(desc(3, 4, [3, 3]).padding([1, 1]).kernels(16), 6, [5, 6]),
+        case(desc(5, 5, [3, 3]).padding([1, 1]).groups(5), 2, [8, 7]),
     ]
 }
 

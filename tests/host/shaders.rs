@@ -155,7 +155,11 @@ fn element_types_need_just_their_capabilities() {
         }
         declared.insert(variant.capabilities.bits());
     }
-    assert_eq!(declared.len(), 12, "f16: none, each, and both; without lanes, with lanes, and with 64-bit integers too");
+    assert_eq!(
+        declared.len(),
+        12,
+        "f16: none, each, and both; without lanes, with lanes, and with 64-bit integers too"
+    );
 }
 
 #[test]
