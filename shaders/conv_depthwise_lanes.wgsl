@@ -64,14 +64,10 @@ fn source_of(channel: u32, row: u32, gain: f32) -> Source {
     return Source(inside, channel + select(0u, row, inside) * params.in_w * step, gain);
 }
 
+// An input with the channels innermost.
 fn input(source: Source, column: u32) -> f32 {
     let inside = source.inside && column < params.in_w;
-    let step = select(1u, params.groups, X_NHWC);
-    var value = x_value(source.first + select(0u, column, inside) * step);
-    if CHANNEL_GAIN {
-        value *= source.gain;
-    }
-    return select(0.0, value, inside);
+    return select(0.0, source.gain * x_value(source.first + select(0u, column, inside) * params.groups), inside);
 }
 
 // Four neighbouring inputs.
