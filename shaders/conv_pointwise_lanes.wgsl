@@ -1,15 +1,13 @@
 // Pointwise convolution: 1 x 1 taps, stride 1, no padding, channels first; for subgroups of eight invocations (lanes), for software
 // adapters; see conv_lanes.wgsl.
 //
-// A workgroup is one subgroup. It computes 16 output channels x 32 positions, four neighbouring ones a lane, four input channels at a time.
-// The weights that this takes are one wide load: lane l has those of input channel l / 2 and of eight output channels, the first or the
+// A workgroup is one subgroup. It computes 16 output channels x 32 or 64 positions, four neighbouring ones a lane from each 32, four input
+// channels at a time. The weights that this takes are one wide load: lane l has those of input channel l / 2 and of eight output channels, the first or the
 // last of the 16. They are broadcast; inputs stay where they are.
-// Constants beside those of common/conv.wgsl: X_PAIRS (whether a channel has an even number of positions, and x begins at an even element).
+// Constants beside those of common/conv.wgsl and common/finish_four.wgsl: HALVES (of 32 positions: 1 or 2).
 
 // rows once more, eight weights in a piece.
 @group(0) @binding(7) var<storage, read> rows_again: array<vec4<u64>>;
-// x once more, in pairs.
-@group(0) @binding(8) var<storage, read> x_again: array<u64>;
 
 struct Tile {
     b: u32,
@@ -20,12 +18,12 @@ struct Tile {
     channels: u32,
     // First of its eights in the rows.
     weights: u32,
-    // First position of the lane.
+    // First position of the lane; those of the second half are 32 further.
     position: u32,
 }
 
 fn tile_of(number: u32, lane: u32) -> Tile {
-    let tiles = ceil_div(positions(), 32u);
+    let tiles = ceil_div(positions(), HALVES * 32u);
     let blocks = ceil_div(params.c_out, 16u);
     let group = number / (tiles * blocks);
     let b = group / params.groups;
@@ -33,24 +31,14 @@ fn tile_of(number: u32, lane: u32) -> Tile {
     let co = number / tiles % blocks * 16u;
     let output = g * params.c_out + co;
     let weights = weights_of(b, 0u, output) / 8u;
-    return Tile(b, g * params.c_in, output, min(16u, params.c_out - co), weights, number % tiles * 32u + 4u * lane);
+    return Tile(b, g * params.c_in, output, min(16u, params.c_out - co), weights, number % tiles * (HALVES * 32u) + 4u * lane);
 }
 
-// Two neighbouring inputs of the channel that begins at `first`. Positions past the map read its last ones.
-fn two_inputs(first: u32, position: u32) -> vec2<f32> {
-    let last = positions() - 1u;
-    if X_PAIRS {
-        let pair = x_again[(first + min(position, last - 1u)) / 2u];
-        return vec2<f32>(bitcast<f32>(u32(pair)), bitcast<f32>(u32(pair >> 32u)));
-    }
-    return vec2<f32>(x_value(first + min(position, last)), x_value(first + min(position + 1u, last)));
-}
-
-// The lane's four inputs of a channel. Channels past the last count as 0.
-fn four_inputs(tile: Tile, ci: u32) -> vec4<f32> {
+// Four neighbouring inputs of a channel. Positions past the map read its last ones, channels past the last count as 0.
+fn four_inputs(tile: Tile, position: u32, ci: u32) -> vec4<f32> {
     let channel = tile.input + min(ci, params.ci_end - 1u);
     let first = params.x_base + (tile.b * params.groups * params.c_in + channel) * positions();
-    var four = vec4<f32>(two_inputs(first, tile.position), two_inputs(first, tile.position + 2u));
+    var four = x_four(first + position, first + positions() - 1u);
     if CHANNEL_GAIN {
         four *= gains[params.gains_base + tile.b * params.gain_stride + params.channel_gain_offset + channel];
     }
@@ -65,6 +53,16 @@ struct Inputs {
     c3: vec4<f32>,
 }
 
+fn inputs_of(tile: Tile, half: u32, ci: u32) -> Inputs {
+    let position = tile.position + 32u * half;
+    return Inputs(
+        four_inputs(tile, position, ci),
+        four_inputs(tile, position, ci + 1u),
+        four_inputs(tile, position, ci + 2u),
+        four_inputs(tile, position, ci + 3u),
+    );
+}
+
 // Weights of a lane: eight output channels, those of even and of odd number.
 struct Weights {
     even: vec4<f32>,
@@ -77,16 +75,16 @@ fn weights_from(tile: Tile, ci: u32, lane: u32) -> Weights {
     return Weights(bitcast<vec4<f32>>(vec4<u32>(words)), bitcast<vec4<f32>>(vec4<u32>(words >> vec4<u32>(32u))));
 }
 
-// Sums of an output channel: `weight` is what the lanes have for it, `half` tells which lanes.
-fn add(sums: vec4<f32>, weight: f32, half: u32, inputs: Inputs) -> vec4<f32> {
+// Sums of an output channel: `weight` is what the lanes have for it, `eight` tells which lanes.
+fn add(sums: vec4<f32>, weight: f32, eight: u32, inputs: Inputs) -> vec4<f32> {
     return sums
-        + subgroupShuffle(weight, half) * inputs.c0
-        + subgroupShuffle(weight, 2u + half) * inputs.c1
-        + subgroupShuffle(weight, 4u + half) * inputs.c2
-        + subgroupShuffle(weight, 6u + half) * inputs.c3;
+        + subgroupShuffle(weight, eight) * inputs.c0
+        + subgroupShuffle(weight, 2u + eight) * inputs.c1
+        + subgroupShuffle(weight, 4u + eight) * inputs.c2
+        + subgroupShuffle(weight, 6u + eight) * inputs.c3;
 }
 
-// Sums of eight output channels.
+// Sums of eight output channels, the first (0) or the last (1) of the tile.
 struct Sums {
     c0: vec4<f32>,
     c1: vec4<f32>,
@@ -98,15 +96,15 @@ struct Sums {
     c7: vec4<f32>,
 }
 
-fn accumulate(sums: ptr<function, Sums>, w: Weights, half: u32, inputs: Inputs) {
-    (*sums).c0 = add((*sums).c0, w.even.x, half, inputs);
-    (*sums).c1 = add((*sums).c1, w.odd.x, half, inputs);
-    (*sums).c2 = add((*sums).c2, w.even.y, half, inputs);
-    (*sums).c3 = add((*sums).c3, w.odd.y, half, inputs);
-    (*sums).c4 = add((*sums).c4, w.even.z, half, inputs);
-    (*sums).c5 = add((*sums).c5, w.odd.z, half, inputs);
-    (*sums).c6 = add((*sums).c6, w.even.w, half, inputs);
-    (*sums).c7 = add((*sums).c7, w.odd.w, half, inputs);
+fn accumulate(sums: ptr<function, Sums>, w: Weights, eight: u32, inputs: Inputs) {
+    (*sums).c0 = add((*sums).c0, w.even.x, eight, inputs);
+    (*sums).c1 = add((*sums).c1, w.odd.x, eight, inputs);
+    (*sums).c2 = add((*sums).c2, w.even.y, eight, inputs);
+    (*sums).c3 = add((*sums).c3, w.odd.y, eight, inputs);
+    (*sums).c4 = add((*sums).c4, w.even.z, eight, inputs);
+    (*sums).c5 = add((*sums).c5, w.odd.z, eight, inputs);
+    (*sums).c6 = add((*sums).c6, w.even.w, eight, inputs);
+    (*sums).c7 = add((*sums).c7, w.odd.w, eight, inputs);
 }
 
 fn sums_of(sums: Sums, n: u32) -> vec4<f32> {
@@ -122,15 +120,15 @@ fn sums_of(sums: Sums, n: u32) -> vec4<f32> {
     }
 }
 
-// Stores the sums of `channels` output channels.
-fn store(tile: Tile, first: u32, channels: u32, sums: Sums) {
+fn store(tile: Tile, half: u32, eight: u32, sums: Sums) {
+    let position = tile.position + 32u * half;
+    if position >= positions() {
+        return;
+    }
+    let count = min(4u, positions() - position);
+    let channels = clamp(tile.channels, 8u * eight, 8u * eight + 8u) - 8u * eight;
     for (var n = 0u; n < channels; n++) {
-        let four = sums_of(sums, n);
-        for (var i = 0u; i < 4u; i++) {
-            if tile.position + i < positions() {
-                finish(tile.b, first + n, tile.position + i, component(four, i));
-            }
-        }
+        finish_four(tile.b, tile.output + 8u * eight + n, position, sums_of(sums, n), count);
     }
 }
 
@@ -145,19 +143,24 @@ fn conv_pointwise_lanes(
         return;
     }
     let tile = tile_of(number, lane);
-    var low = Sums();
-    var high = Sums();
+    var sums0 = Sums();
+    var sums1 = Sums();
+    var further0 = Sums();
+    var further1 = Sums();
     for (var ci = params.ci_begin; ci < params.ci_end; ci += 4u) {
         let w = weights_from(tile, ci, lane);
-        let inputs = Inputs(
-            four_inputs(tile, ci),
-            four_inputs(tile, ci + 1u),
-            four_inputs(tile, ci + 2u),
-            four_inputs(tile, ci + 3u),
-        );
-        accumulate(&low, w, 0u, inputs);
-        accumulate(&high, w, 1u, inputs);
+        let inputs = inputs_of(tile, 0u, ci);
+        var further = Inputs();
+        if HALVES > 1u { further = inputs_of(tile, 1u, ci); }
+        accumulate(&sums0, w, 0u, inputs);
+        if HALVES > 1u { accumulate(&further0, w, 0u, further); }
+        accumulate(&sums1, w, 1u, inputs);
+        if HALVES > 1u { accumulate(&further1, w, 1u, further); }
     }
-    store(tile, tile.output, min(tile.channels, 8u), low);
-    store(tile, tile.output + 8u, max(tile.channels, 8u) - 8u, high);
+    store(tile, 0u, 0u, sums0);
+    store(tile, 0u, 1u, sums1);
+    if HALVES > 1u {
+        store(tile, 1u, 0u, further0);
+        store(tile, 1u, 1u, further1);
+    }
 }

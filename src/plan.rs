@@ -14,8 +14,8 @@ pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
-    conv_block, conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise,
-    conv_pointwise_lanes, conv_register, conv_row, conv_tiled, winograd_input, winograd_output,
+    conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch,
+    conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_tiled, winograd_input, winograd_output,
 };
 use crate::winograd::{self, Winograd};
 
@@ -44,6 +44,8 @@ pub enum ConvChoice {
     Depthwise,
     /// `conv_depthwise_patch`, for one input channel a group and 3 x 3 kernels over two axes with stride 1.
     DepthwisePatch,
+    /// `conv_depthwise_lanes`, for the same where maps have at least seven rows and where `conv_lanes` is possible.
+    DepthwiseLanes,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
     Pointwise,
     /// `conv_pointwise_lanes`, for the same with channels first and weights in blocks, where `conv_lanes` is possible.
@@ -374,6 +376,7 @@ impl Plan {
             Kernel::ConvRow => conv_row::dispatch(task, caps),
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
             Kernel::ConvDepthwisePatch => conv_depthwise_patch::dispatch(task, caps),
+            Kernel::ConvDepthwiseLanes => conv_depthwise_lanes::dispatch(task, caps),
             Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
             Kernel::ConvPointwiseLanes => conv_pointwise_lanes::dispatch(task, caps),
             _ => conv_direct::dispatch(task, caps),
@@ -599,6 +602,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Row => (Kernel::ConvRow, asked()),
         ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
         ConvChoice::DepthwisePatch => (Kernel::ConvDepthwisePatch, asked()),
+        ConvChoice::DepthwiseLanes => (Kernel::ConvDepthwiseLanes, asked()),
         ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
         ConvChoice::PointwiseLanes => (Kernel::ConvPointwiseLanes, asked()),
         ConvChoice::Auto if is_map && caps.has_lanes() => {
@@ -606,6 +610,17 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         }
         ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
         ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
+        ConvChoice::Auto
+            if caps.has_lanes()
+                && g.groups > 1
+                && conv_depthwise_lanes::can_compute(g, output)
+                // Narrower maps fit a tile of the other kernel, and leave most of eight outputs empty here.
+                && output[2] > 4
+                && conv_depthwise_lanes::trips(output) <= u64::from(caps.max_loop_trips) =>
+        {
+            let why = "one input channel a group, 3 x 3 with stride 1, on a software adapter with lanes";
+            (Kernel::ConvDepthwiseLanes, why.into())
+        }
         ConvChoice::Auto if c_in == 1 && g.groups > 1 && g.is_plain_3x3() && on_software => {
             (Kernel::ConvDepthwisePatch, "one input channel a group, 3 x 3 with stride 1, on a software adapter".into())
         }

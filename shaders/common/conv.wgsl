@@ -28,9 +28,8 @@ struct ConvParams {
     affine_base: u32,
     residual_base: u32,
     y_base: u32,
-    // Of the kernels for lanes, which bind rows and x a second time.
+    // Of the kernels for lanes, which bind rows a second time.
     rows_again_base: u32,
-    x_again_base: u32,
 
     batch: u32,
     groups: u32,
@@ -72,7 +71,7 @@ struct ConvParams {
 @group(0) @binding(3) var<storage, read> gains: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
 // Bindings 1, 5 and 6 are x, residual and y; shaders/elem/ declares them in each element type, with x_value, residual_value, y_value
-// and y_store.
+// and y_store or, in kernels that load or store neighbours at once, x_four and y_store_four.
 
 const TAPS: u32 = KERNEL_D * KERNEL_H * KERNEL_W;
 
@@ -181,8 +180,13 @@ fn component(v: vec4<f32>, i: u32) -> f32 {
     return select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i >= 2u);
 }
 
-// Filter gain, bias, affine, residual and activation, then the store. `channel` counts over all groups.
-fn finish(b: u32, channel: u32, position: u32, sum: f32) {
+// Where an output lies in y. `channel` counts over all groups.
+fn y_element(b: u32, channel: u32, position: u32) -> u32 {
+    return params.y_base + element(Y_NHWC, b, params.groups * params.c_out, channel, positions(), position);
+}
+
+// What is stored for a sum: after filter gain, bias, affine, residual and activation, if it is the whole sum.
+fn finished(b: u32, channel: u32, position: u32, sum: f32) -> f32 {
     let channels = params.groups * params.c_out;
     let place = element(Y_NHWC, b, channels, channel, positions(), position);
     var value = sum;
@@ -190,8 +194,7 @@ fn finish(b: u32, channel: u32, position: u32, sum: f32) {
         value += y_value(params.y_base + place);
     }
     if !ENDS {
-        y_store(params.y_base + place, value);
-        return;
+        return value;
     }
     if FILTER_GAIN {
         value *= gains[params.gains_base + b * params.gain_stride + params.filter_gain_offset + channel];
@@ -208,5 +211,5 @@ fn finish(b: u32, channel: u32, position: u32, sum: f32) {
     if HAS_RESIDUAL {
         value += residual_value(params.residual_base + place);
     }
-    y_store(params.y_base + place, activate(value));
+    return activate(value);
 }

@@ -9,6 +9,10 @@ use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
 
 pub(crate) const CONV: (&str, &str) = ("common/conv.wgsl", include_str!("../../shaders/common/conv.wgsl"));
+/// How kernels store that store one output at a time, and those that store up to four.
+pub(crate) const FINISH: (&str, &str) = ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl"));
+pub(crate) const FINISH_FOUR: (&str, &str) =
+    ("common/finish_four.wgsl", include_str!("../../shaders/common/finish_four.wgsl"));
 /// Bindings of every convolution kernel whose element type varies.
 pub(crate) const SLOTS: &[Slot] = &[Slot::X, Slot::Y];
 /// Bindings of every convolution kernel: x, rows, gains, affine, residual, y.
@@ -25,7 +29,6 @@ pub(crate) struct ConvParams {
     residual_base: u32,
     y_base: u32,
     rows_again_base: u32,
-    x_again_base: u32,
     batch: u32,
     groups: u32,
     c_in: u32,
@@ -242,9 +245,10 @@ impl ConvTask<'_> {
     ) -> Result<Dispatch> {
         let variant = Variant { kernel, elems: self.elems.to_vec(), consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
-        // Kernels for lanes bind the rows once more, and one of them the input, to read several elements at once.
-        let again = kernel.def().storage.len() - slices.len();
-        slices.extend([slices[1], slices[0]].into_iter().take(again));
+        // Kernels for lanes bind the rows once more, to read several elements at once.
+        if kernel.def().storage.len() > slices.len() {
+            slices.push(slices[1]);
+        }
         Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, needs, caps)
     }
 
@@ -352,4 +356,11 @@ impl ConvTask<'_> {
         let Epilogue { affine: has_affine, residual: has_residual, .. } = self.epilogue;
         Ok(vec![input, rows, gains, used(affine, has_affine), used(residual, has_residual), output])
     }
+}
+
+/// Elements that one load or store can take in a tensor made of runs of `run` neighbours. One that begins at an element which is no multiple
+/// of them takes fewer, which shows when it is bound.
+pub(crate) fn width(run: usize, elem: Elem, layout: Layout) -> u32 {
+    let is_wide = elem == Elem::F32 && layout == Layout::ChannelsFirst;
+    [4, 2].into_iter().find(|&width| is_wide && run.is_multiple_of(width as usize)).unwrap_or(1)
 }

@@ -1,6 +1,6 @@
 //! Host side of `shaders/conv_block.wgsl`: implicit GEMM in large tiles, for GPUs.
 
-use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::conv_register::REGISTER_TILE;
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result, index32};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_block",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_block.wgsl", include_str!("../../shaders/conv_block.wgsl"))],
+    parts: &[DISPATCH, CONV, FINISH, REGISTER_TILE, ("conv_block.wgsl", include_str!("../../shaders/conv_block.wgsl"))],
     storage: STORAGE,
     lanes: false,
 };

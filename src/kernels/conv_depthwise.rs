@@ -1,6 +1,6 @@
 //! Host side of `shaders/conv_depthwise.wgsl`: one input channel per group.
 
-use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_depthwise",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, ("conv_depthwise.wgsl", include_str!("../../shaders/conv_depthwise.wgsl"))],
+    parts: &[DISPATCH, CONV, FINISH, ("conv_depthwise.wgsl", include_str!("../../shaders/conv_depthwise.wgsl"))],
     storage: STORAGE,
     lanes: false,
 };

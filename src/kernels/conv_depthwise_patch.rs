@@ -1,6 +1,6 @@
 //! Host side of `shaders/conv_depthwise_patch.wgsl`: one input channel per group, 3 x 3 taps with stride 1.
 
-use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::conv_patch::{PATCH, tiles};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
@@ -12,6 +12,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[
         DISPATCH,
         CONV,
+        FINISH,
         PATCH,
         ("conv_depthwise_patch.wgsl", include_str!("../../shaders/conv_depthwise_patch.wgsl")),
     ],

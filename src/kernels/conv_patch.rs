@@ -1,6 +1,6 @@
 //! Host side of `shaders/conv_patch.wgsl`: 3 x 3 taps with stride 1, patches spread over the lanes of a subgroup.
 
-use super::conv::{CONV, ConvTask, SLOTS};
+use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_patch",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, LANES, PATCH, ("conv_patch.wgsl", include_str!("../../shaders/conv_patch.wgsl"))],
+    parts: &[DISPATCH, CONV, FINISH, LANES, PATCH, ("conv_patch.wgsl", include_str!("../../shaders/conv_patch.wgsl"))],
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,

@@ -1,6 +1,6 @@
 //! Host side of `shaders/conv_pointwise.wgsl`: 1 x 1 taps as a matrix product in registers.
 
-use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::conv_register::{self, REGISTER_TILE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
@@ -9,7 +9,13 @@ use crate::error::{Error, Result};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_pointwise",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_pointwise.wgsl", include_str!("../../shaders/conv_pointwise.wgsl"))],
+    parts: &[
+        DISPATCH,
+        CONV,
+        FINISH,
+        REGISTER_TILE,
+        ("conv_pointwise.wgsl", include_str!("../../shaders/conv_pointwise.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
 };

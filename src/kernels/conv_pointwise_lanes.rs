@@ -1,23 +1,34 @@
 //! Host side of `shaders/conv_pointwise_lanes.wgsl`: 1 x 1 taps as a matrix product, weights spread over the lanes of a subgroup.
 
-use super::conv::{CONV, ConvTask, Layout, SLOTS};
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::conv::{CONV, ConvTask, FINISH_FOUR, Layout, SLOTS, width};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, X_WIDTH, Y_WIDTH};
 use crate::caps::Caps;
 use crate::desc::{BLOCK, Geometry, WeightOrder};
-use crate::elem::Elem;
 use crate::error::{Error, Result};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_pointwise_lanes",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, ("conv_pointwise_lanes.wgsl", include_str!("../../shaders/conv_pointwise_lanes.wgsl"))],
-    // As every convolution, then rows and input once more.
-    storage: &[false, false, false, false, false, true, false, false],
+    parts: &[
+        DISPATCH,
+        CONV,
+        FINISH_FOUR,
+        ("conv_pointwise_lanes.wgsl", include_str!("../../shaders/conv_pointwise_lanes.wgsl")),
+    ],
+    // As every convolution, then the rows once more.
+    storage: &[false, false, false, false, false, true, false],
     lanes: true,
 };
 
-/// Positions of a workgroup.
-const POSITIONS: usize = 32;
+/// Positions of half a workgroup's tile, or of the whole tile of a workgroup that has but one.
+const HALF: usize = 32;
+
+/// Halves of a tile: two compute eight positions in the time that two tiles take for seven, where not too many lie past the map. A rule that
+/// looks at the map alone.
+fn halves(positions: usize) -> u32 {
+    let [single, double] = [1, 2].map(|halves| positions.div_ceil(halves * HALF) * halves);
+    if 7 * double <= 8 * single { 2 } else { 1 }
+}
 
 /// Whether this kernel can compute a convolution.
 pub(crate) fn can_compute(geometry: &Geometry, order: WeightOrder, input: Layout) -> bool {
@@ -26,12 +37,12 @@ pub(crate) fn can_compute(geometry: &Geometry, order: WeightOrder, input: Layout
 
 /// Whether at least two thirds of the lanes have positions; `conv_lanes` takes them in smaller pieces.
 pub(crate) fn is_filled(positions: usize) -> bool {
-    3 * positions >= 2 * positions.next_multiple_of(POSITIONS)
+    3 * positions >= 2 * positions.next_multiple_of(HALF)
 }
 
-/// Trips of an invocation's loops, which go over 64 outputs.
+/// Trips of an invocation's loops, which go over 128 outputs.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
-    task.trips(64)
+    task.trips(128)
 }
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -43,13 +54,10 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         });
     }
     let [_, c_out] = task.group_channels();
-    let workgroups = task.batch * task.geometry.groups * task.positions().div_ceil(POSITIONS) * c_out.div_ceil(BLOCK);
-    let is_even = task.positions().is_multiple_of(2) && task.elems[0] == Elem::F32;
-    let mut dispatch =
-        task.dispatch(Kernel::ConvPointwiseLanes, &[("WORKGROUP", 8)], workgroups, Needs::trips(trips(task)), caps)?;
-    dispatch.variant.consts.push((X_PAIRS, Const::Bool(is_even)));
-    Ok(dispatch)
+    let halves = halves(task.positions());
+    let tiles = task.positions().div_ceil(halves as usize * HALF) * c_out.div_ceil(BLOCK);
+    let workgroups = task.batch * task.geometry.groups * tiles;
+    let [x_width, y_width] = [0, 1].map(|i| width(task.positions(), task.elems[i], task.layouts[i]));
+    let consts = [("WORKGROUP", 8), ("HALVES", halves), (X_WIDTH, x_width), (Y_WIDTH, y_width)];
+    task.dispatch(Kernel::ConvPointwiseLanes, &consts, workgroups, Needs::trips(trips(task)), caps)
 }
-
-/// Whether inputs are read in pairs. An input that begins at an odd element cannot be, which shows when it is bound.
-pub(crate) const X_PAIRS: &str = "X_PAIRS";

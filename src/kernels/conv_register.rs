@@ -1,6 +1,6 @@
 //! Host side of `shaders/conv_register.wgsl`: implicit GEMM in registers, for adapters on which workgroup memory is slow.
 
-use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
@@ -8,7 +8,13 @@ use crate::error::Result;
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_register",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_register.wgsl", include_str!("../../shaders/conv_register.wgsl"))],
+    parts: &[
+        DISPATCH,
+        CONV,
+        FINISH,
+        REGISTER_TILE,
+        ("conv_register.wgsl", include_str!("../../shaders/conv_register.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
 };

@@ -1,6 +1,6 @@
 //! Host side of `shaders/conv_row.wgsl`: wide rows of taps, runs of inputs spread over the lanes of a subgroup.
 
-use super::conv::{CONV, ConvTask, SLOTS};
+use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result, index32};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_row",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, LANES, ("conv_row.wgsl", include_str!("../../shaders/conv_row.wgsl"))],
+    parts: &[DISPATCH, CONV, FINISH, LANES, ("conv_row.wgsl", include_str!("../../shaders/conv_row.wgsl"))],
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,

@@ -11,6 +11,7 @@ pub(crate) mod channel_softmax;
 pub(crate) mod conv;
 pub(crate) mod conv_block;
 pub(crate) mod conv_depthwise;
+pub(crate) mod conv_depthwise_lanes;
 pub(crate) mod conv_depthwise_patch;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_lanes;
@@ -55,6 +56,8 @@ pub enum Kernel {
     ConvDepthwise,
     /// One input channel per group, 3 x 3 taps with stride 1.
     ConvDepthwisePatch,
+    /// One input channel per group, 3 x 3 taps with stride 1, rows spread over the lanes of a subgroup.
+    ConvDepthwiseLanes,
     /// 1 x 1 taps as a matrix product in registers.
     ConvPointwise,
     /// 1 x 1 taps as a matrix product, weights spread over the lanes of a subgroup.
@@ -143,26 +146,50 @@ pub enum Slot {
 }
 
 impl Slot {
-    /// The file that declares the slot's bindings in an element type. Banks are read alike whether or not shaders know f16.
-    fn file(self, elem: Elem) -> (&'static str, &'static str) {
+    /// The constant that says how many elements one load or store takes, in kernels that take several.
+    fn width(self) -> &'static str {
+        match self {
+            Self::X => X_WIDTH,
+            Self::Y => Y_WIDTH,
+            Self::Bank => "BANK_WIDTH",
+        }
+    }
+
+    /// The files that declare the slot's bindings in an element type, and load or store `width` elements at once, where the kernel does.
+    /// Banks are read alike whether or not shaders know f16.
+    fn files(self, elem: Elem, width: Option<u32>) -> Vec<(&'static str, &'static str)> {
         macro_rules! file {
             ($name:literal) => {
                 ($name, include_str!(concat!("../../shaders/", $name)))
             };
         }
-        match (self, elem) {
-            (Self::X, Elem::F16) => file!("elem/x_f16.wgsl"),
-            (Self::X, Elem::F16Storage) => file!("elem/x_f16_storage.wgsl"),
-            (Self::X, _) => file!("elem/x_f32.wgsl"),
-            (Self::Y, Elem::F16) => file!("elem/y_f16.wgsl"),
-            (Self::Y, Elem::F16Storage) => file!("elem/y_f16_storage.wgsl"),
-            (Self::Y, _) => file!("elem/y_f32.wgsl"),
-            (Self::Bank, Elem::F16 | Elem::F16Storage) => file!("elem/bank_f16_storage.wgsl"),
-            (Self::Bank, Elem::Bf16Storage) => file!("elem/bank_bf16_storage.wgsl"),
-            (Self::Bank, Elem::F32) => file!("elem/bank_f32.wgsl"),
-        }
+        let declared = match (self, elem, width) {
+            (Self::X, Elem::F16, _) => file!("elem/x_f16.wgsl"),
+            (Self::X, Elem::F16Storage, _) => file!("elem/x_f16_storage.wgsl"),
+            (Self::X, _, Some(4)) => file!("elem/x_f32_fours.wgsl"),
+            (Self::X, _, Some(2)) => file!("elem/x_f32_pairs.wgsl"),
+            (Self::X, ..) => file!("elem/x_f32.wgsl"),
+            (Self::Y, Elem::F16, _) => file!("elem/y_f16.wgsl"),
+            (Self::Y, Elem::F16Storage, _) => file!("elem/y_f16_storage.wgsl"),
+            (Self::Y, _, Some(4)) => file!("elem/y_f32_fours.wgsl"),
+            (Self::Y, _, Some(2)) => file!("elem/y_f32_pairs.wgsl"),
+            (Self::Y, ..) => file!("elem/y_f32.wgsl"),
+            (Self::Bank, Elem::F16 | Elem::F16Storage, _) => file!("elem/bank_f16_storage.wgsl"),
+            (Self::Bank, Elem::Bf16Storage, _) => file!("elem/bank_bf16_storage.wgsl"),
+            (Self::Bank, Elem::F32, _) => file!("elem/bank_f32.wgsl"),
+        };
+        let one_by_one = match (self, width) {
+            (Self::X, Some(1)) => Some(file!("elem/x_each.wgsl")),
+            (Self::Y, Some(1)) => Some(file!("elem/y_each.wgsl")),
+            _ => None,
+        };
+        [declared].into_iter().chain(one_by_one).collect()
     }
 }
+
+/// Elements of the input that one load takes, and of the output that one store takes: constants of kernels that take several.
+pub(crate) const X_WIDTH: &str = "X_WIDTH";
+pub(crate) const Y_WIDTH: &str = "Y_WIDTH";
 
 /// What the host knows of a kernel without running it.
 #[derive(Debug)]
@@ -182,7 +209,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -192,6 +219,7 @@ impl Kernel {
         Self::ConvBlock,
         Self::ConvDepthwise,
         Self::ConvDepthwisePatch,
+        Self::ConvDepthwiseLanes,
         Self::ConvPointwise,
         Self::ConvPointwiseLanes,
         Self::ConvRegister,
@@ -217,6 +245,7 @@ impl Kernel {
             Self::ConvBlock => &conv_block::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvDepthwisePatch => &conv_depthwise_patch::DEF,
+            Self::ConvDepthwiseLanes => &conv_depthwise_lanes::DEF,
             Self::ConvPointwise => &conv_pointwise::DEF,
             Self::ConvPointwiseLanes => &conv_pointwise_lanes::DEF,
             Self::ConvRegister => &conv_register::DEF,
@@ -290,8 +319,8 @@ impl Variant {
     /// The files of `shaders/` that the text is joined from, in order: name and text.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let def = self.kernel.def();
-        let slots = def.slots.iter().zip(&self.elems).map(|(slot, &elem)| slot.file(elem));
-        slots.chain(def.parts.iter().copied())
+        let slots = def.slots.iter().zip(&self.elems);
+        slots.flat_map(|(slot, &elem)| slot.files(elem, self.find(slot.width()))).chain(def.parts.iter().copied())
     }
 
     /// Label of the pipeline: the kernel and its constants.
@@ -310,24 +339,30 @@ impl Variant {
         label
     }
 
-    /// For an input that begins at an odd element.
-    pub(crate) fn without_pairs(&mut self) {
-        for (name, value) in &mut self.consts {
-            if *name == conv_pointwise_lanes::X_PAIRS {
-                *value = Const::Bool(false);
+    /// For an operand that begins at element `base` of its binding: as many elements at once, by the constant of that name, as divide it.
+    pub(crate) fn narrow(&mut self, name: &str, base: u32) {
+        for (constant, value) in &mut self.consts {
+            if let Const::U32(width) = value
+                && *constant == name
+            {
+                while !base.is_multiple_of(*width) {
+                    *width /= 2;
+                }
             }
         }
     }
 
     /// Value of a `u32` constant; 0 if the variant has none of that name.
     pub(crate) fn number(&self, name: &str) -> u32 {
-        self.consts
-            .iter()
-            .find_map(|(n, v)| match v {
-                Const::U32(v) if *n == name => Some(*v),
-                _ => None,
-            })
-            .unwrap_or(0)
+        self.find(name).unwrap_or(0)
+    }
+
+    /// Value of a `u32` constant, if the variant has one of that name.
+    fn find(&self, name: &str) -> Option<u32> {
+        self.consts.iter().find_map(|(n, v)| match v {
+            Const::U32(v) if *n == name => Some(*v),
+            _ => None,
+        })
     }
 }
 
@@ -520,6 +555,17 @@ pub(crate) fn elements(what: Operand, count: usize) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variant_takes_as_many_elements_as_divide_where_they_begin() {
+        let widths = |base| {
+            let consts = vec![(X_WIDTH, Const::U32(4)), (Y_WIDTH, Const::U32(2))];
+            let mut variant = Variant { kernel: Kernel::ConvPointwiseLanes, elems: vec![Elem::F32; 2], consts };
+            variant.narrow(X_WIDTH, base);
+            [X_WIDTH, Y_WIDTH].map(|name| variant.number(name))
+        };
+        assert_eq!([0, 4, 6, 7, 8].map(widths), [[4, 2], [4, 2], [2, 2], [1, 2], [4, 2]]);
+    }
 
     #[test]
     fn folding_covers_every_workgroup_within_the_limit() {

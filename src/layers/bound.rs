@@ -7,7 +7,7 @@ use super::check_elem;
 use crate::context::Context;
 use crate::elem::Elem;
 use crate::error::{Error, Result};
-use crate::kernels::{Dispatch, Operand};
+use crate::kernels::{Dispatch, Operand, X_WIDTH, Y_WIDTH};
 use crate::tensor::Tensor;
 
 /// A layer with everything it needs to run: pipelines, bind groups, parameters, scratch memory.
@@ -148,6 +148,20 @@ fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result
     Ok(())
 }
 
+/// Loads and stores of several elements begin at multiples of them: fewer at once for an input (the first operand) or output (the one that
+/// is written) that begins elsewhere.
+fn narrow(dispatch: &mut Dispatch) {
+    let written = dispatch.variant.kernel.def().storage;
+    for ((i, word), &is_output) in dispatch.params.chunks_exact(4).enumerate().zip(written) {
+        let base = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
+        match (i, is_output) {
+            (0, _) => dispatch.variant.narrow(X_WIDTH, base),
+            (_, true) => dispatch.variant.narrow(Y_WIDTH, base),
+            _ => {}
+        }
+    }
+}
+
 fn step(
     context: &Context,
     mut dispatch: Dispatch,
@@ -164,16 +178,12 @@ fn step(
         let aligned = start - u64::from(slack);
         // The base element: what rounding the offset down left over.
         word.copy_from_slice(&(slack / if bytes == 2 { 2 } else { 4 }).to_ne_bytes());
-        // A binding in pairs holds one at least.
+        // A binding that is read in pairs holds one at least.
         let least = if dispatch.variant.kernel.def().lanes { 8 } else { 4 };
         let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4).max(least);
         bindings.push((tensor.buffer().clone(), aligned..aligned + size));
     }
-    // The first base is that of the input, where there are pairs of inputs.
-    let base = dispatch.params.first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
-    if base % 2 == 1 {
-        dispatch.variant.without_pairs();
-    }
+    narrow(&mut dispatch);
     let pipeline = context.pipeline(&dispatch.variant)?;
     // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
     context.queue().write_buffer(params, offset, &dispatch.params);

@@ -11,6 +11,7 @@ pub mod average_pool;
 pub mod channel_softmax;
 pub mod conv_block;
 pub mod conv_depthwise;
+pub mod conv_depthwise_lanes;
 pub mod conv_depthwise_patch;
 pub mod conv_direct;
 pub mod conv_lanes;
@@ -405,6 +406,7 @@ mod tests {
         }
         if geometry.is_plain_3x3() && geometry.c_in == geometry.groups {
             others.push(conv_depthwise_patch::conv_depthwise_patch(&conv));
+            others.push(conv_depthwise_lanes::conv_depthwise_lanes(&conv));
         }
         if geometry.is_blockable() {
             others.push(conv_block::conv_block(&conv));

@@ -110,8 +110,9 @@ impl<const D: usize> Case<D> {
     pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
         let mut choices = able(&self.geometry());
         choices.retain(|&choice| !needs_lanes(choice) || caps.has_lanes());
-        // It needs one layout and one order.
-        choices.retain(|choice| *choice != ConvChoice::PointwiseLanes);
+        // They need one layout and one order, or maps of enough rows.
+        let picky = [ConvChoice::PointwiseLanes, ConvChoice::DepthwiseLanes];
+        choices.retain(|choice| !picky.contains(choice));
         choices.insert(0, ConvChoice::Auto);
         choices
     }
@@ -132,6 +133,7 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::Patch, g.is_plain_3x3()),
         (ConvChoice::Depthwise, is_depthwise),
         (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),
+        (ConvChoice::DepthwiseLanes, is_depthwise && g.is_plain_3x3()),
         (ConvChoice::Pointwise, g.is_pointwise()),
         (ConvChoice::PointwiseLanes, g.is_pointwise()),
     ];
@@ -141,7 +143,14 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
 /// Whether a kernel runs only on devices with lanes.
 #[must_use]
 pub fn needs_lanes(choice: ConvChoice) -> bool {
-    matches!(choice, ConvChoice::Lanes | ConvChoice::Row | ConvChoice::Patch | ConvChoice::PointwiseLanes)
+    matches!(
+        choice,
+        ConvChoice::Lanes
+            | ConvChoice::Row
+            | ConvChoice::Patch
+            | ConvChoice::DepthwiseLanes
+            | ConvChoice::PointwiseLanes
+    )
 }
 
 /// Ragged 2-D cases: channel counts that are multiples of nothing, rectangular kernels, every option at least once.
@@ -170,6 +179,7 @@ pub fn cases_2d() -> Vec<Case<2>> {
         case(desc(9, 67, [3, 3]).padding([1, 1]), 1, [13, 11]),
         case(desc(3, 4, [3, 3]).padding([1, 1]).kernels(1), 2, [5, 6]),
         case(desc(3, 4, [3, 3]).padding([1, 1]).kernels(16), 6, [5, 6]),
+        case(desc(5, 5, [3, 3]).padding([1, 1]).groups(5), 2, [8, 7]),
     ]
 }
 

@@ -152,7 +152,7 @@ pub struct Spec {
 const SLOPE: f32 = 0.25;
 
 /// Convolution kernels by name.
-pub const CONVS: [(&str, ConvChoice); 12] = [
+pub const CONVS: [(&str, ConvChoice); 13] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
@@ -163,6 +163,7 @@ pub const CONVS: [(&str, ConvChoice); 12] = [
     ("row", ConvChoice::Row),
     ("depthwise", ConvChoice::Depthwise),
     ("depthwise-patch", ConvChoice::DepthwisePatch),
+    ("depthwise-lanes", ConvChoice::DepthwiseLanes),
     ("pointwise", ConvChoice::Pointwise),
     ("pointwise-lanes", ConvChoice::PointwiseLanes),
 ];

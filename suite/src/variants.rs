@@ -125,6 +125,7 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
             ConvChoice::Block,
             ConvChoice::Depthwise,
             ConvChoice::DepthwisePatch,
+            ConvChoice::DepthwiseLanes,
             ConvChoice::Pointwise,
             ConvChoice::Patch,
             ConvChoice::Row,

@@ -309,6 +309,7 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
             ConvChoice::Block
                 | ConvChoice::Depthwise
                 | ConvChoice::DepthwisePatch
+                | ConvChoice::DepthwiseLanes
                 | ConvChoice::Pointwise
                 | ConvChoice::Patch
                 | ConvChoice::Row

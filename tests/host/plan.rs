@@ -1,7 +1,7 @@
 //! The planner: what it chooses, how it splits and folds, and laws over thousands of problems.
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
-use dynconv::{Caps, Const, ConvDesc, Elem, Error, Kernel, Layout, Operand, WeightOrder, Winograd, wgpu};
+use dynconv::{Caps, Const, ConvDesc, Elem, Error, Kernel, Layout, Operand, Variant, WeightOrder, Winograd, wgpu};
 use dynconv_suite::variants::with_lanes;
 use proptest::prelude::*;
 
@@ -63,7 +63,7 @@ fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
         (ConvDesc::new(3, 64, [7, 7]).padding([3, 3]), Kernel::ConvRow),
         (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]), Kernel::ConvRow),
         (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]).transposed([0, 0]), Kernel::ConvLanes),
-        (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwisePatch),
+        (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwiseLanes),
         (ConvDesc::new(64, 64, [5, 5]).groups(64), Kernel::ConvDepthwise),
         (ConvDesc::new(64, 3, [3, 3]), Kernel::ConvDirect),
     ];
@@ -124,6 +124,43 @@ fn what_minimal_filtering_cannot_do_is_refused() {
         let problem = Problem { attention, ..problem(&desc, 1, [1, 7, 7]) };
         let error = Plan::new(&problem, &Caps::webgpu_default()).expect_err("not possible").to_string();
         assert!(error.contains(because), "{error}");
+    }
+}
+
+/// On software adapters with lanes, small maps get smaller tiles, and loads and stores of as many neighbours as make up their runs.
+#[test]
+fn maps_decide_what_lanes_load_at_once() {
+    let depthwise = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(64);
+    let conv = |desc: &ConvDesc<2>, input| {
+        let problem = Problem {
+            order: WeightOrder::of_bank(&desc.geometry().expect("valid"), &with_lanes()),
+            ..problem(desc, 8, input)
+        };
+        let plan = Plan::new(&problem, &with_lanes()).expect("fits");
+        plan.into_dispatches().pop().expect("is planned").variant
+    };
+    let widths = |variant: &Variant| {
+        let value = |name| variant.consts.iter().find_map(|(n, value)| (*n == name).then_some(*value));
+        ["HALVES", "X_WIDTH", "Y_WIDTH"].map(|name| match value(name) {
+            Some(Const::U32(number)) => number,
+            _ => 0,
+        })
+    };
+    for (input, expected) in [([1, 28, 28], [0, 2, 4]), ([1, 14, 14], [0, 2, 2]), ([1, 7, 7], [0, 1, 1])] {
+        let variant = conv(&depthwise, input);
+        assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvDepthwiseLanes, expected), "{input:?}");
+    }
+    // An even padding begins pairs at odd columns.
+    let variant = conv(&depthwise.padding([1, 0]), [1, 9, 16]);
+    assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvDepthwiseLanes, [0, 1, 2]));
+    for few in [[1, 6, 14], [1, 14, 4]] {
+        assert_eq!(conv(&depthwise, few).kernel, Kernel::ConvDepthwisePatch, "{few:?}");
+    }
+    let pointwise = ConvDesc::new(64, 64, [1, 1]);
+    let maps = [([1, 14, 14], [2, 4, 4]), ([1, 8, 10], [1, 4, 4]), ([1, 6, 11], [1, 2, 2]), ([1, 7, 7], [2, 1, 1])];
+    for (input, expected) in maps {
+        let variant = conv(&pointwise, input);
+        assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvPointwiseLanes, expected), "{input:?}");
     }
 }
 

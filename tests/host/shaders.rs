@@ -107,10 +107,10 @@ fn host_and_lints_agree_with_every_variant() {
 
 /// What the kernel and the element types of a variant ask of a device.
 fn capabilities(dispatch: &Dispatch) -> Capabilities {
-    let mut all = match dispatch.variant.kernel.def().lanes {
-        true => Capabilities::SUBGROUP | Capabilities::SHADER_INT64,
-        false => Capabilities::empty(),
-    };
+    let mut all = Capabilities::empty();
+    all.set(Capabilities::SUBGROUP, dispatch.variant.kernel.def().lanes);
+    // Loads and stores of several elements at once: not all that has lanes has such.
+    all.set(Capabilities::SHADER_INT64, dispatch.variant.source().contains("u64"));
     for (slot, elem) in dispatch.variant.kernel.def().slots.iter().zip(&dispatch.variant.elems) {
         all |= match (slot, elem) {
             (_, Elem::F32) | (Slot::Bank, Elem::Bf16Storage) => Capabilities::empty(),
@@ -159,7 +159,11 @@ fn element_types_need_just_their_capabilities() {
         }
         declared.insert(variant.capabilities.bits());
     }
-    assert_eq!(declared.len(), 8, "f16: none, each, and both; with lanes and without");
+    assert_eq!(
+        declared.len(),
+        12,
+        "f16: none, each, and both; without lanes, with lanes, and with 64-bit integers too"
+    );
 }
 
 #[test]

@@ -13,9 +13,10 @@ fn shift(steps: &[Step], buffer: &wgpu::Buffer) -> u64 {
     let operands = steps.iter().flat_map(|step| step.dispatch().slices.iter().zip(step.bindings()));
     let of_weights = |operand| matches!(operand, Operand::Rows | Operand::Bank);
     let mut own = operands.filter(|(slice, (bound, _))| bound == buffer && of_weights(slice.operand));
-    // Nor may an input that is read in pairs, which was decided when it was bound.
-    let in_pairs = steps.iter().any(|step| step.dispatch().variant.consts.contains(&("X_PAIRS", Const::Bool(true))));
-    if own.next().is_some() || in_pairs { 8 } else { 7 }
+    // Nor may an input or output of which several elements are loaded or stored at once, which was decided when it was bound.
+    let is_wide = |(name, value): &(&str, Const)| ["X_WIDTH", "Y_WIDTH"].contains(name) && *value != Const::U32(1);
+    let is_wide = steps.iter().any(|step| step.dispatch().variant.consts.iter().any(is_wide));
+    if own.next().is_some() || is_wide { 8 } else { 7 }
 }
 
 /// Words behind every operand, inside its binding.

@@ -85,11 +85,8 @@ pub(super) fn blocks(trial: &Trial<'_>) -> Result<(), Fault> {
         let group = channel % g.c_out / c_out;
         bank[(channel * g.c_in + group * c_in + ci) * g.taps() + tap] = weight;
     }
-    let conv = if matches!(spec.conv, ConvChoice::Depthwise | ConvChoice::DepthwisePatch) {
-        ConvChoice::Direct
-    } else {
-        spec.conv
-    };
+    let needs_depthwise = [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::DepthwiseLanes];
+    let conv = if needs_depthwise.contains(&spec.conv) { ConvChoice::Direct } else { spec.conv };
     let dense = Spec { groups: 1, conv, ..spec.clone() };
     let expected = trial.run(&dense, &Data { bank, ..data.clone() })?.y;
     same_bits("the block-diagonal convolution", &trial.y(&data)?, &expected)
