@@ -21,6 +21,7 @@ pub(crate) mod conv_register;
 pub(crate) mod conv_row;
 pub(crate) mod conv_tiled;
 pub(crate) mod demodulate;
+pub(crate) mod sum_parts;
 
 use std::fmt::Write as _;
 
@@ -69,6 +70,8 @@ pub enum Kernel {
     ChannelSoftmax,
     /// Gains of a modulated convolution.
     Demodulate,
+    /// Adds up the parts of a convolution, and finishes it.
+    SumParts,
 }
 
 /// An operand of a layer, bound by one or more kernels.
@@ -91,6 +94,8 @@ pub enum Operand {
     Attention,
     /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
     Rows,
+    /// Sums over some of the input channels each `[parts, batch, channels out, positions]` (scratch).
+    Partials,
     /// Scale and shift `[2, channels out]`.
     Affine,
     /// Added to the output before the activation, of the output's shape.
@@ -112,6 +117,7 @@ impl Operand {
             Self::HeadWeights => "head weights of the attention",
             Self::Attention => "attention",
             Self::Rows => "per-sample kernels",
+            Self::Partials => "partial sums",
             Self::Affine => "scale and shift",
             Self::Residual => "residual",
             Self::Output => "output",
@@ -170,7 +176,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -188,6 +194,7 @@ impl Kernel {
         Self::ConvRow,
         Self::ChannelSoftmax,
         Self::Demodulate,
+        Self::SumParts,
     ];
 
     /// The kernel's definition.
@@ -211,6 +218,7 @@ impl Kernel {
             Self::ConvRow => &conv_row::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,
+            Self::SumParts => &sum_parts::DEF,
         }
     }
 
