@@ -214,7 +214,8 @@ impl Plan {
         let mut plan = Self { problem: *problem, output, part, dispatches, conv, split: None, why };
         plan.split = plan.split(caps)?;
         let rows = if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
-        let part = samples_per_part(problem, output, [rows, product(&[plan.parts(), problem.geometry.c_out, product(&output)])], caps)?;
+        let sums = product(&[plan.parts(), problem.geometry.c_out, product(&output)]);
+        let part = samples_per_part(problem, output, [rows, sums], caps)?;
         plan.part = part;
         for first in (0..problem.batch).step_by(part) {
             plan.push_part(first, part.min(problem.batch - first), caps)?;
@@ -334,7 +335,7 @@ impl Plan {
             None if is_asked => Err(Error::Unsupported {
                 what: "conv_block in parts".into(),
                 because: format!(
-                    "a part has 8 input channels at least, and a group has {}",
+                    "it needs more than 8 input channels a group, and there are {}",
                     geometry.c_in / geometry.groups
                 ),
             }),
