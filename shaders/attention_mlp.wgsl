@@ -12,7 +12,8 @@
 // heads      [HIDDEN, logits] (W1 transposed), then b1 [logits]
 // attention  [batch, sigmoids + runs * KERNELS]
 //
-// Constants that the host joins in front: HAS_HIDDEN, HIDDEN (channels without a hidden layer), KERNELS, HEAD, WORKGROUP.
+// Constants that the host joins in front: HAS_HIDDEN, HIDDEN (channels without a hidden layer), KERNELS (1 without runs), HEAD,
+// GROUP (runs that are normalised at a time, 0 if there are none), WORKGROUP.
 
 struct MlpParams {
     // First element of each operand inside its binding.
@@ -34,9 +35,10 @@ struct MlpParams {
 @group(0) @binding(3) var<storage, read> heads: array<f32>;
 @group(0) @binding(4) var<storage, read_write> attention: array<f32>;
 
-var<workgroup> activations: array<f32, HIDDEN>;
 // Logits that make one run of attention.
 const RUN: u32 = KERNELS + HEAD;
+// What the logits are made from, then the logits of as many runs as are normalised at a time: each is computed once, by an invocation of its own.
+var<workgroup> activations: array<f32, HIDDEN + GROUP * RUN>;
 
 // Both branches keep exp's argument at or below 0, where it cannot overflow.
 fn sigmoid(z: f32) -> f32 {
@@ -68,29 +70,26 @@ fn hidden_unit(b: u32, a: u32) -> f32 {
     return max(sum + hidden[params.hidden_base + params.channels * HIDDEN + a], 0.0);
 }
 
-// Attention of one run of logits. One invocation does it all: KERNELS is small, and the order of the sums is fixed.
-fn normalise(first: u32, out: u32) {
-    var largest = logit(first);
+// Attention number `own` of a run whose logits are in workgroup memory from `first` on. The order of the sums is fixed.
+fn normalised(first: u32, own: u32) -> f32 {
+    var largest = activations[first];
     for (var k = 1u; k < RUN; k++) {
-        largest = max(largest, logit(first + k));
+        largest = max(largest, activations[first + k]);
     }
     var sum = 0.0;
     for (var k = 0u; k < RUN; k++) {
-        let z = logit(first + k);
+        let z = activations[first + k];
         if HEAD == 0u {
             sum += exp(z - largest);
         } else {
             sum += abs(z);
         }
     }
-    for (var k = 0u; k < KERNELS; k++) {
-        let z = logit(first + k);
-        if HEAD == 0u {
-            attention[out + k] = exp(z - largest) / sum;
-        } else {
-            attention[out + k] = z / (sum + 1e-3);
-        }
+    let z = activations[first + own];
+    if HEAD == 0u {
+        return exp(z - largest) / sum;
     }
+    return z / (sum + 1e-3);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -112,7 +111,15 @@ fn attention_mlp(
     for (var j = lane; j < params.sigmoids; j += WORKGROUP) {
         attention[out + j] = sigmoid(logit(j));
     }
-    for (var run = lane; run < params.runs; run += WORKGROUP) {
-        normalise(params.sigmoids + run * RUN, out + params.sigmoids + run * KERNELS);
+    for (var first = 0u; first < params.runs; first += GROUP) {
+        let count = min(GROUP, params.runs - first);
+        for (var i = lane; i < count * RUN; i += WORKGROUP) {
+            activations[HIDDEN + i] = logit(params.sigmoids + first * RUN + i);
+        }
+        workgroupBarrier();
+        for (var i = lane; i < count * KERNELS; i += WORKGROUP) {
+            attention[out + params.sigmoids + first * KERNELS + i] = normalised(HIDDEN + i / KERNELS * RUN, i % KERNELS);
+        }
+        workgroupBarrier();
     }
 }

@@ -5,6 +5,8 @@
 // it reads is one offset from where tap 0 does, the same for all invocations, and whether it reads inside the map is told by bits that each
 // position has for every tap of every axis. A step's operands are loaded while the step before is computed.
 //
+// Where there would be few workgroups, each sums over some of the blocks only, and leaves its raw sums to sum_parts.
+//
 // Constants beside those of common/conv.wgsl:
 //
 // TILE_M, TILE_N                64 or 128; WORKGROUP = TILE_M / 8 * TILE_N / 8
@@ -12,6 +14,7 @@
 // MIXES                         how many kernels of a bank are mixed as they are loaded, at most 8; 0 where rows hold what is multiplied
 // MIX_OFFSET, SPATIAL_OFFSET    where mixing weights and tap gains begin in a row of gains
 // SPATIAL_GAIN                  1 if there are tap gains
+// SPLIT                         1 if a workgroup sums over `part_channels` input channels only
 //
 // No maps, no transposition, KERNEL_W + KERNEL_H + KERNEL_D <= 16.
 
@@ -292,7 +295,16 @@ fn conv_block(
     let first_n = number % tiles_n * TILE_N;
     let first_m = number / tiles_n % tiles_m * TILE_M;
     let g = number / (tiles_n * tiles_m) % params.groups;
-    let b = number / (tiles_n * tiles_m * params.groups);
+    // Samples are counted anew in every part of the sum.
+    let sample = number / (tiles_n * tiles_m * params.groups);
+    var b = sample;
+    var ci_begin = params.ci_begin;
+    var channels = params.ci_end - params.ci_begin;
+    if SPLIT != 0u {
+        b = sample % params.batch;
+        ci_begin = sample / params.batch * params.part_channels;
+        channels = min(params.c_in - ci_begin, params.part_channels);
+    }
 
     let own = lane_of(lane);
     let position = first_n + own.x_quad * 4u;
@@ -315,7 +327,7 @@ fn conv_block(
     var left = Sums();
     var right = Sums();
 
-    var step = Step(0u, 0u, 0u, params.ci_begin);
+    var step = Step(0u, 0u, 0u, ci_begin);
     var inputs = load_inputs(source, step);
     var weights: WeightQuads;
     if MIXES == 0u {
@@ -324,7 +336,7 @@ fn conv_block(
     for (var k = 0u; k < MIXES; k++) {
         mix(&weights, source, step, k, load_weights(source, step, k));
     }
-    let steps = ceil_div(params.ci_end - params.ci_begin, BLOCK) * TAPS;
+    let steps = ceil_div(channels, BLOCK) * TAPS;
     for (var i = 0u; i < steps; i++) {
         workgroupBarrier();
         stage(source, own, step, inputs, weights);
@@ -354,7 +366,7 @@ fn conv_block(
             let position = first_n + select(own.n0, own.n1, j >= 4u) * 4u + j % 4u;
             if co < params.c_out && position < size {
                 let four = select(left_four, right_four, j >= 4u);
-                finish(b, g * params.c_out + co, position, component(four, j % 4u));
+                finish(sample, g * params.c_out + co, position, component(four, j % 4u));
             }
         }
     }

@@ -11,11 +11,12 @@ pub use crate::kernels::aggregate::Parts;
 use crate::kernels::aggregate::{AttentionRow, Cells};
 use crate::kernels::attention_mlp::Head;
 pub use crate::kernels::conv::MapAxis;
-use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix};
+use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix, Stage};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
     conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch,
-    conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_tiled, winograd_input, winograd_output,
+    conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_tiled, sum_parts, winograd_input,
+    winograd_output,
 };
 use crate::winograd::{self, Winograd};
 
@@ -32,6 +33,9 @@ pub enum ConvChoice {
     Tiled,
     /// `conv_block`, for convolutions that are not transposed, their kernel sizes adding up to at most 16.
     Block,
+    /// `conv_block` with the sum over the input channels split among workgroups, in two parts at least, and `sum_parts`; for more than 8 input
+    /// channels a group, where `conv_block` is possible.
+    Split,
     /// `conv_register`, possible for every convolution.
     Register,
     /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
@@ -124,6 +128,8 @@ pub struct Plan {
     part: usize,
     dispatches: Vec<Dispatch>,
     conv: Kernel,
+    /// Input channels of each part, where the sum is split among workgroups.
+    split: Option<usize>,
     why: String,
 }
 
@@ -227,9 +233,12 @@ impl Plan {
             Some(winograd) => format!("products of minimal filtering, {winograd}; {why}"),
             None => why,
         };
-        let mut plan = Self { problem: *problem, output, part: problem.batch, dispatches: Vec::new(), conv, why };
+        let (part, dispatches) = (problem.batch, Vec::new());
+        let mut plan = Self { problem: *problem, output, part, dispatches, conv, split: None, why };
+        plan.split = plan.split(caps)?;
         let rows = if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
-        let part = samples_per_part(problem, output, rows, caps)?;
+        let sums = product(&[plan.parts(), summed.geometry.c_out, product(&map)]);
+        let part = samples_per_part(problem, output, [rows, sums], caps)?;
         plan.part = part;
         for first in (0..problem.batch).step_by(part) {
             plan.push_part(first, part.min(problem.batch - first), caps)?;
@@ -279,6 +288,7 @@ impl Plan {
         let map_size = problem.map_size(self.output);
         let task = ConvTask {
             channels: 0..geometry.c_in / geometry.groups,
+            stage: Stage::Whole,
             geometry,
             input: problem.input,
             output: self.output,
@@ -335,6 +345,11 @@ impl Plan {
 
     /// The convolution, over as many parts of the input channels as the driver needs.
     fn push_sum(&mut self, mut task: ConvTask<'_>, caps: &Caps) -> Result<()> {
+        if let Some(channels) = self.split {
+            self.dispatches.push(self.conv_dispatch(&task.in_parts(channels), caps)?);
+            self.dispatches.push(sum_parts::dispatch(&task.total(channels), caps)?);
+            return Ok(());
+        }
         let parts = self.channel_parts(&task, caps);
         if parts.len() > 1 && task.elems[1] != Elem::F32 {
             return Err(Error::Unsupported {
@@ -362,6 +377,32 @@ impl Plan {
         let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(map));
         let weights = row.mix.filter(|_| is_bank && is_plain && pays && !has_bias)?;
         Some(Mix { weights, spatial: row.spatial })
+    }
+
+    /// How the sum is split among workgroups, if it is: where that is asked for, or else where one sample would leave a GPU's cores idle.
+    fn split(&self, caps: &Caps) -> Result<Option<usize>> {
+        let (Problem { geometry, kernel, .. }, map) = &self.problem.summed(self.output);
+        let is_asked = *kernel == ConvChoice::Split;
+        if self.conv != Kernel::ConvBlock || *kernel == ConvChoice::Block {
+            return Ok(None);
+        }
+        let split = conv_block::Split { least: if is_asked { 2 } else { 1 }, mixes: self.mix().is_some() };
+        match conv_block::split(geometry, product(map), split, caps) {
+            None if is_asked => Err(Error::Unsupported {
+                what: "conv_block in parts".into(),
+                because: format!(
+                    "it needs more than 8 input channels a group, and there are {}",
+                    geometry.c_in / geometry.groups
+                ),
+            }),
+            split => Ok(split),
+        }
+    }
+
+    /// Parts of the sum, each of which is stored; 0 where it is not split.
+    fn parts(&self) -> usize {
+        let summed = self.problem.geometry.summed();
+        self.split.map_or(0, |channels| (summed.c_in / summed.groups).div_ceil(channels))
     }
 
     fn conv_dispatch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -447,7 +488,7 @@ impl Plan {
     #[must_use]
     pub fn scratch(&self) -> Vec<(Operand, u64)> {
         let is_scratch = |operand: Operand| match operand {
-            Operand::Means => true,
+            Operand::Means | Operand::Partials => true,
             Operand::Rows => !self.problem.shares_kernel() && self.problem.attention != AttentionSource::Rows,
             Operand::Attention => matches!(self.problem.attention, AttentionSource::Branch(_)),
             Operand::TileInputs | Operand::TileProducts => true,
@@ -457,11 +498,16 @@ impl Plan {
             let slices = self.dispatches.iter().flat_map(|d| &d.slices);
             slices.filter(|s| s.operand == operand).map(|s| s.start + s.len).max()
         };
-        let all = [Operand::Means, Operand::Rows, Operand::Attention, Operand::TileInputs, Operand::TileProducts];
-        all.into_iter()
-            .filter(|&o| is_scratch(o))
-            .filter_map(|operand| end(operand).map(|elements| (operand, elements)))
-            .collect()
+        let operands = [
+            Operand::Means,
+            Operand::Rows,
+            Operand::Attention,
+            Operand::Partials,
+            Operand::TileInputs,
+            Operand::TileProducts,
+        ];
+        let operands = operands.into_iter().filter(|&operand| is_scratch(operand));
+        operands.filter_map(|operand| end(operand).map(|elements| (operand, elements))).collect()
     }
 
     /// Bytes of the scratch operands.
@@ -520,8 +566,8 @@ fn product(factors: &[usize]) -> usize {
     factors.iter().fold(1, |product, &n| product.saturating_mul(n))
 }
 
-/// Samples whose operands each fit one binding and one 32-bit index; `rows` is how many elements of stored kernels each has.
-fn samples_per_part(problem: &Problem, output: [usize; 3], rows: usize, caps: &Caps) -> Result<usize> {
+/// Samples whose operands each fit one binding and one 32-bit index; `scratch` is how many elements of stored kernels and of partial sums each has.
+fn samples_per_part(problem: &Problem, output: [usize; 3], scratch: [usize; 2], caps: &Caps) -> Result<usize> {
     let g = &problem.geometry;
     let map = problem.map_size(output).saturating_mul(g.kernels);
     let attention = problem.attention_row().stride.saturating_add(map);
@@ -529,7 +575,8 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], rows: usize, caps: &C
     let of_tiles = |channels: usize| if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 };
     let per_sample = [
         (Operand::Input, product(&problem.input).saturating_mul(g.c_in)),
-        (Operand::Rows, rows),
+        (Operand::Rows, scratch[0]),
+        (Operand::Partials, scratch[1]),
         (Operand::Attention, attention),
         (Operand::TileInputs, of_tiles(summed.geometry.c_in)),
         (Operand::TileProducts, of_tiles(summed.geometry.c_out)),
@@ -553,8 +600,10 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], rows: usize, caps: &C
         part = part.min(usize::try_from(fit).unwrap_or(usize::MAX));
     }
     // What begins anew with every part need not hold the batch.
-    let begins_anew = |operand| matches!(operand, Operand::Rows | Operand::TileInputs | Operand::TileProducts);
-    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| !begins_anew(*operand)) {
+    let of_batch = |operand: &Operand| {
+        !matches!(operand, Operand::Rows | Operand::Partials | Operand::TileInputs | Operand::TileProducts)
+    };
+    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| of_batch(operand)) {
         let needed = (elements as u64).saturating_mul(4).saturating_mul(problem.batch as u64);
         if needed > caps.max_buffer {
             return Err(Error::Limit {
@@ -591,11 +640,10 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
     let asked = || "asked for".to_string();
     let is_map = matches!(problem.attention, AttentionSource::Map(_));
     let on_software = caps.device_type == wgpu::DeviceType::Cpu;
-    let block = conv_block::filled_tile(g, positions, problem.batch, caps).filter(|_| !on_software);
     match problem.kernel {
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
-        ConvChoice::Block => (Kernel::ConvBlock, asked()),
+        ConvChoice::Block | ConvChoice::Split => (Kernel::ConvBlock, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
         ConvChoice::Patch => (Kernel::ConvPatch, asked()),
@@ -647,8 +695,8 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
             (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
         }
-        ConvChoice::Auto if block.is_some() => {
-            (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles on every core"))
+        ConvChoice::Auto if !on_software && conv_block::is_filled(g, positions, caps) => {
+            (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles"))
         }
         ConvChoice::Auto if g.is_pointwise() => (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into()),
         ConvChoice::Auto if c_out < 8 || positions < 8 => {
@@ -684,6 +732,14 @@ impl fmt::Display for Plan {
         writeln!(f, "{} because: {}", self.conv.name(), self.why)?;
         if self.mix().is_some() {
             writeln!(f, "kernels are mixed as they are loaded: too few positions to store them for")?;
+        }
+        if let Some(channels) = self.split {
+            let parts = self.parts();
+            write!(f, "sums are split in {parts} parts of {channels} input channels: ")?;
+            match self.problem.kernel {
+                ConvChoice::Split => writeln!(f, "asked for")?,
+                _ => writeln!(f, "a sample has too few tiles for every core")?,
+            }
         }
         if self.part < self.problem.batch {
             writeln!(f, "in parts of {} samples, so that every operand fits one binding", self.part)?;

@@ -37,6 +37,7 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         ("block 128x128, gains", Problem { attention: AttentionSource::Given(gains), ..large }),
         ("block 128x128, NHWC", Problem { layouts: [Layout::ChannelsLast; 2], ..large }),
         ("block 128x128, f16", Problem { elems: [Elem::F16; 2], ..large }),
+        ("block 64x64, parts", Problem { kernel: ConvChoice::Split, batch: 1, ..block(taps(512, 512, 3), 7) }),
     ];
     for (name, problem) in blocks {
         cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 })?);
@@ -68,10 +69,12 @@ fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
     Problem::new(geometry, 32, [1, map, map])
 }
 
-/// The convolution that a plan of the problem ends with.
+/// The convolution of a plan of the problem.
 fn case(name: &'static str, problem: Problem, trips: Trips) -> Result<Case, String> {
     let caps = Caps { device_type: wgpu::DeviceType::IntegratedGpu, f16: true, ..Caps::webgpu_default() };
     let plan = Plan::new(&problem, &caps).map_err(|e| format!("{name}: {e}"))?;
-    let dispatch = plan.into_dispatches().pop().ok_or("a plan without dispatches")?;
+    let conv = plan.conv_kernel();
+    let dispatch = plan.into_dispatches().into_iter().rfind(|dispatch| dispatch.variant.kernel == conv);
+    let dispatch = dispatch.ok_or("a plan without its convolution")?;
     Ok(Case { name, dispatch, trips })
 }

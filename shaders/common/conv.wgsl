@@ -16,6 +16,9 @@
 // A long reduction may run in several dispatches, each over some input channels: all but the first add to what is in y (CONTINUES),
 // and the last one finishes (ENDS).
 //
+// Or it is split among workgroups, each of which sums over `part_channels` input channels: the raw sums, in y's place, are
+// [parts, batch, channels out, positions] (not ENDS), and shaders/sum_parts.wgsl adds them up.
+//
 // Constants that the host joins in front: CONTINUES, ENDS, KERNEL_*, STRIDE_*, DILATION_* (D, H, W), MIXED, MAP (0 none, 1 all positions,
 // 2 to 4 one axis), WEIGHT_STEP (1 or 16), TRANSPOSED, X_NHWC, Y_NHWC, HAS_BIAS,
 // CHANNEL_GAIN, FILTER_GAIN, HAS_AFFINE, HAS_RESIDUAL, ACTIVATION, WORKGROUP.
@@ -39,6 +42,8 @@ struct ConvParams {
     // Input channels of a group that this dispatch sums over.
     ci_begin: u32,
     ci_end: u32,
+    // Of these, the channels that one workgroup sums over: all, but where the sum is split.
+    part_channels: u32,
 
     in_d: u32,
     in_h: u32,

@@ -63,16 +63,24 @@ impl Mlp {
         }
     }
 
-    /// Trips of an invocation: its hidden units, its gains, its runs. The trip that ends a loop counts too.
+    /// Runs that a workgroup normalises at a time: as many as have a logit for each invocation, or else one.
+    fn group(&self, workgroup: u32) -> usize {
+        let [runs, _, run] = self.runs();
+        runs.min((workgroup as usize / run.max(1)).max(1))
+    }
+
+    /// Trips of an invocation: its hidden units, its gains, its logits and attentions of every group of runs. The trip that ends a loop counts too.
     fn trips(&self, workgroup: u32) -> u64 {
         let [runs, kernels, run] = self.runs();
         let sigmoids = self.outputs - runs * kernels;
         let width = self.hidden.unwrap_or(self.channels) as u64;
         let share = |count: usize| (count as u64).div_ceil(workgroup.into());
         let hidden = width.div_ceil(workgroup.into()).saturating_mul(self.channels as u64 + 2) + 3;
-        let normalise = (2 * run + kernels) as u64;
-        let logits = share(sigmoids).saturating_add(share(runs).saturating_mul(normalise));
-        hidden.saturating_add(logits.saturating_mul(width + 2))
+        let group = self.group(workgroup);
+        let groups = runs.div_ceil(group.max(1)) as u64;
+        let logits = share(sigmoids).saturating_add(groups.saturating_mul(share(group * run)));
+        let normalised = groups.saturating_mul(3 + share(group * kernels).saturating_mul(2 * run as u64 + 3));
+        hidden.saturating_add(logits.saturating_mul(width + 2)).saturating_add(normalised)
     }
 
     /// Attention rows of `batch` samples from `first` on; their means are scratch that begins at 0.
@@ -93,7 +101,9 @@ impl Mlp {
             Slice::whole(Operand::HeadWeights, (width + 1).saturating_mul(logits))?,
             Slice::samples(Operand::Attention, self.outputs, first, batch)?,
         ];
-        let width = index32("hidden units", width)?;
+        let (workgroup, trips) = workgroup_within(WORKGROUP, |workgroup| self.trips(workgroup), caps);
+        let group = self.group(workgroup);
+        let memory = index32("hidden units", width.saturating_add(group * run))?.saturating_mul(4);
         let params = MlpParams {
             batch: index32("batch", batch)?,
             channels: index32("channels", self.channels)?,
@@ -102,16 +112,16 @@ impl Mlp {
             temperature: self.temperature,
             ..Default::default()
         };
-        let (workgroup, trips) = workgroup_within(WORKGROUP, |workgroup| self.trips(workgroup), caps);
         let consts = vec![
             ("WORKGROUP", Const::U32(workgroup)),
             ("HAS_HIDDEN", Const::Bool(self.hidden.is_some())),
-            ("HIDDEN", Const::U32(width)),
-            ("KERNELS", Const::U32(index32("kernels", kernels)?)),
+            ("HIDDEN", Const::U32(index32("hidden units", width)?)),
+            ("KERNELS", Const::U32(index32("kernels", kernels.max(1))?)),
+            ("GROUP", Const::U32(index32("runs", group)?)),
             ("HEAD", Const::U32(u32::from(matches!(self.head, Head::Signed { .. })))),
         ];
         let variant = Variant { kernel: Kernel::AttentionMlp, elems: Vec::new(), consts };
-        let needs = Needs { memory: width.saturating_mul(4), trips };
+        let needs = Needs { memory, trips };
         Dispatch::new(variant, bytemuck::bytes_of(&params), slices, batch as u64, needs, caps)
     }
 }

@@ -35,6 +35,7 @@ pub(crate) struct ConvParams {
     c_out: u32,
     ci_begin: u32,
     ci_end: u32,
+    part_channels: u32,
     in_d: u32,
     in_h: u32,
     in_w: u32,
@@ -147,6 +148,17 @@ pub(crate) struct Mix {
     pub spatial: Option<usize>,
 }
 
+/// Which step of a convolution a dispatch takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// All of it, from the input to the output.
+    Whole,
+    /// Sums over this many input channels each, from the input to the partial sums `[parts, batch, channels out, positions]`.
+    Parts(usize),
+    /// From partial sums, each over this many input channels, to the output.
+    Sum(usize),
+}
+
 /// A convolution of some samples of the batch, by whichever kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvTask<'a> {
@@ -158,6 +170,7 @@ pub(crate) struct ConvTask<'a> {
     pub batch: usize,
     /// Input channels of a group that this dispatch sums over.
     pub channels: Range<usize>,
+    pub stage: Stage,
     /// Whether all samples share row 0.
     pub shared: bool,
     /// Row of the first sample, and elements of a row.
@@ -191,6 +204,43 @@ impl ConvTask<'_> {
         [self.geometry.c_in / self.geometry.groups, self.geometry.c_out / self.geometry.groups]
     }
 
+    /// Input channels of a group that an invocation sums over.
+    pub(crate) fn part_channels(&self) -> usize {
+        match self.stage {
+            Stage::Whole => self.channels.len(),
+            Stage::Parts(channels) | Stage::Sum(channels) => channels,
+        }
+    }
+
+    /// Parts that the sum is split in among workgroups.
+    pub(crate) fn parts(&self) -> usize {
+        self.channels.len().div_ceil(self.part_channels())
+    }
+
+    /// The step that leaves raw sums over `channels` input channels each.
+    pub(crate) fn in_parts(&self, channels: usize) -> Self {
+        Self {
+            stage: Stage::Parts(channels),
+            has_bias: false,
+            filter_gain: None,
+            epilogue: Epilogue::default(),
+            layouts: [self.layouts[0], Layout::ChannelsFirst],
+            elems: [self.elems[0], Elem::F32],
+            ..self.clone()
+        }
+    }
+
+    /// The step that adds them up.
+    pub(crate) fn total(&self, channels: usize) -> Self {
+        Self {
+            stage: Stage::Sum(channels),
+            channel_gain: None,
+            layouts: [Layout::ChannelsFirst, self.layouts[1]],
+            elems: [Elem::F32, self.elems[1]],
+            ..self.clone()
+        }
+    }
+
     /// Kernels that a map mixes, 1 without a map.
     pub(crate) fn mixed(&self) -> usize {
         self.map.map_or(1, |_| self.geometry.kernels)
@@ -221,6 +271,11 @@ impl ConvTask<'_> {
         of_kernel.saturating_mul(self.mixed() as u64)
     }
 
+    /// Whether workgroups sum over parts of the channels.
+    pub(crate) fn is_split(&self) -> bool {
+        matches!(self.stage, Stage::Parts(_))
+    }
+
     /// The dispatch of `kernel` with constants of its own beside the shared ones.
     pub(crate) fn dispatch(
         &self,
@@ -243,7 +298,9 @@ impl ConvTask<'_> {
         mut slices: Vec<Slice>,
         caps: &Caps,
     ) -> Result<Dispatch> {
-        let variant = Variant { kernel, elems: self.elems.to_vec(), consts: self.consts(own_consts)? };
+        let [x, y] = self.elems;
+        let elems = kernel.def().slots.iter().map(|slot| if *slot == Slot::X { x } else { y }).collect();
+        let variant = Variant { kernel, elems, consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
         // Kernels for lanes bind the rows once more, to read several elements at once.
         if kernel.def().storage.len() > slices.len() {
@@ -271,7 +328,8 @@ impl ConvTask<'_> {
             Some(MapAxis::One(axis)) => 2 + index32("axis", axis)?,
         };
         consts.push(("CONTINUES", Const::Bool(self.channels.start > 0)));
-        consts.push(("ENDS", Const::Bool(self.channels.end == self.group_channels()[0])));
+        let ends = self.channels.end == self.group_channels()[0] && !self.is_split();
+        consts.push(("ENDS", Const::Bool(ends)));
         consts.push(("MIXED", Const::U32(index32("kernels", self.mixed())?)));
         consts.push(("MAP", Const::U32(map)));
         let step = if self.order == WeightOrder::Blocked { BLOCK } else { 1 };
@@ -307,6 +365,7 @@ impl ConvTask<'_> {
             c_out: n("output channels", c_out)?,
             ci_begin: n("input channels", self.channels.start)?,
             ci_end: n("input channels", self.channels.end)?,
+            part_channels: n("input channels", self.part_channels())?,
             in_d: n("input depth", self.input[0])?,
             in_h: n("input height", self.input[1])?,
             in_w: n("input width", self.input[2])?,
@@ -340,21 +399,29 @@ impl ConvTask<'_> {
         let [read, written] = self.operands;
         let of_samples = |operand, sample| self.samples(operand, sample);
         let input = of_samples(read, g.c_in * self.input.iter().product::<usize>())?;
+        // Bound where a variant never reads: WebGPU wants something in every binding.
+        let unused = Slice { len: 1, ..input };
+        let used = |slice: Slice, used: bool| if used { slice } else { unused };
         let rows = match self.mix {
             Some(_) => Slice::whole(Operand::Bank, g.kernels * g.weights())?,
             None => Slice::samples(Operand::Rows, self.row, self.first_row, if self.shared { 1 } else { self.batch })?,
         };
         let has_gain =
             self.map.is_some() || self.mix.is_some() || self.channel_gain.is_some() || self.filter_gain.is_some();
-        // Bound where a variant never reads: WebGPU wants something in every binding.
-        let unused = Slice { len: 1, ..input };
         let gains = if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { unused };
         let affine = Slice::whole(Operand::Affine, 2 * g.c_out)?;
-        let output = of_samples(written, g.c_out * self.positions())?;
+        let sample = g.c_out * self.positions();
+        let output = of_samples(written, sample)?;
+        // Partial sums are scratch and begin anew with every part of the batch.
+        let partials = Slice::samples(Operand::Partials, sample, 0, self.batch.saturating_mul(self.parts()))?;
         let residual = Slice { operand: Operand::Residual, ..output };
-        let used = |slice: Slice, used: bool| if used { slice } else { unused };
         let Epilogue { affine: has_affine, residual: has_residual, .. } = self.epilogue;
-        Ok(vec![input, rows, gains, used(affine, has_affine), used(residual, has_residual), output])
+        let [x, rows, y] = match self.stage {
+            Stage::Whole => [input, rows, output],
+            Stage::Parts(_) => [input, rows, partials],
+            Stage::Sum(_) => [partials, used(rows, self.has_bias), output],
+        };
+        Ok(vec![x, rows, gains, used(affine, has_affine), used(residual, has_residual), y])
     }
 }
 

@@ -68,16 +68,67 @@ fn cores(caps: &Caps) -> usize {
     }
 }
 
-/// The largest tile that has work and gives every core two workgroups, or else one; none if there is no such tile, or if most of a block of
-/// channels would be empty.
-pub(crate) fn filled_tile(g: &Geometry, positions: usize, batch: usize, caps: &Caps) -> Option<Tile> {
+/// Tiles that have work, from large to small; none if most of a block of channels would be empty.
+///
+/// Whether there are any decides whether this kernel runs, however small the batch: a lone 64 x 64 tile still takes fewer operations than that of
+/// `conv_tiled` (93 in a hundred are multiply-adds, not 20), which has no more workgroups; and a sample comes out alike in every batch.
+fn filled_tiles(g: &Geometry, positions: usize, caps: &Caps) -> impl Iterator<Item = Tile> {
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
-    if !g.is_blockable() || 3 * c_in < 2 * c_in.next_multiple_of(BLOCK as usize) {
+    let is_possible = g.is_blockable() && 3 * c_in >= 2 * c_in.next_multiple_of(BLOCK as usize);
+    TILES.into_iter().filter(move |tile| is_possible && tile.fits(caps) && tile.is_filled(c_out, positions))
+}
+
+/// Whether a sample fills tiles.
+pub(crate) fn is_filled(g: &Geometry, positions: usize, caps: &Caps) -> bool {
+    filled_tiles(g, positions, caps).next().is_some()
+}
+
+/// The largest tile that has work and gives every core two of the workgroups that `times` times a sample's tiles are, or else one; or else the
+/// smallest.
+fn choose_tile(g: &Geometry, positions: usize, times: usize, caps: &Caps) -> Tile {
+    let filled = || filled_tiles(g, positions, caps);
+    let workgroups = |tile: &Tile| times * g.groups * tile.count(g.c_out / g.groups, positions);
+    let busy = |share: usize| filled().find(|tile| workgroups(tile) >= share * cores(caps));
+    let [.., smallest] = TILES;
+    busy(2).or_else(|| busy(1)).or_else(|| filled().last()).unwrap_or(smallest)
+}
+
+/// Reduction steps of a part, at least.
+const PART_STEPS: usize = 256;
+
+/// How a sum is split in parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Split {
+    /// Parts at least, where there are as many blocks of channels.
+    pub least: usize,
+    /// Whether kernels are mixed as they are loaded.
+    pub mixes: bool,
+}
+
+/// Input channels of each part of a sum that is split among workgroups, whole blocks of them; `None` where it is not.
+///
+/// As many parts as give every core two workgroups for one sample: the 64 invocations of a 64 x 64 tile keep about half of a core busy. 512 -> 512
+/// channels with 3 x 3 taps at 7 x 7 are 8 such tiles, so that 56 of 64 cores would do nothing; in 16 parts of 288 steps they are 128.
+///
+/// Each of a part's sums is written and read, 8 bytes. With 256 steps these are 64 operations a byte, while GPUs compute some 30 to 80 in the time
+/// that a byte takes. Large batches, which need no parts, pay for them all the same, since the order of summation must not depend on the batch; so
+/// a part has no fewer steps than there are positions either: its sums are no more than the weights it reads, and large maps are left whole.
+pub(crate) fn split(g: &Geometry, positions: usize, Split { least, mixes }: Split, caps: &Caps) -> Option<usize> {
+    let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
+    let [.., smallest] = TILES;
+    let tile = filled_tiles(g, positions, caps).last().unwrap_or(smallest);
+    let wanted = (2 * cores(caps)).div_ceil(g.groups * tile.count(c_out, positions));
+    let possible = c_in * g.taps() / PART_STEPS.max(positions);
+    let blocks = c_in.div_ceil(BLOCK as usize);
+    let mut parts = wanted.min(possible).max(least).min(blocks);
+    if parts < 2 {
         return None;
     }
-    let filled = || TILES.into_iter().filter(|tile| tile.fits(caps) && tile.is_filled(c_out, positions));
-    let busy = |tile: &Tile, times: usize| batch * g.groups * tile.count(c_out, positions) >= times * cores(caps);
-    filled().find(|tile| busy(tile, 2)).or_else(|| filled().find(|tile| busy(tile, 1)))
+    let channels = |parts: usize| blocks.div_ceil(parts) * BLOCK as usize;
+    while parts < blocks && trips_over(g, channels(parts), false, mixes) > u64::from(caps.max_loop_trips) {
+        parts = blocks.min(2 * parts);
+    }
+    Some(channels(parts))
 }
 
 /// The most kernels that are mixed as they are loaded: one beside each channel of a block.
@@ -89,12 +140,18 @@ pub(crate) fn mixes(g: &Geometry, positions: usize) -> bool {
     g.bank == Elem::F32 && g.kernels <= MIXES && positions <= 128
 }
 
-/// Loop trips of an invocation: steps, the bits of four positions, stores and their biases, kernels mixed before the first step. The trip that ends a loop counts too.
+/// Loop trips of an invocation.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
-    let steps = task.channels.len().div_ceil(BLOCK as usize).saturating_mul(task.geometry.taps()) as u64;
-    let bits = 4 * (task.geometry.kernel.iter().sum::<usize>() + 3) as u64;
-    let stores = 9 + 8 * 9 + if task.has_bias { 64 * 2 } else { 0 };
-    let mixes = task.mix.map_or(0, |_| task.geometry.kernels as u64 + 1);
+    trips_over(task.geometry, task.part_channels(), task.has_bias, task.mix.is_some())
+}
+
+/// Loop trips over so many channels: steps, the bits of four positions, stores and their biases, kernels mixed before the first step. The trip that
+/// ends a loop counts too.
+fn trips_over(g: &Geometry, channels: usize, has_bias: bool, mixes: bool) -> u64 {
+    let steps = channels.div_ceil(BLOCK as usize).saturating_mul(g.taps()) as u64;
+    let bits = 4 * (g.kernel.iter().sum::<usize>() + 3) as u64;
+    let stores = 9 + 8 * 9 + if has_bias { 64 * 2 } else { 0 };
+    let mixes = if mixes { g.kernels as u64 + 1 } else { 0 };
     steps.saturating_add(1 + bits + stores + mixes)
 }
 
@@ -107,9 +164,9 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         });
     }
     let [_, c_out] = task.group_channels();
-    let [.., smallest] = TILES;
-    let tile = filled_tile(task.geometry, task.positions(), task.batch, caps).unwrap_or(smallest);
-    let workgroups = task.batch * task.geometry.groups * tile.count(c_out, task.positions());
+    let samples = task.batch * task.parts();
+    let tile = choose_tile(task.geometry, task.positions(), samples, caps);
+    let workgroups = samples * task.geometry.groups * tile.count(c_out, task.positions());
     let is_padded = task.geometry.padding != [[0; 2]; 3];
     let is_ragged = !task.channels.len().is_multiple_of(BLOCK as usize);
     let spatial = task.mix.and_then(|mix| mix.spatial);
@@ -123,6 +180,7 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         ("MIX_OFFSET", index32("attention row", task.mix.map_or(0, |mix| mix.weights))?),
         ("SPATIAL_GAIN", spatial.is_some().into()),
         ("SPATIAL_OFFSET", index32("attention row", spatial.unwrap_or(0))?),
+        ("SPLIT", task.is_split().into()),
     ];
     let needs = Needs { memory: tile.memory(), trips: trips(task) };
     task.dispatch(Kernel::ConvBlock, &consts, workgroups, needs, caps)

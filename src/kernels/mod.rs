@@ -22,6 +22,7 @@ pub(crate) mod conv_register;
 pub(crate) mod conv_row;
 pub(crate) mod conv_tiled;
 pub(crate) mod demodulate;
+pub(crate) mod sum_parts;
 pub(crate) mod winograd_input;
 pub(crate) mod winograd_output;
 
@@ -78,6 +79,8 @@ pub enum Kernel {
     WinogradInput,
     /// Brings tiles of products back.
     WinogradOutput,
+    /// Adds up the parts of a convolution, and finishes it.
+    SumParts,
 }
 
 /// An operand of a layer, bound by one or more kernels.
@@ -100,6 +103,8 @@ pub enum Operand {
     Attention,
     /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
     Rows,
+    /// Sums over some of the input channels each `[parts, batch, channels out, positions]` (scratch).
+    Partials,
     /// Scale and shift `[2, channels out]`.
     Affine,
     /// Tiles of the input for minimal filtering `[batch, numbers, channels in, tiles]` (scratch).
@@ -125,6 +130,7 @@ impl Operand {
             Self::HeadWeights => "head weights of the attention",
             Self::Attention => "attention",
             Self::Rows => "per-sample kernels",
+            Self::Partials => "partial sums",
             Self::Affine => "scale and shift",
             Self::TileInputs => "tiles of the input",
             Self::TileProducts => "tiles of products",
@@ -209,7 +215,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -230,6 +236,7 @@ impl Kernel {
         Self::Demodulate,
         Self::WinogradInput,
         Self::WinogradOutput,
+        Self::SumParts,
     ];
 
     /// The kernel's definition.
@@ -256,6 +263,7 @@ impl Kernel {
             Self::Demodulate => &demodulate::DEF,
             Self::WinogradInput => &winograd_input::DEF,
             Self::WinogradOutput => &winograd_output::DEF,
+            Self::SumParts => &sum_parts::DEF,
         }
     }
 

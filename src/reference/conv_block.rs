@@ -1,5 +1,7 @@
 //! Truth of `shaders/conv_block.wgsl`: the convolution in blocks of input channels, every tap of a block in turn.
 
+use std::ops::Range;
+
 use super::Conv;
 
 /// Input channels that share a tap before the next tap comes.
@@ -8,22 +10,41 @@ const BLOCK: usize = 8;
 /// For each output, block after block and tap after tap: the inner product of the block's channels with what the tap reads of them.
 #[must_use]
 pub fn conv_block(conv: &Conv<'_>) -> Vec<f64> {
+    let [c_in, _] = conv.group_channels();
+    conv.collect(|b, channel, position| sum(conv, [b, channel, position], 0..c_in))
+}
+
+/// The sums alone, over `part` input channels each: `[parts, batch, channels out, positions]`.
+#[must_use]
+pub fn conv_block_in_parts(conv: &Conv<'_>, part: usize) -> Vec<f64> {
+    let [c_in, _] = conv.group_channels();
+    let [c_out, positions] = [conv.geometry.c_out, conv.positions()];
+    let mut sums = Vec::new();
+    for first in (0..c_in).step_by(part) {
+        for i in 0..conv.batch * c_out * positions {
+            let place = [i / positions / c_out, i / positions % c_out, i % positions];
+            sums.push(sum(conv, place, first..c_in.min(first + part)));
+        }
+    }
+    sums
+}
+
+/// What the input channels of a group add to sample, channel and position.
+fn sum(conv: &Conv<'_>, [b, channel, position]: [usize; 3], channels: Range<usize>) -> f64 {
     let [c_in, c_out] = conv.group_channels();
     let taps = conv.geometry.taps();
-    conv.collect(|b, channel, position| {
-        let first = channel / c_out * c_in;
-        let place = conv.place(position);
-        let mut sum = 0.0;
-        for block in (0..c_in).step_by(BLOCK) {
-            for tap in 0..taps {
-                let Some(read) = read_by(conv, place, tap) else { continue };
-                for ci in block..c_in.min(block + BLOCK) {
-                    sum += conv.weight_at(b, channel, ci * taps + tap) * conv.input_at(b, first + ci, read);
-                }
+    let first = channel / c_out * c_in;
+    let place = conv.place(position);
+    let mut sum = 0.0;
+    for block in channels.clone().step_by(BLOCK) {
+        for tap in 0..taps {
+            let Some(read) = read_by(conv, place, tap) else { continue };
+            for ci in block..channels.end.min(block + BLOCK) {
+                sum += conv.weight_at(b, channel, ci * taps + tap) * conv.input_at(b, first + ci, read);
             }
         }
-        sum
-    })
+    }
+    sum
 }
 
 /// Where a tap reads for an output place; nowhere in the padding.

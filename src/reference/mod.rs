@@ -22,6 +22,7 @@ pub mod conv_register;
 pub mod conv_row;
 pub mod conv_tiled;
 pub mod demodulate;
+pub mod sum_parts;
 pub mod winograd_input;
 pub mod winograd_output;
 
@@ -410,6 +411,8 @@ mod tests {
         }
         if geometry.is_blockable() {
             others.push(conv_block::conv_block(&conv));
+            let partials = conv_block::conv_block_in_parts(&conv, 2);
+            others.push(sum_parts::sum_parts(&conv, &partials));
         }
         if geometry.c_in == geometry.groups {
             others.push(conv_depthwise::conv_depthwise(&conv));

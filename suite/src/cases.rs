@@ -99,7 +99,7 @@ impl<const D: usize> Case<D> {
     /// Kernels that can compute this on any device, by name, but for the large tiles of GPUs, which take longest to compile.
     #[must_use]
     pub fn common_choices(&self) -> Vec<ConvChoice> {
-        let of_one_kind = [ConvChoice::Block, ConvChoice::DepthwisePatch];
+        let of_one_kind = [ConvChoice::Block, ConvChoice::Split, ConvChoice::DepthwisePatch];
         let mut choices = self.choices(&Caps::webgpu_default());
         choices.retain(|choice| !of_one_kind.contains(choice));
         choices
@@ -130,6 +130,7 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::Lanes, true),
         (ConvChoice::Row, g.has_short_runs()),
         (ConvChoice::Block, g.is_blockable()),
+        (ConvChoice::Split, g.is_blockable() && g.c_in / g.groups > 8),
         (ConvChoice::Patch, g.is_plain_3x3()),
         (ConvChoice::Depthwise, is_depthwise),
         (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),

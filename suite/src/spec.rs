@@ -152,11 +152,12 @@ pub struct Spec {
 const SLOPE: f32 = 0.25;
 
 /// Convolution kernels by name.
-pub const CONVS: [(&str, ConvChoice); 13] = [
+pub const CONVS: [(&str, ConvChoice); 14] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
     ("block", ConvChoice::Block),
+    ("split", ConvChoice::Split),
     ("register", ConvChoice::Register),
     ("lanes", ConvChoice::Lanes),
     ("patch", ConvChoice::Patch),

@@ -109,11 +109,17 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
 /// A dense case, and the widest that each of the special kernels computes.
 fn elem_cases() -> Vec<Case<2>> {
     let cases = cases::cases_2d();
-    let special =
-        [ConvChoice::Block, ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::Pointwise].map(|choice| {
-            let able = cases.iter().filter(|case| case.choices(&Caps::webgpu_default()).contains(&choice));
-            *able.max_by_key(|case| case.c_out()).expect("is among the cases")
-        });
+    let special = [
+        ConvChoice::Block,
+        ConvChoice::Split,
+        ConvChoice::Depthwise,
+        ConvChoice::DepthwisePatch,
+        ConvChoice::Pointwise,
+    ];
+    let special = special.map(|choice| {
+        let able = cases.iter().filter(|case| case.choices(&Caps::webgpu_default()).contains(&choice));
+        *able.max_by_key(|case| case.c_out()).expect("is among the cases")
+    });
     [cases[0]].into_iter().chain(special).collect()
 }
 
@@ -123,6 +129,7 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
     for (attention, is_map) in attentions(&case.geometry()) {
         let cannot_mix = [
             ConvChoice::Block,
+            ConvChoice::Split,
             ConvChoice::Depthwise,
             ConvChoice::DepthwisePatch,
             ConvChoice::DepthwiseLanes,

@@ -27,8 +27,8 @@ fn each_shape_gets_its_kernel() {
     let table = [
         (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvBlock),
         (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvBlock),
-        // Tiles for too few cores, blocks of channels that are half empty, a kernel that is too large, a transposed convolution.
-        (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvTiled),
+        (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvBlock),
+        // Blocks of channels that are half empty, a kernel that is too large, a transposed convolution.
         (ConvDesc::new(4, 64, [3, 3]).padding([1, 1]), Kernel::ConvTiled),
         (ConvDesc::new(64, 64, [11, 11]).padding([5, 5]), Kernel::ConvTiled),
         (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).transposed([0, 0]), Kernel::ConvTiled),
@@ -193,7 +193,7 @@ fn a_plan_explains_itself() {
     assert_eq!(
         text,
         "64 -> 64 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 8: 56x56 -> 56x56\n\
-         conv_block because: 64 channels x 3136 positions fill large tiles on every core\n  \
+         conv_block because: 64 channels x 3136 positions fill large tiles\n  \
          aggregate       1152 workgroups (1152 x 1 x 1) of 64, 0 B of workgroup memory\n  \
          conv_block      200 workgroups (200 x 1 x 1) of 128, 6400 B of workgroup memory\n\
          scratch memory 1179648 B"
@@ -232,6 +232,91 @@ fn kernels_for_few_positions_are_mixed_as_they_are_loaded() {
     assert!(!mixed(desc.bank_elem(Elem::F16Storage), 7), "a bank in f16");
     let biased = Problem { has_bias: true, kernel: ConvChoice::Block, ..problem(&desc, 16, [1, 7, 7]) };
     assert_eq!(plan(&biased).dispatches().len(), 2, "a bias is mixed beforehand");
+}
+
+fn on(device_type: wgpu::DeviceType) -> Caps {
+    Caps { device_type, ..Caps::webgpu_default() }
+}
+
+/// Parts of the sum: how often its outputs are in the partial sums of a sample.
+fn parts(plan: &Plan) -> u64 {
+    let outputs = plan.problem().geometry.c_out * plan.output().iter().product::<usize>() * plan.samples_per_part();
+    let partials = plan.scratch().into_iter().find(|(operand, _)| *operand == Operand::Partials);
+    partials.map_or(1, |(_, elements)| elements / outputs as u64)
+}
+
+#[test]
+fn a_sum_with_few_tiles_is_split_among_workgroups() {
+    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+    let desc = ConvDesc::new(512, 512, [3, 3]).kernels(4).padding([1, 1]);
+    let small = Plan::new(&problem(&desc, 1, [1, 7, 7]), &on(DiscreteGpu)).expect("fits");
+    assert_eq!(
+        small.to_string(),
+        "512 -> 512 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 1: 7x7 -> 7x7\n\
+         conv_block because: 512 channels x 49 positions fill large tiles\n\
+         kernels are mixed as they are loaded: too few positions to store them for\n\
+         sums are split in 16 parts of 32 input channels: a sample has too few tiles for every core\n  \
+         conv_block      128 workgroups (128 x 1 x 1) of 64, 4352 B of workgroup memory\n  \
+         sum_parts       392 workgroups (392 x 1 x 1) of 64, 0 B of workgroup memory\n\
+         scratch memory 1605632 B"
+    );
+    let of = |desc: &ConvDesc<2>, map, device| {
+        parts(&Plan::new(&problem(desc, 1, [1, map, map]), &on(device)).expect("fits"))
+    };
+    let dense = |channels| ConvDesc::new(channels, channels, [3, 3]).padding([1, 1]);
+    // Twice the cores have eight tiles each, or 256 steps are the least; parts of whole blocks of channels.
+    assert_eq!(of(&dense(512), 7, IntegratedGpu), 8);
+    assert_eq!(of(&dense(256), 14, DiscreteGpu), 8);
+    assert_eq!(of(&dense(256), 7, DiscreteGpu), 8, "2304 steps are nine times 256: parts of four blocks");
+    assert_eq!(of(&dense(64), 7, DiscreteGpu), 2);
+    assert_eq!(of(&ConvDesc::new(1024, 256, [1, 1]), 7, DiscreteGpu), 4);
+    // Too few steps, more positions than steps, tiles for all cores; software adapters have others.
+    assert_eq!(of(&ConvDesc::new(256, 256, [1, 1]), 7, DiscreteGpu), 1);
+    assert_eq!(of(&dense(64), 56, DiscreteGpu), 1);
+    assert_eq!(of(&dense(512), 28, DiscreteGpu), 2, "104 tiles");
+    assert_eq!(of(&dense(512), 28, IntegratedGpu), 1);
+    assert_eq!(of(&dense(512), 7, Cpu), 1);
+}
+
+/// The order of summation is the same for a sample in every batch: kernel and parts are.
+#[test]
+fn kernels_and_parts_are_the_same_in_every_batch() {
+    for device in [wgpu::DeviceType::DiscreteGpu, wgpu::DeviceType::IntegratedGpu] {
+        for (channels, map, kernel) in [(512, 7, 3), (256, 14, 3), (64, 7, 3), (64, 14, 1), (128, 28, 3), (64, 56, 3)] {
+            let desc = ConvDesc::new(channels, channels, [kernel; 2]).kernels(4).padding([kernel / 2; 2]);
+            let of = |batch| {
+                let plan = Plan::new(&problem(&desc, batch, [1, map, map]), &on(device)).expect("fits");
+                (plan.conv_kernel(), parts(&plan))
+            };
+            let alone = of(1);
+            for batch in [2, 3, 8, 64, 200] {
+                assert_eq!(of(batch), alone, "{desc:?} {map} {batch}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_split_sum_is_asked_for_by_name() {
+    let split = |c_in, caps: &Caps| {
+        let desc = ConvDesc::new(c_in, 20, [1, 1]);
+        Plan::new(&Problem { kernel: ConvChoice::Split, ..problem(&desc, 3, [1, 4, 5]) }, caps)
+    };
+    let caps = Caps::webgpu_default();
+    let error = split(8, &caps).expect_err("one block of channels");
+    assert_eq!(
+        error.to_string(),
+        "conv_block in parts is not possible: it needs more than 8 input channels a group, and there are 8"
+    );
+    assert_eq!(parts(&split(9, &caps).expect("two blocks")), 2);
+    assert_eq!(parts(&split(90, &on(wgpu::DeviceType::Cpu)).expect("many blocks")), 2);
+    // Where loops are short, parts are: twelve blocks, one a part.
+    let most = Caps { max_loop_trips: 109, ..caps.clone() };
+    assert_eq!(parts(&split(90, &most).expect("short loops")), 12);
+    let plan = split(90, &caps).expect("many blocks");
+    assert!(plan.to_string().contains("in 2 parts of 48 input channels: asked for"), "{plan}");
+    let whole = Problem { kernel: ConvChoice::Block, ..*plan.problem() };
+    assert_eq!(parts(&Plan::new(&whole, &caps).expect("fits")), 1);
 }
 
 #[test]
@@ -285,11 +370,16 @@ fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
     let channels = (1_usize..5, 1_usize..40, 1_usize..40);
     let axis = (1_usize..6, 1_usize..4, 1_usize..4, 0_usize..4, 0_usize..4, 1_usize..40);
     let winograd = prop_oneof![4 => Just(None), 1 => Just(Some(Winograd::F2)), 1 => Just(Some(Winograd::F4))];
-    let rest = (1_usize..70, 1_usize..6, 0..SOURCES + 2, any::<bool>(), any::<bool>(), winograd);
+    let rest = (1_usize..70, 1_usize..6, 0..SOURCES + 2, any::<[bool; 3]>(), winograd);
     let limits = (16_u32..28, 3_u32..17, 9_u32..20);
     (channels, [axis.clone(), axis], rest, limits).prop_filter_map(
         "the kernel fits the input",
-        |((groups, c_in, c_out), axes, (batch, kernels, number, has_bias, lanes, winograd), (binding, grid, trips))| {
+        |(
+            (groups, c_in, c_out),
+            axes,
+            (batch, kernels, number, [has_bias, lanes, is_split], winograd),
+            (binding, grid, trips),
+        )| {
             let attention = source(number);
             // Minimal filtering takes banks without gains of the taps, and one kind of kernel.
             let winograd = winograd.filter(|_| [0, 2, 3, 4, 5].contains(&number));
@@ -310,6 +400,11 @@ fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
             let mut caps = if lanes { with_lanes() } else { Caps::webgpu_default() };
             let is_bank = attention != AttentionSource::Rows;
             let problem = if is_bank { kept(problem, &caps) } else { problem };
+            let kernel = match is_split && !is_map && c_in > 8 && problem.geometry.is_blockable() {
+                true => ConvChoice::Split,
+                false => ConvChoice::Auto,
+            };
+            let problem = Problem { kernel, ..problem };
             caps.max_storage_binding = 1 << binding;
             caps.max_workgroups = 1 << grid;
             caps.max_loop_trips = 1 << trips;
@@ -334,6 +429,8 @@ proptest! {
         };
         let outputs = problem.geometry.c_out as u64 * plan.output().iter().product::<usize>() as u64;
         let mut next = 0;
+        // Parts that wait to be added up.
+        let mut partials = None;
         for dispatch in plan.dispatches() {
             prop_assert!(dispatch.grid.iter().all(|&n| n >= 1 && n <= caps.max_workgroups));
             let grid: u64 = dispatch.grid.iter().map(|&n| u64::from(n)).product();
@@ -343,6 +440,15 @@ proptest! {
             for slice in &dispatch.slices {
                 prop_assert!(slice.len > 0);
                 prop_assert!(4 * slice.len + u64::from(caps.storage_alignment) <= caps.max_storage_binding);
+                if slice.operand == Operand::Partials {
+                    partials = match partials {
+                        None => Some(*slice),
+                        Some(written) => {
+                            prop_assert_eq!((written, dispatch.variant.kernel), (*slice, Kernel::SumParts));
+                            None
+                        }
+                    };
+                }
                 if slice.operand == Operand::Output {
                     // A sum that goes on where another dispatch ended adds to the same outputs.
                     let goes_on = dispatch.variant.consts.contains(&("CONTINUES", Const::Bool(true)));
@@ -351,7 +457,7 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(next, problem.batch as u64 * outputs);
+        prop_assert_eq!((next, partials), (problem.batch as u64 * outputs, None));
         prop_assert!(!plan.to_string().is_empty());
     }
 }

@@ -1,0 +1,29 @@
+//! Host side of `shaders/sum_parts.wgsl`: adds up what the parts of a convolution left, and finishes it.
+
+use super::conv::{CONV, ConvTask, STORAGE};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Slot};
+use crate::caps::Caps;
+use crate::error::Result;
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    name: "sum_parts",
+    slots: &[Slot::Y],
+    parts: &[DISPATCH, PARTIALS, CONV, ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl"))],
+    storage: STORAGE,
+    lanes: false,
+};
+
+/// Partial sums take the place of x, and are always f32.
+const PARTIALS: (&str, &str) = ("elem/x_f32.wgsl", include_str!("../../shaders/elem/x_f32.wgsl"));
+
+/// Invocations of a workgroup, an output each.
+const WORKGROUP: u32 = 64;
+
+/// `task` is [`ConvTask::total`].
+pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+    let outputs = task.batch * task.geometry.c_out * task.positions();
+    let workgroups = outputs.div_ceil(WORKGROUP as usize);
+    // The parts, the bias, and the trips that end a loop.
+    let needs = Needs::trips(task.parts() as u64 + 3);
+    task.dispatch(Kernel::SumParts, &[("WORKGROUP", WORKGROUP)], workgroups, needs, caps)
+}
