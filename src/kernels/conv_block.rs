@@ -16,8 +16,9 @@ pub(crate) const DEF: KernelDef = KernelDef {
     lanes: false,
 };
 
-/// Input channels of a step.
-const BLOCK: u32 = 8;
+/// Input channels of a block, and of the halves that are loaded and stored at once.
+const BLOCK: u32 = 16;
+const HALF: u32 = 8;
 
 /// Tile of a workgroup: output channels and positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) struct Tile {
     pub n: u32,
 }
 
-/// From large to small. All fit 256 invocations and 16 KiB, which every WebGPU device has.
+/// From large to small. With one buffer, all fit 256 invocations and 16 KiB, which every WebGPU device has; with two, all but the first.
 const TILES: [Tile; 4] =
     [Tile { m: 128, n: 128 }, Tile { m: 128, n: 64 }, Tile { m: 64, n: 128 }, Tile { m: 64, n: 64 }];
 
@@ -36,10 +37,15 @@ impl Tile {
         self.m / 8 * (self.n / 8)
     }
 
-    /// Workgroup memory, bytes: of each input channel a row of weights and one of inputs, a vector of padding in each.
-    fn memory(self) -> u32 {
+    /// Bytes of a buffer in workgroup memory: of each input channel a row of weights and one of inputs, a vector of padding in each.
+    fn buffer(self) -> u32 {
         let row = |size: u32| 4 * size + 16;
-        BLOCK * (row(self.m) + row(self.n))
+        HALF * (row(self.m) + row(self.n))
+    }
+
+    /// Buffers: one is written while the other is read, where there is memory for two. Sums come out the same.
+    fn buffers(self, caps: &Caps) -> u32 {
+        if 2 * self.buffer() <= caps.max_workgroup_memory { 2 } else { 1 }
     }
 
     /// Tiles of one group of one sample.
@@ -55,7 +61,7 @@ impl Tile {
 
     fn fits(self, caps: &Caps) -> bool {
         let invocations = caps.max_invocations.min(caps.max_workgroup_size);
-        self.workgroup() <= invocations && self.memory() <= caps.max_workgroup_memory
+        self.workgroup() <= invocations && self.buffer() <= caps.max_workgroup_memory
     }
 }
 
@@ -68,11 +74,11 @@ fn cores(caps: &Caps) -> usize {
     }
 }
 
-/// The largest tile that has work and gives every core two workgroups, or else one; none if there is no such tile, or if most of a block of
-/// channels would be empty.
+/// The largest tile that has work and gives every core two workgroups, or else one; none if there is no such tile, or if most of half a
+/// block of channels would be empty.
 pub(crate) fn filled_tile(g: &Geometry, positions: usize, batch: usize, caps: &Caps) -> Option<Tile> {
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
-    if !g.is_blockable() || 3 * c_in < 2 * c_in.next_multiple_of(BLOCK as usize) {
+    if !g.is_blockable() || 3 * c_in < 2 * c_in.next_multiple_of(HALF as usize) {
         return None;
     }
     let filled = || TILES.into_iter().filter(|tile| tile.fits(caps) && tile.is_filled(c_out, positions));
@@ -80,8 +86,8 @@ pub(crate) fn filled_tile(g: &Geometry, positions: usize, batch: usize, caps: &C
     filled().find(|tile| busy(tile, 2)).or_else(|| filled().find(|tile| busy(tile, 1)))
 }
 
-/// The most kernels that are mixed as they are loaded: one beside each channel of a block.
-const MIXES: usize = BLOCK as usize;
+/// The most kernels that are mixed as they are loaded: one beside each channel of half a block.
+const MIXES: usize = HALF as usize;
 
 /// Whether each sample's kernel is mixed as it is loaded, and never stored: where it would be used for few positions, so that reading it again
 /// takes as long as computing with it. Tiles with the same channels mix the same weights, which more positions would make many.
@@ -89,13 +95,15 @@ pub(crate) fn mixes(g: &Geometry, positions: usize) -> bool {
     g.bank == Elem::F32 && g.kernels <= MIXES && positions <= 128
 }
 
-/// Loop trips of an invocation: steps, the bits of four positions, stores and their biases, kernels mixed before the first step. The trip that ends a loop counts too.
+/// Loop trips of an invocation: blocks and what is left of the channels, every tap of them, the bits of four positions, stores and their biases, kernels mixed before the first step. The trip that ends a loop counts too.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
-    let steps = task.channels.len().div_ceil(BLOCK as usize).saturating_mul(task.geometry.taps()) as u64;
+    let blocks = task.channels.len() / BLOCK as usize;
+    let rest = (task.channels.len() % BLOCK as usize).div_ceil(HALF as usize);
+    let sums = (blocks + rest).saturating_mul(task.geometry.taps()) as u64;
     let bits = 4 * (task.geometry.kernel.iter().sum::<usize>() + 3) as u64;
     let stores = 9 + 8 * 9 + if task.has_bias { 64 * 2 } else { 0 };
     let mixes = task.mix.map_or(0, |_| task.geometry.kernels as u64 + 1);
-    steps.saturating_add(1 + bits + stores + mixes)
+    sums.saturating_add(2 + bits + stores + mixes)
 }
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -111,19 +119,21 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let tile = filled_tile(task.geometry, task.positions(), task.batch, caps).unwrap_or(smallest);
     let workgroups = task.batch * task.geometry.groups * tile.count(c_out, task.positions());
     let is_padded = task.geometry.padding != [[0; 2]; 3];
-    let is_ragged = !task.channels.len().is_multiple_of(BLOCK as usize);
+    let has_rest = !task.channels.len().is_multiple_of(BLOCK as usize);
+    let buffers = tile.buffers(caps);
     let spatial = task.mix.and_then(|mix| mix.spatial);
     let consts = [
         ("WORKGROUP", tile.workgroup()),
         ("TILE_M", tile.m),
         ("TILE_N", tile.n),
+        ("BUFFERS", buffers),
         ("PADDED", is_padded.into()),
-        ("RAGGED", is_ragged.into()),
+        ("REST", has_rest.into()),
         ("MIXES", task.mix.map_or(Ok(0), |_| index32("kernels", task.geometry.kernels))?),
         ("MIX_OFFSET", index32("attention row", task.mix.map_or(0, |mix| mix.weights))?),
         ("SPATIAL_GAIN", spatial.is_some().into()),
         ("SPATIAL_OFFSET", index32("attention row", spatial.unwrap_or(0))?),
     ];
-    let needs = Needs { memory: tile.memory(), trips: trips(task) };
+    let needs = Needs { memory: buffers * tile.buffer(), trips: trips(task) };
     task.dispatch(Kernel::ConvBlock, &consts, workgroups, needs, caps)
 }

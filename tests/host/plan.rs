@@ -76,7 +76,7 @@ fn a_plan_explains_itself() {
         "64 -> 64 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 8: 56x56 -> 56x56\n\
          conv_block because: 64 channels x 3136 positions fill large tiles on every core\n  \
          aggregate       1152 workgroups (1152 x 1 x 1) of 64, 0 B of workgroup memory\n  \
-         conv_block      200 workgroups (200 x 1 x 1) of 128, 6400 B of workgroup memory\n\
+         conv_block      200 workgroups (200 x 1 x 1) of 128, 12800 B of workgroup memory\n\
          scratch memory 1179648 B"
     );
 }
