@@ -59,42 +59,6 @@ fn second_half(step: Step) -> Step {
     return Step(step.kx, step.ky, step.kz, step.ci + HALF);
 }
 
-// Elements of x from one position to the next, and from one channel to the next.
-fn position_stride() -> u32 {
-    return select(1u, params.groups * params.c_in, X_NHWC);
-}
-
-fn channel_stride() -> u32 {
-    return select(params.in_d * params.in_h * params.in_w, 1u, X_NHWC);
-}
-
-// Bit n is set if tap n of an axis reads inside the map.
-fn taps_inside(origin: u32, taps: u32, dilation: u32, size: u32) -> u32 {
-    var bits = 0u;
-    for (var tap = 0u; tap < taps; tap++) {
-        bits |= select(0u, 1u << tap, origin + tap * dilation < size);
-    }
-    return bits;
-}
-
-// What an output position reads: the element under tap 0 in channel 0 of the group, and which taps of width, height and depth lie inside.
-// Positions past the map take the last place, and are never stored.
-fn source_of(b: u32, g: u32, position: u32) -> vec2<u32> {
-    let p = min(position, positions() - 1u);
-    let column = p % params.out_w * STRIDE_W - params.pad_w;
-    let row = p / params.out_w % params.out_h * STRIDE_H - params.pad_h;
-    let z = p / (params.out_w * params.out_h) * STRIDE_D - params.pad_d;
-    let inside = taps_inside(column, KERNEL_W, DILATION_W, params.in_w)
-        | (taps_inside(row, KERNEL_H, DILATION_H, params.in_h) << KERNEL_W)
-        | (taps_inside(z, KERNEL_D, DILATION_D, params.in_d) << (KERNEL_W + KERNEL_H));
-    let channels = params.groups * params.c_in;
-    let size = params.in_d * params.in_h * params.in_w;
-    // The place may lie before the map: unsigned numbers wrap there and back.
-    let place = (z * params.in_h + row) * params.in_w + column;
-    let start = params.x_base + b * channels * size + g * params.c_in * channel_stride();
-    return vec2<u32>(start + place * position_stride(), inside);
-}
-
 // Registers are dear: such bits of four positions share one word, or two.
 const IN_ONE_WORD: bool = KERNEL_W + KERNEL_H + KERNEL_D <= 8u;
 const SHIFTS: vec4<u32> = select(vec4<u32>(0u, 16u, 0u, 16u), vec4<u32>(0u, 8u, 16u, 24u), IN_ONE_WORD);
@@ -189,7 +153,8 @@ fn tap_of(step: Step) -> u32 {
 // Weights of four output channels in kernel k, `skipped` elements past those of a step.
 fn load_w(source: Source, step: Step, k: u32, skipped: u32) -> vec4<f32> {
     let reduction = params.c_in * TAPS;
-    let kernel = k * params.groups * params.c_out * reduction;
+    let channels = ceil_div(params.c_out, WEIGHT_STEP) * WEIGHT_STEP;
+    let kernel = k * params.groups * channels * reduction;
     let first = source.w + (kernel + (step.ci * TAPS + tap_of(step)) * WEIGHT_STEP);
     let next = select(1u, reduction, WEIGHT_STEP == 1u);
     return vec4<f32>(
@@ -223,8 +188,7 @@ fn mix(sum: ptr<function, WeightQuads>, source: Source, step: Step, k: u32, weig
 
 // Whether a step's tap reads inside the map, for four positions.
 fn reads_inside(source: Source, step: Step) -> vec4<bool> {
-    let tap = (1u << step.kx) | (1u << (KERNEL_W + step.ky)) | (1u << (KERNEL_W + KERNEL_H + step.kz));
-    let taps = vec4<u32>(tap) << SHIFTS;
+    let taps = vec4<u32>(bits_of(step.kz, step.ky, step.kx)) << SHIFTS;
     return ((source.inside.xxyy & taps) == taps) | vec4<bool>(PADDED == 0u);
 }
 

@@ -296,8 +296,7 @@ impl Plan {
 
     /// How the convolution mixes each sample's kernel itself, where it can and where that pays.
     fn mix(&self) -> Option<Mix> {
-        let Problem { geometry, attention, has_bias, order, .. } = &self.problem;
-        let is_plain = *order == WeightOrder::Plain;
+        let Problem { geometry, attention, has_bias, .. } = &self.problem;
         let is_bank = match attention {
             AttentionSource::Given(_) => true,
             AttentionSource::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
@@ -305,7 +304,7 @@ impl Plan {
         };
         let row = self.problem.attention_row();
         let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(&self.output));
-        let weights = row.mix.filter(|_| is_bank && is_plain && pays && !has_bias)?;
+        let weights = row.mix.filter(|_| is_bank && pays && !has_bias)?;
         Some(Mix { weights, spatial: row.spatial })
     }
 
@@ -335,6 +334,7 @@ impl Plan {
             let trips = match self.conv {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
                 Kernel::ConvBlock => conv_block::trips(&task),
+                Kernel::ConvRegister | Kernel::ConvPointwise => conv_register::trips(&task),
                 Kernel::ConvPatch => conv_patch::trips(&task),
                 Kernel::ConvPointwiseLanes => conv_pointwise_lanes::trips(&task),
                 // The most that any other kernel adds for its stores.
@@ -512,7 +512,8 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
     let asked = || "asked for".to_string();
     let is_map = matches!(problem.attention, AttentionSource::Map(_));
     let on_software = caps.device_type == wgpu::DeviceType::Cpu;
-    let block = conv_block::filled_tile(g, positions, problem.batch, caps).filter(|_| !on_software);
+    let in_registers = on_software || caps.is_mobile();
+    let block = conv_block::filled_tile(g, positions, problem.batch, caps).filter(|_| !in_registers);
     match problem.kernel {
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
@@ -528,7 +529,10 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Auto if is_map && caps.has_lanes() => {
             (Kernel::ConvLanes, "mixes at every position, on a software adapter with lanes".into())
         }
-        ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
+        ConvChoice::Auto if is_map && !in_registers => (Kernel::ConvTiled, "mixes at every position".into()),
+        ConvChoice::Auto if is_map && !on_software => {
+            (Kernel::ConvRegister, "mixes at every position, on a mobile GPU".into())
+        }
         ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
         ConvChoice::Auto if c_in == 1 && g.groups > 1 && g.is_plain_3x3() && on_software => {
             (Kernel::ConvDepthwisePatch, "one input channel a group, 3 x 3 with stride 1, on a software adapter".into())
@@ -565,6 +569,9 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         }
         ConvChoice::Auto if on_software => {
             (Kernel::ConvRegister, "a software adapter: workgroup memory and barriers cost more than they save".into())
+        }
+        ConvChoice::Auto if in_registers => {
+            (Kernel::ConvRegister, "a mobile GPU: its caches do for weights what workgroup memory would".into())
         }
         ConvChoice::Auto => (Kernel::ConvTiled, format!("{c_out} channels x {positions} positions fill tiles")),
     }

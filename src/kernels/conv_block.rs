@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_block.wgsl`: implicit GEMM in large tiles, for GPUs.
 
 use super::conv::{CONV, ConvTask, SLOTS, STORAGE};
-use super::conv_register::REGISTER_TILE;
+use super::conv_register::{REGISTER_TILE, SOURCE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::desc::Geometry;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result, index32};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_block",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_block.wgsl", include_str!("../../shaders/conv_block.wgsl"))],
+    parts: &[DISPATCH, CONV, SOURCE, REGISTER_TILE, ("conv_block.wgsl", include_str!("../../shaders/conv_block.wgsl"))],
     storage: STORAGE,
     lanes: false,
 };
@@ -118,7 +118,6 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let [.., smallest] = TILES;
     let tile = filled_tile(task.geometry, task.positions(), task.batch, caps).unwrap_or(smallest);
     let workgroups = task.batch * task.geometry.groups * tile.count(c_out, task.positions());
-    let is_padded = task.geometry.padding != [[0; 2]; 3];
     let has_rest = !task.channels.len().is_multiple_of(BLOCK as usize);
     let buffers = tile.buffers(caps);
     let spatial = task.mix.and_then(|mix| mix.spatial);
@@ -127,7 +126,7 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         ("TILE_M", tile.m),
         ("TILE_N", tile.n),
         ("BUFFERS", buffers),
-        ("PADDED", is_padded.into()),
+        ("PADDED", task.is_padded().into()),
         ("REST", has_rest.into()),
         ("MIXES", task.mix.map_or(Ok(0), |_| index32("kernels", task.geometry.kernels))?),
         ("MIX_OFFSET", index32("attention row", task.mix.map_or(0, |mix| mix.weights))?),

@@ -1,7 +1,7 @@
 //! The planner: what it chooses, how it splits and folds, and laws over thousands of problems.
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
-use dynconv::{Caps, Const, ConvDesc, Error, Kernel, Operand, wgpu};
+use dynconv::{Caps, Const, ConvDesc, Error, Kernel, Operand, WeightOrder, wgpu};
 use proptest::prelude::*;
 
 /// Mixing weights alone.
@@ -45,6 +45,46 @@ fn each_shape_gets_its_kernel() {
     assert_eq!(Plan::new(&dense, &software).expect("fits").conv_kernel(), Kernel::ConvRegister);
 }
 
+/// Mobile GPUs compute in registers what others compute in workgroup memory, with weights that lie together.
+#[test]
+fn mobile_gpus_compute_in_registers() {
+    let [adreno, mali] = ["Adreno (TM) 740", "Mali-G610 (Panfrost)"];
+    let mobile = [
+        adreno,
+        mali,
+        "Turnip Adreno (TM) 618",
+        "Immortalis-G715",
+        "Mali-G715-Immortalis MC11",
+        "PowerVR Rogue GE8320",
+    ];
+    let others = [
+        "AMD Radeon RX 6800 (RADV NAVI21)",
+        "Samsung Xclipse 920",
+        "Apple M2",
+        "NVIDIA GeForce RTX 4070",
+        "Somaliland",
+        "",
+    ];
+    let caps = |name: &str| Caps { name: name.into(), ..Caps::webgpu_default() };
+    let dense = problem(&ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), 8, [1, 56, 56]);
+    let mapped = Problem { attention: AttentionSource::Map(MapAxis::All), ..dense };
+    let narrow = problem(&ConvDesc::new(64, 64, [1, 1]), 8, [1, 56, 56]);
+    let kernel = |problem: &Problem, name: &str| Plan::new(problem, &caps(name)).expect("fits").conv_kernel();
+    for name in mobile {
+        assert!(caps(name).is_mobile(), "{name}");
+        let kernels = [&dense, &mapped, &narrow].map(|problem| kernel(problem, name));
+        assert_eq!(kernels, [Kernel::ConvRegister, Kernel::ConvRegister, Kernel::ConvPointwise], "{name}");
+        assert_eq!(WeightOrder::of_bank(&dense.geometry, &caps(name)), WeightOrder::Blocked, "{name}");
+    }
+    for name in others {
+        let kernels = [&dense, &mapped, &narrow].map(|problem| kernel(problem, name));
+        assert_eq!(kernels, [Kernel::ConvBlock, Kernel::ConvTiled, Kernel::ConvBlock], "{name}");
+        assert_eq!(WeightOrder::of_bank(&dense.geometry, &caps(name)), WeightOrder::Plain, "{name}");
+    }
+    let says = Plan::new(&dense, &caps(mali)).expect("fits").to_string();
+    assert!(says.contains("conv_register because: a mobile GPU"), "{says}");
+}
+
 /// A tile is as large as leaves two workgroups to each of the cores that a device is taken to have.
 #[test]
 fn more_work_gets_larger_tiles() {
@@ -66,6 +106,20 @@ fn more_work_gets_larger_tiles() {
     assert_eq!(tile(8, 64, 56, DiscreteGpu), [64, 128]);
     assert_eq!(tile(3, 64, 56, IntegratedGpu), [64, 128]);
     assert_eq!(tile(1, 256, 14, DiscreteGpu), [64, 64]);
+}
+
+/// Where workgroup memory takes a tile's operands twice, they are written while others are read. No tile is left out for want of that.
+#[test]
+fn two_buffers_where_they_fit() {
+    let desc = ConvDesc::new(64, 128, [3, 3]).padding([1, 1]);
+    let problem = problem(&desc, 64, [1, 28, 28]);
+    let memory = |max_workgroup_memory| {
+        let caps = Caps { max_workgroup_memory, ..Caps::webgpu_default() };
+        Plan::new(&problem, &caps).expect("fits").dispatches().last().expect("convolves").workgroup_memory
+    };
+    assert_eq!(memory(32 << 10), 16_896);
+    assert_eq!(memory(16_896), 16_896);
+    assert_eq!(memory(16 << 10), 8_448);
 }
 
 #[test]
