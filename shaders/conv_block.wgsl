@@ -174,6 +174,12 @@ fn load_weights(source: Source, step: Step, k: u32) -> WeightQuads {
     return weights;
 }
 
+// What is to be staged.
+struct Operands {
+    inputs: InputQuads,
+    weights: WeightQuads,
+}
+
 // Adds the weights of kernel k to those of the sample's own kernel.
 fn mix(sum: ptr<function, WeightQuads>, source: Source, step: Step, k: u32, weights: WeightQuads) {
     var share = gains[source.row + MIX_OFFSET + k];
@@ -193,14 +199,14 @@ fn reads_inside(source: Source, step: Step) -> vec4<bool> {
 }
 
 // Zero padding is put in here, not as operands are loaded, so that no load is waited for before the sums are under way.
-fn stage(buffer: u32, lane: Lane, inside: vec4<bool>, inputs: InputQuads, weights: WeightQuads) {
-    tile_x[buffer][0u][lane.x_slot][lane.x_quad] = select(vec4<f32>(), inputs.x0, inside);
-    tile_w[buffer][0u][lane.w_slot][lane.w_quad] = weights.w0;
+fn stage(buffer: u32, lane: Lane, inside: vec4<bool>, operands: Operands) {
+    tile_x[buffer][0u][lane.x_slot][lane.x_quad] = select(vec4<f32>(), operands.inputs.x0, inside);
+    tile_w[buffer][0u][lane.w_slot][lane.w_quad] = operands.weights.w0;
     if X_SLOTS < HALF {
-        tile_x[buffer][HALF / X_SLOTS - 1u][lane.x_slot][lane.x_quad] = select(vec4<f32>(), inputs.x1, inside);
+        tile_x[buffer][HALF / X_SLOTS - 1u][lane.x_slot][lane.x_quad] = select(vec4<f32>(), operands.inputs.x1, inside);
     }
     if W_SLOTS < HALF {
-        tile_w[buffer][HALF / W_SLOTS - 1u][lane.w_slot][lane.w_quad] = weights.w1;
+        tile_w[buffer][HALF / W_SLOTS - 1u][lane.w_slot][lane.w_quad] = operands.weights.w1;
     }
 }
 
@@ -252,16 +258,15 @@ fn multiply_and_mix(
     }
 }
 
-// Multiplies what is staged, and stages a step: in the other buffer, if there is one.
-fn multiply_and_stage(
+// Multiplies what is staged, and loads a step meanwhile.
+fn multiply_and_load(
     left: ptr<function, Sums>,
     right: ptr<function, Sums>,
     lane: Lane,
     staged: Staged,
     source: Source,
     step: Step,
-    inside: vec4<bool>,
-) {
+) -> Operands {
     let inputs = load_inputs(source, step);
     var weights: WeightQuads;
     if MIXES == 0u {
@@ -275,11 +280,7 @@ fn multiply_and_stage(
     multiply_and_mix(left, right, lane, staged, 5u, &weights, source, step);
     multiply_and_mix(left, right, lane, staged, 6u, &weights, source, step);
     multiply_and_mix(left, right, lane, staged, 7u, &weights, source, step);
-    if BUFFERS == 1u {
-        workgroupBarrier();
-    }
-    stage((staged.buffer + 1u) % BUFFERS, lane, inside, inputs, weights);
-    workgroupBarrier();
+    return Operands(inputs, weights);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -332,15 +333,25 @@ fn conv_block(
     }
     // Kept from half to half: found anew, it would take an eighth of what is not arithmetic.
     var inside = reads_inside(source, step);
-    stage(0u, own, inside, inputs, weights);
+    stage(0u, own, inside, Operands(inputs, weights));
     workgroupBarrier();
 
     let trips = (params.ci_end - params.ci_begin) / BLOCK * TAPS;
     for (var i = 0u; i < trips; i++) {
-        multiply_and_stage(&left, &right, own, Staged(0u, HALF), source, second_half(step), inside);
+        let second = multiply_and_load(&left, &right, own, Staged(0u, HALF), source, second_half(step));
+        if BUFFERS == 1u {
+            workgroupBarrier();
+        }
+        stage(BUFFERS - 1u, own, inside, second);
+        workgroupBarrier();
         step = next(step, BLOCK);
         inside = reads_inside(source, step);
-        multiply_and_stage(&left, &right, own, Staged(BUFFERS - 1u, HALF), source, step, inside);
+        let first = multiply_and_load(&left, &right, own, Staged(BUFFERS - 1u, HALF), source, step);
+        if BUFFERS == 1u {
+            workgroupBarrier();
+        }
+        stage(0u, own, inside, first);
+        workgroupBarrier();
     }
     if REST != 0u {
         let trips = ceil_div(params.ci_end - step.ci, HALF) * TAPS;
@@ -348,8 +359,12 @@ fn conv_block(
             // Channels past the last are staged with whatever was read for them, and never multiplied.
             let staged = Staged(i % BUFFERS, params.ci_end - step.ci);
             step = next(step, HALF);
-            inside = reads_inside(source, step);
-            multiply_and_stage(&left, &right, own, staged, source, step, inside);
+            let operands = multiply_and_load(&left, &right, own, staged, source, step);
+            if BUFFERS == 1u {
+                workgroupBarrier();
+            }
+            stage((i + 1u) % BUFFERS, own, reads_inside(source, step), operands);
+            workgroupBarrier();
         }
     }
 

@@ -95,7 +95,8 @@ pub(crate) fn mixes(g: &Geometry, positions: usize) -> bool {
     g.bank == Elem::F32 && g.kernels <= MIXES && positions <= 128
 }
 
-/// Loop trips of an invocation: blocks and what is left of the channels, every tap of them, the bits of four positions, stores and their biases, kernels mixed before the first step. The trip that ends a loop counts too.
+/// Loop trips of an invocation: blocks and what is left of the channels, every tap of them, the bits of four positions, stores and their biases,
+/// kernels mixed before the first step. The trip that ends a loop counts too.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     let blocks = task.channels.len() / BLOCK as usize;
     let rest = (task.channels.len() % BLOCK as usize).div_ceil(HALF as usize);
