@@ -1,37 +1,42 @@
 // Implicit GEMM as conv_tiled, in larger tiles and without index arithmetic to speak of. A workgroup computes TILE_M channels x TILE_N
 // positions, an invocation 8 x 8 of them: what it reads from workgroup memory it uses eight times.
 //
-// The sum runs over blocks of 8 input channels, in each over the taps, and in each over the channels of the block. So a step has one tap: where
-// it reads is one offset from where tap 0 does, the same for all invocations, and whether it reads inside the map is told by bits that each
-// position has for every tap of every axis. A step's operands are loaded while the step before is computed.
+// The sum runs over blocks of 16 input channels, in each over the taps, and in each over the channels of the block; what is left at the end,
+// fewer than 16 channels, is summed in the same way in blocks of 8. So 8 channels have one tap: where it reads is one offset from where tap 0
+// does, the same for all invocations, and whether it reads inside the map is told by bits that each position has for every tap of every axis.
+//
+// Workgroup memory takes 8 channels at a time. They are loaded while the 8 before are computed, and where there is memory for both, stored then
+// too: a barrier after each 8 is enough.
 //
 // Where there would be few workgroups, each sums over some of the blocks only, and leaves its raw sums to sum_parts.
 //
 // Constants beside those of common/conv.wgsl:
 //
 // TILE_M, TILE_N                64 or 128; WORKGROUP = TILE_M / 8 * TILE_N / 8
-// PADDED, RAGGED                1 if taps may lie outside, if the last block is not whole
+// BUFFERS                       2 if there is workgroup memory for twice 8 channels, else 1
+// PADDED, REST                  1 if taps may lie outside, if the channels are not all in blocks of 16
 // MIXES                         how many kernels of a bank are mixed as they are loaded, at most 8; 0 where rows hold what is multiplied
 // MIX_OFFSET, SPATIAL_OFFSET    where mixing weights and tap gains begin in a row of gains
 // SPATIAL_GAIN                  1 if there are tap gains
-// SPLIT                         1 if a workgroup sums over `part_channels` input channels only
+// SPLIT                         1 if a workgroup sums over `part_channels` input channels only, whole blocks of them but for the last
 //
 // No maps, no transposition, KERNEL_W + KERNEL_H + KERNEL_D <= 16.
 
-// Channels of a block.
-const BLOCK: u32 = 8u;
-// Channels of a block that the workgroup loads at once, four positions or four output channels an invocation; the rest follow in a second load.
+// Channels of a block, and of the halves that it is loaded in.
+const BLOCK: u32 = 16u;
+const HALF: u32 = 8u;
+// Channels of a half that the workgroup loads at once, four positions or four output channels an invocation; the rest follow in a second load.
 const X_SLOTS: u32 = WORKGROUP / (TILE_N / 4u);
 const W_SLOTS: u32 = WORKGROUP / (TILE_M / 4u);
 
-// [load][input channel][four output channels]; a vector more a row keeps the channels that are written together out of each other's banks.
+// [buffer][load][input channel][four output channels]; a vector more a row keeps the channels that are written together out of each other's banks.
 const ROW_W: u32 = TILE_M / 4u + 1u;
-var<workgroup> tile_w: array<array<array<vec4<f32>, ROW_W>, W_SLOTS>, BLOCK / W_SLOTS>;
-// [load][input channel][four positions]
+var<workgroup> tile_w: array<array<array<array<vec4<f32>, ROW_W>, W_SLOTS>, HALF / W_SLOTS>, BUFFERS>;
+// [buffer][load][input channel][four positions]
 const ROW_X: u32 = TILE_N / 4u + 1u;
-var<workgroup> tile_x: array<array<array<vec4<f32>, ROW_X>, X_SLOTS>, BLOCK / X_SLOTS>;
+var<workgroup> tile_x: array<array<array<array<vec4<f32>, ROW_X>, X_SLOTS>, HALF / X_SLOTS>, BUFFERS>;
 
-// Part of the reduction: a tap, and the first channel of a block.
+// Part of the reduction: a tap, and the first of 8 channels.
 struct Step {
     kx: u32,
     ky: u32,
@@ -39,7 +44,8 @@ struct Step {
     ci: u32,
 }
 
-fn next(step: Step) -> Step {
+// The next tap, or the first one of the channels that follow a block of `channels`.
+fn next(step: Step, channels: u32) -> Step {
     if step.kx + 1u < KERNEL_W {
         return Step(step.kx + 1u, step.ky, step.kz, step.ci);
     }
@@ -49,43 +55,11 @@ fn next(step: Step) -> Step {
     if step.kz + 1u < KERNEL_D {
         return Step(0u, 0u, step.kz + 1u, step.ci);
     }
-    return Step(0u, 0u, 0u, step.ci + BLOCK);
+    return Step(0u, 0u, 0u, step.ci + channels);
 }
 
-// Elements of x from one position to the next, and from one channel to the next.
-fn position_stride() -> u32 {
-    return select(1u, params.groups * params.c_in, X_NHWC);
-}
-
-fn channel_stride() -> u32 {
-    return select(params.in_d * params.in_h * params.in_w, 1u, X_NHWC);
-}
-
-// Bit n is set if tap n of an axis reads inside the map.
-fn taps_inside(origin: u32, taps: u32, dilation: u32, size: u32) -> u32 {
-    var bits = 0u;
-    for (var tap = 0u; tap < taps; tap++) {
-        bits |= select(0u, 1u << tap, origin + tap * dilation < size);
-    }
-    return bits;
-}
-
-// What an output position reads: the element under tap 0 in channel 0 of the group, and which taps of width, height and depth lie inside.
-// Positions past the map take the last place, and are never stored.
-fn source_of(b: u32, g: u32, position: u32) -> vec2<u32> {
-    let p = min(position, positions() - 1u);
-    let column = p % params.out_w * STRIDE_W - params.pad_w;
-    let row = p / params.out_w % params.out_h * STRIDE_H - params.pad_h;
-    let z = p / (params.out_w * params.out_h) * STRIDE_D - params.pad_d;
-    let inside = taps_inside(column, KERNEL_W, DILATION_W, params.in_w)
-        | (taps_inside(row, KERNEL_H, DILATION_H, params.in_h) << KERNEL_W)
-        | (taps_inside(z, KERNEL_D, DILATION_D, params.in_d) << (KERNEL_W + KERNEL_H));
-    let channels = params.groups * params.c_in;
-    let size = params.in_d * params.in_h * params.in_w;
-    // The place may lie before the map: unsigned numbers wrap there and back.
-    let place = (z * params.in_h + row) * params.in_w + column;
-    let start = params.x_base + b * channels * size + g * params.c_in * channel_stride();
-    return vec2<u32>(start + place * position_stride(), inside);
+fn second_half(step: Step) -> Step {
+    return Step(step.kx, step.ky, step.kz, step.ci + HALF);
 }
 
 // Registers are dear: such bits of four positions share one word, or two.
@@ -100,7 +74,7 @@ fn packed(bits: vec4<u32>) -> vec2<u32> {
     return vec2<u32>(all.x | all.y, all.z | all.w);
 }
 
-// What an invocation loads in every step, all of it in channel `slot` of a block.
+// What an invocation loads in every step, all of it in channel `slot` of a half.
 struct Source {
     // Of four positions: see source_of and packed.
     x: vec4<u32>,
@@ -144,7 +118,7 @@ fn lane_of(lane: u32) -> Lane {
     );
 }
 
-// A step's operands on their way to workgroup memory; the second of each only where a block takes two loads.
+// A step's operands on their way to workgroup memory; the second of each only where a half takes two loads.
 struct InputQuads {
     x0: vec4<f32>,
     x1: vec4<f32>,
@@ -169,7 +143,7 @@ fn load_x(source: Source, step: Step, ci: u32) -> vec4<f32> {
 fn load_inputs(source: Source, step: Step) -> InputQuads {
     var inputs: InputQuads;
     inputs.x0 = load_x(source, step, step.ci);
-    if X_SLOTS < BLOCK {
+    if X_SLOTS < HALF {
         inputs.x1 = load_x(source, step, step.ci + X_SLOTS);
     }
     return inputs;
@@ -182,7 +156,8 @@ fn tap_of(step: Step) -> u32 {
 // Weights of four output channels in kernel k, `skipped` elements past those of a step.
 fn load_w(source: Source, step: Step, k: u32, skipped: u32) -> vec4<f32> {
     let reduction = params.c_in * TAPS;
-    let kernel = k * params.groups * params.c_out * reduction;
+    let channels = ceil_div(params.c_out, WEIGHT_STEP) * WEIGHT_STEP;
+    let kernel = k * params.groups * channels * reduction;
     let first = source.w + (kernel + (step.ci * TAPS + tap_of(step)) * WEIGHT_STEP);
     let next = select(1u, reduction, WEIGHT_STEP == 1u);
     return vec4<f32>(
@@ -196,10 +171,16 @@ fn load_w(source: Source, step: Step, k: u32, skipped: u32) -> vec4<f32> {
 fn load_weights(source: Source, step: Step, k: u32) -> WeightQuads {
     var weights: WeightQuads;
     weights.w0 = load_w(source, step, k, 0u);
-    if W_SLOTS < BLOCK {
+    if W_SLOTS < HALF {
         weights.w1 = load_w(source, step, k, W_SLOTS * TAPS * WEIGHT_STEP);
     }
     return weights;
+}
+
+// What is to be staged.
+struct Operands {
+    inputs: InputQuads,
+    weights: WeightQuads,
 }
 
 // Adds the weights of kernel k to those of the sample's own kernel.
@@ -209,35 +190,26 @@ fn mix(sum: ptr<function, WeightQuads>, source: Source, step: Step, k: u32, weig
         share *= gains[source.row + SPATIAL_OFFSET + tap_of(step)];
     }
     (*sum).w0 += share * weights.w0;
-    if W_SLOTS < BLOCK {
+    if W_SLOTS < HALF {
         (*sum).w1 += share * weights.w1;
     }
 }
 
-// Nothing where there is no channel `ci`, whatever was read there.
-fn where_channel(ci: u32, four: vec4<f32>) -> vec4<f32> {
-    return select(vec4<f32>(), four, RAGGED == 0u || ci < params.ci_end);
+// Whether a step's tap reads inside the map, for four positions.
+fn reads_inside(source: Source, step: Step) -> vec4<bool> {
+    let taps = vec4<u32>(bits_of(step.kz, step.ky, step.kx)) << SHIFTS;
+    return ((source.inside.xxyy & taps) == taps) | vec4<bool>(PADDED == 0u);
 }
 
-fn where_inside(source: Source, step: Step, four: vec4<f32>) -> vec4<f32> {
-    let tap = (1u << step.kx) | (1u << (KERNEL_W + step.ky)) | (1u << (KERNEL_W + KERNEL_H + step.kz));
-    let taps = vec4<u32>(tap) << SHIFTS;
-    let inside = (source.inside.xxyy & taps) == taps;
-    return select(vec4<f32>(), four, inside | vec4<bool>(PADDED == 0u));
-}
-
-// Zero padding is put in here, not as operands are loaded, so that no load is waited for before the sums of a step are under way.
-fn stage(source: Source, lane: Lane, step: Step, inputs: InputQuads, weights: WeightQuads) {
-    let x0 = where_inside(source, step, inputs.x0);
-    tile_x[0u][lane.x_slot][lane.x_quad] = where_channel(step.ci + lane.x_slot, x0);
-    tile_w[0u][lane.w_slot][lane.w_quad] = where_channel(step.ci + lane.w_slot, weights.w0);
-    if X_SLOTS < BLOCK {
-        let x1 = where_inside(source, step, inputs.x1);
-        tile_x[BLOCK / X_SLOTS - 1u][lane.x_slot][lane.x_quad] = where_channel(step.ci + lane.x_slot + X_SLOTS, x1);
+// Zero padding is put in here, not as operands are loaded, so that no load is waited for before the sums are under way.
+fn stage(buffer: u32, lane: Lane, inside: vec4<bool>, operands: Operands) {
+    tile_x[buffer][0u][lane.x_slot][lane.x_quad] = select(vec4<f32>(), operands.inputs.x0, inside);
+    tile_w[buffer][0u][lane.w_slot][lane.w_quad] = operands.weights.w0;
+    if X_SLOTS < HALF {
+        tile_x[buffer][HALF / X_SLOTS - 1u][lane.x_slot][lane.x_quad] = select(vec4<f32>(), operands.inputs.x1, inside);
     }
-    if W_SLOTS < BLOCK {
-        let w1 = where_channel(step.ci + lane.w_slot + W_SLOTS, weights.w1);
-        tile_w[BLOCK / W_SLOTS - 1u][lane.w_slot][lane.w_quad] = w1;
+    if W_SLOTS < HALF {
+        tile_w[buffer][HALF / W_SLOTS - 1u][lane.w_slot][lane.w_quad] = operands.weights.w1;
     }
 }
 
@@ -252,31 +224,66 @@ fn add_products(sums: ptr<function, Sums>, low: vec4<f32>, high: vec4<f32>, inpu
     (*sums).c7 += high.w * inputs;
 }
 
-// Channel `ci` of the block.
-fn multiply(left: ptr<function, Sums>, right: ptr<function, Sums>, lane: Lane, ci: u32) {
-    let low = tile_w[ci / W_SLOTS][ci % W_SLOTS][lane.m0];
-    let high = tile_w[ci / W_SLOTS][ci % W_SLOTS][lane.m1];
-    add_products(left, low, high, tile_x[ci / X_SLOTS][ci % X_SLOTS][lane.n0]);
-    add_products(right, low, high, tile_x[ci / X_SLOTS][ci % X_SLOTS][lane.n1]);
+// What is multiplied: the first of the 8 channels in a buffer, as many as there are.
+struct Staged {
+    buffer: u32,
+    channels: u32,
 }
 
-// Channel `i` of the block for this step, and kernel `i` for the next: it is under way while the channel is computed.
+// Channel `ci` of those staged.
+fn multiply(left: ptr<function, Sums>, right: ptr<function, Sums>, lane: Lane, buffer: u32, ci: u32) {
+    let low = tile_w[buffer][ci / W_SLOTS][ci % W_SLOTS][lane.m0];
+    let high = tile_w[buffer][ci / W_SLOTS][ci % W_SLOTS][lane.m1];
+    add_products(left, low, high, tile_x[buffer][ci / X_SLOTS][ci % X_SLOTS][lane.n0]);
+    add_products(right, low, high, tile_x[buffer][ci / X_SLOTS][ci % X_SLOTS][lane.n1]);
+}
+
+// Channel `i` of those staged, and kernel `i` for the step: it is under way while the channel is computed.
 fn multiply_and_mix(
     left: ptr<function, Sums>,
     right: ptr<function, Sums>,
     lane: Lane,
+    staged: Staged,
     i: u32,
     mixed: ptr<function, WeightQuads>,
     source: Source,
     step: Step,
 ) {
+    var weights: WeightQuads;
     if i < MIXES {
-        let weights = load_weights(source, step, i);
-        multiply(left, right, lane, i);
-        mix(mixed, source, step, i, weights);
-    } else {
-        multiply(left, right, lane, i);
+        weights = load_weights(source, step, i);
     }
+    if i < staged.channels {
+        multiply(left, right, lane, staged.buffer, i);
+    }
+    if i < MIXES {
+        mix(mixed, source, step, i, weights);
+    }
+}
+
+// Multiplies what is staged, and loads a step meanwhile.
+fn multiply_and_load(
+    left: ptr<function, Sums>,
+    right: ptr<function, Sums>,
+    lane: Lane,
+    staged: Staged,
+    source: Source,
+    step: Step,
+) -> Operands {
+    let inputs = load_inputs(source, step);
+    var weights: WeightQuads;
+    if MIXES == 0u {
+        weights = load_weights(source, step, 0u);
+    }
+    multiply_and_mix(left, right, lane, staged, 0u, &weights, source, step);
+    multiply_and_mix(left, right, lane, staged, 1u, &weights, source, step);
+    multiply_and_mix(left, right, lane, staged, 2u, &weights, source, step);
+    multiply_and_mix(left, right, lane, staged, 3u, &weights, source, step);
+    multiply_and_mix(left, right, lane, staged, 4u, &weights, source, step);
+    multiply_and_mix(left, right, lane, staged, 5u, &weights, source, step);
+    multiply_and_mix(left, right, lane, staged, 6u, &weights, source, step);
+    multiply_and_mix(left, right, lane, staged, 7u, &weights, source, step);
+    return Operands(inputs, weights);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -299,11 +306,11 @@ fn conv_block(
     let sample = number / (tiles_n * tiles_m * params.groups);
     var b = sample;
     var ci_begin = params.ci_begin;
-    var channels = params.ci_end - params.ci_begin;
+    var ci_end = params.ci_end;
     if SPLIT != 0u {
         b = sample % params.batch;
         ci_begin = sample / params.batch * params.part_channels;
-        channels = min(params.c_in - ci_begin, params.part_channels);
+        ci_end = min(params.c_in, ci_begin + params.part_channels);
     }
 
     let own = lane_of(lane);
@@ -328,7 +335,7 @@ fn conv_block(
     var right = Sums();
 
     var step = Step(0u, 0u, 0u, ci_begin);
-    var inputs = load_inputs(source, step);
+    let inputs = load_inputs(source, step);
     var weights: WeightQuads;
     if MIXES == 0u {
         weights = load_weights(source, step, 0u);
@@ -336,25 +343,41 @@ fn conv_block(
     for (var k = 0u; k < MIXES; k++) {
         mix(&weights, source, step, k, load_weights(source, step, k));
     }
-    let steps = ceil_div(channels, BLOCK) * TAPS;
-    for (var i = 0u; i < steps; i++) {
-        workgroupBarrier();
-        stage(source, own, step, inputs, weights);
-        workgroupBarrier();
-        step = next(step);
-        inputs = load_inputs(source, step);
-        weights = WeightQuads();
-        if MIXES == 0u {
-            weights = load_weights(source, step, 0u);
+    // Kept from half to half: found anew, it would take an eighth of what is not arithmetic.
+    var inside = reads_inside(source, step);
+    stage(0u, own, inside, Operands(inputs, weights));
+    workgroupBarrier();
+
+    let trips = (ci_end - ci_begin) / BLOCK * TAPS;
+    for (var i = 0u; i < trips; i++) {
+        let second = multiply_and_load(&left, &right, own, Staged(0u, HALF), source, second_half(step));
+        if BUFFERS == 1u {
+            workgroupBarrier();
         }
-        multiply_and_mix(&left, &right, own, 0u, &weights, source, step);
-        multiply_and_mix(&left, &right, own, 1u, &weights, source, step);
-        multiply_and_mix(&left, &right, own, 2u, &weights, source, step);
-        multiply_and_mix(&left, &right, own, 3u, &weights, source, step);
-        multiply_and_mix(&left, &right, own, 4u, &weights, source, step);
-        multiply_and_mix(&left, &right, own, 5u, &weights, source, step);
-        multiply_and_mix(&left, &right, own, 6u, &weights, source, step);
-        multiply_and_mix(&left, &right, own, 7u, &weights, source, step);
+        stage(BUFFERS - 1u, own, inside, second);
+        workgroupBarrier();
+        step = next(step, BLOCK);
+        inside = reads_inside(source, step);
+        let first = multiply_and_load(&left, &right, own, Staged(BUFFERS - 1u, HALF), source, step);
+        if BUFFERS == 1u {
+            workgroupBarrier();
+        }
+        stage(0u, own, inside, first);
+        workgroupBarrier();
+    }
+    if REST != 0u {
+        let trips = ceil_div(ci_end - step.ci, HALF) * TAPS;
+        for (var i = 0u; i < trips; i++) {
+            // Channels past the last are staged with whatever was read for them, and never multiplied.
+            let staged = Staged(i % BUFFERS, ci_end - step.ci);
+            step = next(step, HALF);
+            let operands = multiply_and_load(&left, &right, own, staged, source, step);
+            if BUFFERS == 1u {
+                workgroupBarrier();
+            }
+            stage((i + 1u) % BUFFERS, own, reads_inside(source, step), operands);
+            workgroupBarrier();
+        }
     }
 
     // Loops, though they cost a few selections: written out, what follows the sum would be compiled 64 times.

@@ -1,6 +1,9 @@
 // Implicit GEMM in registers (see common/register_tile.wgsl): no workgroup memory and no barrier.
 // The loops over taps have constant bounds: drivers unroll them.
 
+// Whether a position's taps lie at the same distances from its first as everyone's, and bits tell which are inside the map.
+const IS_LINEAR: bool = !TRANSPOSED && KERNEL_W + KERNEL_H + KERNEL_D <= 32u;
+
 // The input that a position reads through a tap.
 fn tap_input(b: u32, channel: u32, place: vec3<u32>, kz: u32, ky: u32, kx: u32) -> f32 {
     return input_at(
@@ -39,6 +42,10 @@ fn conv_register(
         return;
     }
     let tile = tile_of(number, lane);
+    var sources: Sources;
+    if IS_LINEAR {
+        sources = sources_of(tile);
+    }
     let place0 = place_of(tile.position);
     let place1 = place_of(tile.position + WORKGROUP);
     let place2 = place_of(tile.position + 2u * WORKGROUP);
@@ -53,12 +60,17 @@ fn conv_register(
             for (var kz = 0u; kz < KERNEL_D; kz++) {
                 for (var ky = 0u; ky < KERNEL_H; ky++) {
                     for (var kx = 0u; kx < KERNEL_W; kx++) {
-                        var inputs = vec4<f32>(
-                            tap_input(tile.b, channel, place0, kz, ky, kx),
-                            tap_input(tile.b, channel, place1, kz, ky, kx),
-                            tap_input(tile.b, channel, place2, kz, ky, kx),
-                            tap_input(tile.b, channel, place3, kz, ky, kx),
-                        );
+                        var inputs: vec4<f32>;
+                        if IS_LINEAR {
+                            inputs = inputs_of(tile, sources, ci, kz, ky, kx);
+                        } else {
+                            inputs = vec4<f32>(
+                                tap_input(tile.b, channel, place0, kz, ky, kx),
+                                tap_input(tile.b, channel, place1, kz, ky, kx),
+                                tap_input(tile.b, channel, place2, kz, ky, kx),
+                                tap_input(tile.b, channel, place3, kz, ky, kx),
+                            );
+                        }
                         if MAP != 0u {
                             inputs *= mix;
                         }

@@ -74,6 +74,18 @@ impl Caps {
         self.device_type == wgpu::DeviceType::Cpu && self.subgroups && self.int64 && self.subgroup_size == [8, 8]
     }
 
+    /// Whether this is a GPU of a phone: Mali and Immortalis (Arm), Adreno (Qualcomm) or PowerVR (Imagination), by the name that their drivers
+    /// tell. Tiles in workgroup memory do not pay there: Arm's keeps that memory in its caches ("Arm Mali GPU OpenCL Developer Guide", memory
+    /// model), and all have fewer registers an invocation than the large tiles take. What no driver names, as in browsers, counts as another GPU.
+    /// Samsung's Xclipse does, too: it is of AMD's RDNA family.
+    #[must_use]
+    pub fn is_mobile(&self) -> bool {
+        let name = self.name.to_lowercase();
+        ["adreno", "mali", "immortalis", "powervr"]
+            .into_iter()
+            .any(|family| name.split(|c: char| !c.is_alphanumeric()).any(|word| word == family))
+    }
+
     /// Caps of a device.
     #[must_use]
     pub fn of_device(device: &wgpu::Device) -> Self {

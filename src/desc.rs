@@ -208,7 +208,8 @@ impl WeightOrder {
     /// mostly be zeros.
     #[must_use]
     pub fn of_bank(geometry: &Geometry, caps: &Caps) -> Self {
-        if caps.has_lanes() && geometry.c_out / geometry.groups >= BLOCK / 2 { Self::Blocked } else { Self::Plain }
+        let wants_blocks = caps.has_lanes() || caps.is_mobile();
+        if wants_blocks && geometry.c_out / geometry.groups >= BLOCK / 2 { Self::Blocked } else { Self::Plain }
     }
 }
 

@@ -33,7 +33,7 @@ pub enum ConvChoice {
     Tiled,
     /// `conv_block`, for convolutions that are not transposed, their kernel sizes adding up to at most 16.
     Block,
-    /// `conv_block` with the sum over the input channels split among workgroups, in two parts at least, and `sum_parts`; for more than 8 input
+    /// `conv_block` with the sum over the input channels split among workgroups, in two parts at least, and `sum_parts`; for more than 16 input
     /// channels a group, where `conv_block` is possible.
     Split,
     /// `conv_register`, possible for every convolution.
@@ -366,8 +366,7 @@ impl Plan {
 
     /// How the convolution mixes each sample's kernel itself, where it can and where that pays.
     fn mix(&self) -> Option<Mix> {
-        let (Problem { geometry, attention, has_bias, order, .. }, map) = &self.problem.summed(self.output);
-        let is_plain = *order == WeightOrder::Plain;
+        let (Problem { geometry, attention, has_bias, .. }, map) = &self.problem.summed(self.output);
         let is_bank = match attention {
             AttentionSource::Given(_) => true,
             AttentionSource::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
@@ -375,7 +374,7 @@ impl Plan {
         };
         let row = self.problem.attention_row();
         let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(map));
-        let weights = row.mix.filter(|_| is_bank && is_plain && pays && !has_bias)?;
+        let weights = row.mix.filter(|_| is_bank && pays && !has_bias)?;
         Some(Mix { weights, spatial: row.spatial })
     }
 
@@ -391,7 +390,7 @@ impl Plan {
             None if is_asked => Err(Error::Unsupported {
                 what: "conv_block in parts".into(),
                 because: format!(
-                    "it needs more than 8 input channels a group, and there are {}",
+                    "it needs more than 16 input channels a group, and there are {}",
                     geometry.c_in / geometry.groups
                 ),
             }),
@@ -432,6 +431,7 @@ impl Plan {
             let trips = match self.conv {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
                 Kernel::ConvBlock => conv_block::trips(&task),
+                Kernel::ConvRegister | Kernel::ConvPointwise => conv_register::trips(&task),
                 Kernel::ConvPatch => conv_patch::trips(&task),
                 Kernel::ConvPointwiseLanes => conv_pointwise_lanes::trips(&task),
                 // The most that any other kernel adds for its stores.
@@ -640,6 +640,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
     let asked = || "asked for".to_string();
     let is_map = matches!(problem.attention, AttentionSource::Map(_));
     let on_software = caps.device_type == wgpu::DeviceType::Cpu;
+    let in_registers = on_software || caps.is_mobile();
     match problem.kernel {
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
@@ -656,7 +657,10 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Auto if is_map && caps.has_lanes() => {
             (Kernel::ConvLanes, "mixes at every position, on a software adapter with lanes".into())
         }
-        ConvChoice::Auto if is_map && !on_software => (Kernel::ConvTiled, "mixes at every position".into()),
+        ConvChoice::Auto if is_map && !in_registers => (Kernel::ConvTiled, "mixes at every position".into()),
+        ConvChoice::Auto if is_map && !on_software => {
+            (Kernel::ConvRegister, "mixes at every position, on a mobile GPU".into())
+        }
         ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
         ConvChoice::Auto
             if caps.has_lanes()
@@ -695,7 +699,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
             (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
         }
-        ConvChoice::Auto if !on_software && conv_block::is_filled(g, positions, caps) => {
+        ConvChoice::Auto if !in_registers && conv_block::is_filled(g, positions, caps) => {
             (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles"))
         }
         ConvChoice::Auto if g.is_pointwise() => (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into()),
@@ -704,6 +708,9 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         }
         ConvChoice::Auto if on_software => {
             (Kernel::ConvRegister, "a software adapter: workgroup memory and barriers cost more than they save".into())
+        }
+        ConvChoice::Auto if in_registers => {
+            (Kernel::ConvRegister, "a mobile GPU: its caches do for weights what workgroup memory would".into())
         }
         ConvChoice::Auto => (Kernel::ConvTiled, format!("{c_out} channels x {positions} positions fill tiles")),
     }

@@ -1,7 +1,7 @@
 //! The kernels that are looked at: convolutions in tiles, in the variants that planning for a GPU gives.
 
 use dynconv::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
-use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, wgpu};
+use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, WeightOrder, wgpu};
 
 use crate::listing::Trips;
 
@@ -21,10 +21,19 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     let small = block(taps(64, 64, 3), 8);
     let tiled = Problem { kernel: ConvChoice::Tiled, ..problem(taps(64, 64, 3), 56) };
     let pointwise = Problem { kernel: ConvChoice::Pointwise, ..problem(taps(64, 64, 1), 56) };
+    let register = Problem { kernel: ConvChoice::Register, ..problem(taps(64, 64, 3), 56) };
+    let depthwise = problem(taps(64, 64, 3).groups(64), 56);
+    let in_blocks = |problem| Problem { order: WeightOrder::Blocked, ..problem };
     let mut cases = vec![
         // Sixteen steps of 4 x 4 multiply-adds; 256 invocations load two tiles of 16 x 64.
         case("tiled 64x64", tiled, Trips { staging: 4, multiply_adds: 256 })?,
         case("pointwise", pointwise, Trips { staging: 1, multiply_adds: 32 })?,
+        case("pointwise, blocks", in_blocks(pointwise), Trips { staging: 1, multiply_adds: 32 })?,
+        // All taps of a channel.
+        case("register", register, Trips { staging: 1, multiply_adds: 9 * 32 })?,
+        case("register, blocks", in_blocks(register), Trips { staging: 1, multiply_adds: 9 * 32 })?,
+        // A whole invocation, its four stores included. The first tap adds to nothing: those four are products.
+        case("depthwise", depthwise, Trips { staging: 4, multiply_adds: 8 * 4 })?,
     ];
     let blocks = [
         ("block 128x128", large),
@@ -34,28 +43,36 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         ("block 128x128, 1x1", block(taps(128, 128, 1), 56)),
         ("block 128x128, ragged", block(taps(127, 128, 3), 56)),
         ("block 64x64, ragged", block(taps(63, 64, 3), 8)),
+        ("block 128x128, blocks", in_blocks(large)),
+        ("block 64x64, blocks", in_blocks(small)),
         ("block 128x128, gains", Problem { attention: AttentionSource::Given(gains), ..large }),
         ("block 128x128, NHWC", Problem { layouts: [Layout::ChannelsLast; 2], ..large }),
         ("block 128x128, f16", Problem { elems: [Elem::F16; 2], ..large }),
         ("block 64x64, parts", Problem { kernel: ConvChoice::Split, batch: 1, ..block(taps(512, 512, 3), 7) }),
     ];
     for (name, problem) in blocks {
-        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 })?);
+        // Both halves of a block of channels.
+        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 2 * 512 })?);
     }
     let mix = Parts { mix: true, ..Parts::default() };
+    let odconv = Parts { mix: true, spatial: true, ..gains };
     let mixed = |c_out, kernels, parts| Problem {
         attention: AttentionSource::Given(parts),
         ..block(taps(256, c_out, 3).kernels(kernels), 7)
     };
     let mixes = [
         ("block 128x64, mixes 4", mixed(512, 4, mix), 4),
-        ("block 128x64, mixes 4, ODConv", mixed(512, 4, Parts { mix: true, spatial: true, ..gains }), 4),
+        ("block 128x64, mixes 4, ODConv", mixed(512, 4, odconv), 4),
         ("block 128x64, mixes 8", mixed(512, 8, mix), 8),
         ("block 64x64, mixes 4", mixed(64, 4, mix), 4),
+        ("block 128x64, mixes 4, blocks", in_blocks(mixed(512, 4, mix)), 4),
+        ("block 128x64, mixes 4, ODConv, blocks", in_blocks(mixed(512, 4, odconv)), 4),
+        ("block 128x64, mixes 8, blocks", in_blocks(mixed(512, 8, mix)), 8),
+        ("block 64x64, mixes 4, blocks", in_blocks(mixed(64, 4, mix)), 4),
     ];
     for (name, problem, kernels) in mixes {
-        // Each of the eight weights that an invocation loads a step is mixed, too: a product, and the others added to it.
-        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 + 8 * (kernels - 1) })?);
+        // Each of the eight weights that an invocation loads for each half is mixed, too: a product, and the others added to it.
+        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 2 * (512 + 8 * (kernels - 1)) })?);
     }
     Ok(cases)
 }
@@ -69,9 +86,11 @@ fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
     Problem::new(geometry, 32, [1, map, map])
 }
 
-/// The convolution of a plan of the problem.
+/// The convolution of a plan of the problem, on a device with twice the workgroup memory that WebGPU promises.
 fn case(name: &'static str, problem: Problem, trips: Trips) -> Result<Case, String> {
-    let caps = Caps { device_type: wgpu::DeviceType::IntegratedGpu, f16: true, ..Caps::webgpu_default() };
+    let max_workgroup_memory = 32 << 10;
+    let device_type = wgpu::DeviceType::IntegratedGpu;
+    let caps = Caps { device_type, max_workgroup_memory, f16: true, ..Caps::webgpu_default() };
     let plan = Plan::new(&problem, &caps).map_err(|e| format!("{name}: {e}"))?;
     let conv = plan.conv_kernel();
     let dispatch = plan.into_dispatches().into_iter().rfind(|dispatch| dispatch.variant.kernel == conv);

@@ -87,22 +87,13 @@ pub(crate) struct Trips {
     pub(crate) multiply_adds: u64,
 }
 
-/// One step of the main loop: the outermost loop with the most multiply-adds. Its branches count as taken.
+/// One step of the main loop. Its branches count as taken.
 pub(crate) fn step(listing: &str, trips: Trips) -> Result<Counts, String> {
     let lines: Vec<Counts> = listing.lines().map(Counts::of).collect();
     let loops = loops(listing);
-    let is_inside = |inner: &Range<usize>, outer: &Range<usize>| {
-        inner != outer && outer.start <= inner.start && inner.end <= outer.end
-    };
-    let outermost = loops.iter().filter(|one| !loops.iter().any(|other| is_inside(one, other)));
-    let multiply_adds = |range: &&Range<usize>| sum(&lines[(*range).clone()]).multiply_adds;
-    let main = outermost.max_by_key(multiply_adds).ok_or("there is no loop")?;
-    let inner: Vec<_> = loops.iter().filter(|one| is_inside(one, main)).collect();
-    if inner.iter().any(|one| inner.iter().any(|other| is_inside(one, other))) {
-        return Err("loops are nested deeper than two".into());
-    }
+    let main = main_loop(&loops, &lines);
     let mut step = sum(&lines[main.clone()]);
-    for range in inner {
+    for range in inside(&loops, &main) {
         let body = sum(&lines[range.clone()]);
         let times = match body.multiply_adds {
             0 => trips.staging,
@@ -114,6 +105,35 @@ pub(crate) fn step(listing: &str, trips: Trips) -> Result<Counts, String> {
         true => Ok(step),
         false => Err(format!("a step has {} multiply-adds, not {}", step.multiply_adds, trips.multiply_adds)),
     }
+}
+
+/// The instructions of the main loop, without its labels, branches and comments: what a pipeline simulator takes.
+pub(crate) fn body(listing: &str) -> String {
+    let lines: Vec<Counts> = listing.lines().map(Counts::of).collect();
+    let main = main_loop(&loops(listing), &lines);
+    let texts =
+        listing.lines().skip(main.start).take(main.len()).map(|line| line.split(';').next().unwrap_or_default());
+    let is_kept = |text: &&str| !text.trim().is_empty() && !text.starts_with("BB") && !text.contains("branch");
+    texts.filter(is_kept).map(|text| format!("{}\n", text.trim_end())).collect()
+}
+
+/// The outermost loop with the most multiply-adds, of those that nest no deeper than two, as loops around them go over kernels; where none has
+/// any, all there is.
+fn main_loop(loops: &[Range<usize>], lines: &[Counts]) -> Range<usize> {
+    let is_shallow = |one: &Range<usize>| inside(loops, one).all(|inner| inside(loops, inner).next().is_none());
+    let shallow: Vec<_> = loops.iter().filter(|one| is_shallow(one)).cloned().collect();
+    let is_outermost = |one: &&Range<usize>| !shallow.iter().any(|other| is_inside(one, other));
+    let multiply_adds = |range: &&Range<usize>| sum(&lines[(*range).clone()]).multiply_adds;
+    let most = shallow.iter().filter(is_outermost).max_by_key(multiply_adds);
+    most.filter(|main| multiply_adds(main) > 0).cloned().unwrap_or(0..lines.len())
+}
+
+fn is_inside(inner: &Range<usize>, outer: &Range<usize>) -> bool {
+    inner != outer && outer.start <= inner.start && inner.end <= outer.end
+}
+
+fn inside<'a>(loops: &'a [Range<usize>], outer: &'a Range<usize>) -> impl Iterator<Item = &'a Range<usize>> {
+    loops.iter().filter(|one| is_inside(one, outer))
 }
 
 fn sum(lines: &[Counts]) -> Counts {
@@ -211,9 +231,33 @@ BB4:
     }
 
     #[test]
+    fn the_body_of_the_main_loop_is_bare() {
+        let body = body(&NESTED.replace("v_add_u32 v1, v2, v3", "v_add_u32 v1, v2, v3  ; 1234"));
+        assert!(body.starts_with("\tv_add_u32 v1, v2, v3\n\tbuffer_load_dword"), "{body}");
+        assert!(body.ends_with("\tv_fmac_f32 v7, v0, v1\n"), "{body}");
+        assert!(!body.contains("BB"), "{body}");
+    }
+
+    #[test]
+    fn a_loop_around_the_main_loop_is_left_out() {
+        let around =
+            NESTED.replacen("BB0:\n\tv_mov_b32 v0, 0\n", "BB0:\n\tv_mov_b32 v0, 0\nBB9:\n\tv_mov_b32 v0, 0\n", 1);
+        let around = around.replacen("\ts_branch BB1\n", "\ts_branch BB1\n\ts_cbranch_scc0 BB9\n", 1);
+        let trips = Trips { staging: 3, multiply_adds: 32 };
+        assert_eq!(loops(&around).len(), 5);
+        assert_eq!(step(&around, trips), step(NESTED, trips));
+    }
+
+    #[test]
     fn a_step_of_another_size_is_refused() {
         let refused = step(NESTED, Trips { staging: 3, multiply_adds: 33 });
         assert_eq!(refused, Err("a step has 32 multiply-adds, not 33".into()));
-        assert_eq!(step("BB0:\n", Trips { staging: 1, multiply_adds: 1 }), Err("there is no loop".into()));
+    }
+
+    #[test]
+    fn without_a_main_loop_everything_is_a_step() {
+        let text = "BB0:\n\tv_fmac_f32 v6, v0, v1\nBB1:\n\tv_add_u32 v1, v2, v3\n\ts_cbranch_scc0 BB1\n";
+        let expected = Counts { multiply_adds: 1, vector: 1 + 4, ..Counts::default() };
+        assert_eq!(step(text, Trips { staging: 4, multiply_adds: 1 }), Ok(expected));
     }
 }

@@ -6,6 +6,7 @@
 //! dynconv-isa --markdown FILE              # the table into a file
 //! dynconv-isa --budgets FILE               # fails where a kernel has become worse than its budget
 //! dynconv-isa --listing KERNEL FAMILY      # instructions
+//! dynconv-isa --body KERNEL FAMILY         # those of the main loop alone, for llvm-mca
 //! ```
 //!
 //! It needs Mesa's driver RADV and the Vulkan loader. The numbers are what a compiler says, not timings.
@@ -40,8 +41,12 @@ fn main() -> ExitCode {
         [] => measure().map(|text| print!("{text}")),
         ["--markdown", file] => markdown(file),
         ["--budgets", file] => budgets(file),
-        ["--listing", case, family] => print_listing(case, family),
-        _ => Err("usage: dynconv-isa [--markdown FILE | --budgets FILE | --listing KERNEL FAMILY]".into()),
+        ["--listing", case, family] => listing_of(case, family).map(|text| print!("{text}")),
+        ["--body", case, family] => listing_of(case, family).map(|text| print!("{}", listing::body(&text))),
+        _ => Err(
+            "usage: dynconv-isa [--markdown FILE | --budgets FILE | --listing KERNEL FAMILY | --body KERNEL FAMILY]"
+                .into(),
+        ),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,7 +82,7 @@ fn budgets(file: &str) -> Result<(), String> {
     }
 }
 
-fn print_listing(name: &str, family: &str) -> Result<(), String> {
+fn listing_of(name: &str, family: &str) -> Result<String, String> {
     let cases = cases::all()?;
     let case = cases.iter().find(|case| case.name == name).ok_or_else(|| {
         let names: Vec<_> = cases.iter().map(|case| case.name).collect();
@@ -85,8 +90,7 @@ fn print_listing(name: &str, family: &str) -> Result<(), String> {
     })?;
     let found = FAMILIES.iter().find(|(own, ..)| *own == family);
     let (_, chip, subgroup) = found.ok_or("no such family")?;
-    print!("{}", compile(&Compiler::new(chip)?, case, *subgroup)?.listing);
-    Ok(())
+    Ok(compile(&Compiler::new(chip)?, case, *subgroup)?.listing)
 }
 
 /// All cases on all families, and the driver's name.

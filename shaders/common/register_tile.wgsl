@@ -1,6 +1,8 @@
 // What the kernels that keep their tile in registers share. An invocation computes 8 output channels x 4 positions; the positions of a
 // workgroup are 4 runs of WORKGROUP neighbours, its channels are the same 8 for all, so that loads of x coalesce and a weight is one
 // address for the whole workgroup.
+//
+// PADDED is 1 if taps may lie outside the map.
 
 struct Tile {
     b: u32,
@@ -17,6 +19,34 @@ fn tile_of(number: u32, lane: u32) -> Tile {
     let position = number % runs * 4u * WORKGROUP + lane;
     let co = number / runs % blocks * 8u;
     return Tile(number / (runs * blocks * params.groups), number / (runs * blocks) % params.groups, co, position);
+}
+
+// What an invocation's four positions read: see source_of.
+struct Sources {
+    start: vec4<u32>,
+    inside: vec4<u32>,
+}
+
+fn sources_of(tile: Tile) -> Sources {
+    let p0 = source_of(tile.b, tile.g, tile.position);
+    let p1 = source_of(tile.b, tile.g, tile.position + WORKGROUP);
+    let p2 = source_of(tile.b, tile.g, tile.position + 2u * WORKGROUP);
+    let p3 = source_of(tile.b, tile.g, tile.position + 3u * WORKGROUP);
+    return Sources(vec4<u32>(p0.x, p1.x, p2.x, p3.x), vec4<u32>(p0.y, p1.y, p2.y, p3.y));
+}
+
+// Inputs in channel `ci` of the group that four positions read through a tap.
+fn inputs_of(tile: Tile, sources: Sources, ci: u32, kz: u32, ky: u32, kx: u32) -> vec4<f32> {
+    let place = (kz * DILATION_D * params.in_h + ky * DILATION_H) * params.in_w + kx * DILATION_W;
+    let i = sources.start + (place * position_stride() + ci * channel_stride());
+    let tap = vec4<u32>(bits_of(kz, ky, kx));
+    let inside = ((sources.inside & tap) == tap) | vec4<bool>(PADDED == 0u);
+    let four = select(vec4<f32>(), vec4<f32>(x_value(i.x), x_value(i.y), x_value(i.z), x_value(i.w)), inside);
+    if CHANNEL_GAIN {
+        let first = params.gains_base + tile.b * params.gain_stride + params.channel_gain_offset;
+        return four * gains[first + tile.g * params.c_in + ci];
+    }
+    return four;
 }
 
 // Sums of the tile: a vector of 4 positions a channel. Named members instead of an array, so that they stay in registers.

@@ -246,6 +246,11 @@ impl ConvTask<'_> {
         self.map.map_or(1, |_| self.geometry.kernels)
     }
 
+    /// Whether taps may lie outside the map.
+    pub(crate) fn is_padded(&self) -> bool {
+        self.geometry.padding != [[0; 2]; 3]
+    }
+
     /// Refuses a map, for kernels that cannot mix at every position.
     pub(crate) fn without_map(&self, kernel: &str) -> Result<()> {
         match self.map {
@@ -403,7 +408,7 @@ impl ConvTask<'_> {
         let unused = Slice { len: 1, ..input };
         let used = |slice: Slice, used: bool| if used { slice } else { unused };
         let rows = match self.mix {
-            Some(_) => Slice::whole(Operand::Bank, g.kernels * g.weights())?,
+            Some(_) => Slice::whole(Operand::Bank, g.kernels * g.kernel_len(self.order))?,
             None => Slice::samples(Operand::Rows, self.row, self.first_row, if self.shared { 1 } else { self.batch })?,
         };
         let has_gain =

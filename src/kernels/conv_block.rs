@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_block.wgsl`: implicit GEMM in large tiles, for GPUs.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::conv_register::REGISTER_TILE;
+use super::conv_register::{REGISTER_TILE, SOURCE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::desc::Geometry;
@@ -11,13 +11,21 @@ use crate::error::{Error, Result, index32};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_block",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, REGISTER_TILE, ("conv_block.wgsl", include_str!("../../shaders/conv_block.wgsl"))],
+    parts: &[
+        DISPATCH,
+        CONV,
+        FINISH,
+        SOURCE,
+        REGISTER_TILE,
+        ("conv_block.wgsl", include_str!("../../shaders/conv_block.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
 };
 
-/// Input channels of a step.
-const BLOCK: u32 = 8;
+/// Input channels of a block, and of the halves that are loaded and stored at once.
+const BLOCK: u32 = 16;
+const HALF: u32 = 8;
 
 /// Tile of a workgroup: output channels and positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +34,7 @@ pub(crate) struct Tile {
     pub n: u32,
 }
 
-/// From large to small. All fit 256 invocations and 16 KiB, which every WebGPU device has.
+/// From large to small. With one buffer, all fit 256 invocations and 16 KiB, which every WebGPU device has; with two, all but the first.
 const TILES: [Tile; 4] =
     [Tile { m: 128, n: 128 }, Tile { m: 128, n: 64 }, Tile { m: 64, n: 128 }, Tile { m: 64, n: 64 }];
 
@@ -36,10 +44,15 @@ impl Tile {
         self.m / 8 * (self.n / 8)
     }
 
-    /// Workgroup memory, bytes: of each input channel a row of weights and one of inputs, a vector of padding in each.
-    fn memory(self) -> u32 {
+    /// Bytes of a buffer in workgroup memory: of each input channel a row of weights and one of inputs, a vector of padding in each.
+    fn buffer(self) -> u32 {
         let row = |size: u32| 4 * size + 16;
-        BLOCK * (row(self.m) + row(self.n))
+        HALF * (row(self.m) + row(self.n))
+    }
+
+    /// Buffers: one is written while the other is read, where there is memory for two. Sums come out the same.
+    fn buffers(self, caps: &Caps) -> u32 {
+        if 2 * self.buffer() <= caps.max_workgroup_memory { 2 } else { 1 }
     }
 
     /// Tiles of one group of one sample.
@@ -55,7 +68,7 @@ impl Tile {
 
     fn fits(self, caps: &Caps) -> bool {
         let invocations = caps.max_invocations.min(caps.max_workgroup_size);
-        self.workgroup() <= invocations && self.memory() <= caps.max_workgroup_memory
+        self.workgroup() <= invocations && self.buffer() <= caps.max_workgroup_memory
     }
 }
 
@@ -68,13 +81,13 @@ fn cores(caps: &Caps) -> usize {
     }
 }
 
-/// Tiles that have work, from large to small; none if most of a block of channels would be empty.
+/// Tiles that have work, from large to small; none if most of half a block of channels would be empty.
 ///
 /// Whether there are any decides whether this kernel runs, however small the batch: a lone 64 x 64 tile still takes fewer operations than that of
 /// `conv_tiled` (93 in a hundred are multiply-adds, not 20), which has no more workgroups; and a sample comes out alike in every batch.
 fn filled_tiles(g: &Geometry, positions: usize, caps: &Caps) -> impl Iterator<Item = Tile> {
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
-    let is_possible = g.is_blockable() && 3 * c_in >= 2 * c_in.next_multiple_of(BLOCK as usize);
+    let is_possible = g.is_blockable() && 3 * c_in >= 2 * c_in.next_multiple_of(HALF as usize);
     TILES.into_iter().filter(move |tile| is_possible && tile.fits(caps) && tile.is_filled(c_out, positions))
 }
 
@@ -131,8 +144,8 @@ pub(crate) fn split(g: &Geometry, positions: usize, Split { least, mixes }: Spli
     Some(channels(parts))
 }
 
-/// The most kernels that are mixed as they are loaded: one beside each channel of a block.
-const MIXES: usize = BLOCK as usize;
+/// The most kernels that are mixed as they are loaded: one beside each channel of half a block.
+const MIXES: usize = HALF as usize;
 
 /// Whether each sample's kernel is mixed as it is loaded, and never stored: where it would be used for few positions, so that reading it again
 /// takes as long as computing with it. Tiles with the same channels mix the same weights, which more positions would make many.
@@ -145,14 +158,15 @@ pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     trips_over(task.geometry, task.part_channels(), task.has_bias, task.mix.is_some())
 }
 
-/// Loop trips over so many channels: steps, the bits of four positions, stores and their biases, kernels mixed before the first step. The trip that
-/// ends a loop counts too.
+/// Loop trips over so many channels: blocks and what is left of the channels, every tap of them, the bits of four positions, stores and their
+/// biases, kernels mixed before the first step. The trip that ends a loop counts too.
 fn trips_over(g: &Geometry, channels: usize, has_bias: bool, mixes: bool) -> u64 {
-    let steps = channels.div_ceil(BLOCK as usize).saturating_mul(g.taps()) as u64;
+    let rest = (channels % BLOCK as usize).div_ceil(HALF as usize);
+    let sums = (channels / BLOCK as usize + rest).saturating_mul(g.taps()) as u64;
     let bits = 4 * (g.kernel.iter().sum::<usize>() + 3) as u64;
     let stores = 9 + 8 * 9 + if has_bias { 64 * 2 } else { 0 };
     let mixes = if mixes { g.kernels as u64 + 1 } else { 0 };
-    steps.saturating_add(1 + bits + stores + mixes)
+    sums.saturating_add(2 + bits + stores + mixes)
 }
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -167,21 +181,22 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let samples = task.batch * task.parts();
     let tile = choose_tile(task.geometry, task.positions(), samples, caps);
     let workgroups = samples * task.geometry.groups * tile.count(c_out, task.positions());
-    let is_padded = task.geometry.padding != [[0; 2]; 3];
-    let is_ragged = !task.channels.len().is_multiple_of(BLOCK as usize);
+    let has_rest = !task.channels.len().is_multiple_of(BLOCK as usize);
+    let buffers = tile.buffers(caps);
     let spatial = task.mix.and_then(|mix| mix.spatial);
     let consts = [
         ("WORKGROUP", tile.workgroup()),
         ("TILE_M", tile.m),
         ("TILE_N", tile.n),
-        ("PADDED", is_padded.into()),
-        ("RAGGED", is_ragged.into()),
+        ("BUFFERS", buffers),
+        ("PADDED", task.is_padded().into()),
+        ("REST", has_rest.into()),
         ("MIXES", task.mix.map_or(Ok(0), |_| index32("kernels", task.geometry.kernels))?),
         ("MIX_OFFSET", index32("attention row", task.mix.map_or(0, |mix| mix.weights))?),
         ("SPATIAL_GAIN", spatial.is_some().into()),
         ("SPATIAL_OFFSET", index32("attention row", spatial.unwrap_or(0))?),
         ("SPLIT", task.is_split().into()),
     ];
-    let needs = Needs { memory: tile.memory(), trips: trips(task) };
+    let needs = Needs { memory: buffers * tile.buffer(), trips: trips(task) };
     task.dispatch(Kernel::ConvBlock, &consts, workgroups, needs, caps)
 }

@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_pointwise.wgsl`: 1 x 1 taps as a matrix product in registers.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::conv_register::{self, REGISTER_TILE};
+use super::conv_register::{self, REGISTER_TILE, SOURCE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
@@ -13,6 +13,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
         DISPATCH,
         CONV,
         FINISH,
+        SOURCE,
         REGISTER_TILE,
         ("conv_pointwise.wgsl", include_str!("../../shaders/conv_pointwise.wgsl")),
     ],
@@ -30,5 +31,6 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     }
     let workgroup = conv_register::workgroup(task.positions());
     let workgroups = conv_register::workgroups(task, workgroup);
-    task.dispatch(Kernel::ConvPointwise, &[("WORKGROUP", workgroup)], workgroups, Needs::trips(task.trips(32)), caps)
+    let consts = [("WORKGROUP", workgroup), ("PADDED", 0)];
+    task.dispatch(Kernel::ConvPointwise, &consts, workgroups, Needs::trips(conv_register::trips(task)), caps)
 }

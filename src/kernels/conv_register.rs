@@ -12,6 +12,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
         DISPATCH,
         CONV,
         FINISH,
+        SOURCE,
         REGISTER_TILE,
         ("conv_register.wgsl", include_str!("../../shaders/conv_register.wgsl")),
     ],
@@ -21,6 +22,8 @@ pub(crate) const DEF: KernelDef = KernelDef {
 
 pub(super) const REGISTER_TILE: (&str, &str) =
     ("common/register_tile.wgsl", include_str!("../../shaders/common/register_tile.wgsl"));
+
+pub(super) const SOURCE: (&str, &str) = ("common/source.wgsl", include_str!("../../shaders/common/source.wgsl"));
 
 /// Output channels of one workgroup, and runs of positions.
 const CHANNELS: usize = 8;
@@ -43,13 +46,19 @@ pub(crate) fn workgroups(task: &ConvTask<'_>, workgroup: u32) -> usize {
     task.batch * task.geometry.groups * tiles
 }
 
+/// Loop trips of an invocation: the sum, the stores, and the bits of four positions.
+pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
+    let bits = 4 * (task.geometry.kernel.iter().sum::<usize>() + 3) as u64;
+    task.trips(32).saturating_add(bits)
+}
+
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let workgroup = workgroup(task.positions());
     task.dispatch(
         Kernel::ConvRegister,
-        &[("WORKGROUP", workgroup)],
+        &[("WORKGROUP", workgroup), ("PADDED", task.is_padded().into())],
         workgroups(task, workgroup),
-        Needs::trips(task.trips(32)),
+        Needs::trips(trips(task)),
         caps,
     )
 }

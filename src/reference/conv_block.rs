@@ -1,11 +1,13 @@
 //! Truth of `shaders/conv_block.wgsl`: the convolution in blocks of input channels, every tap of a block in turn.
+//! What the last whole block leaves is in blocks of half the size.
 
 use std::ops::Range;
 
 use super::Conv;
 
-/// Input channels that share a tap before the next tap comes.
-const BLOCK: usize = 8;
+/// Input channels that share a tap before the next tap comes, and of those that are left over.
+const BLOCK: usize = 16;
+const HALF: usize = 8;
 
 /// For each output, block after block and tap after tap: the inner product of the block's channels with what the tap reads of them.
 #[must_use]
@@ -35,11 +37,14 @@ fn sum(conv: &Conv<'_>, [b, channel, position]: [usize; 3], channels: Range<usiz
     let taps = conv.geometry.taps();
     let first = channel / c_out * c_in;
     let place = conv.place(position);
+    let rest = channels.end - channels.len() % BLOCK;
+    let blocks = (channels.start..rest).step_by(BLOCK).map(|first| first..first + BLOCK);
+    let halves = (rest..channels.end).step_by(HALF).map(|first| first..channels.end.min(first + HALF));
     let mut sum = 0.0;
-    for block in channels.clone().step_by(BLOCK) {
+    for block in blocks.chain(halves) {
         for tap in 0..taps {
             let Some(read) = read_by(conv, place, tap) else { continue };
-            for ci in block..channels.end.min(block + BLOCK) {
+            for ci in block.clone() {
                 sum += conv.weight_at(b, channel, ci * taps + tap) * conv.input_at(b, first + ci, read);
             }
         }

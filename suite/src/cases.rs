@@ -130,7 +130,7 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::Lanes, true),
         (ConvChoice::Row, g.has_short_runs()),
         (ConvChoice::Block, g.is_blockable()),
-        (ConvChoice::Split, g.is_blockable() && g.c_in / g.groups > 8),
+        (ConvChoice::Split, g.is_blockable() && g.c_in / g.groups > 16),
         (ConvChoice::Patch, g.is_plain_3x3()),
         (ConvChoice::Depthwise, is_depthwise),
         (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),

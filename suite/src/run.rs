@@ -395,12 +395,14 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
     }))
 }
 
-/// Devices from small to large: bindings double, and for each of them grids from 3 workgroups a dimension on, so that all three are used.
+/// Devices from small to large: bindings double, and for each of them grids from 3 workgroups a dimension on, so that all three are used. They
+/// have no more workgroup memory than WebGPU promises.
 fn tight(caps: &Caps) -> impl Iterator<Item = Caps> {
     let grids = [3, 4, 6, 9, 14, 30, 100, 1000];
     let bindings = (9..28).map(|power| (1_u64 << power) + u64::from(caps.storage_alignment));
     bindings.flat_map(move |max_storage_binding| {
-        grids.map(|max_workgroups| Caps { max_storage_binding, max_workgroups, ..caps.clone() })
+        let max_workgroup_memory = caps.max_workgroup_memory.min(16 << 10);
+        grids.map(|max_workgroups| Caps { max_storage_binding, max_workgroups, max_workgroup_memory, ..caps.clone() })
     })
 }
 

@@ -164,6 +164,46 @@ fn maps_decide_what_lanes_load_at_once() {
     }
 }
 
+/// Mobile GPUs compute in registers what others compute in workgroup memory, with weights that lie together.
+#[test]
+fn mobile_gpus_compute_in_registers() {
+    let [adreno, mali] = ["Adreno (TM) 740", "Mali-G610 (Panfrost)"];
+    let mobile = [
+        adreno,
+        mali,
+        "Turnip Adreno (TM) 618",
+        "Immortalis-G715",
+        "Mali-G715-Immortalis MC11",
+        "PowerVR Rogue GE8320",
+    ];
+    let others = [
+        "AMD Radeon RX 6800 (RADV NAVI21)",
+        "Samsung Xclipse 920",
+        "Apple M2",
+        "NVIDIA GeForce RTX 4070",
+        "Somaliland",
+        "",
+    ];
+    let caps = |name: &str| Caps { name: name.into(), ..Caps::webgpu_default() };
+    let dense = problem(&ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), 8, [1, 56, 56]);
+    let mapped = Problem { attention: AttentionSource::Map(MapAxis::All), ..dense };
+    let narrow = problem(&ConvDesc::new(64, 64, [1, 1]), 8, [1, 56, 56]);
+    let kernel = |problem: &Problem, name: &str| Plan::new(problem, &caps(name)).expect("fits").conv_kernel();
+    for name in mobile {
+        assert!(caps(name).is_mobile(), "{name}");
+        let kernels = [&dense, &mapped, &narrow].map(|problem| kernel(problem, name));
+        assert_eq!(kernels, [Kernel::ConvRegister, Kernel::ConvRegister, Kernel::ConvPointwise], "{name}");
+        assert_eq!(WeightOrder::of_bank(&dense.geometry, &caps(name)), WeightOrder::Blocked, "{name}");
+    }
+    for name in others {
+        let kernels = [&dense, &mapped, &narrow].map(|problem| kernel(problem, name));
+        assert_eq!(kernels, [Kernel::ConvBlock, Kernel::ConvTiled, Kernel::ConvBlock], "{name}");
+        assert_eq!(WeightOrder::of_bank(&dense.geometry, &caps(name)), WeightOrder::Plain, "{name}");
+    }
+    let says = Plan::new(&dense, &caps(mali)).expect("fits").to_string();
+    assert!(says.contains("conv_register because: a mobile GPU"), "{says}");
+}
+
 /// A tile is as large as leaves two workgroups to each of the cores that a device is taken to have.
 #[test]
 fn more_work_gets_larger_tiles() {
@@ -187,6 +227,20 @@ fn more_work_gets_larger_tiles() {
     assert_eq!(tile(1, 256, 14, DiscreteGpu), [64, 64]);
 }
 
+/// Where workgroup memory takes a tile's operands twice, they are written while others are read. No tile is left out for want of that.
+#[test]
+fn two_buffers_where_they_fit() {
+    let desc = ConvDesc::new(64, 128, [3, 3]).padding([1, 1]);
+    let problem = problem(&desc, 64, [1, 28, 28]);
+    let memory = |max_workgroup_memory| {
+        let caps = Caps { max_workgroup_memory, ..Caps::webgpu_default() };
+        Plan::new(&problem, &caps).expect("fits").dispatches().last().expect("convolves").workgroup_memory
+    };
+    assert_eq!(memory(32 << 10), 16_896);
+    assert_eq!(memory(16_896), 16_896);
+    assert_eq!(memory(16 << 10), 8_448);
+}
+
 #[test]
 fn a_plan_explains_itself() {
     let text = plan(&problem(&ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]), 8, [1, 56, 56])).to_string();
@@ -195,7 +249,7 @@ fn a_plan_explains_itself() {
         "64 -> 64 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 8: 56x56 -> 56x56\n\
          conv_block because: 64 channels x 3136 positions fill large tiles\n  \
          aggregate       1152 workgroups (1152 x 1 x 1) of 64, 0 B of workgroup memory\n  \
-         conv_block      200 workgroups (200 x 1 x 1) of 128, 6400 B of workgroup memory\n\
+         conv_block      200 workgroups (200 x 1 x 1) of 128, 12800 B of workgroup memory\n\
          scratch memory 1179648 B"
     );
 }
@@ -303,16 +357,16 @@ fn a_split_sum_is_asked_for_by_name() {
         Plan::new(&Problem { kernel: ConvChoice::Split, ..problem(&desc, 3, [1, 4, 5]) }, caps)
     };
     let caps = Caps::webgpu_default();
-    let error = split(8, &caps).expect_err("one block of channels");
+    let error = split(16, &caps).expect_err("one block of channels");
     assert_eq!(
         error.to_string(),
-        "conv_block in parts is not possible: it needs more than 8 input channels a group, and there are 8"
+        "conv_block in parts is not possible: it needs more than 16 input channels a group, and there are 16"
     );
-    assert_eq!(parts(&split(9, &caps).expect("two blocks")), 2);
+    assert_eq!(parts(&split(17, &caps).expect("two blocks")), 2);
     assert_eq!(parts(&split(90, &on(wgpu::DeviceType::Cpu)).expect("many blocks")), 2);
-    // Where loops are short, parts are: twelve blocks, one a part.
-    let most = Caps { max_loop_trips: 109, ..caps.clone() };
-    assert_eq!(parts(&split(90, &most).expect("short loops")), 12);
+    // Where loops are short, parts are: six blocks, one a part.
+    let most = Caps { max_loop_trips: 110, ..caps.clone() };
+    assert_eq!(parts(&split(90, &most).expect("short loops")), 6);
     let plan = split(90, &caps).expect("many blocks");
     assert!(plan.to_string().contains("in 2 parts of 48 input channels: asked for"), "{plan}");
     let whole = Problem { kernel: ConvChoice::Block, ..*plan.problem() };
@@ -400,7 +454,7 @@ fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
             let mut caps = if lanes { with_lanes() } else { Caps::webgpu_default() };
             let is_bank = attention != AttentionSource::Rows;
             let problem = if is_bank { kept(problem, &caps) } else { problem };
-            let kernel = match is_split && !is_map && c_in > 8 && problem.geometry.is_blockable() {
+            let kernel = match is_split && !is_map && c_in > 16 && problem.geometry.is_blockable() {
                 true => ConvChoice::Split,
                 false => ConvChoice::Auto,
             };

@@ -16,7 +16,8 @@ test  runs the format check, lints, docs, build, all tests, a short demo, and
 isa   compiles the kernels for AMD GPUs, which needs none, and prints
       registers, occupancy and the share of multiply-adds in the main loop;
       --markdown FILE writes the table into FILE, --budgets FILE compares it
-      with what is asked for, --listing KERNEL FAMILY prints instructions
+      with what is asked for, --listing KERNEL FAMILY prints instructions,
+      --body KERNEL FAMILY those of the main loop
 
 Where no adapter is found on Debian or Ubuntu, they install software Vulkan
 with apt if they may, and test also Chromium, SPIR-V tools and OpenGL;

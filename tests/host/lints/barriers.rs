@@ -55,7 +55,10 @@ impl Walk<'_> {
                 }
                 Statement::If { condition, accept, reject } => {
                     let is_shared = is_shared && self.is_uniform(*condition);
-                    [accept, reject].into_iter().for_each(|inner| self.block(inner, branches + 1, is_shared));
+                    // What a variant's constants decide is no branch: one side is never there.
+                    let is_branch = !matches!(self.function.expressions[*condition], Expression::Literal(_));
+                    let branches = branches + usize::from(is_branch);
+                    [accept, reject].into_iter().for_each(|inner| self.block(inner, branches, is_shared));
                 }
                 Statement::Switch { selector, cases } => {
                     let is_shared = is_shared && self.is_uniform(*selector);
@@ -80,8 +83,10 @@ pub(crate) fn stray_barriers(module: &Module, info: &ModuleInfo) -> Vec<&'static
 
 #[test]
 fn stray_barriers_are_found() {
-    let fixtures: [(&str, &[&str]); 9] = [
+    let fixtures: [(&str, &[&str]); 11] = [
         ("workgroupBarrier();", &[]),
+        ("if COUNT > 3u { workgroupBarrier(); }", &[]),
+        ("if size > COUNT { workgroupBarrier(); }", &["a barrier in a branch"]),
         ("if linear(id.x, id.y) >= size { return; } workgroupBarrier();", &[]),
         ("if -1 * i32(id.x) > 3 { return; } for (var i = 0u; i < size; i++) { workgroupBarrier(); }", &[]),
         ("if lane == 0u { workgroupBarrier(); }", &["a barrier in a branch"]),
@@ -94,7 +99,8 @@ fn stray_barriers_are_found() {
     for (body, expected) in fixtures {
         let helper = if body.contains("meet") { "fn meet() { workgroupBarrier(); }" } else { "" };
         let source = format!(
-            "@group(0) @binding(0) var<uniform> size: u32;
+            "const COUNT: u32 = 4u;
+             @group(0) @binding(0) var<uniform> size: u32;
              @group(0) @binding(1) var<storage, read_write> data: array<u32>;
              fn linear(x: u32, y: u32) -> u32 {{ return x + size * y; }}
              {helper}
