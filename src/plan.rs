@@ -14,7 +14,7 @@ pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
-    conv_block, conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch, conv_pointwise,
+    conv_block, conv_depthwise, conv_depthwise_patch, conv_direct, conv_lanes, conv_matrix, conv_patch, conv_pointwise,
     conv_pointwise_lanes, conv_register, conv_row, conv_tiled,
 };
 
@@ -31,6 +31,9 @@ pub enum ConvChoice {
     Tiled,
     /// `conv_block`, for convolutions that are not transposed, their kernel sizes adding up to at most 16.
     Block,
+    /// `conv_matrix`, for every convolution without a map, on devices whose cooperative matrices were tested
+    /// ([`Context::with_matrices`](crate::Context::with_matrices)). Inputs that are not in f32, and the weights beside them, are multiplied in f16.
+    Matrix,
     /// `conv_register`, possible for every convolution.
     Register,
     /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
@@ -315,6 +318,7 @@ impl Plan {
         match self.conv {
             Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
             Kernel::ConvBlock => conv_block::dispatch(task, caps),
+            Kernel::ConvMatrix => conv_matrix::dispatch(task, caps),
             Kernel::ConvRegister => conv_register::dispatch(task, caps),
             Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
             Kernel::ConvPatch => conv_patch::dispatch(task, caps),
@@ -335,6 +339,7 @@ impl Plan {
             let trips = match self.conv {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
                 Kernel::ConvBlock => conv_block::trips(&task),
+                Kernel::ConvMatrix => conv_matrix::trips(&task, caps),
                 Kernel::ConvPatch => conv_patch::trips(&task),
                 Kernel::ConvPointwiseLanes => conv_pointwise_lanes::trips(&task),
                 // The most that any other kernel adds for its stores.
@@ -517,6 +522,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
         ConvChoice::Block => (Kernel::ConvBlock, asked()),
+        ConvChoice::Matrix => (Kernel::ConvMatrix, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
         ConvChoice::Patch => (Kernel::ConvPatch, asked()),
@@ -555,6 +561,9 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         }
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
             (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
+        }
+        ConvChoice::Auto if !on_software && conv_matrix::fills(g, positions, problem.elems[0], caps) => {
+            (Kernel::ConvMatrix, format!("{c_out} channels x {positions} positions fill tiles of cooperative matrices"))
         }
         ConvChoice::Auto if block.is_some() => {
             (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles on every core"))

@@ -226,6 +226,19 @@ impl ConvTask<'_> {
         needs: Needs,
         caps: &Caps,
     ) -> Result<Dispatch> {
+        let own_consts: Vec<_> = own_consts.iter().map(|&(name, value)| (name, Const::U32(value))).collect();
+        self.dispatch_with(kernel, &own_consts, workgroups, needs, caps)
+    }
+
+    /// [`Self::dispatch`] with constants of any kind.
+    pub(crate) fn dispatch_with(
+        &self,
+        kernel: Kernel,
+        own_consts: &[(&'static str, Const)],
+        workgroups: usize,
+        needs: Needs,
+        caps: &Caps,
+    ) -> Result<Dispatch> {
         let variant = Variant { kernel, elems: self.elems.to_vec(), consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
         let mut slices = self.slices()?;
@@ -235,14 +248,14 @@ impl ConvTask<'_> {
         Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, needs, caps)
     }
 
-    fn consts(&self, own: &[(&'static str, u32)]) -> Result<Vec<(&'static str, Const)>> {
+    fn consts(&self, own: &[(&'static str, Const)]) -> Result<Vec<(&'static str, Const)>> {
         let g = self.geometry;
         let axes = [
             (["KERNEL_D", "KERNEL_H", "KERNEL_W"], g.kernel),
             (["STRIDE_D", "STRIDE_H", "STRIDE_W"], g.stride),
             (["DILATION_D", "DILATION_H", "DILATION_W"], g.dilation),
         ];
-        let mut consts: Vec<_> = own.iter().map(|&(name, value)| (name, Const::U32(value))).collect();
+        let mut consts = own.to_vec();
         for (names, values) in axes {
             for (name, value) in names.into_iter().zip(values) {
                 consts.push((name, Const::U32(index32(name, value)?)));

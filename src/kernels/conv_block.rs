@@ -14,6 +14,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_block.wgsl", include_str!("../../shaders/conv_block.wgsl"))],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 /// Input channels of a step.

@@ -17,6 +17,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     ],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 const WORKGROUP: u32 = 64;

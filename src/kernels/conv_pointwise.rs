@@ -12,6 +12,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_pointwise.wgsl", include_str!("../../shaders/conv_pointwise.wgsl"))],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {

@@ -14,6 +14,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     // As every convolution, then rows and input once more.
     storage: &[false, false, false, false, false, true, false, false],
     lanes: true,
+    matrices: false,
 };
 
 /// Positions of a workgroup.

@@ -11,6 +11,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, CONV, REGISTER_TILE, ("conv_register.wgsl", include_str!("../../shaders/conv_register.wgsl"))],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 pub(super) const REGISTER_TILE: (&str, &str) =

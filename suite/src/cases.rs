@@ -2,7 +2,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a case that is not valid is a slip in the suite")]
 
 use dynconv::plan::ConvChoice;
-use dynconv::{Activation, Caps, ConvDesc, Geometry};
+use dynconv::{Activation, Caps, ConvDesc, Elem, Geometry};
 
 /// Every activation, in the order of its number in the shader.
 pub const ACTIVATIONS: [Activation; 11] = [
@@ -110,6 +110,9 @@ impl<const D: usize> Case<D> {
     pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
         let mut choices = able(&self.geometry());
         choices.retain(|&choice| !needs_lanes(choice) || caps.has_lanes());
+        // In every element type: input in f32 needs matrices of f32.
+        let has_matrices = caps.matrices.iter().any(|shape| shape.operand == Elem::F32);
+        choices.retain(|choice| *choice != ConvChoice::Matrix || has_matrices);
         // It needs one layout and one order.
         choices.retain(|choice| *choice != ConvChoice::PointwiseLanes);
         choices.insert(0, ConvChoice::Auto);
@@ -128,6 +131,7 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::Lanes, true),
         (ConvChoice::Row, g.has_short_runs()),
         (ConvChoice::Block, g.is_blockable()),
+        (ConvChoice::Matrix, true),
         (ConvChoice::Patch, g.is_plain_3x3()),
         (ConvChoice::Depthwise, is_depthwise),
         (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),

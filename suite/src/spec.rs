@@ -150,11 +150,12 @@ pub struct Spec {
 const SLOPE: f32 = 0.25;
 
 /// Convolution kernels by name.
-pub const CONVS: [(&str, ConvChoice); 12] = [
+pub const CONVS: [(&str, ConvChoice); 13] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
     ("block", ConvChoice::Block),
+    ("matrix", ConvChoice::Matrix),
     ("register", ConvChoice::Register),
     ("lanes", ConvChoice::Lanes),
     ("patch", ConvChoice::Patch),

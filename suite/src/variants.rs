@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
-    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
-    Tensor, WeightOrder, wgpu,
+    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, MatrixShape,
+    ModulatedConv2d, PixelMix2d, Tensor, WeightOrder, wgpu,
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
@@ -35,6 +35,13 @@ pub fn with_lanes() -> Caps {
     Caps { device_type, subgroups: true, subgroup_size: [8, 8], int64: true, ..Caps::webgpu_default() }
 }
 
+/// A GPU with the default limits, and cooperative matrices of this size in f32 and in f16.
+#[must_use]
+pub fn with_matrices(size: u32) -> Caps {
+    let matrices = [Elem::F32, Elem::F16].map(|operand| MatrixShape { size, operand }).to_vec();
+    Caps { subgroups: true, subgroup_size: [32, 32], f16: true, matrices, ..Caps::webgpu_default() }
+}
+
 /// Dispatches of all variants that the test cases give, each variant once.
 #[must_use]
 pub fn variants() -> Vec<Dispatch> {
@@ -50,6 +57,14 @@ pub fn lane_variants() -> Vec<Dispatch> {
     let mut seen: HashSet<_> = variants().into_iter().map(|dispatch| dispatch.variant).collect();
     let all = of_lanes.chain(elem_variants_for(&caps));
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
+}
+
+/// Dispatches of the variants that need cooperative matrices, each variant once: small matrices in all element types, large ones in all cases too.
+#[must_use]
+pub fn matrix_variants() -> Vec<Dispatch> {
+    let [small, large] = [8, 16].map(with_matrices);
+    let all = elem_variants_for(&small).into_iter().chain(variants_for(&large)).chain(elem_variants_for(&large));
+    all.filter(|dispatch| dispatch.variant.kernel.def().matrices).collect()
 }
 
 fn variants_for(caps: &Caps) -> Vec<Dispatch> {
@@ -118,6 +133,7 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
     for (attention, is_map) in attentions(&case.geometry()) {
         let cannot_mix = [
             ConvChoice::Block,
+            ConvChoice::Matrix,
             ConvChoice::Depthwise,
             ConvChoice::DepthwisePatch,
             ConvChoice::Pointwise,
