@@ -1,7 +1,7 @@
 //! The kernels that are looked at: convolutions in tiles, in the variants that planning for a GPU gives.
 
 use dynconv::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
-use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, wgpu};
+use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, MatrixShape, wgpu};
 
 use crate::listing::Trips;
 
@@ -23,8 +23,8 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     let pointwise = Problem { kernel: ConvChoice::Pointwise, ..problem(taps(64, 64, 1), 56) };
     let mut cases = vec![
         // Sixteen steps of 4 x 4 multiply-adds; 256 invocations load two tiles of 16 x 64.
-        case("tiled 64x64", tiled, Trips { staging: 4, multiply_adds: 256 })?,
-        case("pointwise", pointwise, Trips { staging: 1, multiply_adds: 32 })?,
+        case("tiled 64x64", tiled, Trips { staging: 4, work: 256 })?,
+        case("pointwise", pointwise, Trips { staging: 1, work: 32 })?,
     ];
     let blocks = [
         ("block 128x128", large),
@@ -39,8 +39,9 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         ("block 128x128, f16", Problem { elems: [Elem::F16; 2], ..large }),
     ];
     for (name, problem) in blocks {
-        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 })?);
+        cases.push(case(name, problem, Trips { staging: 1, work: 512 })?);
     }
+    cases.push(matrices()?);
     let mix = Parts { mix: true, ..Parts::default() };
     let mixed = |c_out, kernels, parts| Problem {
         attention: AttentionSource::Given(parts),
@@ -54,7 +55,7 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     ];
     for (name, problem, kernels) in mixes {
         // Each of the eight weights that an invocation loads a step is mixed, too: a product, and the others added to it.
-        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 512 + 8 * (kernels - 1) })?);
+        cases.push(case(name, problem, Trips { staging: 1, work: 512 + 8 * (kernels - 1) })?);
     }
     Ok(cases)
 }
@@ -70,8 +71,26 @@ fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
 
 /// The convolution that a plan of the problem ends with.
 fn case(name: &'static str, problem: Problem, trips: Trips) -> Result<Case, String> {
-    let caps = Caps { device_type: wgpu::DeviceType::IntegratedGpu, f16: true, ..Caps::webgpu_default() };
-    let plan = Plan::new(&problem, &caps).map_err(|e| format!("{name}: {e}"))?;
+    case_for(name, problem, trips, &gpu())
+}
+
+fn gpu() -> Caps {
+    Caps { device_type: wgpu::DeviceType::IntegratedGpu, f16: true, ..Caps::webgpu_default() }
+}
+
+fn case_for(name: &'static str, problem: Problem, trips: Trips, caps: &Caps) -> Result<Case, String> {
+    let plan = Plan::new(&problem, caps).map_err(|e| format!("{name}: {e}"))?;
     let dispatch = plan.into_dispatches().pop().ok_or("a plan without dispatches")?;
     Ok(Case { name, dispatch, trips })
+}
+
+/// Cooperative matrices of 16 x 16, for the families that have them.
+fn matrices() -> Result<Case, String> {
+    let shape = MatrixShape { size: 16, operand: Elem::F16 };
+    let caps = Caps { subgroups: true, subgroup_size: [32, 64], matrices: vec![shape], ..gpu() };
+    let kernel = ConvChoice::Matrix;
+    let elems = [Elem::F16; 2];
+    let problem = Problem { kernel, elems, ..problem(desc(128, 128, 3).padding([1; 2]), 56) };
+    // Two products of 2 x 2 matrices a step and subgroup; an invocation stages eight weights and eight inputs.
+    case_for("matrix 64x64, f16", problem, Trips { staging: 8, work: 8 }, &caps)
 }

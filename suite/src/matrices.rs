@@ -28,7 +28,7 @@ pub async fn request(options: &ContextOptions) -> Result<Context> {
 }
 
 #[expect(unsafe_code, reason = "wgpu has everyone say that experimental features may misbehave")]
-fn experimental() -> wgpu::ExperimentalFeatures {
+pub(crate) fn experimental() -> wgpu::ExperimentalFeatures {
     // SAFETY: it is asked for by name, by people who test drivers.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }

@@ -10,6 +10,7 @@ use dynconv::{
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
+use crate::matrices;
 use crate::noise::Noise;
 use crate::weights;
 
@@ -17,8 +18,13 @@ use crate::weights;
 #[must_use]
 pub fn noop() -> Context {
     // So that shaders of every kind can be planned; nothing is computed.
-    let required_features = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
-    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor { required_features, ..Default::default() });
+    let required_features = wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP
+        | wgpu::Features::SHADER_INT64
+        | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    let experimental_features = matrices::experimental();
+    let descriptor = wgpu::DeviceDescriptor { required_features, experimental_features, ..Default::default() };
+    let (device, queue) = wgpu::Device::noop(&descriptor);
     Context::from_wgpu(device, queue)
 }
 
