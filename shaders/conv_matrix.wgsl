@@ -9,7 +9,7 @@
 // Constants beside those of common/conv.wgsl:
 //
 // MATRIX                     8 or 16, rows and columns of a matrix
-// BLOCK                      input channels of a step, a multiple of MATRIX; WORKGROUP is a multiple of it and of TILE
+// BLOCK                      input channels of a step, a multiple of MATRIX; WORKGROUP is a multiple of it and of TILE, and divides BLOCK * TILE
 // Operand, IS_HALF           f16 or f32, and whether it is f16
 // MatrixA, MatrixB, MatrixC  matrices of weights, of inputs (both of Operand) and of sums
 //
@@ -18,15 +18,18 @@
 // Positions and channels of a workgroup: two quarters of two matrices.
 const TILE: u32 = 4u * MATRIX;
 // Rows are padded to keep them out of each other's banks. Matrices must begin at multiples of 16 bytes.
-const ROW_W: u32 = BLOCK + 8u;
-const ROW_X: u32 = TILE + 8u;
+const ROW: u32 = BLOCK + 8u;
+// Inputs that an invocation loads in a step, all of one position; and weights, all of one input channel.
+const LOADS: u32 = BLOCK * TILE / WORKGROUP;
 // Elements of a matrix.
 const AREA: u32 = MATRIX * MATRIX;
 
-var<workgroup> tile_w: array<Operand, TILE * ROW_W>; // [m][k]
-var<workgroup> tile_x: array<Operand, BLOCK * ROW_X>; // [k][n]
+// In bands of MATRIX rows: drivers then see that matrices begin at a multiple of 16 bytes, and load them in whole. The input channels are innermost,
+// which is how hardware holds both operands.
+var<workgroup> tile_w: array<array<Operand, MATRIX * ROW>, 4>; // [band][m][k]
+var<workgroup> tile_x: array<array<Operand, MATRIX * ROW>, 4>; // [band][n][k]
 // One matrix of each quarter.
-var<workgroup> tile_y: array<f32, 4u * AREA>; // [quarter][m][n]
+var<workgroup> tile_y: array<array<f32, AREA>, 4>; // [quarter][m][n]
 
 // Past the largest f16 there is only infinity.
 fn rounded(value: f32) -> Operand {
@@ -36,29 +39,29 @@ fn rounded(value: f32) -> Operand {
     return Operand(value);
 }
 
-// What tap reads for the invocation's position, in BLOCK channels from ci on; 0 past the last channel.
-fn stage_inputs(b: u32, g: u32, ci: u32, tap: u32, position: u32, lane: u32) {
-    let out_x = position % params.out_w;
-    let out_y = position / params.out_w % params.out_h;
-    let out_z = position / (params.out_w * params.out_h);
-    let column = tap_position(out_x, STRIDE_W, tap % KERNEL_W, DILATION_W, params.pad_w);
-    let row = tap_position(out_y, STRIDE_H, tap / KERNEL_W % KERNEL_H, DILATION_H, params.pad_h);
-    let z = tap_position(out_z, STRIDE_D, tap / (KERNEL_W * KERNEL_H), DILATION_D, params.pad_d);
-    for (var k = lane / TILE; k < BLOCK; k += WORKGROUP / TILE) {
-        let channel = min(ci + k, params.ci_end - 1u);
-        let value = input_at(b, g * params.c_in + channel, z, row, column);
-        tile_x[k * ROW_X + lane % TILE] = rounded(select(0.0, value, ci + k < params.ci_end));
+// What a tap reads for one of the tile's positions, output (column, row, depth) `out`, in some of the BLOCK channels from ci on; 0 past the last channel.
+fn stage_inputs(b: u32, g: u32, ci: u32, tap: u32, out: vec3<u32>, lane: u32) {
+    let column = tap_position(out.x, STRIDE_W, tap % KERNEL_W, DILATION_W, params.pad_w);
+    let row = tap_position(out.y, STRIDE_H, tap / KERNEL_W % KERNEL_H, DILATION_H, params.pad_h);
+    let z = tap_position(out.z, STRIDE_D, tap / (KERNEL_W * KERNEL_H), DILATION_D, params.pad_d);
+    let is_inside = z < params.in_d && row < params.in_h && column < params.in_w;
+    let place = select(0u, (z * params.in_h + row) * params.in_w + column, is_inside);
+    let n = lane % TILE;
+    for (var i = 0u; i < LOADS; i++) {
+        let k = lane / TILE * LOADS + i;
+        let value = x_at(b, g * params.c_in + ci + k, place);
+        tile_x[n / MATRIX][n % MATRIX * ROW + k] = rounded(select(0.0, value, is_inside && ci + k < params.ci_end));
     }
 }
 
-// Weights of TILE output channels from first_m on, in the same channels. Sums of output channels past the last are never stored.
+// Weights of some of the tile's output channels in one of these channels. Sums of output channels past the last are never stored.
 fn stage_weights(b: u32, g: u32, ci: u32, tap: u32, first_m: u32, lane: u32) {
     let k = lane % BLOCK;
-    let channel = min(ci + k, params.ci_end - 1u);
-    for (var m = lane / BLOCK; m < TILE; m += WORKGROUP / BLOCK) {
-        let co = min(first_m + m, params.c_out - 1u);
-        let value = rows[weights_of(b, 0u, g * params.c_out + co) + (channel * TAPS + tap) * WEIGHT_STEP];
-        tile_w[m * ROW_W + k] = rounded(select(0.0, value, ci + k < params.ci_end));
+    for (var i = 0u; i < LOADS; i++) {
+        let m = lane / BLOCK + i * (TILE / LOADS);
+        let first = weights_of(b, 0u, g * params.c_out + first_m + m);
+        let value = rows[first + ((ci + k) * TAPS + tap) * WEIGHT_STEP];
+        tile_w[m / MATRIX][m % MATRIX * ROW + k] = rounded(select(0.0, value, ci + k < params.ci_end));
     }
 }
 
@@ -82,17 +85,22 @@ fn conv_matrix(
     let g = number / (tiles_n * tiles_m) % params.groups;
     let b = number / (tiles_n * tiles_m * params.groups);
 
-    // The subgroup's quarter of the tile.
+    // The subgroup's quarter of the tile, and its first bands.
     let quarter = subgroup % 4u;
-    let m = quarter / 2u * 2u * MATRIX;
-    let n = quarter % 2u * 2u * MATRIX;
+    let m = quarter / 2u * 2u;
+    let n = quarter % 2u * 2u;
+
+    // What the invocation stages inputs for. Positions past the last read something too, and are never stored.
+    let position = first_n + lane % TILE;
+    let row = position / params.out_w;
+    let out = vec3<u32>(position % params.out_w, row % params.out_h, row / params.out_h);
 
     // Not every back end knows a matrix of zeros.
     for (var i = lane; i < 4u * AREA; i += WORKGROUP) {
-        tile_y[i] = 0.0;
+        tile_y[i / AREA][i % AREA] = 0.0;
     }
     workgroupBarrier();
-    var sum00 = coopLoadT<MatrixC>(&tile_y[quarter * AREA], MATRIX);
+    var sum00 = coopLoadT<MatrixC>(&tile_y[quarter][0], MATRIX);
     var sum01 = sum00;
     var sum10 = sum00;
     var sum11 = sum00;
@@ -100,14 +108,14 @@ fn conv_matrix(
     let steps = ceil_div(params.ci_end - params.ci_begin, BLOCK) * TAPS;
     for (var step = 0u; step < steps; step++) {
         let ci = params.ci_begin + step / TAPS * BLOCK;
-        stage_inputs(b, g, ci, step % TAPS, first_n + lane % TILE, lane);
+        stage_inputs(b, g, ci, step % TAPS, out, lane);
         stage_weights(b, g, ci, step % TAPS, first_m, lane);
         workgroupBarrier();
         for (var k = 0u; k < BLOCK; k += MATRIX) {
-            let w0 = coopLoadT<MatrixA>(&tile_w[m * ROW_W + k], ROW_W);
-            let w1 = coopLoadT<MatrixA>(&tile_w[(m + MATRIX) * ROW_W + k], ROW_W);
-            let x0 = coopLoadT<MatrixB>(&tile_x[k * ROW_X + n], ROW_X);
-            let x1 = coopLoadT<MatrixB>(&tile_x[k * ROW_X + n + MATRIX], ROW_X);
+            let w0 = coopLoadT<MatrixA>(&tile_w[m][k], ROW);
+            let w1 = coopLoadT<MatrixA>(&tile_w[m + 1u][k], ROW);
+            let x0 = coopLoad<MatrixB>(&tile_x[n][k], ROW);
+            let x1 = coopLoad<MatrixB>(&tile_x[n + 1u][k], ROW);
             sum00 = coopMultiplyAdd(w0, x0, sum00);
             sum01 = coopMultiplyAdd(w0, x1, sum01);
             sum10 = coopMultiplyAdd(w1, x0, sum10);
@@ -119,10 +127,10 @@ fn conv_matrix(
     // The same matrix of each quarter in turn: where in it an element lies is known only in memory.
     for (var part = 0u; part < 4u; part++) {
         switch part {
-            case 0u: { coopStoreT(sum00, &tile_y[quarter * AREA], MATRIX); }
-            case 1u: { coopStoreT(sum01, &tile_y[quarter * AREA], MATRIX); }
-            case 2u: { coopStoreT(sum10, &tile_y[quarter * AREA], MATRIX); }
-            default: { coopStoreT(sum11, &tile_y[quarter * AREA], MATRIX); }
+            case 0u: { coopStoreT(sum00, &tile_y[quarter][0], MATRIX); }
+            case 1u: { coopStoreT(sum01, &tile_y[quarter][0], MATRIX); }
+            case 2u: { coopStoreT(sum10, &tile_y[quarter][0], MATRIX); }
+            default: { coopStoreT(sum11, &tile_y[quarter][0], MATRIX); }
         }
         workgroupBarrier();
         for (var i = lane; i < 4u * AREA; i += WORKGROUP) {
@@ -130,7 +138,7 @@ fn conv_matrix(
             let co = first_m + (of_quarter / 2u * 2u + part / 2u) * MATRIX + i / MATRIX % MATRIX;
             let position = first_n + (of_quarter % 2u * 2u + part % 2u) * MATRIX + i % MATRIX;
             if co < params.c_out && position < size {
-                finish(b, g * params.c_out + co, position, tile_y[i]);
+                finish(b, g * params.c_out + co, position, tile_y[of_quarter][i % AREA]);
             }
         }
         workgroupBarrier();

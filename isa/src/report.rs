@@ -153,7 +153,7 @@ mod tests {
     fn a_row_becomes_a_line() {
         let text = table(&[row()]);
         let line = text.lines().nth(2).expect("has a row");
-        assert_eq!(line, "| block | navi21 | 128 | 100 | 0 | 8 | 1024 | 1500 | 90.0 | 9.0 | 10.0 | 50 |");
+        assert_eq!(line, "| block | navi21 | 128 | 100 | 0 | 8 | 1024 | 1500 | 90.0 | 9.0 | 10.0 | 50 | - |");
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Tile {
     /// Workgroup memory, bytes: weights and inputs of a step, their rows padded, and four matrices of sums.
     fn memory(self) -> u32 {
         let (side, block) = (Self::side(self.shape), self.block());
-        let operands = side * (block + 8) + block * (side + 8);
+        let operands = 2 * side * (block + 8);
         let bytes = if self.shape.operand == Elem::F32 { 4 } else { 2 };
         bytes * operands + 4 * 4 * self.shape.size * self.shape.size
     }
