@@ -7,6 +7,15 @@ use dynconv::{Caps, Context, ContextOptions, Error, Result, choose_adapter, wgpu
 /// # Errors
 /// As of both.
 pub async fn request(options: &ContextOptions) -> Result<Context> {
+    let (context, adapter) = open(options).await?;
+    context.with_matrices(&adapter)
+}
+
+/// A device with the adapter's cooperative matrices, if it has any, before they were tested; and the adapter.
+///
+/// # Errors
+/// As of [`Context::request`].
+pub async fn open(options: &ContextOptions) -> Result<(Context, wgpu::Adapter)> {
     let descriptor = wgpu::InstanceDescriptor {
         backends: options.backends,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
@@ -24,7 +33,7 @@ pub async fn request(options: &ContextOptions) -> Result<Context> {
     };
     let device = adapter.request_device(&descriptor).await;
     let (device, queue) = device.map_err(|e| Error::DeviceLost { message: e.to_string() })?;
-    Context::from_wgpu(device, queue).with_matrices(&adapter)
+    Ok((Context::from_wgpu(device, queue), adapter))
 }
 
 #[expect(unsafe_code, reason = "wgpu has everyone say that experimental features may misbehave")]
