@@ -72,7 +72,8 @@ fn conv_matrix(
     @builtin(local_invocation_index) lane: u32,
     @builtin(subgroup_id) subgroup: u32,
 ) {
-    // The number of the workgroup, as common/dispatch.wgsl has it; naga counts what a function returns as differing between invocations, and refuses matrices behind a test of it.
+    // The number of the workgroup, as common/dispatch.wgsl has it; naga counts what a function returns as differing between invocations, and
+    // refuses matrices behind a test of it.
     let number = id.x + grid.x * (id.y + grid.y * id.z);
     if number >= params.workgroups {
         return;
