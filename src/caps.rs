@@ -1,5 +1,7 @@
 //! What a device can do, as plain data for the planner.
 
+use crate::elem::Elem;
+
 /// Limits and features of a device that the planner and the layers look at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caps {
@@ -39,6 +41,34 @@ pub struct Caps {
     pub subgroups: bool,
     /// Whether shaders may use 64-bit integers.
     pub int64: bool,
+    /// Cooperative matrices that `conv_matrix` may compute with. Empty until [`Context::with_matrices`](crate::Context::with_matrices) has tested
+    /// those of the device.
+    pub matrices: Vec<MatrixShape>,
+}
+
+/// Cooperative matrices that shaders can write: square ones, the sums of their products in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MatrixShape {
+    /// Rows and columns, 8 or 16.
+    pub size: u32,
+    /// What is multiplied: [`Elem::F32`] or [`Elem::F16`].
+    pub operand: Elem,
+}
+
+impl MatrixShape {
+    /// What of these a shader can write; `None` for other sizes and numbers, and for sums in f16, which would lose what they add up.
+    #[must_use]
+    pub fn of_wgpu(properties: &wgpu::CooperativeMatrixProperties) -> Option<Self> {
+        use wgpu::CooperativeScalarType::{F16, F32};
+        let operand = match properties.ab_type {
+            F32 => Elem::F32,
+            F16 => Elem::F16,
+            _ => return None,
+        };
+        let [size, n, k] = [properties.m_size, properties.n_size, properties.k_size];
+        let can_write = (size == 8 || size == 16) && [n, k] == [size; 2] && properties.cr_type == F32;
+        can_write.then_some(Self { size, operand })
+    }
 }
 
 impl Caps {
@@ -64,6 +94,7 @@ impl Caps {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             int64: features.contains(wgpu::Features::SHADER_INT64),
+            matrices: Vec::new(),
         }
     }
 

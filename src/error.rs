@@ -105,6 +105,18 @@ pub enum Error {
         /// The largest that fits.
         limit: u128,
     },
+    /// A kernel's test gave another result than the CPU. This is a defect of the driver or of the library.
+    #[error("{what} computes wrongly on this device: element {element} is {found}, expected {expected}")]
+    WrongResult {
+        /// The kernel, and how it computed.
+        what: String,
+        /// The first output that is wrong.
+        element: usize,
+        /// Its value.
+        found: f32,
+        /// What it must be.
+        expected: f32,
+    },
     /// The driver or wgpu refused a kernel. This is a defect of the library or of the driver.
     #[error("kernel {kernel} was refused: {message}")]
     Shader {

@@ -10,6 +10,8 @@ mod elem;
 mod error;
 mod kernels;
 mod layers;
+#[cfg(not(target_arch = "wasm32"))]
+mod matrices;
 pub mod plan;
 pub mod reference;
 mod tensor;
@@ -18,7 +20,7 @@ mod winograd;
 pub use bytemuck;
 pub use wgpu;
 
-pub use caps::Caps;
+pub use caps::{Caps, MatrixShape};
 #[cfg(feature = "safetensors")]
 pub use checkpoint::Checkpoint;
 pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};

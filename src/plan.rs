@@ -14,8 +14,8 @@ pub use crate::kernels::conv::MapAxis;
 use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix, Stage};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
-    conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch, conv_direct, conv_lanes, conv_patch,
-    conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_tiled, sum_parts, winograd_input,
+    conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch, conv_direct, conv_lanes, conv_matrix,
+    conv_patch, conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_tiled, sum_parts, winograd_input,
     winograd_output,
 };
 use crate::winograd::{self, Winograd};
@@ -36,6 +36,9 @@ pub enum ConvChoice {
     /// `conv_block` with the sum over the input channels split among workgroups, in two parts at least, and `sum_parts`; for more than 16 input
     /// channels a group, where `conv_block` is possible.
     Split,
+    /// `conv_matrix`, for every convolution without a map, on devices whose cooperative matrices were tested
+    /// ([`Context::with_matrices`](crate::Context::with_matrices)). Inputs that are not in f32, and the weights beside them, are multiplied in f16.
+    Matrix,
     /// `conv_register`, possible for every convolution.
     Register,
     /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
@@ -410,6 +413,7 @@ impl Plan {
         match self.conv {
             Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
             Kernel::ConvBlock => conv_block::dispatch(task, caps),
+            Kernel::ConvMatrix => conv_matrix::dispatch(task, caps),
             Kernel::ConvRegister => conv_register::dispatch(task, caps),
             Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
             Kernel::ConvPatch => conv_patch::dispatch(task, caps),
@@ -432,6 +436,7 @@ impl Plan {
                 Kernel::ConvTiled => conv_tiled::trips(&task),
                 Kernel::ConvBlock => conv_block::trips(&task),
                 Kernel::ConvRegister | Kernel::ConvPointwise => conv_register::trips(&task),
+                Kernel::ConvMatrix => conv_matrix::trips(&task, caps),
                 Kernel::ConvPatch => conv_patch::trips(&task),
                 Kernel::ConvPointwiseLanes => conv_pointwise_lanes::trips(&task),
                 // The most that any other kernel adds for its stores.
@@ -645,6 +650,7 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         ConvChoice::Direct => (Kernel::ConvDirect, asked()),
         ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
         ConvChoice::Block | ConvChoice::Split => (Kernel::ConvBlock, asked()),
+        ConvChoice::Matrix => (Kernel::ConvMatrix, asked()),
         ConvChoice::Register => (Kernel::ConvRegister, asked()),
         ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
         ConvChoice::Patch => (Kernel::ConvPatch, asked()),
@@ -698,6 +704,9 @@ fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, S
         }
         ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
             (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
+        }
+        ConvChoice::Auto if !on_software && conv_matrix::fills(g, positions, problem.elems[0], caps) => {
+            (Kernel::ConvMatrix, format!("{c_out} channels x {positions} positions fill tiles of cooperative matrices"))
         }
         ConvChoice::Auto if !in_registers && conv_block::is_filled(g, positions, caps) => {
             (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles"))

@@ -52,6 +52,9 @@ struct AdapterArgs {
     /// Adapter: its number in `dynconv info`, or part of its name
     #[arg(long, value_name = "NAME|NUMBER")]
     adapter: Option<String>,
+    /// Turn on the adapter's cooperative matrices, which wgpu calls experimental
+    #[arg(long)]
+    matrices: bool,
 }
 
 impl AdapterArgs {
@@ -68,7 +71,10 @@ impl AdapterArgs {
     }
 
     fn context(&self) -> dynconv::Result<Context> {
-        pollster::block_on(Context::request(&self.options()))
+        match self.matrices {
+            true => pollster::block_on(dynconv_suite::matrices::request(&self.options())),
+            false => pollster::block_on(Context::request(&self.options())),
+        }
     }
 }
 

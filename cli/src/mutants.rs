@@ -158,6 +158,9 @@ fn try_one(options: &Options, number: usize) -> anyhow::Result<Told> {
     if let Some(adapter) = &options.adapter.adapter {
         command.args(["--adapter", adapter]);
     }
+    if options.adapter.matrices {
+        command.arg("--matrices");
+    }
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let Some(status) = child.wait_timeout(Duration::from_secs(options.timeout))? else {
         child.kill()?;

@@ -1,7 +1,7 @@
 //! The kernels that are looked at: convolutions in tiles, in the variants that planning for a GPU gives.
 
 use dynconv::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
-use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, WeightOrder, wgpu};
+use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, MatrixShape, WeightOrder, wgpu};
 
 use crate::listing::Trips;
 
@@ -26,14 +26,14 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     let in_blocks = |problem| Problem { order: WeightOrder::Blocked, ..problem };
     let mut cases = vec![
         // Sixteen steps of 4 x 4 multiply-adds; 256 invocations load two tiles of 16 x 64.
-        case("tiled 64x64", tiled, Trips { staging: 4, multiply_adds: 256 })?,
-        case("pointwise", pointwise, Trips { staging: 1, multiply_adds: 32 })?,
-        case("pointwise, blocks", in_blocks(pointwise), Trips { staging: 1, multiply_adds: 32 })?,
+        case("tiled 64x64", tiled, Trips { staging: 4, work: 256 })?,
+        case("pointwise", pointwise, Trips { staging: 1, work: 32 })?,
+        case("pointwise, blocks", in_blocks(pointwise), Trips { staging: 1, work: 32 })?,
         // All taps of a channel.
-        case("register", register, Trips { staging: 1, multiply_adds: 9 * 32 })?,
-        case("register, blocks", in_blocks(register), Trips { staging: 1, multiply_adds: 9 * 32 })?,
+        case("register", register, Trips { staging: 1, work: 9 * 32 })?,
+        case("register, blocks", in_blocks(register), Trips { staging: 1, work: 9 * 32 })?,
         // A whole invocation, its four stores included. The first tap adds to nothing: those four are products.
-        case("depthwise", depthwise, Trips { staging: 4, multiply_adds: 8 * 4 })?,
+        case("depthwise", depthwise, Trips { staging: 4, work: 8 * 4 })?,
     ];
     let blocks = [
         ("block 128x128", large),
@@ -52,8 +52,9 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     ];
     for (name, problem) in blocks {
         // Both halves of a block of channels.
-        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 2 * 512 })?);
+        cases.push(case(name, problem, Trips { staging: 1, work: 2 * 512 })?);
     }
+    cases.push(matrices()?);
     let mix = Parts { mix: true, ..Parts::default() };
     let odconv = Parts { mix: true, spatial: true, ..gains };
     let mixed = |c_out, kernels, parts| Problem {
@@ -72,7 +73,7 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     ];
     for (name, problem, kernels) in mixes {
         // Each of the eight weights that an invocation loads for each half is mixed, too: a product, and the others added to it.
-        cases.push(case(name, problem, Trips { staging: 1, multiply_adds: 2 * (512 + 8 * (kernels - 1)) })?);
+        cases.push(case(name, problem, Trips { staging: 1, work: 2 * (512 + 8 * (kernels - 1)) })?);
     }
     Ok(cases)
 }
@@ -88,12 +89,30 @@ fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
 
 /// The convolution of a plan of the problem, on a device with twice the workgroup memory that WebGPU promises.
 fn case(name: &'static str, problem: Problem, trips: Trips) -> Result<Case, String> {
+    case_for(name, problem, trips, &gpu())
+}
+
+fn gpu() -> Caps {
     let max_workgroup_memory = 32 << 10;
     let device_type = wgpu::DeviceType::IntegratedGpu;
-    let caps = Caps { device_type, max_workgroup_memory, f16: true, ..Caps::webgpu_default() };
-    let plan = Plan::new(&problem, &caps).map_err(|e| format!("{name}: {e}"))?;
+    Caps { device_type, max_workgroup_memory, f16: true, ..Caps::webgpu_default() }
+}
+
+fn case_for(name: &'static str, problem: Problem, trips: Trips, caps: &Caps) -> Result<Case, String> {
+    let plan = Plan::new(&problem, caps).map_err(|e| format!("{name}: {e}"))?;
     let conv = plan.conv_kernel();
     let dispatch = plan.into_dispatches().into_iter().rfind(|dispatch| dispatch.variant.kernel == conv);
     let dispatch = dispatch.ok_or("a plan without its convolution")?;
     Ok(Case { name, dispatch, trips })
+}
+
+/// Cooperative matrices of 16 x 16, for the families that have them.
+fn matrices() -> Result<Case, String> {
+    let shape = MatrixShape { size: 16, operand: Elem::F16 };
+    let caps = Caps { subgroups: true, subgroup_size: [32, 64], matrices: vec![shape], ..gpu() };
+    let kernel = ConvChoice::Matrix;
+    let elems = [Elem::F16; 2];
+    let problem = Problem { kernel, elems, ..problem(desc(128, 128, 3).padding([1; 2]), 56) };
+    // Two products of 2 x 2 matrices a step and subgroup; an invocation stages eight weights and eight inputs.
+    case_for("matrix 64x64, f16", problem, Trips { staging: 8, work: 8 }, &caps)
 }

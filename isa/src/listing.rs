@@ -10,7 +10,9 @@ use std::ops::{AddAssign, Range};
 pub(crate) struct Counts {
     /// Multiply-adds of floats.
     pub(crate) multiply_adds: u64,
-    /// Vector operations, multiply-adds included.
+    /// Products of cooperative matrices.
+    pub(crate) products: u64,
+    /// Vector operations, multiply-adds and products included.
     pub(crate) vector: u64,
     /// Vector operations that were issued in pairs.
     pub(crate) paired: u64,
@@ -23,6 +25,7 @@ pub(crate) struct Counts {
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.multiply_adds += other.multiply_adds;
+        self.products += other.products;
         self.vector += other.vector;
         self.paired += other.paired;
         self.shared_bytes += other.shared_bytes;
@@ -42,6 +45,7 @@ impl Counts {
                 counts.vector += 1;
                 counts.paired += u64::from(is_pair);
                 counts.multiply_adds += u64::from(is_multiply_add(name));
+                counts.products += u64::from(name.starts_with("v_wmma"));
             }
             counts.shared_bytes += shared_bytes(name);
             counts.loads += u64::from(name.starts_with("buffer_load") || name.starts_with("global_load"));
@@ -49,9 +53,15 @@ impl Counts {
         counts
     }
 
+    /// What a main loop is there for.
+    fn work(self) -> u64 {
+        self.multiply_adds + self.products
+    }
+
     fn times(self, trips: u64) -> Self {
         Self {
             multiply_adds: self.multiply_adds * trips,
+            products: self.products * trips,
             vector: self.vector * trips,
             paired: self.paired * trips,
             shared_bytes: self.shared_bytes * trips,
@@ -83,8 +93,8 @@ fn shared_bytes(name: &str) -> u64 {
 pub(crate) struct Trips {
     /// Trips of a loop that stages.
     pub(crate) staging: u64,
-    /// Multiply-adds of an invocation in one step; tells the trips of the loop that multiplies.
-    pub(crate) multiply_adds: u64,
+    /// Multiply-adds of an invocation in one step, or products of matrices of a subgroup; tells the trips of the loop that multiplies.
+    pub(crate) work: u64,
 }
 
 /// One step of the main loop. Its branches count as taken.
@@ -95,15 +105,15 @@ pub(crate) fn step(listing: &str, trips: Trips) -> Result<Counts, String> {
     let mut step = sum(&lines[main.clone()]);
     for range in inside(&loops, &main) {
         let body = sum(&lines[range.clone()]);
-        let times = match body.multiply_adds {
+        let times = match body.work() {
             0 => trips.staging,
-            own => trips.multiply_adds / own,
+            own => trips.work / own,
         };
         step += body.times(times - 1);
     }
-    match step.multiply_adds == trips.multiply_adds {
+    match step.work() == trips.work {
         true => Ok(step),
-        false => Err(format!("a step has {} multiply-adds, not {}", step.multiply_adds, trips.multiply_adds)),
+        false => Err(format!("a step has {} multiply-adds, not {}", step.work(), trips.work)),
     }
 }
 
@@ -168,6 +178,7 @@ mod tests {
     fn instructions_are_told_apart() {
         let counts = |multiply_adds, vector, paired, shared_bytes, loads| Counts {
             multiply_adds,
+            products: 0,
             vector,
             paired,
             shared_bytes,
@@ -195,6 +206,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn products_of_matrices_are_counted() {
+        let lines = [
+            "\tv_wmma_f32_16x16x16_f16 v[6:9], v[46:53], v[72:79], v[6:9]",
+            " v4: %588:v[6-9] = v_wmma_f32_16x16x16_f16 (latekill)%586:v[47-54], (latekill)%563:v[72-79], %587:v[6-9]",
+        ];
+        for line in lines {
+            assert_eq!(Counts::of(line), Counts { products: 1, vector: 1, ..Counts::default() }, "{line}");
+        }
+        let products = NESTED.replace("v_fmac_f32", "v_wmma_f32_16x16x16_f16");
+        assert_eq!(step(&products, Trips { staging: 3, work: 8 }).map(|step| step.products), Ok(8));
+    }
+
     const NESTED: &str = "\
 BB0:
 \tv_mov_b32 v0, 0
@@ -217,8 +241,9 @@ BB4:
 
     #[test]
     fn inner_loops_count_with_their_trips() {
-        let step = step(NESTED, Trips { staging: 3, multiply_adds: 32 }).expect("has a loop");
-        let expected = Counts { multiply_adds: 32, vector: 1 + 3 + 32, paired: 0, shared_bytes: 16 * 16, loads: 3 };
+        let step = step(NESTED, Trips { staging: 3, work: 32 }).expect("has a loop");
+        let expected =
+            Counts { multiply_adds: 32, products: 0, vector: 1 + 3 + 32, paired: 0, shared_bytes: 16 * 16, loads: 3 };
         assert_eq!(step, expected);
     }
 
@@ -226,7 +251,7 @@ BB4:
     fn both_ways_to_write_a_loop_are_read() {
         let own = NESTED.replace(":\n", "\n").replace(" BB", " block:BB");
         assert_eq!(loops(&own).len(), 4);
-        let trips = Trips { staging: 3, multiply_adds: 32 };
+        let trips = Trips { staging: 3, work: 32 };
         assert_eq!(step(&own, trips), step(NESTED, trips));
     }
 
@@ -243,14 +268,14 @@ BB4:
         let around =
             NESTED.replacen("BB0:\n\tv_mov_b32 v0, 0\n", "BB0:\n\tv_mov_b32 v0, 0\nBB9:\n\tv_mov_b32 v0, 0\n", 1);
         let around = around.replacen("\ts_branch BB1\n", "\ts_branch BB1\n\ts_cbranch_scc0 BB9\n", 1);
-        let trips = Trips { staging: 3, multiply_adds: 32 };
+        let trips = Trips { staging: 3, work: 32 };
         assert_eq!(loops(&around).len(), 5);
         assert_eq!(step(&around, trips), step(NESTED, trips));
     }
 
     #[test]
     fn a_step_of_another_size_is_refused() {
-        let refused = step(NESTED, Trips { staging: 3, multiply_adds: 33 });
+        let refused = step(NESTED, Trips { staging: 3, work: 33 });
         assert_eq!(refused, Err("a step has 32 multiply-adds, not 33".into()));
     }
 
@@ -258,6 +283,6 @@ BB4:
     fn without_a_main_loop_everything_is_a_step() {
         let text = "BB0:\n\tv_fmac_f32 v6, v0, v1\nBB1:\n\tv_add_u32 v1, v2, v3\n\ts_cbranch_scc0 BB1\n";
         let expected = Counts { multiply_adds: 1, vector: 1 + 4, ..Counts::default() };
-        assert_eq!(step(text, Trips { staging: 4, multiply_adds: 1 }), Ok(expected));
+        assert_eq!(step(text, Trips { staging: 4, work: 1 }), Ok(expected));
     }
 }

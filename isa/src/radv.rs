@@ -36,6 +36,8 @@ pub(crate) struct Compiler {
     executables: khr::pipeline_executable_properties::Device,
     /// Driver and version.
     pub(crate) driver: String,
+    /// Whether the family has cooperative matrices.
+    pub(crate) has_matrices: bool,
 }
 
 impl Compiler {
@@ -50,9 +52,9 @@ impl Compiler {
         // SAFETY: `info` and what it points to outlive the call.
         let instance = unsafe { entry.create_instance(&info, None) }.map_err(failed("no Vulkan instance"))?;
         match create_device(&instance) {
-            Ok((device, driver)) => {
+            Ok((device, driver, has_matrices)) => {
                 let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
-                Ok(Self { _entry: entry, instance, device, executables, driver })
+                Ok(Self { _entry: entry, instance, device, executables, driver, has_matrices })
             }
             Err(reason) => {
                 // SAFETY: nothing made from the instance is left.
@@ -143,7 +145,7 @@ impl Drop for Compiler {
 }
 
 /// A device with what wgpu asks for that bears on compute shaders.
-fn create_device(instance: &ash::Instance) -> Result<(ash::Device, String), String> {
+fn create_device(instance: &ash::Instance) -> Result<(ash::Device, String, bool), String> {
     // SAFETY: the instance is alive, and all that the structures point to outlives the calls.
     unsafe {
         let all = instance.enumerate_physical_devices().map_err(failed("no Vulkan device"))?;
@@ -152,13 +154,18 @@ fn create_device(instance: &ash::Instance) -> Result<(ash::Device, String), Stri
         };
         let physical = all.into_iter().find(is_radv).ok_or("no device of the driver RADV")?;
         let queue = vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0]);
-        let extensions = [khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+        let known = instance.enumerate_device_extension_properties(physical).map_err(failed("no extensions"))?;
+        let has_matrices = known.iter().any(|one| one.extension_name_as_c_str() == Ok(khr::cooperative_matrix::NAME));
+        let mut extensions =
+            vec![khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+        extensions.extend(has_matrices.then_some(khr::cooperative_matrix::NAME.as_ptr()));
         let mut captures =
             vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
         let mut robustness = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
         let mut memory_model = vk::PhysicalDeviceVulkanMemoryModelFeatures::default().vulkan_memory_model(true);
         let mut sizes = vk::PhysicalDeviceSubgroupSizeControlFeatures::default().subgroup_size_control(true);
         let mut storage = vk::PhysicalDevice16BitStorageFeatures::default().storage_buffer16_bit_access(true);
+        let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(has_matrices);
         let mut half = vk::PhysicalDeviceShaderFloat16Int8Features::default().shader_float16(true);
         let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
         let queues = [queue];
@@ -172,11 +179,12 @@ fn create_device(instance: &ash::Instance) -> Result<(ash::Device, String), Stri
             .push_next(&mut sizes)
             .push_next(&mut storage)
             .push_next(&mut half);
+        let info = if has_matrices { info.push_next(&mut matrices) } else { info };
         let device = instance.create_device(physical, &info, None).map_err(failed("no device"))?;
         let mut driver = vk::PhysicalDeviceDriverProperties::default();
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
         instance.get_physical_device_properties2(physical, &mut properties);
-        Ok((device, format!("{}, {}", text(&driver.driver_name), text(&driver.driver_info))))
+        Ok((device, format!("{}, {}", text(&driver.driver_name), text(&driver.driver_info)), has_matrices))
     }
 }
 

@@ -26,7 +26,7 @@ impl Row {
         100.0 * self.step.multiply_adds as f64 / self.step.vector as f64
     }
 
-    fn cells(&self) -> [String; 12] {
+    fn cells(&self) -> [String; 13] {
         let step = self.step;
         let per_shared = match step.shared_bytes {
             0 => "-".into(),
@@ -45,11 +45,15 @@ impl Row {
             per_shared,
             format!("{:.1}", step.multiply_adds as f64 / step.loads as f64),
             format!("{:.0}", 100.0 * step.paired as f64 / step.vector as f64),
+            match step.products {
+                0 => "-".into(),
+                products => format!("{products} of {}", step.vector),
+            },
         ]
     }
 }
 
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 13] = [
     "kernel",
     "family",
     "VGPRs",
@@ -62,6 +66,7 @@ const HEAD: [&str; 12] = [
     "FMA / 16 B of LDS",
     "FMA / load",
     "dual %",
+    "WMMA",
 ];
 
 /// The table in Markdown.
@@ -130,7 +135,7 @@ mod tests {
     use super::*;
 
     fn row() -> Row {
-        let step = Counts { multiply_adds: 90, vector: 100, paired: 50, shared_bytes: 160, loads: 9 };
+        let step = Counts { multiply_adds: 90, products: 0, vector: 100, paired: 50, shared_bytes: 160, loads: 9 };
         Row {
             case: "block",
             family: "navi21",
@@ -148,7 +153,7 @@ mod tests {
     fn a_row_becomes_a_line() {
         let text = table(&[row()]);
         let line = text.lines().nth(2).expect("has a row");
-        assert_eq!(line, "| block | navi21 | 128 | 100 | 0 | 8 | 1024 | 1500 | 90.0 | 9.0 | 10.0 | 50 |");
+        assert_eq!(line, "| block | navi21 | 128 | 100 | 0 | 8 | 1024 | 1500 | 90.0 | 9.0 | 10.0 | 50 | - |");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, ("aggregate.wgsl", include_str!("../../shaders/aggregate.wgsl"))],
     storage: &[false, false, false, true],
     lanes: false,
+    matrices: false,
 };
 
 /// Mirrors `AggregateParams`.

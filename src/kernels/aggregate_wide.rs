@@ -14,6 +14,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, ("aggregate_wide.wgsl", include_str!("../../shaders/aggregate_wide.wgsl"))],
     storage: &[false, false, false, true],
     lanes: true,
+    matrices: false,
 };
 
 /// Mirrors `AggregateParams`.

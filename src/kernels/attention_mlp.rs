@@ -10,6 +10,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, ("attention_mlp.wgsl", include_str!("../../shaders/attention_mlp.wgsl"))],
     storage: &[false, false, false, true],
     lanes: false,
+    matrices: false,
 };
 
 /// Mirrors `MlpParams`.

@@ -14,6 +14,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, ("average_pool.wgsl", include_str!("../../shaders/average_pool.wgsl"))],
     storage: &[false, true],
     lanes: false,
+    matrices: false,
 };
 
 /// Mirrors `PoolParams`.

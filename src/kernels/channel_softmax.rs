@@ -10,6 +10,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, ("channel_softmax.wgsl", include_str!("../../shaders/channel_softmax.wgsl"))],
     storage: &[false, true],
     lanes: false,
+    matrices: false,
 };
 
 /// Mirrors `SoftmaxParams`.

@@ -290,14 +290,15 @@ impl ConvTask<'_> {
         needs: Needs,
         caps: &Caps,
     ) -> Result<Dispatch> {
-        self.dispatch_of(kernel, own_consts, workgroups, needs, self.slices()?, caps)
+        let own_consts: Vec<_> = own_consts.iter().map(|&(name, value)| (name, Const::U32(value))).collect();
+        self.dispatch_of(kernel, &own_consts, workgroups, needs, self.slices()?, caps)
     }
 
-    /// The same, of other slices than a convolution's.
+    /// The same with constants of any kind, and of other slices than a convolution's.
     pub(crate) fn dispatch_of(
         &self,
         kernel: Kernel,
-        own_consts: &[(&'static str, u32)],
+        own_consts: &[(&'static str, Const)],
         workgroups: usize,
         needs: Needs,
         mut slices: Vec<Slice>,
@@ -314,14 +315,14 @@ impl ConvTask<'_> {
         Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, needs, caps)
     }
 
-    fn consts(&self, own: &[(&'static str, u32)]) -> Result<Vec<(&'static str, Const)>> {
+    fn consts(&self, own: &[(&'static str, Const)]) -> Result<Vec<(&'static str, Const)>> {
         let g = self.geometry;
         let axes = [
             (["KERNEL_D", "KERNEL_H", "KERNEL_W"], g.kernel),
             (["STRIDE_D", "STRIDE_H", "STRIDE_W"], g.stride),
             (["DILATION_D", "DILATION_H", "DILATION_W"], g.dilation),
         ];
-        let mut consts: Vec<_> = own.iter().map(|&(name, value)| (name, Const::U32(value))).collect();
+        let mut consts = own.to_vec();
         for (names, values) in axes {
             for (name, value) in names.into_iter().zip(values) {
                 consts.push((name, Const::U32(index32(name, value)?)));

@@ -21,6 +21,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     ],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 /// Input channels of a block, and of the halves that are loaded and stored at once.

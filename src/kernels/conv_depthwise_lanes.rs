@@ -18,6 +18,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     ],
     storage: STORAGE,
     lanes: true,
+    matrices: false,
 };
 
 /// Lines of a workgroup: eight subgroups of eight, as workgroups of one cost more to start.

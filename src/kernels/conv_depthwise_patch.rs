@@ -18,6 +18,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     ],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 const WORKGROUP: u32 = 64;

@@ -11,6 +11,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, CONV, FINISH, ("conv_direct.wgsl", include_str!("../../shaders/conv_direct.wgsl"))],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 const WORKGROUP: u32 = 64;

@@ -13,6 +13,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,
+    matrices: false,
 };
 
 pub(super) const LANES: (&str, &str) = ("common/lanes.wgsl", include_str!("../../shaders/common/lanes.wgsl"));

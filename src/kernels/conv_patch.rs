@@ -14,6 +14,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,
+    matrices: false,
 };
 
 pub(super) const PATCH: (&str, &str) = ("common/patch.wgsl", include_str!("../../shaders/common/patch.wgsl"));

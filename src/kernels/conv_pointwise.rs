@@ -19,6 +19,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     ],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {

@@ -18,6 +18,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,
+    matrices: false,
 };
 
 /// Positions of half a workgroup's tile, or of the whole tile of a workgroup that has but one.

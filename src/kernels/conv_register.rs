@@ -18,6 +18,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     ],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 pub(super) const REGISTER_TILE: (&str, &str) =

@@ -14,6 +14,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,
+    matrices: false,
 };
 
 /// Outputs of a workgroup, along the width.

@@ -11,6 +11,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, CONV, FINISH, ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl"))],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 /// Tile of a workgroup: output channels, positions, reduction steps.

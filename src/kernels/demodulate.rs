@@ -11,6 +11,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[DISPATCH, ("demodulate.wgsl", include_str!("../../shaders/demodulate.wgsl"))],
     storage: &[false, false, true],
     lanes: false,
+    matrices: false,
 };
 
 /// Mirrors `DemodulateParams`.

@@ -15,6 +15,7 @@ pub(crate) mod conv_depthwise_lanes;
 pub(crate) mod conv_depthwise_patch;
 pub(crate) mod conv_direct;
 pub(crate) mod conv_lanes;
+pub(crate) mod conv_matrix;
 pub(crate) mod conv_patch;
 pub(crate) mod conv_pointwise;
 pub(crate) mod conv_pointwise_lanes;
@@ -53,6 +54,8 @@ pub enum Kernel {
     ConvTiled,
     /// Implicit GEMM in large tiles.
     ConvBlock,
+    /// Implicit GEMM in cooperative matrices.
+    ConvMatrix,
     /// One input channel per group.
     ConvDepthwise,
     /// One input channel per group, 3 x 3 taps with stride 1.
@@ -211,11 +214,13 @@ pub struct KernelDef {
     pub storage: &'static [bool],
     /// Whether it needs subgroups of eight and 64-bit integers ([`Caps::has_lanes`]).
     pub lanes: bool,
+    /// Whether it needs cooperative matrices ([`Caps::matrices`]) and subgroup operations.
+    pub matrices: bool,
 }
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -223,6 +228,7 @@ impl Kernel {
         Self::ConvDirect,
         Self::ConvTiled,
         Self::ConvBlock,
+        Self::ConvMatrix,
         Self::ConvDepthwise,
         Self::ConvDepthwisePatch,
         Self::ConvDepthwiseLanes,
@@ -250,6 +256,7 @@ impl Kernel {
             Self::ConvDirect => &conv_direct::DEF,
             Self::ConvTiled => &conv_tiled::DEF,
             Self::ConvBlock => &conv_block::DEF,
+            Self::ConvMatrix => &conv_matrix::DEF,
             Self::ConvDepthwise => &conv_depthwise::DEF,
             Self::ConvDepthwisePatch => &conv_depthwise_patch::DEF,
             Self::ConvDepthwiseLanes => &conv_depthwise_lanes::DEF,
@@ -290,6 +297,8 @@ pub enum Const {
     U32(u32),
     /// `bool`
     Bool(bool),
+    /// The name of a type.
+    Type(&'static str),
 }
 
 /// A kernel with values for its module constants: what one pipeline is compiled from.
@@ -308,20 +317,30 @@ impl Variant {
     #[must_use]
     pub fn source(&self) -> String {
         let mut text = String::new();
-        if self.elems.contains(&Elem::F16) {
+        if self.knows_f16() {
             text.push_str("enable f16;\n");
+        }
+        if self.kernel.def().matrices {
+            text.push_str("enable wgpu_cooperative_matrix;\n");
         }
         for (name, value) in &self.consts {
             // Writing to a String cannot fail.
             let _ = match value {
                 Const::U32(v) => writeln!(text, "const {name}: u32 = {v}u;"),
                 Const::Bool(v) => writeln!(text, "const {name}: bool = {v};"),
+                Const::Type(v) => writeln!(text, "alias {name} = {v};"),
             };
         }
         for (file, part) in self.files() {
             let _ = writeln!(text, "\n// ---- shaders/{file}\n{part}");
         }
         text
+    }
+
+    /// Whether the text has f16, for which a device must have `SHADER_F16`.
+    #[must_use]
+    pub fn knows_f16(&self) -> bool {
+        self.elems.contains(&Elem::F16) || self.consts.iter().any(|(_, value)| *value == Const::Type("f16"))
     }
 
     /// The files of `shaders/` that the text is joined from, in order: name and text.
@@ -342,6 +361,7 @@ impl Variant {
             let _ = match value {
                 Const::U32(v) => write!(label, " {name}={v}"),
                 Const::Bool(v) => write!(label, " {name}={}", u8::from(*v)),
+                Const::Type(v) => write!(label, " {name}={v}"),
             };
         }
         label

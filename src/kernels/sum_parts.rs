@@ -1,6 +1,6 @@
 //! Host side of `shaders/sum_parts.wgsl`: adds up what the parts of a convolution left, and finishes it.
 
-use super::conv::{CONV, ConvTask, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, STORAGE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Slot};
 use crate::caps::Caps;
 use crate::error::Result;
@@ -8,9 +8,10 @@ use crate::error::Result;
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "sum_parts",
     slots: &[Slot::Y],
-    parts: &[DISPATCH, PARTIALS, CONV, ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl"))],
+    parts: &[DISPATCH, PARTIALS, CONV, FINISH, ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl"))],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 /// Partial sums take the place of x, and are always f32.

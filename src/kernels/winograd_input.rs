@@ -1,6 +1,6 @@
 //! Host side of `shaders/winograd_input.wgsl`: tiles of inputs for minimal filtering.
 
-use super::conv::{CONV, ConvTask, Epilogue, Layout, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, Epilogue, FINISH, Layout, SLOTS, STORAGE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand};
 use crate::caps::Caps;
 use crate::desc::Geometry;
@@ -11,9 +11,10 @@ use crate::winograd::Winograd;
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "winograd_input",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, ("winograd_input.wgsl", include_str!("../../shaders/winograd_input.wgsl"))],
+    parts: &[DISPATCH, CONV, FINISH, ("winograd_input.wgsl", include_str!("../../shaders/winograd_input.wgsl"))],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 /// Invocations of a workgroup, each with a tile of one channel.

@@ -1,8 +1,8 @@
 //! Host side of `shaders/winograd_output.wgsl`: outputs from tiles of products of minimal filtering.
 
-use super::conv::{CONV, ConvTask, Layout, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, Layout, SLOTS, STORAGE};
 use super::winograd_input::WORKGROUP;
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand};
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Result, index32};
@@ -11,9 +11,10 @@ use crate::winograd::Winograd;
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "winograd_output",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, ("winograd_output.wgsl", include_str!("../../shaders/winograd_output.wgsl"))],
+    parts: &[DISPATCH, CONV, FINISH, ("winograd_output.wgsl", include_str!("../../shaders/winograd_output.wgsl"))],
     storage: STORAGE,
     lanes: false,
+    matrices: false,
 };
 
 /// For the convolution `task`: what follows its sum happens here.
@@ -31,5 +32,12 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> 
     let workgroups = (task.batch * tiles).div_ceil(WORKGROUP as usize);
     // A trip for each output and its bias, and those that end the loops.
     let outputs = winograd.tile().pow(2) as u64;
-    task.dispatch_of(Kernel::WinogradOutput, &consts, workgroups, Needs::trips(1 + 3 * outputs), slices, caps)
+    task.dispatch_of(
+        Kernel::WinogradOutput,
+        &consts.map(|(name, value)| (name, Const::U32(value))),
+        workgroups,
+        Needs::trips(1 + 3 * outputs),
+        slices,
+        caps,
+    )
 }

@@ -15,6 +15,7 @@ pub mod conv_depthwise_lanes;
 pub mod conv_depthwise_patch;
 pub mod conv_direct;
 pub mod conv_lanes;
+pub mod conv_matrix;
 pub mod conv_patch;
 pub mod conv_pointwise;
 pub mod conv_pointwise_lanes;
@@ -396,8 +397,12 @@ mod tests {
             layouts: [Layout::ChannelsFirst; 2],
         };
         let direct = conv_direct::conv_direct(&conv);
-        let mut others =
-            vec![conv_tiled::conv_tiled(&conv), conv_register::conv_register(&conv), conv_lanes::conv_lanes(&conv)];
+        let mut others = vec![
+            conv_tiled::conv_tiled(&conv),
+            conv_register::conv_register(&conv),
+            conv_lanes::conv_lanes(&conv),
+            conv_matrix::conv_matrix(&conv),
+        ];
         if geometry.has_short_runs() {
             others.push(conv_row::conv_row(&conv));
         }

@@ -2,7 +2,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a case that is not valid is a slip in the suite")]
 
 use dynconv::plan::ConvChoice;
-use dynconv::{Activation, Caps, ConvDesc, Geometry};
+use dynconv::{Activation, Caps, ConvDesc, Elem, Geometry};
 
 /// Every activation, in the order of its number in the shader.
 pub const ACTIVATIONS: [Activation; 11] = [
@@ -113,6 +113,9 @@ impl<const D: usize> Case<D> {
         // They need one layout and one order, or maps of enough rows.
         let picky = [ConvChoice::PointwiseLanes, ConvChoice::DepthwiseLanes];
         choices.retain(|choice| !picky.contains(choice));
+        // In every element type: input in f32 needs matrices of f32.
+        let has_matrices = caps.matrices.iter().any(|shape| shape.operand == Elem::F32);
+        choices.retain(|choice| *choice != ConvChoice::Matrix || has_matrices);
         choices.insert(0, ConvChoice::Auto);
         choices
     }
@@ -131,6 +134,7 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::Row, g.has_short_runs()),
         (ConvChoice::Block, g.is_blockable()),
         (ConvChoice::Split, g.is_blockable() && g.c_in / g.groups > 16),
+        (ConvChoice::Matrix, true),
         (ConvChoice::Patch, g.is_plain_3x3()),
         (ConvChoice::Depthwise, is_depthwise),
         (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),

@@ -51,13 +51,13 @@ mod tests {
     use crate::check::{kernels, laws_of};
     use crate::laws::LAWS;
     use crate::spec::{ACTIVATIONS, FAMILIES, Limits};
-    use crate::variants::{noop, with_lanes};
+    use crate::variants::{noop, with_lanes, with_matrices};
 
     #[test]
     fn the_quick_problems_reach_everything() {
         let specs = problems(false).expect("parse");
-        // Some kernels run on any device, some only where subgroups have eight lanes.
-        let devices = [noop(), noop().with_caps(with_lanes())];
+        // Some kernels run on any device, some only where subgroups have eight lanes, one only where there are cooperative matrices.
+        let devices = [noop(), noop().with_caps(with_lanes()), noop().with_caps(with_matrices(16))];
         let reached: HashSet<&str> =
             devices.iter().flat_map(|c| specs.iter().flat_map(|spec| kernels(c, spec))).collect();
         assert_eq!(reached.len(), Kernel::ALL.len(), "{reached:?}");

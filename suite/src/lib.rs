@@ -8,6 +8,7 @@ pub mod draw;
 pub mod expect;
 pub mod fuzz;
 pub mod laws;
+pub mod matrices;
 pub mod mutants;
 pub mod noise;
 pub mod replay;

@@ -152,12 +152,13 @@ pub struct Spec {
 const SLOPE: f32 = 0.25;
 
 /// Convolution kernels by name.
-pub const CONVS: [(&str, ConvChoice); 14] = [
+pub const CONVS: [(&str, ConvChoice); 15] = [
     ("auto", ConvChoice::Auto),
     ("direct", ConvChoice::Direct),
     ("tiled", ConvChoice::Tiled),
     ("block", ConvChoice::Block),
     ("split", ConvChoice::Split),
+    ("matrix", ConvChoice::Matrix),
     ("register", ConvChoice::Register),
     ("lanes", ConvChoice::Lanes),
     ("patch", ConvChoice::Patch),

@@ -19,7 +19,26 @@ pub struct Truth {
     pub y: Vec<f64>,
     /// Largest error that rounding explains, an output.
     pub tolerance: Vec<f64>,
+    /// The same sums of magnitudes, before the activation.
+    magnitude: Vec<f64>,
 }
+
+impl Truth {
+    /// For kernels that round both operands of every product to f16: to 2^-11 of themselves, or to 2^-25 where that is more.
+    #[must_use]
+    pub fn in_halves(mut self, spec: &Spec) -> Self {
+        let products = spec.kernels * spec.channels[0] * spec.kernel.iter().product::<usize>();
+        for (tolerance, &magnitude) in self.tolerance.iter_mut().zip(&self.magnitude) {
+            // The products' other factors are around 1.
+            let error = magnitude * (2.0 * HALF + HALF * HALF) + products as f64 * 2.0 * SUBNORMAL;
+            *tolerance += slope(spec.activation, 2.0 * magnitude + error) * error;
+        }
+        self
+    }
+}
+
+const HALF: f64 = 1.0 / (1 << 11) as f64;
+const SUBNORMAL: f64 = 1.0 / (1 << 25) as f64;
 
 /// Attention is a few sums, `exp` and quotients of numbers around 1: relative to the largest value it is held to this. What a low temperature
 /// makes of the error of a logit counts too.
@@ -126,7 +145,7 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
         let of_activation = slope(spec.activation, v.abs() + error) * error + evaluation_error(spec.activation, v, y);
         of_activation + storing_error(spec.elems[1], y)
     });
-    Ok(Truth { tolerance: tolerance.collect(), y })
+    Ok(Truth { tolerance: tolerance.collect(), y, magnitude })
 }
 
 fn size(values: &[f64]) -> Vec<f64> {
@@ -203,7 +222,8 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let problem = Problem { attention, has_bias, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
     let y = reference::layer(&problem, &plain_weights(spec, g, data), &x, &given).y;
     let largest = y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    Ok(Truth { tolerance: vec![attention_tolerance(spec) * largest; y.len()], y })
+    let tolerance = vec![attention_tolerance(spec) * largest; y.len()];
+    Ok(Truth { tolerance, magnitude: vec![largest; y.len()], y })
 }
 
 fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {

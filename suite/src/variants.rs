@@ -5,11 +5,12 @@ use std::collections::HashSet;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
-    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, ModulatedConv2d, PixelMix2d,
-    Tensor, WeightOrder, Winograd, wgpu,
+    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, MatrixShape,
+    ModulatedConv2d, PixelMix2d, Tensor, WeightOrder, Winograd, wgpu,
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
+use crate::matrices;
 use crate::noise::Noise;
 use crate::weights;
 
@@ -17,8 +18,13 @@ use crate::weights;
 #[must_use]
 pub fn noop() -> Context {
     // So that shaders of every kind can be planned; nothing is computed.
-    let required_features = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
-    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor { required_features, ..Default::default() });
+    let required_features = wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP
+        | wgpu::Features::SHADER_INT64
+        | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    let experimental_features = matrices::experimental();
+    let descriptor = wgpu::DeviceDescriptor { required_features, experimental_features, ..Default::default() };
+    let (device, queue) = wgpu::Device::noop(&descriptor);
     Context::from_wgpu(device, queue)
 }
 
@@ -33,6 +39,13 @@ pub fn noop_like(context: &Context) -> Context {
 pub fn with_lanes() -> Caps {
     let device_type = wgpu::DeviceType::Cpu;
     Caps { device_type, subgroups: true, subgroup_size: [8, 8], int64: true, ..Caps::webgpu_default() }
+}
+
+/// A GPU with the default limits, and cooperative matrices of this size in f32 and in f16.
+#[must_use]
+pub fn with_matrices(size: u32) -> Caps {
+    let matrices = [Elem::F32, Elem::F16].map(|operand| MatrixShape { size, operand }).to_vec();
+    Caps { subgroups: true, subgroup_size: [32, 32], f16: true, matrices, ..Caps::webgpu_default() }
 }
 
 /// Dispatches of all variants that the test cases give, each variant once.
@@ -50,6 +63,14 @@ pub fn lane_variants() -> Vec<Dispatch> {
     let mut seen: HashSet<_> = variants().into_iter().map(|dispatch| dispatch.variant).collect();
     let all = of_lanes.chain(elem_variants_for(&caps));
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
+}
+
+/// Dispatches of the variants that need cooperative matrices, each variant once: small matrices in all element types, large ones in all cases too.
+#[must_use]
+pub fn matrix_variants() -> Vec<Dispatch> {
+    let [small, large] = [8, 16].map(with_matrices);
+    let all = elem_variants_for(&small).into_iter().chain(variants_for(&large)).chain(elem_variants_for(&large));
+    all.filter(|dispatch| dispatch.variant.kernel.def().matrices).collect()
 }
 
 fn variants_for(caps: &Caps) -> Vec<Dispatch> {
@@ -130,6 +151,7 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
         let cannot_mix = [
             ConvChoice::Block,
             ConvChoice::Split,
+            ConvChoice::Matrix,
             ConvChoice::Depthwise,
             ConvChoice::DepthwisePatch,
             ConvChoice::DepthwiseLanes,

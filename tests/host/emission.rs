@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use dynconv::{Kernel, Variant};
+use dynconv::{Elem, Kernel, Variant};
 use naga::back::{glsl, hlsl, msl, spv, wgsl};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::Capabilities;
@@ -64,6 +64,18 @@ fn has_lanes(variant: &Compiled) -> bool {
     variant.dispatch.variant.kernel.def().lanes
 }
 
+/// Whether a variant has cooperative matrices, which only SPIR-V and MSL have: naga panics where it should write them in HLSL or GLSL, and
+/// wgpu has no such device.
+fn has_matrices(variant: &Compiled) -> bool {
+    variant.dispatch.variant.kernel.def().matrices
+}
+
+/// Whether SPIR-V with matrices can be validated: the validator knows them, and there are no atomic operations, beside which naga 30 does not
+/// declare `VulkanMemoryModelDeviceScope`. wgpu sees to it that devices with matrices have that.
+fn is_valid_with_matrices(variant: &Compiled) -> bool {
+    !variant.dispatch.variant.elems.contains(&Elem::F16Storage) && spirv_val::knows_matrices()
+}
+
 /// SPIR-V for a device whose buffers check bounds themselves, or for one that needs it in the shader.
 fn spirv(variant: &Compiled, buffers: BoundsCheckPolicy) -> Result<Vec<u32>, spv::Error> {
     let mut capabilities = vec![spv::Capability::Shader];
@@ -72,8 +84,13 @@ fn spirv(variant: &Compiled, buffers: BoundsCheckPolicy) -> Result<Vec<u32>, spv
         use spv::Capability::{GroupNonUniform, GroupNonUniformShuffle, Int64};
         capabilities.extend([Int64, GroupNonUniform, GroupNonUniformShuffle]);
     }
+    if has_matrices(variant) {
+        use spv::Capability::{CooperativeMatrixKHR, GroupNonUniform, VulkanMemoryModel};
+        capabilities.extend([CooperativeMatrixKHR, GroupNonUniform, VulkanMemoryModel]);
+    }
     let options = spv::Options {
-        lang_version: (1, 3),
+        // Cooperative matrices came with Vulkan 1.3.
+        lang_version: if has_matrices(variant) { (1, 6) } else { (1, 3) },
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
         fake_missing_bindings: false,
         binding_map: slots(&variant.module, |_| ())
@@ -129,8 +146,8 @@ fn msl(variant: &Compiled) -> Result<String, msl::Error> {
         ..msl::EntryPointResources::default()
     };
     let options = msl::Options {
-        // That of macOS 10.13; subgroups and 64 bits came with macOS 11.
-        lang_version: if has_lanes(variant) { (2, 3) } else { (2, 0) },
+        // That of macOS 10.13; subgroups, 64 bits and matrices came with macOS 11.
+        lang_version: if has_lanes(variant) || has_matrices(variant) { (2, 3) } else { (2, 0) },
         per_entry_point_map: [(entry(variant).into(), resources)].into(),
         fake_missing_bindings: false,
         bounds_check_policies: everywhere(BoundsCheckPolicy::Restrict),
@@ -247,6 +264,7 @@ fn every_variant_is_valid_spirv() {
     // Later cases have more to them: from the end on, fewer bring all pairs.
     for variant in compiled().iter().rev() {
         let is_validated = has_new_pair(variant, &mut seen) || spirv_val::is_ci();
+        let is_validated = is_validated && (!has_matrices(variant) || is_valid_with_matrices(variant));
         for buffers in [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked] {
             let words = spirv(variant, buffers).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
             let expected = Interface {
@@ -283,8 +301,8 @@ fn spirv_that_is_not_valid_is_refused() {
 }
 
 #[test]
-fn every_variant_is_written_in_hlsl() {
-    for variant in compiled() {
+fn every_variant_that_can_be_is_written_in_hlsl() {
+    for variant in compiled().iter().filter(|variant| !has_matrices(variant)) {
         // The oldest shader models that do: f16 came with 6.2, subgroups with 6.0, all else wgpu also compiles as 5.1.
         let model = match (computes_in_f16(variant), has_lanes(variant)) {
             (true, _) => hlsl::ShaderModel::V6_2,
@@ -311,10 +329,10 @@ fn every_variant_is_written_in_msl() {
     }
 }
 
-/// GLSL ES has no f16: just the variants that compute in it are refused, and nothing else. It has no lanes either.
+/// GLSL ES has no f16: just the variants that compute in it are refused, and nothing else. It has no lanes and no matrices either.
 #[test]
 fn every_variant_that_can_be_is_written_in_glsl() {
-    for variant in compiled().iter().filter(|variant| !has_lanes(variant)) {
+    for variant in compiled().iter().filter(|variant| !has_lanes(variant) && !has_matrices(variant)) {
         let label = variant.label();
         let text = match glsl(variant) {
             Ok(text) => text,

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dynconv::{BankConv2d, Context, ConvDesc, DynConv2d, StaticConv2d, Tensor, wgpu};
 
+use dynconv_suite::variants::with_matrices;
+
 use crate::common::{Noise, cases_2d, noop, weights};
 
 /// What the device refuses while `work` runs.
@@ -16,7 +18,7 @@ fn refusals(context: &Context, work: impl FnOnce()) -> Option<String> {
 
 #[test]
 fn every_plan_is_recorded_without_a_refusal() {
-    let context = noop();
+    let context = noop().with_caps(with_matrices(8));
     for case in cases_2d() {
         let mut noise = Noise::new(1);
         let bank = noise.floats(case.kernels() * case.weights());

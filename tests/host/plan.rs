@@ -1,7 +1,9 @@
 //! The planner: what it chooses, how it splits and folds, and laws over thousands of problems.
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
-use dynconv::{Caps, Const, ConvDesc, Elem, Error, Kernel, Layout, Operand, Variant, WeightOrder, Winograd, wgpu};
+use dynconv::{
+    Caps, Const, ConvDesc, Elem, Error, Kernel, Layout, MatrixShape, Operand, Variant, WeightOrder, Winograd, wgpu,
+};
 use dynconv_suite::variants::with_lanes;
 use proptest::prelude::*;
 
@@ -202,6 +204,67 @@ fn mobile_gpus_compute_in_registers() {
     }
     let says = Plan::new(&dense, &caps(mali)).expect("fits").to_string();
     assert!(says.contains("conv_register because: a mobile GPU"), "{says}");
+}
+
+/// A GPU with matrices of 16 x 16 in both element types.
+fn with_matrices() -> Caps {
+    dynconv_suite::variants::with_matrices(16)
+}
+
+#[test]
+fn matrices_are_chosen_where_they_were_tested_and_fill() {
+    let dense = |c_in, c_out, map| {
+        let desc = ConvDesc::new(c_in, c_out, [3, 3]).padding([1, 1]);
+        Problem { elems: [Elem::F16, Elem::F32], ..problem(&desc, 8, [1, map, map]) }
+    };
+    let chosen = |problem: &Problem, caps: &Caps| Plan::new(problem, caps).expect("fits").conv_kernel();
+    let (full, caps) = (dense(64, 64, 14), with_matrices());
+    assert_eq!(chosen(&full, &caps), Kernel::ConvMatrix);
+    // An input in f32 is multiplied in f32.
+    let single = Problem { elems: [Elem::F32; 2], ..full };
+    assert_eq!(chosen(&single, &caps), Kernel::ConvMatrix);
+    let only = |operand| Caps { matrices: vec![MatrixShape { size: 16, operand }], ..with_matrices() };
+    assert_eq!(chosen(&single, &only(Elem::F16)), Kernel::ConvBlock);
+    assert_eq!(chosen(&full, &only(Elem::F32)), Kernel::ConvBlock);
+    // Nobody turned them on, no subgroups to compute them, no f16, a software adapter, workgroups that are too small.
+    let lacking = [
+        Caps { matrices: vec![], ..with_matrices() },
+        Caps { subgroups: false, ..with_matrices() },
+        Caps { device_type: wgpu::DeviceType::Cpu, ..with_matrices() },
+        Caps { subgroup_size: [32, 128], ..with_matrices() },
+    ];
+    for caps in lacking {
+        assert_ne!(chosen(&full, &caps), Kernel::ConvMatrix, "{caps:?}");
+    }
+    // Tiles and steps that are mostly empty, a map.
+    for problem in [dense(64, 12, 14), dense(12, 64, 14), dense(64, 64, 3)] {
+        assert_ne!(chosen(&problem, &caps), Kernel::ConvMatrix, "{problem:?}");
+    }
+    let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..full };
+    assert_eq!(chosen(&map, &caps), Kernel::ConvTiled);
+    // The choice, and with it the order of the sum, is the same for every batch.
+    for batch in [1, 2, 100] {
+        assert_eq!(chosen(&Problem { batch, ..full }, &caps), Kernel::ConvMatrix);
+    }
+}
+
+#[test]
+fn matrices_that_cannot_be_had_are_refused_by_name() {
+    let desc = ConvDesc::new(64, 64, [3, 3]);
+    let asked = Problem { kernel: ConvChoice::Matrix, ..problem(&desc, 2, [1, 9, 9]) };
+    let refused = |problem: &Problem, caps: &Caps| Plan::new(problem, caps).expect_err("cannot be").to_string();
+    let untested = "conv_matrix with an input in Elem::F32 needs the device feature EXPERIMENTAL_COOPERATIVE_MATRIX, \
+                    in matrices that Context::with_matrices has tested, which is not enabled";
+    assert_eq!(refused(&asked, &Caps::webgpu_default()), untested);
+    let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..asked };
+    let mixes = "conv_matrix is not possible: it cannot mix kernels at every position";
+    assert_eq!(refused(&map, &with_matrices()), mixes);
+    let large = Caps { subgroup_size: [32, 128], ..with_matrices() };
+    assert!(
+        refused(&asked, &large).contains("max_compute_invocations_per_workgroup is 256"),
+        "{}",
+        refused(&asked, &large)
+    );
 }
 
 /// A tile is as large as leaves two workgroups to each of the cores that a device is taken to have.

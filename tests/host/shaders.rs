@@ -9,7 +9,7 @@ use std::thread;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Problem};
 use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
-use dynconv_suite::variants::{elem_variants, lane_variants, variants};
+use dynconv_suite::variants::{elem_variants, lane_variants, matrix_variants, variants};
 use naga::Module;
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
@@ -44,6 +44,7 @@ pub(crate) fn compiled() -> &'static [Compiled] {
         let mut all = variants();
         all.extend(elem_variants());
         all.extend(lane_variants());
+        all.extend(matrix_variants());
         all.retain(|dispatch| seen.insert(dispatch.variant.clone()));
         on_all_processors(&all, |part| part.iter().cloned().map(Compiled::new).collect())
     })
@@ -77,7 +78,7 @@ fn validator(capabilities: Capabilities) -> Validator {
 
 #[test]
 fn the_host_knows_every_variant() {
-    let variants = [variants(), lane_variants()].concat();
+    let variants = [variants(), lane_variants(), matrix_variants()].concat();
     for kernel in Kernel::ALL {
         assert!(variants.iter().any(|d| d.variant.kernel == kernel), "no case reaches {}", kernel.name());
     }
@@ -107,14 +108,18 @@ fn host_and_lints_agree_with_every_variant() {
 
 /// What the kernel and the element types of a variant ask of a device.
 fn capabilities(dispatch: &Dispatch) -> Capabilities {
+    let def = dispatch.variant.kernel.def();
     let mut all = Capabilities::empty();
-    all.set(Capabilities::SUBGROUP, dispatch.variant.kernel.def().lanes);
+    all.set(Capabilities::SUBGROUP, def.lanes || def.matrices);
+    all.set(Capabilities::COOPERATIVE_MATRIX, def.matrices);
     // Loads and stores of several elements at once: not all that has lanes has such.
     all.set(Capabilities::SHADER_INT64, dispatch.variant.source().contains("u64"));
-    for (slot, elem) in dispatch.variant.kernel.def().slots.iter().zip(&dispatch.variant.elems) {
+    if dispatch.variant.knows_f16() {
+        all |= Capabilities::SHADER_FLOAT16;
+    }
+    for (slot, elem) in def.slots.iter().zip(&dispatch.variant.elems) {
         all |= match (slot, elem) {
-            (_, Elem::F32) | (Slot::Bank, Elem::Bf16Storage) => Capabilities::empty(),
-            (Slot::X | Slot::Y, Elem::F16) => Capabilities::SHADER_FLOAT16,
+            (_, Elem::F32) | (Slot::Bank, Elem::Bf16Storage) | (Slot::X | Slot::Y, Elem::F16) => Capabilities::empty(),
             _ => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         };
     }
@@ -124,7 +129,7 @@ fn capabilities(dispatch: &Dispatch) -> Capabilities {
 /// Every slot of every kernel is there in each element type that it can have.
 #[test]
 fn element_types_reach_every_slot() {
-    let reached: HashSet<_> = [elem_variants(), lane_variants()]
+    let reached: HashSet<_> = [elem_variants(), lane_variants(), matrix_variants()]
         .concat()
         .iter()
         .flat_map(|d| {
@@ -164,6 +169,7 @@ fn element_types_need_just_their_capabilities() {
         12,
         "f16: none, each, and both; without lanes, with lanes, and with 64-bit integers too"
     );
+    assert_eq!(declared.len(), 12, "f16: none, each, and both; with lanes, with matrices and with neither");
 }
 
 #[test]
