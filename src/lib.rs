@@ -13,6 +13,9 @@ mod layers;
 pub mod plan;
 pub mod reference;
 mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+mod timer;
+pub mod tune;
 
 pub use bytemuck;
 pub use wgpu;
@@ -36,3 +39,5 @@ pub use layers::{
     published_heads,
 };
 pub use tensor::{TENSOR_USAGE, Tensor};
+#[cfg(not(target_arch = "wasm32"))]
+pub use timer::PassTimer;
