@@ -117,15 +117,21 @@ impl Trial {
 const FEW: u64 = 1 << 21;
 
 /// What is worth measuring beside the planner's own choice: every kernel that can compute the problem on such a device, and whose plan is
-/// another. `conv_direct`, which is far slower than the rest on all but tiny problems, is left out of others. Pure, like the planner.
+/// another. Two kinds that are slower by far are left out: `conv_direct` on all but tiny problems, and on software adapters what uses
+/// workgroup memory. Pure, like the planner.
 #[must_use]
 pub fn candidates(problem: &Problem, caps: &Caps) -> Vec<ConvChoice> {
     let plan = |kernel| Plan::new(&Problem { kernel, ..*problem }, caps);
     let Ok(planned) = plan(ConvChoice::Auto) else { return Vec::new() };
     let is_tiny = planned.flops() <= FEW.saturating_mul(problem.batch as u64);
-    let differs = |choice: ConvChoice| plan(choice).is_ok_and(|plan| plan.dispatches() != planned.dispatches());
-    let others = ConvChoice::ALL.into_iter().filter(|choice| *choice != ConvChoice::Direct || is_tiny);
-    others.filter(|choice| differs(*choice)).collect()
+    let has_memory = caps.device_type != wgpu::DeviceType::Cpu;
+    let is_worth = |plan: &Plan| {
+        let shares = plan.dispatches().iter().any(|dispatch| dispatch.workgroup_memory > 0);
+        plan.dispatches() != planned.dispatches()
+            && (has_memory || !shares)
+            && (is_tiny || plan.conv_kernel() != Kernel::ConvDirect)
+    };
+    ConvChoice::ALL.into_iter().filter(|choice| plan(*choice).is_ok_and(|plan| is_worth(&plan))).collect()
 }
 
 /// A number that changes with the crate's version and with the text of any shader: measurements of other kernels are worth nothing.

@@ -10,3 +10,4 @@ mod elems;
 mod exact;
 mod faults;
 mod laws;
+mod tune;

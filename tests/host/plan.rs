@@ -162,7 +162,7 @@ fn source(number: usize) -> AttentionSource {
     }
 }
 
-fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
+pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
     let channels = (1_usize..5, 1_usize..40, 1_usize..40);
     let axis = (1_usize..6, 1_usize..4, 1_usize..4, 0_usize..4, 0_usize..4, 1_usize..40);
     let rest = (1_usize..70, 1_usize..6, 0..SOURCES + 2, any::<bool>());
