@@ -2,7 +2,7 @@
 
 use dynconv::plan::{AttentionSource, ConvChoice, MapAxis, Parts, Problem};
 use dynconv::tune::{Outcome, Tuned, Tuning, tune};
-use dynconv::{BankConv2d, Context, ConvDesc, Elem, Error, Kernel, Layout};
+use dynconv::{BankConv2d, Caps, Context, ConvDesc, Elem, Error, Kernel, Layout, wgpu};
 
 use crate::common::{Noise, assert_same_bits, context};
 
@@ -94,9 +94,12 @@ fn every_kind_of_problem_can_be_measured() {
         problem(transposed, AttentionSource::Rows),
         problem(desc.kernels(1).dilation([1, 2]), AttentionSource::Given(gains)),
     ];
+    // As on a software adapter without lanes, where there are the fewest kernels to compile.
+    let caps = Caps { device_type: wgpu::DeviceType::Cpu, subgroups: false, ..context().caps().clone() };
+    let context = context().clone().with_caps(caps);
     for problem in problems {
-        let tuned = tune(context(), &problem).expect("tunes");
-        assert!(tuned.trials.len() > 2, "{tuned:?}");
+        let tuned = tune(&context, &problem).expect("tunes");
+        assert!(tuned.trials.len() > 1, "{tuned:?}");
         let defects =
             tuned.trials.iter().filter(|trial| matches!(trial.outcome, Outcome::Wrong(_) | Outcome::Failed(_)));
         assert_eq!(defects.count(), 0, "{tuned:?}");
