@@ -6,7 +6,7 @@
 use dynconv::Context;
 use dynconv::plan::ConvChoice;
 use dynconv_measure::{Case, Options, Outcome, Peak, load, measure};
-use dynconv_suite::spec::{CONVS, Family};
+use dynconv_suite::spec::Family;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cargo adds `--bench` to the arguments.
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let peak = Peak::measure(&context, false)?;
     println!("{} ({})", context.caps().name, context.caps().driver);
     println!("measured peak {:.1} GFLOP/s, copy {:.1} GB/s", peak.gflops, peak.copy_gbps);
-    let kernels = CONVS.iter().map(|(_, kernel)| *kernel).filter(|kernel| *kernel != ConvChoice::Auto).collect();
+    let kernels = ConvChoice::ALL.into_iter().filter(|kernel| *kernel != ConvChoice::Auto).collect();
     let options = Options { family: Family::Bank, elem: dynconv::Elem::F32, kernels, samples: 7, quick: false };
     for set in &sets {
         for shape in load(set)? {

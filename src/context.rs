@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::kernels::Variant;
+use crate::plan::{Plan, Problem};
+use crate::tune::Tuning;
 
 /// Which adapter [`Context::request`] takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct Context {
     caps: Arc<Caps>,
     pipelines: Arc<Mutex<HashMap<Variant, wgpu::ComputePipeline>>>,
     edit: Option<ShaderEdit>,
+    tuning: Option<Arc<Tuning>>,
+    pipeline_cache: Option<wgpu::PipelineCache>,
 }
 
 /// A change to shaders on their way to the device.
@@ -61,18 +65,19 @@ impl fmt::Debug for ShaderEdit {
 }
 
 impl Context {
-    /// Features that the library makes use of where a device has them: timestamps, f16, and on software adapters subgroup operations
-    /// and 64-bit integers. It needs none of them.
+    /// Features that the library makes use of where a device has them: timestamps, f16, on software adapters subgroup operations and
+    /// 64-bit integers, and caches of pipelines that the app makes. It needs none of them.
     pub const FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
         .union(wgpu::Features::SHADER_F16)
         .union(wgpu::Features::SUBGROUP)
-        .union(wgpu::Features::SHADER_INT64);
+        .union(wgpu::Features::SHADER_INT64)
+        .union(wgpu::Features::PIPELINE_CACHE);
 
     /// Uses the app's own device and queue. Limits and features are read from the device; nothing is requested.
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let caps = Arc::new(Caps::of_device(&device));
-        Self { device, queue, caps, pipelines: Arc::default(), edit: None }
+        Self { device, queue, caps, pipelines: Arc::default(), edit: None, tuning: None, pipeline_cache: None }
     }
 
     /// Requests a device with all limits of the adapter, and with what of [`Context::FEATURES`] it has.
@@ -126,6 +131,24 @@ impl Context {
         self
     }
 
+    /// Lets layers whose kernel is left to the planner run the one that was measured to be the fastest: see [`tune`](crate::tune).
+    ///
+    /// # Errors
+    /// [`Error::StaleTuning`] for a table of another adapter, driver or version of the kernels.
+    pub fn with_tuning(mut self, tuning: Tuning) -> Result<Self> {
+        tuning.check(&self.caps)?;
+        self.tuning = Some(Arc::new(tuning));
+        Ok(self)
+    }
+
+    /// Compiles pipelines through the app's own cache of them, which it may keep on disk. Making one (`wgpu::Device::create_pipeline_cache`)
+    /// is unsafe, since nothing proves that what was read from a disk is what was written; so it is left to the app.
+    #[must_use]
+    pub fn with_pipeline_cache(mut self, cache: wgpu::PipelineCache) -> Self {
+        self.pipeline_cache = Some(cache);
+        self
+    }
+
     /// The device.
     #[must_use]
     pub fn device(&self) -> &wgpu::Device {
@@ -142,6 +165,21 @@ impl Context {
     #[must_use]
     pub fn caps(&self) -> &Caps {
         &self.caps
+    }
+
+    /// Plans a problem, tuned if the app has asked for it.
+    pub(crate) fn plan(&self, problem: &Problem) -> Result<Plan> {
+        match &self.tuning {
+            Some(tuning) => Plan::tuned(problem, tuning, &self.caps),
+            None => Plan::new(problem, &self.caps),
+        }
+    }
+
+    /// Waits until the device has done all that was submitted.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn wait(&self) -> Result<()> {
+        let done = self.device.poll(wgpu::PollType::wait_indefinitely());
+        done.map(|_| ()).map_err(|error| Error::DeviceLost { message: error.to_string() })
     }
 
     /// A buffer of `bytes` bytes, or the device's refusal as an error.
@@ -183,7 +221,7 @@ impl Context {
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()
                 },
-                cache: None,
+                cache: self.pipeline_cache.as_ref(),
             })
         });
         let pipeline = compiled.map_err(|error| match error {

@@ -217,7 +217,7 @@ impl WeightOrder {
 pub(crate) const BLOCK: usize = 16;
 
 /// A checked [`ConvDesc`] over the three axes depth, height, width; absent axes have size 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     /// Spatial axes of the description that this came from.
     pub axes: usize,

@@ -156,6 +156,48 @@ pub enum Error {
         /// What there is.
         found: String,
     },
+    /// A line of a tuning table that says nothing.
+    #[error("tuning table, line {line}: expected {expected}, found {found}")]
+    TuningLine {
+        /// Number of the line, from 1.
+        line: usize,
+        /// What could stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// A tuning table that was not measured with this adapter, driver and version of the kernels.
+    #[error("tuning table: its {what} is {found}, but this is {expected}; tune again")]
+    StaleTuning {
+        /// What differs.
+        what: &'static str,
+        /// What the device or the library has.
+        expected: String,
+        /// What the table says.
+        found: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {message}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said, or what is wrong with its content.
+        message: String,
+    },
+    /// The device computes a convolution wrongly even with the plainest kernel, so that nothing can be held against it.
+    #[error("{kernel}: output {output} is {found}, expected {expected} to within {tolerance}")]
+    Wrong {
+        /// The kernel.
+        kernel: String,
+        /// Number of the output.
+        output: usize,
+        /// What it is.
+        found: f64,
+        /// What it must be.
+        expected: f64,
+        /// How far it may be from that.
+        tolerance: f64,
+    },
     /// A checkpoint could not be loaded.
     #[cfg(feature = "safetensors")]
     #[error("checkpoint: {message}")]

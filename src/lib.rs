@@ -15,6 +15,9 @@ mod matrices;
 pub mod plan;
 pub mod reference;
 mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+mod timer;
+pub mod tune;
 mod winograd;
 
 pub use bytemuck;
@@ -39,4 +42,6 @@ pub use layers::{
     published_heads,
 };
 pub use tensor::{TENSOR_USAGE, Tensor};
+#[cfg(not(target_arch = "wasm32"))]
+pub use timer::PassTimer;
 pub use winograd::Winograd;

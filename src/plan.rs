@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 
 use crate::caps::Caps;
 use crate::desc::{Geometry, WeightOrder};
@@ -18,6 +19,7 @@ use crate::kernels::{
     conv_patch, conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_tiled, sum_parts, winograd_input,
     winograd_output,
 };
+use crate::tune::Tuning;
 use crate::winograd::{self, Winograd};
 
 /// Which convolution kernel runs.
@@ -57,6 +59,67 @@ pub enum ConvChoice {
     Pointwise,
     /// `conv_pointwise_lanes`, for the same with channels first and weights in blocks, where `conv_lanes` is possible.
     PointwiseLanes,
+}
+
+impl ConvChoice {
+    /// All choices.
+    pub const ALL: [Self; 15] = [
+        Self::Auto,
+        Self::Direct,
+        Self::Tiled,
+        Self::Block,
+        Self::Split,
+        Self::Matrix,
+        Self::Register,
+        Self::Lanes,
+        Self::Patch,
+        Self::Row,
+        Self::Depthwise,
+        Self::DepthwisePatch,
+        Self::DepthwiseLanes,
+        Self::Pointwise,
+        Self::PointwiseLanes,
+    ];
+
+    /// Its name in arguments and tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Direct => "direct",
+            Self::Tiled => "tiled",
+            Self::Block => "block",
+            Self::Split => "split",
+            Self::Matrix => "matrix",
+            Self::Register => "register",
+            Self::Lanes => "lanes",
+            Self::Patch => "patch",
+            Self::Row => "row",
+            Self::Depthwise => "depthwise",
+            Self::DepthwisePatch => "depthwise-patch",
+            Self::DepthwiseLanes => "depthwise-lanes",
+            Self::Pointwise => "pointwise",
+            Self::PointwiseLanes => "pointwise-lanes",
+        }
+    }
+}
+
+impl fmt::Display for ConvChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for ConvChoice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|choice| choice.name() == name).ok_or_else(|| Error::Value {
+            what: "convolution kernel".into(),
+            needed: format!("one of {}", Self::ALL.map(Self::name).join(", ")),
+            found: format!("\"{name}\""),
+        })
+    }
 }
 
 /// Where a layer's attention comes from.
@@ -247,6 +310,18 @@ impl Plan {
             plan.push_part(first, part.min(problem.batch - first), caps)?;
         }
         Ok(plan)
+    }
+
+    /// Plans a layer with the kernel that was measured to be the fastest for it, where `tuning` knows the problem and it leaves the kernel
+    /// to the planner; else as [`Plan::new`].
+    ///
+    /// # Errors
+    /// As [`Plan::new`]; also where the table names a kernel that cannot compute this.
+    pub fn tuned(problem: &Problem, tuning: &Tuning, caps: &Caps) -> Result<Self> {
+        let known = tuning.choice(problem).filter(|choice| *choice != ConvChoice::Auto);
+        let (ConvChoice::Auto, Some(kernel)) = (problem.kernel, known) else { return Self::new(problem, caps) };
+        let plan = Self::new(&Problem { kernel, ..*problem }, caps)?;
+        Ok(Self { why: "tuned: measured to be the fastest on this adapter".into(), ..plan })
     }
 
     fn push_part(&mut self, first: usize, batch: usize, caps: &Caps) -> Result<()> {

@@ -184,10 +184,7 @@ impl Tensor {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read_blocking(&self, context: &Context) -> Result<Vec<f32>> {
         let readback = self.start_read(context)?;
-        context
-            .device()
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|e| Error::DeviceLost { message: e.to_string() })?;
+        context.wait()?;
         pollster::block_on(readback)
     }
 

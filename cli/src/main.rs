@@ -9,7 +9,9 @@ mod info;
 mod map;
 mod mutants;
 mod network;
+mod pipelines;
 mod report;
+mod tune;
 mod verify;
 mod web;
 
@@ -34,6 +36,8 @@ enum Command {
     Info(info::Options),
     /// Measure layers beside static convolution, the batch as groups and the adapter's own peaks
     Bench(bench::Options),
+    /// Measure which convolution kernel is the fastest for each shape on an adapter, and remember it
+    Tune(tune::Options),
     /// Check layers against golden vectors
     Verify(verify::Options),
     /// Hold an adapter and its driver to the laws of the correctness suite
@@ -115,6 +119,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Info(options) => info::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Tune(options) => tune::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),

@@ -4,10 +4,9 @@ use anyhow::{Context as _, Result, ensure};
 use dynconv::plan::{AttentionSource, Problem};
 use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{
-    Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, Epilogue, OdConv2d, OdWeights, StaticConv2d, Tensor,
-    wgpu,
+    Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, Epilogue, OdConv2d, OdWeights, PassTimer,
+    StaticConv2d, Tensor, wgpu,
 };
-use dynconv_measure::PassTimer;
 use serde::Deserialize;
 
 pub(crate) const CLASSES: usize = 10;

@@ -357,3 +357,50 @@ fn what_cannot_be_benched_is_named() {
     std::fs::write(&old, "{\"version\": 0}").expect("writable");
     refused(&["bench", "--compare", text(&old)], "expected results of version 1, found version 0");
 }
+
+/// What `dynconv tune` prints and writes as JSON for the pointwise layer, with its cache in this folder.
+fn tuned(cache: &Path, options: &[&str]) -> (serde_json::Value, String) {
+    let json = scratch("tune.json");
+    let layer = ["tune", "smoke", "--only", "point", "--batch", "2", "--family", "static", "--cache", text(cache)];
+    let out = dynconv(&[&layer[..], options, &["--json", text(&json)]].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let json = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
+    (json, String::from_utf8(out.stdout).expect("UTF-8"))
+}
+
+#[test]
+fn what_was_tuned_is_remembered() {
+    let [cache, table] = ["tuning", "gains.txt"].map(scratch);
+    // What a run before has left.
+    let _ = std::fs::remove_dir_all(&cache);
+    let (json, printed) = tuned(&cache, &["--table", text(&table)]);
+    assert!(printed.contains(" planner's ") && printed.contains("1 shapes in "), "{printed}");
+    let trials = json["shapes"][0]["trials"].as_array().expect("a list");
+    assert!(trials.len() > 2 && trials[0]["choice"] == "auto", "{json}");
+    assert!(trials.iter().all(|trial| trial["ms"].as_f64().is_some_and(|ms| ms > 0.0)), "{json}");
+
+    let files = || std::fs::read_dir(&cache).expect("is there").map(|entry| entry.expect("is there").path());
+    let path = files().find(|path| path.extension().is_some_and(|e| e == "tuning")).expect("a table");
+    let written = std::fs::read_to_string(&path).expect("written");
+    let choice = json["shapes"][0]["choice"].as_str().expect("a name").to_string();
+    let line = format!("{} -> {choice}", json["shapes"][0]["problem"].as_str().expect("a problem"));
+    assert_eq!(written.lines().skip(5).collect::<Vec<_>>(), [&line]);
+    let gains = std::fs::read_to_string(&table).expect("written");
+    assert_eq!(gains.contains(&line), choice != "auto", "only gains are written: {gains}");
+
+    let (json, printed) = tuned(&cache, &[]);
+    assert_eq!(json["shapes"][0]["known"], choice.as_str());
+    assert!(printed.contains(", as known"), "{printed}");
+
+    // Another driver's table is shown with the reason why it is not used.
+    let stale = written.replacen("driver ", "driver another ", 1);
+    std::fs::write(cache.join("dynconv-0000000000000000.tuning"), stale).expect("writable");
+    let listed = dynconv(&["tune", "--list", "--cache", text(&cache)]);
+    let listed = String::from_utf8(listed.stdout).expect("UTF-8");
+    assert!(listed.contains("not used: tuning table: its driver is another ") && listed.contains(&line), "{listed}");
+
+    // A table that was spoilt is not measured over.
+    std::fs::write(&path, written.replace(" -> ", " = ")).expect("writable");
+    refused(&["tune", "smoke", "--cache", text(&cache)], "line 6: expected a problem -> its kernel");
+    refused(&["tune", "smoke", "--batch", "0"], "--batch: expected at least 1, found 0");
+}

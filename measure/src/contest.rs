@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use dynconv::{Context, wgpu};
+use dynconv::{Context, PassTimer, wgpu};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::timer::{PassTimer, wait};
+use crate::timer::wait;
 
 /// A sample lasts at least this long: work that is shorter runs several times in one pass. Timestamps of some devices tick once a
 /// microsecond or slower, and a pass has a beginning and an end.

@@ -6,7 +6,7 @@ use dynconv::plan::{ConvChoice, Plan};
 use dynconv::{Caps, Context, Elem, Error as LibraryError, Kernel, Step};
 use dynconv_suite::data::{Data, Numbers};
 use dynconv_suite::run::{Fault, Prepared, problem};
-use dynconv_suite::spec::{CONVS, Family, Spec};
+use dynconv_suite::spec::{Family, Spec};
 
 use crate::contest::{Clock, Contender, Work, take_turns};
 use crate::error::{Error, Result};
@@ -120,10 +120,10 @@ fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut 
     let mut not_measured = Vec::new();
     let mut entries = Vec::new();
     for &conv in &options.kernels {
-        progress(name(conv));
+        progress(conv.name());
         match prepare(context, &Spec { conv, ..spec.clone() }, &data, &mut judge) {
             Ok(entry) => entries.push(entry),
-            Err(error) => not_measured.push(refusal(case, name(conv), &error)?),
+            Err(error) => not_measured.push(refusal(case, conv.name(), &error)?),
         }
     }
     progress("groups");
@@ -165,11 +165,6 @@ fn race(context: &Context, peak: &Peak, case: &Case, options: &Options, ready: &
         Row { host_record_us, ..beside.row(case, entry, turn, peak) }
     });
     Ok(rows.collect())
-}
-
-/// The name of a choice in arguments and tables.
-fn name(conv: ConvChoice) -> &'static str {
-    CONVS.iter().find(|(_, choice)| *choice == conv).map_or("?", |(name, _)| name)
 }
 
 fn elem_name(elem: Elem) -> &'static str {
@@ -270,7 +265,7 @@ impl Beside<'_, '_> {
             shape: case.shape.name.clone(),
             problem: entry.spec.to_string(),
             batch: case.batch,
-            strategy: name(entry.conv).into(),
+            strategy: entry.conv.name().into(),
             kernel: kernel_names(&entry.prepared),
             elem: elem_name(entry.spec.elems[0]).into(),
             median_ms: time.median,

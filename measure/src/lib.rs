@@ -19,4 +19,3 @@ pub use layer::{Case, Options, Outcome, measure};
 pub use peak::Peak;
 pub use results::{Change, Comparison, Refusal, Results, Row, VERSION, Verdict};
 pub use shapes::{SETS, Shape, load, parse};
-pub use timer::PassTimer;

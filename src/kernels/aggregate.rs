@@ -38,7 +38,7 @@ pub(crate) struct AggregateParams {
 }
 
 /// What an attention row holds; absent parts count as 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Parts {
     /// Gains of the input channels (c).
     pub channel: bool,

@@ -274,6 +274,17 @@ impl Kernel {
         }
     }
 
+    /// All files of `shaders/` that variants of it are joined from: name and text.
+    pub(crate) fn files(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let def = self.def();
+        let elems = [Elem::F32, Elem::F16, Elem::F16Storage, Elem::Bf16Storage];
+        let widths = [None, Some(1), Some(2), Some(4)];
+        let each = elems.into_iter().flat_map(move |elem| widths.map(|width| (elem, width)));
+        let slots =
+            def.slots.iter().flat_map(move |slot| each.clone().flat_map(|(elem, width)| slot.files(elem, width)));
+        slots.chain(def.parts.iter().copied())
+    }
+
     /// Refuses a kernel that needs lanes on a device that has none.
     pub(crate) fn check_lanes(self, caps: &Caps) -> Result<()> {
         if self.def().lanes && !caps.has_lanes() {

@@ -34,6 +34,8 @@ use crate::kernels::conv::{Activation, Epilogue, Layout};
 use crate::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
 use crate::reference::narrow;
 use crate::tensor::Tensor;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::tune::{Tuned, tune};
 
 /// Kind of layer without attention: an ordinary convolution.
 #[derive(Clone, Copy, Debug)]
@@ -208,12 +210,23 @@ impl<const D: usize, A> Layer<D, A> {
         self
     }
 
-    /// What would run for this batch and input size.
+    /// What would run for this batch and input size, for f32 tensors.
     ///
     /// # Errors
     /// As [`Plan::new`].
     pub fn plan(&self, batch: usize, input: [usize; D]) -> Result<Plan> {
-        Plan::new(&self.problem(batch, pad_axes(input, 1)), self.context.caps())
+        self.context.plan(&self.problem(batch, pad_axes(input, 1)))
+    }
+
+    /// Measures, on this layer's device, which convolution kernel is the fastest for f32 tensors of this input size: see [`tune()`](crate::tune::tune()).
+    /// `batch` is what is measured; what comes of it holds for every batch. For other element types, call it with the
+    /// [`problem`](Plan::problem) of [`Layer::plan`] and `elems` of your own.
+    ///
+    /// # Errors
+    /// As [`tune()`](crate::tune::tune()).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn tune(&self, batch: usize, input: [usize; D]) -> Result<Tuned> {
+        tune(&self.context, &self.problem(batch, pad_axes(input, 1)))
     }
 
     /// Shape of the output for an input of this shape: `[batch, channels, spatial..]`, or with the channels last.
@@ -262,16 +275,7 @@ impl<const D: usize, A> Layer<D, A> {
             }
             operands.insert(*operand, (*tensor).clone());
         }
-        let plan = Plan::new(&problem, self.context.caps())?;
-        for (operand, elements) in plan.scratch() {
-            let elements = usize::try_from(elements).unwrap_or(usize::MAX);
-            let shape = match operand {
-                Operand::Attention => vec![batch, elements / batch],
-                _ => vec![elements],
-            };
-            operands.insert(operand, Tensor::zeros(&self.context, &shape)?);
-        }
-        Bound::new(&self.context, plan.into_dispatches(), &operands, Operand::Output)
+        bind_plan(&self.context, self.context.plan(&problem)?, operands)
     }
 
     /// An output of the input's element type.
@@ -393,6 +397,20 @@ impl<const D: usize> Layer<D, Given> {
         let attention = Tensor::upload(&self.context, &[batch, self.geometry.kernels], attention)?;
         self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
     }
+}
+
+/// Binds a plan to the operands of its layer, and to scratch memory of its own.
+pub(crate) fn bind_plan(context: &Context, plan: Plan, mut operands: HashMap<Operand, Tensor>) -> Result<Bound> {
+    let batch = plan.problem().batch;
+    for (operand, elements) in plan.scratch() {
+        let elements = usize::try_from(elements).unwrap_or(usize::MAX);
+        let shape = match operand {
+            Operand::Attention => vec![batch, elements / batch],
+            _ => vec![elements],
+        };
+        operands.insert(operand, Tensor::zeros(context, &shape)?);
+    }
+    Bound::new(context, plan.into_dispatches(), &operands, Operand::Output)
 }
 
 /// Refuses a description of several kernels, for layers that have one.

@@ -1,31 +1,40 @@
 //! Truth of `shaders/conv_direct.wgsl`, and of the convolution in general.
 
-use super::Conv;
+use super::{Conv, element};
 
 /// Convolution as the formula reads: for each output, the sum over channels and taps that are not in the padding.
 #[must_use]
 pub fn conv_direct(conv: &Conv<'_>) -> Vec<f64> {
+    conv.collect(|b, channel, position| sum(conv, b, channel, position))
+}
+
+/// One output of it.
+#[must_use]
+pub fn output_at(conv: &Conv<'_>, b: usize, channel: usize, position: usize) -> f64 {
+    let place = element(conv.layouts[1], [b, channel, position], conv.geometry.c_out, conv.positions());
+    conv.finish(b, channel, place, sum(conv, b, channel, position))
+}
+
+fn sum(conv: &Conv<'_>, b: usize, channel: usize, position: usize) -> f64 {
     let [c_in, c_out] = conv.group_channels();
     let [kd, kh, kw] = conv.geometry.kernel;
-    conv.collect(|b, channel, position| {
-        let [out_z, out_y, out_x] = conv.place(position);
-        let mut sum = 0.0;
-        for kz in 0..kd {
-            let Some(z) = conv.tap(0, out_z, kz) else { continue };
-            for ky in 0..kh {
-                let Some(row) = conv.tap(1, out_y, ky) else { continue };
-                for kx in 0..kw {
-                    let Some(column) = conv.tap(2, out_x, kx) else { continue };
-                    let tap = (kz * kh + ky) * kw + kx;
-                    for ci in 0..c_in {
-                        let input = conv.input_at(b, channel / c_out * c_in + ci, [z, row, column]);
-                        sum += conv.weight_at(b, channel, ci * kd * kh * kw + tap) * input;
-                    }
+    let [out_z, out_y, out_x] = conv.place(position);
+    let mut sum = 0.0;
+    for kz in 0..kd {
+        let Some(z) = conv.tap(0, out_z, kz) else { continue };
+        for ky in 0..kh {
+            let Some(row) = conv.tap(1, out_y, ky) else { continue };
+            for kx in 0..kw {
+                let Some(column) = conv.tap(2, out_x, kx) else { continue };
+                let tap = (kz * kh + ky) * kw + kx;
+                for ci in 0..c_in {
+                    let input = conv.input_at(b, channel / c_out * c_in + ci, [z, row, column]);
+                    sum += conv.weight_at(b, channel, ci * kd * kh * kw + tap) * input;
                 }
             }
         }
-        sum
-    })
+    }
+    sum
 }
 
 /// `sum |w| |x|` for each output, bias included: what a bound on the rounding error of any order of summation grows with.

@@ -157,7 +157,7 @@ impl Conv<'_> {
 }
 
 /// Element of a tensor at (sample, channel, position).
-fn element(layout: Layout, [b, channel, position]: [usize; 3], channels: usize, size: usize) -> usize {
+pub(crate) fn element(layout: Layout, [b, channel, position]: [usize; 3], channels: usize, size: usize) -> usize {
     match layout {
         Layout::ChannelsFirst => (b * channels + channel) * size + position,
         Layout::ChannelsLast => (b * size + position) * channels + channel,
@@ -328,13 +328,7 @@ fn mixed(problem: &Problem, weights: &LayerWeights, x: &[f64], map: &[f64], axis
         };
         for (i, value) in layer(&fixed, &one, x, &[]).y.into_iter().enumerate() {
             let (b, p) = (i / (g.c_out * positions), i % positions);
-            let place = match axis {
-                MapAxis::All => p,
-                MapAxis::One(0) => p / (output[1] * output[2]),
-                MapAxis::One(1) => p / output[2] % output[1],
-                MapAxis::One(_) => p % output[2],
-            };
-            y[i] += map[(b * g.kernels + k) * size + place] * value;
+            y[i] += map[(b * g.kernels + k) * size + map_place(axis, output, p)] * value;
         }
     }
     let mut finished = vec![0.0; y.len()];
@@ -346,6 +340,16 @@ fn mixed(problem: &Problem, weights: &LayerWeights, x: &[f64], map: &[f64], axis
         finished[place] = activate(problem.epilogue.activation, value * affine.0 + affine.1 + residual);
     }
     finished
+}
+
+/// Where in a map the mixing weights of an output position stand.
+pub(crate) fn map_place(axis: MapAxis, output: [usize; 3], position: usize) -> usize {
+    match axis {
+        MapAxis::All => position,
+        MapAxis::One(0) => position / (output[1] * output[2]),
+        MapAxis::One(1) => position / output[2] % output[1],
+        MapAxis::One(_) => position % output[2],
+    }
 }
 
 /// f64 values rounded to f32.

@@ -204,7 +204,6 @@ mod tests {
     use proptest::test_runner::{Config, RngSeed, TestRunner};
 
     use super::*;
-    use crate::spec::CONVS;
 
     fn drawn(count: usize) -> Vec<Spec> {
         let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(5), ..Config::default() });
@@ -216,7 +215,7 @@ mod tests {
         let all = drawn(6000);
         let distinct = |of: &dyn Fn(&Spec) -> String| all.iter().map(of).collect::<HashSet<_>>().len();
         assert_eq!(distinct(&|s| format!("{:?}", s.family)), FAMILIES.len());
-        assert_eq!(distinct(&|s| format!("{:?}", s.conv)), CONVS.len());
+        assert_eq!(distinct(&|s| format!("{:?}", s.conv)), ConvChoice::ALL.len());
         assert_eq!(distinct(&|s| format!("{:?}", s.activation)), ACTIVATIONS.len());
         assert_eq!(distinct(&|s| format!("{:?}", s.limits)), 3);
         assert_eq!(distinct(&|s| format!("{:?}", s.elems[2])), 3);

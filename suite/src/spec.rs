@@ -151,25 +151,6 @@ pub struct Spec {
 /// The slope below 0 of the suite's leaky ReLU; a power of two, so that integers stay exact.
 const SLOPE: f32 = 0.25;
 
-/// Convolution kernels by name.
-pub const CONVS: [(&str, ConvChoice); 15] = [
-    ("auto", ConvChoice::Auto),
-    ("direct", ConvChoice::Direct),
-    ("tiled", ConvChoice::Tiled),
-    ("block", ConvChoice::Block),
-    ("split", ConvChoice::Split),
-    ("matrix", ConvChoice::Matrix),
-    ("register", ConvChoice::Register),
-    ("lanes", ConvChoice::Lanes),
-    ("patch", ConvChoice::Patch),
-    ("row", ConvChoice::Row),
-    ("depthwise", ConvChoice::Depthwise),
-    ("depthwise-patch", ConvChoice::DepthwisePatch),
-    ("depthwise-lanes", ConvChoice::DepthwiseLanes),
-    ("pointwise", ConvChoice::Pointwise),
-    ("pointwise-lanes", ConvChoice::PointwiseLanes),
-];
-
 /// Activations by name, with the parameters that the suite uses.
 pub const ACTIVATIONS: [(&str, Activation); 11] = [
     ("none", Activation::None),
@@ -387,7 +368,7 @@ impl fmt::Display for Spec {
             ("kernels", self.kernels != 1, self.kernels.to_string()),
             ("transposed", self.transposed.is_some(), self.transposed.as_deref().map(joined).unwrap_or_default()),
             ("winograd", self.winograd.is_some(), name_of(&WINOGRADS, &self.winograd).into()),
-            ("conv", self.conv != plain.conv, name_of(&CONVS, &self.conv).into()),
+            ("conv", self.conv != plain.conv, self.conv.name().into()),
             ("activation", self.activation != plain.activation, name_of(&ACTIVATIONS, &self.activation).into()),
             ("with", !with.is_empty(), with.join("+")),
             ("layouts", self.layouts != plain.layouts, layouts.join(",")),
@@ -445,7 +426,7 @@ impl Spec {
             "kernels" => self.kernels = number(value)?,
             "transposed" => self.transposed = Some(sizes(value)?),
             "winograd" => self.winograd = find(&WINOGRADS, value)?,
-            "conv" => self.conv = find(&CONVS, value)?,
+            "conv" => self.conv = find(&ConvChoice::ALL.map(|conv| (conv.name(), conv)), value)?,
             "activation" => self.activation = find(&ACTIVATIONS, value)?,
             "with" => {
                 for part in value.split('+') {

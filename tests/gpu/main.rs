@@ -11,3 +11,4 @@ mod exact;
 mod faults;
 mod laws;
 mod matrices;
+mod tune;

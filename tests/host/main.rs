@@ -14,3 +14,4 @@ mod noop;
 mod plan;
 mod shaders;
 mod spirv_val;
+mod tune;

@@ -483,7 +483,7 @@ fn source(number: usize) -> AttentionSource {
     }
 }
 
-fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
+pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
     let channels = (1_usize..5, 1_usize..40, 1_usize..40);
     let axis = (1_usize..6, 1_usize..4, 1_usize..4, 0_usize..4, 0_usize..4, 1_usize..40);
     let winograd = prop_oneof![4 => Just(None), 1 => Just(Some(Winograd::F2)), 1 => Just(Some(Winograd::F4))];

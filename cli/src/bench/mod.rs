@@ -2,7 +2,7 @@
 
 mod plot;
 mod report;
-mod table;
+pub(crate) mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::Args;
 use dynconv::plan::ConvChoice;
 use dynconv_measure::{Case, Outcome, Peak, Results, Shape, Verdict, load, measure};
-use dynconv_suite::spec::{CONVS, Family};
+use dynconv_suite::spec::Family;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::verify::ElemArg;
@@ -150,31 +150,35 @@ fn compare(results: &Results, old: &Results, file: &str) -> anyhow::Result<bool>
 
 /// Every shape with every batch.
 fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
+    let shapes = shapes(&options.shapes, &options.only)?;
+    anyhow::ensure!(!options.batch.contains(&0), "--batch: expected at least 1, found 0");
+    let batches = |shape: &Shape| if options.batch.is_empty() { vec![shape.spec.batch] } else { options.batch.clone() };
+    let cases = |shape: Shape| batches(&shape).into_iter().map(move |batch| Case { shape: shape.clone(), batch });
+    Ok(shapes.into_iter().flat_map(cases).collect())
+}
+
+/// The shapes of sets and files, or those of them that `only` names.
+pub(crate) fn shapes(sets: &[String], only: &[String]) -> anyhow::Result<Vec<Shape>> {
     let mut shapes: Vec<Shape> = Vec::new();
-    for name in &options.shapes {
-        shapes.extend(load(name)?);
+    for set in sets {
+        shapes.extend(load(set)?);
     }
-    let is_meant = |shape: &Shape| options.only.is_empty() || options.only.contains(&shape.name);
-    if let Some(name) = options.only.iter().find(|name| !shapes.iter().any(|shape| shape.name == **name)) {
+    if let Some(name) = only.iter().find(|name| !shapes.iter().any(|shape| shape.name == **name)) {
         let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
         anyhow::bail!("--only {name}: there is no such shape; there are {}", names.join(", "));
     }
-    anyhow::ensure!(!options.batch.contains(&0), "--batch: expected at least 1, found 0");
-    let batches = |shape: &Shape| if options.batch.is_empty() { vec![shape.spec.batch] } else { options.batch.clone() };
-    let meant = shapes.iter().filter(|shape| is_meant(shape));
-    Ok(meant.flat_map(|shape| batches(shape).into_iter().map(|batch| Case { shape: shape.clone(), batch })).collect())
+    shapes.retain(|shape| only.is_empty() || only.contains(&shape.name));
+    Ok(shapes)
 }
 
 /// Convolution kernels by their names.
 fn kernels(names: &[String]) -> anyhow::Result<Vec<ConvChoice>> {
     let mut kernels = Vec::new();
     for name in names {
-        let known = CONVS.iter().filter(|(known, _)| known == name || name == "all");
         let before = kernels.len();
-        kernels.extend(known.map(|(_, choice)| *choice));
+        kernels.extend(ConvChoice::ALL.into_iter().filter(|choice| choice.name() == name || name == "all"));
         if kernels.len() == before {
-            let known: Vec<&str> = CONVS.iter().map(|(known, _)| *known).collect();
-            anyhow::bail!("--kernel {name}: expected all, {}", known.join(", "));
+            anyhow::bail!("--kernel {name}: expected all, {}", ConvChoice::ALL.map(ConvChoice::name).join(", "));
         }
     }
     let mut distinct = Vec::new();
@@ -187,7 +191,7 @@ fn kernels(names: &[String]) -> anyhow::Result<Vec<ConvChoice>> {
     Ok(kernels)
 }
 
-fn progress_bar(cases: usize) -> ProgressBar {
+pub(crate) fn progress_bar(cases: usize) -> ProgressBar {
     let bar = ProgressBar::new(cases as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}, {elapsed} {msg}") {
         bar.set_style(style);

@@ -56,7 +56,7 @@ pub(super) fn kernel(row: &Row) -> String {
 }
 
 /// Milliseconds with three digits that count.
-pub(super) fn ms(time: f64) -> String {
+pub(crate) fn ms(time: f64) -> String {
     match time {
         ..0.995 => format!("{time:.3}"),
         ..9.95 => format!("{time:.2}"),
@@ -115,7 +115,7 @@ pub(super) fn comparison(comparison: &Comparison) -> Table {
 }
 
 /// A table whose first `words` columns are words, and the others numbers.
-fn plain(header: &[&str], words: usize) -> Table {
+pub(crate) fn plain(header: &[&str], words: usize) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY);
     table.set_header(header);
