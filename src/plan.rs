@@ -239,7 +239,7 @@ impl Problem {
     }
 
     /// The convolution that sums, and its output: this one, or the products of minimal filtering.
-    fn summed(&self, output: [usize; 3]) -> (Self, [usize; 3]) {
+    pub(crate) fn summed(&self, output: [usize; 3]) -> (Self, [usize; 3]) {
         let Some(winograd) = self.geometry.winograd else { return (*self, output) };
         let tiles = winograd.tiles(output);
         let problem = Self {

@@ -54,8 +54,9 @@ impl Source {
 }
 
 /// The problem that is measured for another: without what would take the same time by every kernel, which is the attention branch and
-/// what follows the sum. The kernel is left to the planner.
+/// what follows the sum. The kernel is left to the planner. Of minimal filtering it is the products, the only step that kernels are chosen for.
 pub(super) fn measured(problem: &Problem) -> Problem {
+    let problem = &problem.geometry.output_size(problem.input).map_or(*problem, |output| products(problem, output));
     let alone = Problem {
         geometry: problem.geometry.at(problem.input),
         attention: Source::of(problem.attention).attention(),
@@ -71,6 +72,17 @@ pub(super) fn measured(problem: &Problem) -> Problem {
     Problem { geometry: Geometry { bank, ..alone.geometry }, ..alone }
 }
 
+/// The products of minimal filtering, which know no gains and no bias; any other problem as it is.
+fn products(problem: &Problem, output: [usize; 3]) -> Problem {
+    let (summed, _) = problem.summed(output);
+    let attention = match problem.attention_row().mix {
+        _ if problem.geometry.winograd.is_none() => return summed,
+        None => AttentionSource::Static,
+        Some(_) => AttentionSource::Given(Parts { mix: true, ..Parts::default() }),
+    };
+    Problem { attention, has_bias: false, ..summed }
+}
+
 fn rounded(size: usize) -> usize {
     if size <= 64 { size } else { size.checked_next_multiple_of(8).unwrap_or(size) }
 }
@@ -79,9 +91,8 @@ impl Key {
     /// What is looked up for a problem.
     #[must_use]
     pub fn of(problem: &Problem) -> Self {
-        let Problem { geometry, input, layouts, elems, order, has_bias, .. } = measured(problem);
-        let source = Source::of(problem.attention);
-        Self { source, geometry, input: input.map(rounded), layouts, elems, order, has_bias }
+        let Problem { geometry, input, layouts, elems, order, has_bias, attention, .. } = measured(problem);
+        Self { source: Source::of(attention), geometry, input: input.map(rounded), layouts, elems, order, has_bias }
     }
 }
 

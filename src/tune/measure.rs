@@ -29,17 +29,10 @@ const HOPELESS: f64 = 1.5;
 /// at once; a kernel that is wrong or refused says so in its [`Trial`].
 ///
 /// # Errors
-/// [`Error::Unsupported`] for minimal filtering, which is asked for and never chosen, the planner's errors ([`Plan::new`]) if not even the planner's own choice is possible, [`Error::Wrong`] if the device cannot be trusted
+/// The planner's errors ([`Plan::new`]) if not even the planner's own choice is possible, [`Error::Wrong`] if the device cannot be trusted
 /// with `conv_direct`, [`Error::OutOfMemory`], [`Error::DeviceLost`].
 pub fn tune(context: &Context, problem: &Problem) -> Result<Tuned> {
     let problem = &measured(problem);
-    if problem.geometry.winograd.is_some() {
-        let what = "tuning a layer with minimal filtering".into();
-        return Err(Error::Unsupported {
-            what,
-            because: "it is asked for by the layer, and a choice of kernels is measured for plain sums".into(),
-        });
-    }
     let planned = Plan::new(problem, context.caps())?;
     let yardstick = Yardstick::new(context, problem)?;
     let clock = Clock { context, timer: PassTimer::new(context, 1) };

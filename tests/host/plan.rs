@@ -373,7 +373,7 @@ fn a_sum_with_few_tiles_is_split_among_workgroups() {
          conv_block because: 512 channels x 49 positions fill large tiles\n\
          kernels are mixed as they are loaded: too few positions to store them for\n\
          sums are split in 16 parts of 32 input channels: a sample has too few tiles for every core\n  \
-         conv_block      128 workgroups (128 x 1 x 1) of 64, 4352 B of workgroup memory\n  \
+         conv_block      128 workgroups (128 x 1 x 1) of 64, 8704 B of workgroup memory\n  \
          sum_parts       392 workgroups (392 x 1 x 1) of 64, 0 B of workgroup memory\n\
          scratch memory 1605632 B"
     );

@@ -196,7 +196,7 @@ proptest! {
     #[test]
     fn candidates_can_run((problem, caps) in any_problem(), lanes in any::<bool>()) {
         let caps = if lanes { with_lanes() } else { caps };
-        let planned = Plan::new(&problem, &caps);
+        let planned = Plan::new(&Problem { kernel: ConvChoice::Auto, ..problem }, &caps);
         for kernel in candidates(&problem, &caps) {
             let plan = Plan::new(&Problem { kernel, ..problem }, &caps).expect("plans");
             prop_assert_ne!(plan.dispatches(), planned.as_ref().expect("plans").dispatches());
