@@ -18,6 +18,7 @@
 // MIXES                         how many kernels of a bank are mixed as they are loaded, at most 8; 0 where rows hold what is multiplied
 // MIX_OFFSET, SPATIAL_OFFSET    where mixing weights and tap gains begin in a row of gains
 // SPATIAL_GAIN                  1 if there are tap gains
+// WRITTEN_OUT                   1 if the channels of a half are multiplied one after another, 0 if in a loop
 // SPLIT                         1 if a workgroup sums over `part_channels` input channels only, whole blocks of them but for the last
 //
 // No maps, no transposition, KERNEL_W + KERNEL_H + KERNEL_D <= 16.
@@ -261,7 +262,7 @@ fn multiply_and_mix(
     }
 }
 
-// Multiplies what is staged, and loads a step meanwhile.
+// Multiplies what is staged, and loads a step meanwhile. Written out it is what GPUs are for; a loop is compiled in a fraction of the time.
 fn multiply_and_load(
     left: ptr<function, Sums>,
     right: ptr<function, Sums>,
@@ -269,11 +270,18 @@ fn multiply_and_load(
     staged: Staged,
     source: Source,
     step: Step,
+    written_out: bool,
 ) -> Operands {
     let inputs = load_inputs(source, step);
     var weights: WeightQuads;
     if MIXES == 0u {
         weights = load_weights(source, step, 0u);
+    }
+    if !written_out {
+        for (var i = 0u; i < HALF; i++) {
+            multiply_and_mix(left, right, lane, staged, i, &weights, source, step);
+        }
+        return Operands(inputs, weights);
     }
     multiply_and_mix(left, right, lane, staged, 0u, &weights, source, step);
     multiply_and_mix(left, right, lane, staged, 1u, &weights, source, step);
@@ -350,7 +358,7 @@ fn conv_block(
 
     let trips = (ci_end - ci_begin) / BLOCK * TAPS;
     for (var i = 0u; i < trips; i++) {
-        let second = multiply_and_load(&left, &right, own, Staged(0u, HALF), source, second_half(step));
+        let second = multiply_and_load(&left, &right, own, Staged(0u, HALF), source, second_half(step), WRITTEN_OUT != 0u);
         if BUFFERS == 1u {
             workgroupBarrier();
         }
@@ -358,7 +366,7 @@ fn conv_block(
         workgroupBarrier();
         step = next(step, BLOCK);
         inside = reads_inside(source, step);
-        let first = multiply_and_load(&left, &right, own, Staged(BUFFERS - 1u, HALF), source, step);
+        let first = multiply_and_load(&left, &right, own, Staged(BUFFERS - 1u, HALF), source, step, WRITTEN_OUT != 0u);
         if BUFFERS == 1u {
             workgroupBarrier();
         }
@@ -371,7 +379,7 @@ fn conv_block(
             // Channels past the last are staged with whatever was read for them, and never multiplied.
             let staged = Staged(i % BUFFERS, ci_end - step.ci);
             step = next(step, HALF);
-            let operands = multiply_and_load(&left, &right, own, staged, source, step);
+            let operands = multiply_and_load(&left, &right, own, staged, source, step, false);
             if BUFFERS == 1u {
                 workgroupBarrier();
             }

@@ -163,7 +163,9 @@ pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
 /// biases, kernels mixed before the first step. The trip that ends a loop counts too.
 fn trips_over(g: &Geometry, channels: usize, has_bias: bool, mixes: bool) -> u64 {
     let rest = (channels % BLOCK as usize).div_ceil(HALF as usize);
-    let sums = (channels / BLOCK as usize + rest).saturating_mul(g.taps()) as u64;
+    // Halves are loops over their channels, where they are not written out.
+    let [of_block, of_rest] = [1 + 2 * (HALF as usize + 1), 1 + HALF as usize + 1];
+    let sums = (of_block * (channels / BLOCK as usize) + of_rest * rest).saturating_mul(g.taps()) as u64;
     let bits = 4 * (g.kernel.iter().sum::<usize>() + 3) as u64;
     let stores = 9 + 8 * 9 + if has_bias { 64 * 2 } else { 0 };
     let mixes = if mixes { g.kernels as u64 + 1 } else { 0 };
@@ -196,6 +198,7 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         ("MIX_OFFSET", index32("attention row", task.mix.map_or(0, |mix| mix.weights))?),
         ("SPATIAL_GAIN", spatial.is_some().into()),
         ("SPATIAL_OFFSET", index32("attention row", spatial.unwrap_or(0))?),
+        ("WRITTEN_OUT", (caps.device_type != wgpu::DeviceType::Cpu).into()),
         ("SPLIT", task.is_split().into()),
     ];
     let needs = Needs { memory: buffers * tile.buffer(), trips: trips(task) };

@@ -224,6 +224,9 @@ pub fn layer(problem: &Problem, weights: &LayerWeights, x: &[f64], given: &[f64]
 }
 
 /// [`layer`], whose convolution is computed by `convolve`; a map's by [`layer`] itself.
+///
+/// # Panics
+/// As [`layer`].
 #[must_use]
 pub fn layer_by(
     convolve: impl Fn(&Conv<'_>) -> Vec<f64>,
