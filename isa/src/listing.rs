@@ -127,15 +127,15 @@ pub(crate) fn body(listing: &str) -> String {
     texts.filter(is_kept).map(|text| format!("{}\n", text.trim_end())).collect()
 }
 
-/// The outermost loop with the most multiply-adds, of those that nest no deeper than two, as loops around them go over kernels; where none has
+/// The outermost loop with the most multiply-adds, or products of matrices, of those that nest no deeper than two, as loops around them go over kernels; where none has
 /// any, all there is.
 fn main_loop(loops: &[Range<usize>], lines: &[Counts]) -> Range<usize> {
     let is_shallow = |one: &Range<usize>| inside(loops, one).all(|inner| inside(loops, inner).next().is_none());
     let shallow: Vec<_> = loops.iter().filter(|one| is_shallow(one)).cloned().collect();
     let is_outermost = |one: &&Range<usize>| !shallow.iter().any(|other| is_inside(one, other));
-    let multiply_adds = |range: &&Range<usize>| sum(&lines[(*range).clone()]).multiply_adds;
-    let most = shallow.iter().filter(is_outermost).max_by_key(multiply_adds);
-    most.filter(|main| multiply_adds(main) > 0).cloned().unwrap_or(0..lines.len())
+    let work = |range: &&Range<usize>| sum(&lines[(*range).clone()]).work();
+    let most = shallow.iter().filter(is_outermost).max_by_key(work);
+    most.filter(|main| work(main) > 0).cloned().unwrap_or(0..lines.len())
 }
 
 fn is_inside(inner: &Range<usize>, outer: &Range<usize>) -> bool {
