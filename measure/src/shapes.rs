@@ -165,7 +165,7 @@ mod tests {
         let rest = "channels=4x4 input=8x8 kernel=3x3";
         assert_eq!(message("\na channels=4x4 kernel=3x3"), "my.txt:2: the problem does not say its input");
         assert_eq!(message(rest), "my.txt:1: \"channels=4x4\": expected the name of the shape first, without \"=\"");
-        let known = "channels, input, kernel, stride, padding, dilation, groups, kernels, batch";
+        let known = "channels, input, kernel, stride, padding, dilation, groups, kernels, winograd, batch";
         assert_eq!(message(&format!("a {rest} sride=2")), format!("my.txt:1: \"sride\": expected {known}"));
         assert_eq!(message(&format!("a {rest} stride")), "my.txt:1: \"stride\": expected name=value");
         assert_eq!(message(&format!("a {rest} stride=two")), "my.txt:1: \"two\": expected a number");
@@ -186,6 +186,6 @@ mod tests {
             load(name).expect("parses");
         }
         let message = load("no such set").expect_err("is none").to_string();
-        assert!(message.starts_with("cannot read no such set: ") && message.ends_with("corners, smoke"), "{message}");
+        assert!(message.starts_with("cannot read no such set: ") && message.ends_with("winograd, smoke"), "{message}");
     }
 }
