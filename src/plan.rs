@@ -137,6 +137,17 @@ pub enum AttentionSource {
     Rows,
 }
 
+impl AttentionSource {
+    /// Whether attention makes each sample's kernel from a bank, the same at every position.
+    fn has_bank(&self) -> bool {
+        match self {
+            Self::Given(_) => true,
+            Self::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
+            Self::Static | Self::Map(_) | Self::Rows => false,
+        }
+    }
+}
+
 /// An attention branch: pooling, maybe a hidden layer, and a head for each part that is not skipped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Branch {
@@ -345,8 +356,7 @@ impl Plan {
         }
         let shared = problem.shares_kernel();
         // Weights in blocks take no gains of channels and filters, which would be a load each: the convolution applies them, channel gains
-        // to the input as it is loaded, filter gains to the sum.
-        // Those of minimal filtering take none either.
+        // to the input as it is loaded, filter gains to the sum. Those of minimal filtering take none either.
         let leaves_gains = shared || problem.order == WeightOrder::Blocked || geometry.winograd.is_some();
         let given_rows = problem.attention == AttentionSource::Rows;
         let mix = self.mix();
@@ -407,14 +417,8 @@ impl Plan {
             geometry: &summed.geometry,
             input: tiles,
             output: tiles,
-            has_bias: false,
-            channel_gain: None,
-            filter_gain: None,
-            epilogue: Epilogue::default(),
             operands: [Operand::TileInputs, Operand::TileProducts],
-            layouts: summed.layouts,
-            elems: summed.elems,
-            ..task
+            ..task.begun().ended()
         };
         self.push_sum(products, caps)?;
         self.dispatches.push(winograd_output::dispatch(&task, winograd, caps)?);
@@ -445,14 +449,9 @@ impl Plan {
     /// How the convolution mixes each sample's kernel itself, where it can and where that pays.
     fn mix(&self) -> Option<Mix> {
         let (Problem { geometry, attention, has_bias, .. }, map) = &self.problem.summed(self.output);
-        let is_bank = match attention {
-            AttentionSource::Given(_) => true,
-            AttentionSource::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
-            _ => false,
-        };
         let row = self.problem.attention_row();
         let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(map));
-        let weights = row.mix.filter(|_| is_bank && pays && !has_bias)?;
+        let weights = row.mix.filter(|_| attention.has_bank() && pays && !has_bias)?;
         Some(Mix { weights, spatial: row.spatial })
     }
 
@@ -626,12 +625,7 @@ fn check(problem: &Problem) -> Result<()> {
         });
     }
     if problem.geometry.winograd.is_some() {
-        let is_of_bank = match problem.attention {
-            AttentionSource::Rows | AttentionSource::Map(_) => false,
-            AttentionSource::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
-            AttentionSource::Static | AttentionSource::Given(_) => true,
-        };
-        if !is_of_bank {
+        if problem.attention != AttentionSource::Static && !problem.attention.has_bank() {
             winograd::refuse("it needs kernels from a bank, the same at every position")?;
         }
         if problem.attention_row().spatial.is_some() {
@@ -679,11 +673,7 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], scratch: [usize; 2], 
         let fit = available.checked_div(bytes).unwrap_or(u64::MAX);
         part = part.min(usize::try_from(fit).unwrap_or(usize::MAX));
     }
-    // What begins anew with every part need not hold the batch.
-    let of_batch = |operand: &Operand| {
-        !matches!(operand, Operand::Rows | Operand::Partials | Operand::TileInputs | Operand::TileProducts)
-    };
-    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| of_batch(operand)) {
+    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| !operand.begins_anew()) {
         let needed = (elements as u64).saturating_mul(4).saturating_mul(problem.batch as u64);
         if needed > caps.max_buffer {
             return Err(Error::Limit {

@@ -15,19 +15,15 @@ use dynconv_suite::spec::{Family, Spec};
 use serde_json::json;
 
 use crate::bench::table::{ms, plain};
-use crate::bench::{progress_bar, shapes};
+use crate::bench::{ShapeArgs, progress_bar};
 use crate::pipelines::Pipelines;
 use crate::verify::ElemArg;
 use crate::{AdapterArgs, JsonArgs, adapter_json, adapter_line};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Shapes, as those of `dynconv bench`: built-in sets or files
-    #[arg(value_name = "SET|FILE", default_value = "peers")]
-    shapes: Vec<String>,
-    /// Only shapes of these names
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    only: Vec<String>,
+    #[command(flatten)]
+    shapes: ShapeArgs,
     /// Samples that are measured; what comes of it holds for every batch
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
@@ -88,7 +84,7 @@ impl FamilyArg {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let shapes = shapes(&options.shapes, &options.only)?;
+    let shapes = options.shapes.load()?;
     anyhow::ensure!(options.batch > 0, "--batch: expected at least 1, found 0");
     let folder = cache_folder(options)?;
     let context = options.adapter.context()?;

@@ -127,8 +127,8 @@ pub(crate) fn body(listing: &str) -> String {
     texts.filter(is_kept).map(|text| format!("{}\n", text.trim_end())).collect()
 }
 
-/// The outermost loop with the most multiply-adds, or products of matrices, of those that nest no deeper than two, as loops around them go over kernels; where none has
-/// any, all there is.
+/// The outermost loop with the most multiply-adds, or products of matrices, of those that nest no deeper than two, as loops around them go over
+/// kernels; where none has any, all there is.
 fn main_loop(loops: &[Range<usize>], lines: &[Counts]) -> Range<usize> {
     let is_shallow = |one: &Range<usize>| inside(loops, one).all(|inner| inside(loops, inner).next().is_none());
     let shallow: Vec<_> = loops.iter().filter(|one| is_shallow(one)).cloned().collect();

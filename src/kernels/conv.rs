@@ -13,6 +13,9 @@ pub(crate) const CONV: (&str, &str) = ("common/conv.wgsl", include_str!("../../s
 pub(crate) const FINISH: (&str, &str) = ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl"));
 pub(crate) const FINISH_FOUR: (&str, &str) =
     ("common/finish_four.wgsl", include_str!("../../shaders/common/finish_four.wgsl"));
+/// What stands for a slot that is always f32: scratch between the steps of a convolution.
+pub(crate) const X_F32: (&str, &str) = ("elem/x_f32.wgsl", include_str!("../../shaders/elem/x_f32.wgsl"));
+pub(crate) const Y_F32: (&str, &str) = ("elem/y_f32.wgsl", include_str!("../../shaders/elem/y_f32.wgsl"));
 /// Bindings of every convolution kernel whose element type varies.
 pub(crate) const SLOTS: &[Slot] = &[Slot::X, Slot::Y];
 /// Bindings of every convolution kernel: x, rows, gains, affine, residual, y.
@@ -217,10 +220,9 @@ impl ConvTask<'_> {
         self.channels.len().div_ceil(self.part_channels())
     }
 
-    /// The step that leaves raw sums over `channels` input channels each.
-    pub(crate) fn in_parts(&self, channels: usize) -> Self {
+    /// What comes before the end of the sum, left as it is in f32.
+    pub(crate) fn begun(&self) -> Self {
         Self {
-            stage: Stage::Parts(channels),
             has_bias: false,
             filter_gain: None,
             epilogue: Epilogue::default(),
@@ -230,15 +232,24 @@ impl ConvTask<'_> {
         }
     }
 
-    /// The step that adds them up.
-    pub(crate) fn total(&self, channels: usize) -> Self {
+    /// What comes after that.
+    pub(crate) fn ended(&self) -> Self {
         Self {
-            stage: Stage::Sum(channels),
             channel_gain: None,
             layouts: [Layout::ChannelsFirst, self.layouts[1]],
             elems: [Elem::F32, self.elems[1]],
             ..self.clone()
         }
+    }
+
+    /// The step that leaves raw sums over `channels` input channels each.
+    pub(crate) fn in_parts(&self, channels: usize) -> Self {
+        Self { stage: Stage::Parts(channels), ..self.begun() }
+    }
+
+    /// The step that adds them up.
+    pub(crate) fn total(&self, channels: usize) -> Self {
+        Self { stage: Stage::Sum(channels), ..self.ended() }
     }
 
     /// Kernels that a map mixes, 1 without a map.
@@ -393,10 +404,9 @@ impl ConvTask<'_> {
         })
     }
 
-    /// Elements of this dispatch's samples. Tiles are scratch and begin anew with every part of the batch.
+    /// Elements of this dispatch's samples.
     pub(crate) fn samples(&self, operand: Operand, sample: usize) -> Result<Slice> {
-        let is_scratch = matches!(operand, Operand::TileInputs | Operand::TileProducts);
-        Slice::samples(operand, sample, if is_scratch { 0 } else { self.first }, self.batch)
+        Slice::samples(operand, sample, if operand.begins_anew() { 0 } else { self.first }, self.batch)
     }
 
     /// Input, rows, gains, affine, residual and output.

@@ -121,6 +121,11 @@ pub enum Operand {
 }
 
 impl Operand {
+    /// Whether it is written and read within a part of the batch, and need not hold the whole batch.
+    pub(crate) fn begins_anew(self) -> bool {
+        matches!(self, Self::Rows | Self::Partials | Self::TileInputs | Self::TileProducts)
+    }
+
     /// Name in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -156,11 +161,11 @@ pub enum Slot {
 
 impl Slot {
     /// The constant that says how many elements one load or store takes, in kernels that take several.
-    fn width(self) -> &'static str {
+    fn width(self) -> Option<&'static str> {
         match self {
-            Self::X => X_WIDTH,
-            Self::Y => Y_WIDTH,
-            Self::Bank => "BANK_WIDTH",
+            Self::X => Some(X_WIDTH),
+            Self::Y => Some(Y_WIDTH),
+            Self::Bank => None,
         }
     }
 
@@ -358,7 +363,8 @@ impl Variant {
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let def = self.kernel.def();
         let slots = def.slots.iter().zip(&self.elems);
-        slots.flat_map(|(slot, &elem)| slot.files(elem, self.find(slot.width()))).chain(def.parts.iter().copied())
+        let width = |slot: &Slot| slot.width().and_then(|name| self.find(name));
+        slots.flat_map(move |(slot, &elem)| slot.files(elem, width(slot))).chain(def.parts.iter().copied())
     }
 
     /// Label of the pipeline: the kernel and its constants.

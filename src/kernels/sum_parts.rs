@@ -1,21 +1,19 @@
 //! Host side of `shaders/sum_parts.wgsl`: adds up what the parts of a convolution left, and finishes it.
 
-use super::conv::{CONV, ConvTask, FINISH, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, STORAGE, X_F32};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Slot};
 use crate::caps::Caps;
 use crate::error::Result;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "sum_parts",
+    // Partial sums take the place of x.
     slots: &[Slot::Y],
-    parts: &[DISPATCH, PARTIALS, CONV, FINISH, ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl"))],
+    parts: &[DISPATCH, X_F32, CONV, FINISH, ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl"))],
     storage: STORAGE,
     lanes: false,
     matrices: false,
 };
-
-/// Partial sums take the place of x, and are always f32.
-const PARTIALS: (&str, &str) = ("elem/x_f32.wgsl", include_str!("../../shaders/elem/x_f32.wgsl"));
 
 /// Invocations of a workgroup, an output each.
 const WORKGROUP: u32 = 64;

@@ -1,17 +1,17 @@
 //! Host side of `shaders/winograd_input.wgsl`: tiles of inputs for minimal filtering.
 
-use super::conv::{CONV, ConvTask, Epilogue, FINISH, Layout, SLOTS, STORAGE};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand};
+use super::conv::{CONV, ConvTask, FINISH, STORAGE, Y_F32};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slot};
 use crate::caps::Caps;
 use crate::desc::Geometry;
-use crate::elem::Elem;
 use crate::error::{Result, index32};
 use crate::winograd::Winograd;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "winograd_input",
-    slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, ("winograd_input.wgsl", include_str!("../../shaders/winograd_input.wgsl"))],
+    // Tiles take the place of y.
+    slots: &[Slot::X],
+    parts: &[DISPATCH, Y_F32, CONV, FINISH, ("winograd_input.wgsl", include_str!("../../shaders/winograd_input.wgsl"))],
     storage: STORAGE,
     lanes: false,
     matrices: false,
@@ -27,13 +27,8 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> 
     let task = ConvTask {
         geometry: &Geometry { c_out: winograd.numbers() * g.c_in, ..*g },
         output: winograd.tiles(task.output),
-        has_bias: false,
-        filter_gain: None,
-        epilogue: Epilogue::default(),
         operands: [Operand::Input, Operand::TileInputs],
-        layouts: [task.layouts[0], Layout::ChannelsFirst],
-        elems: [task.elems[0], Elem::F32],
-        ..task.clone()
+        ..task.begun()
     };
     let consts = [("WORKGROUP", WORKGROUP), ("TILE", index32("tile", winograd.tile())?)];
     let workgroups = (task.batch * g.c_in * task.positions()).div_ceil(WORKGROUP as usize);

@@ -1,17 +1,23 @@
 //! Host side of `shaders/winograd_output.wgsl`: outputs from tiles of products of minimal filtering.
 
-use super::conv::{CONV, ConvTask, FINISH, Layout, SLOTS, STORAGE};
+use super::conv::{CONV, ConvTask, FINISH, STORAGE, X_F32};
 use super::winograd_input::WORKGROUP;
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slot};
 use crate::caps::Caps;
-use crate::elem::Elem;
 use crate::error::{Result, index32};
 use crate::winograd::Winograd;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "winograd_output",
-    slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, ("winograd_output.wgsl", include_str!("../../shaders/winograd_output.wgsl"))],
+    // Products take the place of x.
+    slots: &[Slot::Y],
+    parts: &[
+        DISPATCH,
+        X_F32,
+        CONV,
+        FINISH,
+        ("winograd_output.wgsl", include_str!("../../shaders/winograd_output.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
     matrices: false,
@@ -19,12 +25,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
 
 /// For the convolution `task`: what follows its sum happens here.
 pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> Result<Dispatch> {
-    let task = ConvTask {
-        channel_gain: None,
-        layouts: [Layout::ChannelsFirst, task.layouts[1]],
-        elems: [Elem::F32, task.elems[1]],
-        ..task.clone()
-    };
+    let task = task.ended();
     let tiles = task.geometry.c_out * winograd.tiles(task.output).iter().product::<usize>();
     let mut slices = task.slices()?;
     slices[0] = task.samples(Operand::TileProducts, winograd.numbers() * tiles)?;

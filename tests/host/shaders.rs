@@ -139,11 +139,7 @@ fn element_types_reach_every_slot() {
         .collect();
     for kernel in Kernel::ALL {
         for slot in kernel.def().slots {
-            // Tiles of minimal filtering lie in f32.
-            let is_tiles =
-                [(Kernel::WinogradInput, Slot::Y), (Kernel::WinogradOutput, Slot::X)].contains(&(kernel, *slot));
             let narrow = match slot {
-                _ if is_tiles => [Elem::F32; 2],
                 Slot::Bank => [Elem::F16Storage, Elem::Bf16Storage],
                 Slot::X | Slot::Y => [Elem::F16Storage, Elem::F16],
             };

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 /// What wgpu asks of Vulkan at most; of cooperative matrices, which it has on newer devices alone.
 const ENVIRONMENTS: [&str; 2] = ["vulkan1.1", "vulkan1.3"];
@@ -40,6 +41,11 @@ fn absent(is_ci: bool) -> Result<&'static str, &'static str> {
 
 /// Whether the validator is of 2023.3 or later, the first that knows cooperative matrices.
 pub(crate) fn knows_matrices() -> bool {
+    static KNOWS: LazyLock<bool> = LazyLock::new(find_out_matrices);
+    *KNOWS
+}
+
+fn find_out_matrices() -> bool {
     let Ok(output) = Command::new("spirv-val").arg("--version").output() else { return false };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let is_new = version(&text).is_some_and(|version| version >= [2023, 3]);

@@ -18,14 +18,37 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::verify::ElemArg;
 use crate::{AdapterArgs, JsonArgs, adapter_line};
 
+/// Which shapes.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub(crate) struct ShapeArgs {
     /// Shapes: built-in sets (peers, resnet18, mobilenetv2, dycnn, odconv, winograd, corners, smoke) or files of the same form
     #[arg(value_name = "SET|FILE", default_value = "peers")]
     shapes: Vec<String>,
     /// Only shapes of these names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
+}
+
+impl ShapeArgs {
+    /// The shapes of sets and files, or those of them that `only` names.
+    pub(crate) fn load(&self) -> anyhow::Result<Vec<Shape>> {
+        let mut shapes: Vec<Shape> = Vec::new();
+        for set in &self.shapes {
+            shapes.extend(load(set)?);
+        }
+        if let Some(name) = self.only.iter().find(|name| !shapes.iter().any(|shape| shape.name == **name)) {
+            let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
+            anyhow::bail!("--only {name}: there is no such shape; there are {}", names.join(", "));
+        }
+        shapes.retain(|shape| self.only.is_empty() || self.only.contains(&shape.name));
+        Ok(shapes)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    shapes: ShapeArgs,
     /// Convolution kernels to compare: auto, direct, tiled, ..., or all
     #[arg(long, visible_alias = "strategy", value_name = "ID", value_delimiter = ',', default_value = "auto")]
     kernel: Vec<String>,
@@ -150,25 +173,11 @@ fn compare(results: &Results, old: &Results, file: &str) -> anyhow::Result<bool>
 
 /// Every shape with every batch.
 fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
-    let shapes = shapes(&options.shapes, &options.only)?;
+    let shapes = options.shapes.load()?;
     anyhow::ensure!(!options.batch.contains(&0), "--batch: expected at least 1, found 0");
     let batches = |shape: &Shape| if options.batch.is_empty() { vec![shape.spec.batch] } else { options.batch.clone() };
     let cases = |shape: Shape| batches(&shape).into_iter().map(move |batch| Case { shape: shape.clone(), batch });
     Ok(shapes.into_iter().flat_map(cases).collect())
-}
-
-/// The shapes of sets and files, or those of them that `only` names.
-pub(crate) fn shapes(sets: &[String], only: &[String]) -> anyhow::Result<Vec<Shape>> {
-    let mut shapes: Vec<Shape> = Vec::new();
-    for set in sets {
-        shapes.extend(load(set)?);
-    }
-    if let Some(name) = only.iter().find(|name| !shapes.iter().any(|shape| shape.name == **name)) {
-        let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
-        anyhow::bail!("--only {name}: there is no such shape; there are {}", names.join(", "));
-    }
-    shapes.retain(|shape| only.is_empty() || only.contains(&shape.name));
-    Ok(shapes)
 }
 
 /// Convolution kernels by their names.
