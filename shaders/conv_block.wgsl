@@ -130,15 +130,27 @@ struct WeightQuads {
     w1: vec4<f32>,
 }
 
+fn tap_of(step: Step) -> u32 {
+    return (step.kz * KERNEL_H + step.ky) * KERNEL_W + step.kx;
+}
+
 // `ci` counts from the invocation's own slot on.
 fn load_x(source: Source, step: Step, ci: u32) -> vec4<f32> {
     let place = (step.kz * DILATION_D * params.in_h + step.ky * DILATION_H) * params.in_w + step.kx * DILATION_W;
     let i = source.x + (place * position_stride() + ci * channel_stride());
     let four = vec4<f32>(x_value(i.x), x_value(i.y), x_value(i.z), x_value(i.w));
-    if CHANNEL_GAIN {
-        return four * gains[source.gain + ci];
+    if !CHANNEL_GAIN && SPATIAL_GAIN == 0u {
+        return four;
     }
-    return four;
+    // One factor for four inputs: a factor for the weights would be one for each kernel that is mixed.
+    var gain = 1.0;
+    if CHANNEL_GAIN {
+        gain = gains[source.gain + ci];
+    }
+    if SPATIAL_GAIN != 0u {
+        gain *= gains[source.row + SPATIAL_OFFSET + tap_of(step)];
+    }
+    return four * gain;
 }
 
 fn load_inputs(source: Source, step: Step) -> InputQuads {
@@ -148,10 +160,6 @@ fn load_inputs(source: Source, step: Step) -> InputQuads {
         inputs.x1 = load_x(source, step, step.ci + X_SLOTS);
     }
     return inputs;
-}
-
-fn tap_of(step: Step) -> u32 {
-    return (step.kz * KERNEL_H + step.ky) * KERNEL_W + step.kx;
 }
 
 // Weights of four output channels in kernel k, `skipped` elements past those of a step.
@@ -185,14 +193,11 @@ struct Operands {
 }
 
 // Adds the weights of kernel k to those of the sample's own kernel.
-fn mix(sum: ptr<function, WeightQuads>, source: Source, step: Step, k: u32, weights: WeightQuads) {
-    var share = gains[source.row + MIX_OFFSET + k];
-    if SPATIAL_GAIN != 0u {
-        share *= gains[source.row + SPATIAL_OFFSET + tap_of(step)];
-    }
-    (*sum).w0 += share * weights.w0;
+fn mix(operands: ptr<function, Operands>, source: Source, k: u32, weights: WeightQuads) {
+    let share = gains[source.row + MIX_OFFSET + k];
+    (*operands).weights.w0 += share * weights.w0;
     if W_SLOTS < HALF {
-        (*sum).w1 += share * weights.w1;
+        (*operands).weights.w1 += share * weights.w1;
     }
 }
 
@@ -239,18 +244,22 @@ fn multiply(left: ptr<function, Sums>, right: ptr<function, Sums>, lane: Lane, b
     add_products(right, low, high, tile_x[buffer][ci / X_SLOTS][ci % X_SLOTS][lane.n1]);
 }
 
-// Channel `i` of those staged, and kernel `i` for the step: it is under way while the channel is computed.
+// Channel `i` of those staged, and kernel `i` for the step: it is under way while the channel is computed. Inputs follow when half of the channels
+// are done, since registers are few beside those of the kernels.
 fn multiply_and_mix(
     left: ptr<function, Sums>,
     right: ptr<function, Sums>,
     lane: Lane,
     staged: Staged,
     i: u32,
-    mixed: ptr<function, WeightQuads>,
+    operands: ptr<function, Operands>,
     source: Source,
     step: Step,
 ) {
     var weights: WeightQuads;
+    if MIXES != 0u && i == HALF / 2u {
+        (*operands).inputs = load_inputs(source, step);
+    }
     if i < MIXES {
         weights = load_weights(source, step, i);
     }
@@ -258,7 +267,7 @@ fn multiply_and_mix(
         multiply(left, right, lane, staged.buffer, i);
     }
     if i < MIXES {
-        mix(mixed, source, step, i, weights);
+        mix(operands, source, i, weights);
     }
 }
 
@@ -272,26 +281,25 @@ fn multiply_and_load(
     step: Step,
     written_out: bool,
 ) -> Operands {
-    let inputs = load_inputs(source, step);
-    var weights: WeightQuads;
+    var operands: Operands;
     if MIXES == 0u {
-        weights = load_weights(source, step, 0u);
+        operands = Operands(load_inputs(source, step), load_weights(source, step, 0u));
     }
     if !written_out {
         for (var i = 0u; i < HALF; i++) {
-            multiply_and_mix(left, right, lane, staged, i, &weights, source, step);
+            multiply_and_mix(left, right, lane, staged, i, &operands, source, step);
         }
-        return Operands(inputs, weights);
+        return operands;
     }
-    multiply_and_mix(left, right, lane, staged, 0u, &weights, source, step);
-    multiply_and_mix(left, right, lane, staged, 1u, &weights, source, step);
-    multiply_and_mix(left, right, lane, staged, 2u, &weights, source, step);
-    multiply_and_mix(left, right, lane, staged, 3u, &weights, source, step);
-    multiply_and_mix(left, right, lane, staged, 4u, &weights, source, step);
-    multiply_and_mix(left, right, lane, staged, 5u, &weights, source, step);
-    multiply_and_mix(left, right, lane, staged, 6u, &weights, source, step);
-    multiply_and_mix(left, right, lane, staged, 7u, &weights, source, step);
-    return Operands(inputs, weights);
+    multiply_and_mix(left, right, lane, staged, 0u, &operands, source, step);
+    multiply_and_mix(left, right, lane, staged, 1u, &operands, source, step);
+    multiply_and_mix(left, right, lane, staged, 2u, &operands, source, step);
+    multiply_and_mix(left, right, lane, staged, 3u, &operands, source, step);
+    multiply_and_mix(left, right, lane, staged, 4u, &operands, source, step);
+    multiply_and_mix(left, right, lane, staged, 5u, &operands, source, step);
+    multiply_and_mix(left, right, lane, staged, 6u, &operands, source, step);
+    multiply_and_mix(left, right, lane, staged, 7u, &operands, source, step);
+    return operands;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -343,17 +351,17 @@ fn conv_block(
     var right = Sums();
 
     var step = Step(0u, 0u, 0u, ci_begin);
-    let inputs = load_inputs(source, step);
-    var weights: WeightQuads;
+    var operands: Operands;
+    operands.inputs = load_inputs(source, step);
     if MIXES == 0u {
-        weights = load_weights(source, step, 0u);
+        operands.weights = load_weights(source, step, 0u);
     }
     for (var k = 0u; k < MIXES; k++) {
-        mix(&weights, source, step, k, load_weights(source, step, k));
+        mix(&operands, source, k, load_weights(source, step, k));
     }
     // Kept from half to half: found anew, it would take an eighth of what is not arithmetic.
     var inside = reads_inside(source, step);
-    stage(0u, own, inside, Operands(inputs, weights));
+    stage(0u, own, inside, operands);
     workgroupBarrier();
 
     let trips = (ci_end - ci_begin) / BLOCK * TAPS;

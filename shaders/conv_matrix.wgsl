@@ -56,10 +56,10 @@ fn stage_inputs(b: u32, g: u32, ci: u32, tap: u32, out: vec3<u32>, lane: u32) {
 
 // Weights of some of the tile's output channels in one of these channels. Sums of output channels past the last are never stored.
 fn stage_weights(b: u32, g: u32, ci: u32, tap: u32, first_m: u32, lane: u32) {
-    let k = lane % BLOCK;
+    let m = lane % TILE;
+    let first = weights_of(b, 0u, g * params.c_out + first_m + m);
     for (var i = 0u; i < LOADS; i++) {
-        let m = lane / BLOCK + i * (TILE / LOADS);
-        let first = weights_of(b, 0u, g * params.c_out + first_m + m);
+        let k = lane / TILE * LOADS + i;
         let value = rows[first + ((ci + k) * TAPS + tap) * WEIGHT_STEP];
         tile_w[m / MATRIX][m % MATRIX * ROW + k] = rounded(select(0.0, value, ci + k < params.ci_end));
     }

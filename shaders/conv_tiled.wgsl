@@ -57,14 +57,14 @@ fn conv_tiled(
 
     for (var first_r = 0u; first_r < reduction; first_r += TILE_K) {
         for (var i = lane; i < TILE_K * TILE_M; i += WORKGROUP) {
-            let co = first_m + i / TILE_K;
-            let r = first_r + i % TILE_K;
+            let co = first_m + i % TILE_M;
+            let r = first_r + i / TILE_M;
             var value = 0.0;
             if co < params.c_out && r < reduction {
                 let weights = weights_of(b, r / of_kernel, g * params.c_out + co);
                 value = rows[weights + (params.ci_begin * TAPS + r % of_kernel) * WEIGHT_STEP];
             }
-            tile_w[i % TILE_K * TILE_M + i / TILE_K] = value;
+            tile_w[i] = value;
         }
         for (var i = lane; i < TILE_K * TILE_N; i += WORKGROUP) {
             let position = first_n + i % TILE_N;

@@ -204,11 +204,11 @@ pub enum WeightOrder {
 }
 
 impl WeightOrder {
-    /// The order that a layer keeps its bank in: blocks where the device's kernels want them, and groups are not so small that they would
-    /// mostly be zeros.
+    /// The order that a layer keeps its bank in: blocks, where invocations side by side or wide loads take several weights, and groups are not
+    /// so small that they would mostly be zeros. Software adapters without lanes take weights one by one; there the order makes no difference.
     #[must_use]
     pub fn of_bank(geometry: &Geometry, caps: &Caps) -> Self {
-        let wants_blocks = caps.has_lanes() || caps.is_mobile();
+        let wants_blocks = caps.device_type != wgpu::DeviceType::Cpu || caps.has_lanes();
         if wants_blocks && geometry.c_out / geometry.groups >= BLOCK / 2 { Self::Blocked } else { Self::Plain }
     }
 }

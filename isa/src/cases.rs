@@ -23,15 +23,15 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     let pointwise = Problem { kernel: ConvChoice::Pointwise, ..problem(taps(64, 64, 1), 56) };
     let register = Problem { kernel: ConvChoice::Register, ..problem(taps(64, 64, 3), 56) };
     let depthwise = problem(taps(64, 64, 3).groups(64), 56);
-    let in_blocks = |problem| Problem { order: WeightOrder::Blocked, ..problem };
+    let plain = |problem| Problem { order: WeightOrder::Plain, ..problem };
     let mut cases = vec![
         // Sixteen steps of 4 x 4 multiply-adds; 256 invocations load two tiles of 16 x 64.
         case("tiled 64x64", tiled, Trips { staging: 4, work: 256 })?,
         case("pointwise", pointwise, Trips { staging: 1, work: 32 })?,
-        case("pointwise, blocks", in_blocks(pointwise), Trips { staging: 1, work: 32 })?,
+        case("pointwise, plain", plain(pointwise), Trips { staging: 1, work: 32 })?,
         // All taps of a channel.
         case("register", register, Trips { staging: 1, work: 9 * 32 })?,
-        case("register, blocks", in_blocks(register), Trips { staging: 1, work: 9 * 32 })?,
+        case("register, plain", plain(register), Trips { staging: 1, work: 9 * 32 })?,
         // A whole invocation, its four stores included. The first tap adds to nothing: those four are products.
         case("depthwise", depthwise, Trips { staging: 4, work: 8 * 4 })?,
     ];
@@ -43,8 +43,8 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         ("block 128x128, 1x1", block(taps(128, 128, 1), 56)),
         ("block 128x128, ragged", block(taps(127, 128, 3), 56)),
         ("block 64x64, ragged", block(taps(63, 64, 3), 8)),
-        ("block 128x128, blocks", in_blocks(large)),
-        ("block 64x64, blocks", in_blocks(small)),
+        ("block 128x128, plain", plain(large)),
+        ("block 64x64, plain", plain(small)),
         ("block 128x128, gains", Problem { attention: AttentionSource::Given(gains), ..large }),
         ("block 128x128, NHWC", Problem { layouts: [Layout::ChannelsLast; 2], ..large }),
         ("block 128x128, f16", Problem { elems: [Elem::F16; 2], ..large }),
@@ -66,10 +66,6 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         ("block 128x64, mixes 4, ODConv", mixed(512, 4, odconv), 4),
         ("block 128x64, mixes 8", mixed(512, 8, mix), 8),
         ("block 64x64, mixes 4", mixed(64, 4, mix), 4),
-        ("block 128x64, mixes 4, blocks", in_blocks(mixed(512, 4, mix)), 4),
-        ("block 128x64, mixes 4, ODConv, blocks", in_blocks(mixed(512, 4, odconv)), 4),
-        ("block 128x64, mixes 8, blocks", in_blocks(mixed(512, 8, mix)), 8),
-        ("block 64x64, mixes 4, blocks", in_blocks(mixed(64, 4, mix)), 4),
     ];
     for (name, problem, kernels) in mixes {
         // Each of the eight weights that an invocation loads for each half is mixed, too: a product, and the others added to it.
@@ -84,7 +80,7 @@ fn desc(c_in: usize, c_out: usize, size: usize) -> ConvDesc<2> {
 
 fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
     let geometry = desc.geometry().expect("the cases are valid");
-    Problem::new(geometry, 32, [1, map, map])
+    Problem { order: WeightOrder::of_bank(&geometry, &gpu()), ..Problem::new(geometry, 32, [1, map, map]) }
 }
 
 /// The convolution of a plan of the problem, on a device with twice the workgroup memory that WebGPU promises.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use dynconv::plan::{ConvChoice, Plan};
-use dynconv::{Caps, Context, Elem, Error as LibraryError, Kernel, Step};
+use dynconv::{Caps, Context, Elem, Error as LibraryError, Kernel, Step, wgpu};
 use dynconv_suite::data::{Data, Numbers};
 use dynconv_suite::run::{Fault, Prepared, problem};
 use dynconv_suite::spec::{Family, Spec};
@@ -217,8 +217,9 @@ fn first_use_ms(context: &Context, spec: &Spec, data: &Data) -> Result<f64> {
 }
 
 fn groups(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -> Result<Groups> {
-    // As on a device without lanes, where kernels lie as they are published, and have all gains in them.
-    let plain = context.clone().with_caps(Caps { subgroups: false, ..context.caps().clone() });
+    // As on a software adapter without lanes, where kernels lie as they are published, and have all gains in them.
+    let device_type = wgpu::DeviceType::Cpu;
+    let plain = context.clone().with_caps(Caps { device_type, subgroups: false, ..context.caps().clone() });
     let spec = &Spec { winograd: None, conv: ConvChoice::Direct, ..spec.clone() };
     let direct = Prepared::new(&plain, spec, data)?;
     let groups = Groups::bind(context, spec, data, &direct)?;
