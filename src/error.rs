@@ -106,16 +106,20 @@ pub enum Error {
         limit: u128,
     },
     /// A kernel's test gave another result than the CPU. This is a defect of the driver or of the library.
-    #[error("{what} computes wrongly on this device: element {element} is {found}, expected {expected}")]
-    WrongResult {
+    #[error(
+        "{kernel} computes wrongly on this device: output {output} is {found}, expected {expected} to within {tolerance}"
+    )]
+    Wrong {
         /// The kernel, and how it computed.
-        what: String,
-        /// The first output that is wrong.
-        element: usize,
-        /// Its value.
-        found: f32,
+        kernel: String,
+        /// Number of the first output that is wrong.
+        output: usize,
+        /// What it is.
+        found: f64,
         /// What it must be.
-        expected: f32,
+        expected: f64,
+        /// How far it may be from that.
+        tolerance: f64,
     },
     /// The driver or wgpu refused a kernel. This is a defect of the library or of the driver.
     #[error("kernel {kernel} was refused: {message}")]
@@ -183,20 +187,6 @@ pub enum Error {
         path: String,
         /// What the system said, or what is wrong with its content.
         message: String,
-    },
-    /// The device computes a convolution wrongly even with the plainest kernel, so that nothing can be held against it.
-    #[error("{kernel}: output {output} is {found}, expected {expected} to within {tolerance}")]
-    Wrong {
-        /// The kernel.
-        kernel: String,
-        /// Number of the output.
-        output: usize,
-        /// What it is.
-        found: f64,
-        /// What it must be.
-        expected: f64,
-        /// How far it may be from that.
-        tolerance: f64,
     },
     /// A checkpoint could not be loaded.
     #[cfg(feature = "safetensors")]

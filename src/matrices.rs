@@ -32,7 +32,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::MissingFeature`] if the device was made without a feature, [`Error::Value`] if the adapter is another one,
-    /// [`Error::Unsupported`] if it lists no matrices that shaders can write, [`Error::WrongResult`] if the device computes something
+    /// [`Error::Unsupported`] if it lists no matrices that shaders can write, [`Error::Wrong`] if the device computes something
     /// else than the CPU; all errors of a layer.
     pub fn with_matrices(self, adapter: &wgpu::Adapter) -> Result<Self> {
         check_features(self.device().features())?;
@@ -122,11 +122,12 @@ fn test(context: &Context, shape: MatrixShape) -> Result<()> {
 fn compare(shape: MatrixShape, found: &[f32], expected: &[f32]) -> Result<()> {
     match (0..expected.len()).find(|&i| found.get(i) != Some(&expected[i])) {
         None => Ok(()),
-        Some(element) => Err(Error::WrongResult {
-            what: format!("conv_matrix in {0} x {0} matrices of Elem::{1:?}", shape.size, shape.operand),
-            element,
-            found: found.get(element).copied().unwrap_or(f32::NAN),
-            expected: expected[element],
+        Some(output) => Err(Error::Wrong {
+            kernel: format!("conv_matrix in {0} x {0} matrices of Elem::{1:?}", shape.size, shape.operand),
+            output,
+            found: found.get(output).map_or(f64::NAN, |&value| value.into()),
+            expected: expected[output].into(),
+            tolerance: 0.0,
         }),
     }
 }
@@ -187,7 +188,7 @@ mod tests {
         for (found, named) in [(&[1.0, 3.0][..], "3"), (&[1.0, f32::NAN], "NaN"), (&[1.0], "NaN")] {
             let message = compare(shape, found, &[1.0, 2.0]).expect_err("differs").to_string();
             let expected = format!(
-                "conv_matrix in 16 x 16 matrices of Elem::F16 computes wrongly on this device: element 1 is {named}, expected 2"
+                "conv_matrix in 16 x 16 matrices of Elem::F16 computes wrongly on this device: output 1 is {named}, expected 2 to within 0"
             );
             assert_eq!(message, expected);
         }

@@ -1,6 +1,7 @@
 //! `dynconv check`: holds an adapter and its driver to the laws of the correctness suite.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,6 +19,7 @@ use dynconv_suite::variants::noop_like;
 use indicatif::{ProgressBar, ProgressStyle};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use crate::jobs::{JobsArgs, each};
 use crate::{AdapterArgs, JsonArgs, adapter_json, adapter_line};
 
 #[derive(Debug, Args)]
@@ -48,6 +50,8 @@ pub(crate) struct Options {
     #[arg(long)]
     laws: bool,
     #[command(flatten)]
+    jobs: JobsArgs,
+    #[command(flatten)]
     adapter: AdapterArgs,
     #[command(flatten)]
     json: JsonArgs,
@@ -64,9 +68,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let laws = laws(&options.law)?;
     let problems = problems(options)?;
     let known = parse(KNOWN)?;
-    let context = options.adapter.context()?;
-    print_header(context.caps());
-    let run = Run::new(options, &context, &laws, &known, problems);
+    let contexts = options.jobs.contexts(&options.adapter)?;
+    print_header(contexts[0].caps());
+    let run = Run::new(options, &contexts, &laws, &known, problems);
     println!("{}", run.table());
     run.print_notes();
     run.print_summary();
@@ -135,41 +139,41 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         options: &Options,
-        context: &Context,
+        contexts: &[Context],
         laws: &[&'static Law],
         known: &'a [Expectation],
-        problems: Vec<Spec>,
+        mut problems: Vec<Spec>,
     ) -> Self {
         let start = Instant::now();
-        let mut run = Self { caps: context.caps().clone(), outcomes: Vec::new(), problems: 0, seconds: 0.0 };
+        let caps = contexts[0].caps().clone();
+        if let Some(kernel) = &options.kernel {
+            // Nothing is compiled to find out what a problem runs.
+            let planned = noop_like(&contexts[0]);
+            problems.retain(|spec| kernels(&planned, spec).contains(&kernel.as_str()));
+        }
         let bar = ProgressBar::new(problems.len() as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} problems, {elapsed} {msg}") {
             bar.set_style(style);
         }
-        // Nothing is compiled to find out what a problem runs.
-        let planned = noop_like(context);
-        'problems: for spec in problems {
-            if let Some(kernel) = &options.kernel
-                && !kernels(&planned, &spec).contains(&kernel.as_str())
-            {
-                continue;
-            }
-            run.problems += 1;
+        let outcomes = each(contexts, problems, |context, spec| {
+            let mut outcomes = Vec::new();
             for outcome in check(context, &spec, laws) {
-                let standing = judge(known, context.caps(), &outcome);
+                let standing = judge(known, &caps, &outcome);
                 if standing == Standing::Broken {
                     bar.suspend(|| print_failure(&outcome));
                 }
-                run.outcomes.push((outcome, standing));
+                outcomes.push((outcome, standing));
                 if options.fail_fast && standing == Standing::Broken {
-                    break 'problems;
+                    return ControlFlow::Break(outcomes);
                 }
             }
             bar.inc(1);
-        }
+            ControlFlow::Continue(outcomes)
+        });
         bar.finish_and_clear();
-        run.seconds = start.elapsed().as_secs_f64();
-        run
+        let problems = outcomes.len();
+        let outcomes = outcomes.into_iter().flatten().collect();
+        Self { caps, outcomes, problems, seconds: start.elapsed().as_secs_f64() }
     }
 
     fn count(&self, of: impl Fn(Standing<'_>) -> bool) -> usize {

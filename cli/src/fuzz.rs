@@ -7,6 +7,7 @@ use clap::Args;
 use dynconv_suite::fuzz::{Failure, Tally, Until, fuzz};
 use indicatif::ProgressBar;
 
+use crate::jobs::JobsArgs;
 use crate::{AdapterArgs, JsonArgs, adapter_json, adapter_line};
 
 #[derive(Debug, Args)]
@@ -24,6 +25,8 @@ pub(crate) struct Options {
     #[arg(long)]
     trace: bool,
     #[command(flatten)]
+    jobs: JobsArgs,
+    #[command(flatten)]
     adapter: AdapterArgs,
     #[command(flatten)]
     json: JsonArgs,
@@ -35,8 +38,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "--minutes {}: needs a number from 0 to a million",
         options.minutes
     );
-    let context = options.adapter.context()?;
-    let caps = context.caps();
+    let contexts = options.jobs.contexts(&options.adapter)?;
+    let caps = contexts[0].caps();
     println!("{}; seed {}", adapter_line(caps), options.seed);
     let until = match options.problems {
         Some(count) => Until::Problems(count),
@@ -50,7 +53,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             println!("{spec}");
         }
     };
-    let tally = fuzz(&context, options.seed, until, trace, |tally, failure| {
+    let tally = fuzz(&contexts, options.seed, until, trace, |tally, failure| {
         bar.set_message(summary(&tally));
         if let Some(failure) = failure {
             bar.suspend(|| print_failure(failure));

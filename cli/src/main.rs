@@ -6,6 +6,7 @@ mod dataset;
 mod demo;
 mod fuzz;
 mod info;
+mod jobs;
 mod map;
 mod mutants;
 mod network;

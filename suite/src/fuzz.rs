@@ -1,5 +1,7 @@
 //! Draws problems as long as one likes, and makes each failure small.
 
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dynconv::Context;
@@ -37,6 +39,17 @@ pub struct Tally {
     pub failures: usize,
 }
 
+impl Tally {
+    fn and(self, other: Self) -> Self {
+        Self {
+            problems: self.problems + other.problems,
+            checks: self.checks + other.checks,
+            refused: self.refused + other.refused,
+            failures: self.failures + other.failures,
+        }
+    }
+}
+
 /// When a run ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
@@ -49,42 +62,58 @@ pub enum Until {
 /// Attempts to make a failing problem smaller.
 const SHRINKS: usize = 60;
 
-/// Draws problems that follow from `seed` and holds each to every law that says something about it. `before` sees each problem before
-/// it runs, `report` the tally after it and the failure if there is one.
+/// Draws problems that follow from `seed` and holds each to every law that says something about it, as many at a time as there are contexts.
+/// `before` sees each problem before it runs, `report` the tally after it and the failure if there is one.
 pub fn fuzz(
-    context: &Context,
+    contexts: &[Context],
     seed: u64,
     until: Until,
-    mut before: impl FnMut(&Spec),
-    mut report: impl FnMut(Tally, Option<&Failure>),
+    before: impl Fn(&Spec) + Sync,
+    report: impl FnMut(Tally, Option<&Failure>) + Send,
 ) -> Tally {
-    let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
-    let strategy = specs();
-    let mut tally = Tally::default();
     let start = Instant::now();
-    let is_over = |tally: &Tally| match until {
+    let progress = Mutex::new((Tally::default(), report));
+    let is_over = |drawn: usize| match until {
         Until::Elapsed(time) => start.elapsed() >= time,
-        Until::Problems(count) => tally.problems >= count,
+        Until::Problems(count) => drawn >= count,
     };
-    while !is_over(&tally) {
-        // The strategy gives up only if nearly nothing it draws is a problem; then there is nothing to run.
-        let Ok(mut tree) = strategy.new_tree(&mut runner) else { break };
-        let drawn = tree.current();
-        before(&drawn);
-        let context = fresh(context);
-        tally.problems += 1;
-        let (broken, tried) = if is_refused(&context, &drawn) {
-            tally.refused += 1;
-            (None, 0)
-        } else {
-            first_broken(&context, &drawn)
-        };
-        tally.checks += tried;
-        let failure = broken.map(|(law, found)| shrink(&context, &mut tree, &drawn, law, found));
-        tally.failures += usize::from(failure.is_some());
-        report(tally, failure.as_ref());
+    // Every job draws all problems, which costs next to nothing, and runs its share of them: the same for any number of jobs.
+    let job = |number: usize, context: &Context| {
+        let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
+        let strategy = specs();
+        let mut drawn = 0;
+        while !is_over(drawn) {
+            // The strategy gives up only if nearly nothing it draws is a problem; then there is nothing to run.
+            let Ok(mut tree) = strategy.new_tree(&mut runner) else { break };
+            if drawn % contexts.len() == number {
+                before(&tree.current());
+                let (tally, failure) = run(context, &mut tree);
+                let (all, report) = &mut *progress.lock().unwrap_or_else(PoisonError::into_inner);
+                *all = all.and(tally);
+                report(*all, failure.as_ref());
+            }
+            drawn += 1;
+        }
+    };
+    thread::scope(|scope| {
+        for (number, context) in contexts.iter().enumerate() {
+            let job = &job;
+            scope.spawn(move || job(number, context));
+        }
+    });
+    progress.into_inner().unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// Runs one problem.
+fn run(context: &Context, tree: &mut dyn ValueTree<Value = Spec>) -> (Tally, Option<Failure>) {
+    let drawn = tree.current();
+    let context = fresh(context);
+    if is_refused(&context, &drawn) {
+        return (Tally { problems: 1, refused: 1, ..Tally::default() }, None);
     }
-    tally
+    let (broken, checks) = first_broken(&context, &drawn);
+    let failure = broken.map(|(law, found)| shrink(&context, tree, &drawn, law, found));
+    (Tally { problems: 1, checks, failures: failure.is_some().into(), ..Tally::default() }, failure)
 }
 
 /// The smallest problem on the way down that breaks any law.

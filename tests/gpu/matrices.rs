@@ -37,7 +37,7 @@ fn matrices_that_compute_wrongly_are_refused() {
             source.replace(original, planted)
         });
         let error = faulty.with_matrices(&adapter).expect_err(planted);
-        assert!(matches!(error, Error::WrongResult { .. }), "{original} -> {planted}: {error}");
+        assert!(matches!(error, Error::Wrong { .. }), "{original} -> {planted}: {error}");
     }
 }
 

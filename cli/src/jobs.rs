@@ -1,0 +1,90 @@
+//! Several problems at a time, each on a device of its own: most of their time, one thread of the driver compiles for a device.
+
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use clap::Args;
+use dynconv::Context;
+
+use crate::AdapterArgs;
+
+/// Devices without being asked, at most: each has memory of its own.
+const MOST: usize = 4;
+
+/// How many problems at a time.
+#[derive(Debug, Args)]
+pub(crate) struct JobsArgs {
+    /// Problems at a time, each on a device of its own; as many as processor cores, but at most 4, unless said otherwise
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+}
+
+impl JobsArgs {
+    /// A context a job.
+    pub(crate) fn contexts(&self, adapter: &AdapterArgs) -> dynconv::Result<Vec<Context>> {
+        let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST);
+        let jobs = self.jobs.map_or_else(cores, NonZeroUsize::get);
+        (0..jobs).map(|_| adapter.context()).collect()
+    }
+}
+
+/// Does `work` on each item, as many at a time as there are contexts. Results come in the order of the items; after the first `Break` no more
+/// items are begun.
+pub(crate) fn each<T: Send, R: Send>(
+    contexts: &[Context],
+    items: Vec<T>,
+    work: impl Fn(&Context, T) -> ControlFlow<R, R> + Sync,
+) -> Vec<R> {
+    let queue = Mutex::new(Some(items.into_iter().enumerate()));
+    let done = Mutex::new(Vec::new());
+    let next = || locked(&queue).as_mut().and_then(Iterator::next);
+    let job = |context: &Context| {
+        while let Some((place, item)) = next() {
+            let result = match work(context, item) {
+                ControlFlow::Continue(result) => result,
+                ControlFlow::Break(result) => {
+                    *locked(&queue) = None;
+                    result
+                }
+            };
+            locked(&done).push((place, result));
+        }
+    };
+    thread::scope(|scope| {
+        for context in contexts {
+            scope.spawn(|| job(context));
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What a mutex holds; a job that panicked ends the run anyway.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dynconv_suite::variants::noop;
+
+    #[test]
+    fn results_come_in_the_order_of_the_items() {
+        let contexts = [noop(), noop(), noop()];
+        let slow_first = |_: &Context, item: u64| {
+            thread::sleep(std::time::Duration::from_millis(5 * (8 - item)));
+            ControlFlow::Continue(item)
+        };
+        assert_eq!(each(&contexts, (0..8).collect(), slow_first), (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_is_begun_after_a_break() {
+        let work = |_: &Context, item| if item == 3 { ControlFlow::Break(item) } else { ControlFlow::Continue(item) };
+        assert_eq!(each(&[noop()], (0..8).collect(), work), [0, 1, 2, 3]);
+    }
+}
