@@ -12,8 +12,8 @@
 // heads      [HIDDEN, logits] (W1 transposed), then b1 [logits]
 // attention  [batch, sigmoids + runs * KERNELS]
 //
-// Constants that the host joins in front: HAS_HIDDEN, HIDDEN (channels without a hidden layer), KERNELS (1 without runs), HEAD,
-// GROUP (runs that are normalised at a time, 0 if there are none), WORKGROUP.
+// Constants that the host joins in front: HAS_HIDDEN, HIDDEN (channels without a hidden layer), SLICES (parts of a hidden unit's sum, 1 without),
+// KERNELS (1 without runs), HEAD, GROUP (runs that are normalised at a time, 0 if there are none), WORKGROUP.
 
 struct MlpParams {
     // First element of each operand inside its binding.
@@ -38,7 +38,8 @@ struct MlpParams {
 // Logits that make one run of attention.
 const RUN: u32 = KERNELS + HEAD;
 // What the logits are made from, then the logits of as many runs as are normalised at a time: each is computed once, by an invocation of its own.
-var<workgroup> activations: array<f32, HIDDEN + GROUP * RUN>;
+// At first, parts of the hidden units' sums, [slice][unit].
+var<workgroup> activations: array<f32, max(HIDDEN * SLICES, HIDDEN + GROUP * RUN)>;
 
 // Both branches keep exp's argument at or below 0, where it cannot overflow.
 fn sigmoid(z: f32) -> f32 {
@@ -58,16 +59,25 @@ fn logit(j: u32) -> f32 {
     return (sum + heads[params.heads_base + HIDDEN * logits() + j]) / params.temperature;
 }
 
-fn hidden_unit(b: u32, a: u32) -> f32 {
+// Every SLICES-th channel's share in the sum of hidden unit a; without a hidden layer the mean itself.
+fn part_of_unit(b: u32, a: u32, slice: u32) -> f32 {
     let means_of_sample = params.means_base + b * params.channels;
     if !HAS_HIDDEN {
         return means[means_of_sample + a];
     }
     var sum = 0.0;
-    for (var c = 0u; c < params.channels; c++) {
+    for (var c = slice; c < params.channels; c += SLICES) {
         sum += hidden[params.hidden_base + c * HIDDEN + a] * means[means_of_sample + c];
     }
-    return max(sum + hidden[params.hidden_base + params.channels * HIDDEN + a], 0.0);
+    return sum;
+}
+
+fn hidden_unit(a: u32) -> f32 {
+    var sum = hidden[params.hidden_base + params.channels * HIDDEN + a];
+    for (var slice = 0u; slice < SLICES; slice++) {
+        sum += activations[slice * HIDDEN + a];
+    }
+    return max(sum, 0.0);
 }
 
 // Attention number `own` of a run whose logits are in workgroup memory from `first` on. The order of the sums is fixed.
@@ -102,10 +112,16 @@ fn attention_mlp(
     if b >= params.batch {
         return;
     }
-    for (var a = lane; a < HIDDEN; a += WORKGROUP) {
-        activations[a] = hidden_unit(b, a);
+    for (var i = lane; i < HIDDEN * SLICES; i += WORKGROUP) {
+        activations[i] = part_of_unit(b, i % HIDDEN, i / HIDDEN);
     }
     workgroupBarrier();
+    if HAS_HIDDEN {
+        for (var a = lane; a < HIDDEN; a += WORKGROUP) {
+            activations[a] = hidden_unit(a);
+        }
+        workgroupBarrier();
+    }
 
     let out = params.attention_base + b * (params.sigmoids + params.runs * KERNELS);
     for (var j = lane; j < params.sigmoids; j += WORKGROUP) {

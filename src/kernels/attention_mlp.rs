@@ -51,8 +51,14 @@ pub(crate) struct Mlp {
     pub temperature: f32,
 }
 
-/// Invocations of a workgroup, unless the driver's loop limit asks for more.
-const WORKGROUP: u32 = 64;
+/// Invocations of a workgroup, unless the driver's loop limit asks for more. A sample has one workgroup, and waits for memory once a trip of its
+/// loops: GPUs, which wait long, get as many invocations as WebGPU promises; processors wait no less with more.
+fn workgroup(caps: &Caps) -> u32 {
+    match caps.device_type {
+        wgpu::DeviceType::Cpu => 64,
+        _ => caps.max_invocations.min(caps.max_workgroup_size).min(256),
+    }
+}
 
 impl Mlp {
     /// Runs, kernels a run, and logits a run.
@@ -62,6 +68,16 @@ impl Mlp {
             Head::Softmax { kernels } => [1, kernels, kernels],
             Head::Signed { runs, kernels } => [runs, kernels, kernels + 1],
         }
+    }
+
+    /// What the heads read.
+    fn width(&self) -> usize {
+        self.hidden.unwrap_or(self.channels)
+    }
+
+    /// Parts of a hidden unit's sum: as many as give every invocation one.
+    fn slices(&self, workgroup: u32) -> usize {
+        self.hidden.map_or(1, |hidden| (workgroup as usize / hidden.max(1)).min(self.channels).max(1))
     }
 
     /// Runs that a workgroup normalises at a time: as many as have a logit for each invocation, or else one.
@@ -74,21 +90,23 @@ impl Mlp {
     fn trips(&self, workgroup: u32) -> u64 {
         let [runs, kernels, run] = self.runs();
         let sigmoids = self.outputs - runs * kernels;
-        let width = self.hidden.unwrap_or(self.channels) as u64;
+        let width = self.width();
+        let slices = self.slices(workgroup);
         let share = |count: usize| (count as u64).div_ceil(workgroup.into());
-        let hidden = width.div_ceil(workgroup.into()).saturating_mul(self.channels as u64 + 2) + 3;
+        let parts = share(width.saturating_mul(slices)).saturating_mul(self.channels.div_ceil(slices) as u64 + 2);
+        let hidden = parts.saturating_add(share(width).saturating_mul(slices as u64 + 2)) + 4;
         let group = self.group(workgroup);
         let groups = runs.div_ceil(group.max(1)) as u64;
         let logits = share(sigmoids).saturating_add(groups.saturating_mul(share(group * run)));
         let normalised = groups.saturating_mul(3 + share(group * kernels).saturating_mul(2 * run as u64 + 3));
-        hidden.saturating_add(logits.saturating_mul(width + 2)).saturating_add(normalised)
+        hidden.saturating_add(logits.saturating_mul(width as u64 + 2)).saturating_add(normalised)
     }
 
     /// Attention rows of `batch` samples from `first` on; their means are scratch that begins at 0.
     pub(crate) fn dispatch(&self, first: usize, batch: usize, caps: &Caps) -> Result<Dispatch> {
         let [runs, kernels, run] = self.runs();
         let sigmoids = self.outputs - runs * kernels;
-        let width = self.hidden.unwrap_or(self.channels);
+        let width = self.width();
         let logits = sigmoids + runs * run;
         let means = Slice::samples(Operand::Means, self.channels, 0, batch)?;
         let hidden = match self.hidden {
@@ -102,9 +120,11 @@ impl Mlp {
             Slice::whole(Operand::HeadWeights, (width + 1).saturating_mul(logits))?,
             Slice::samples(Operand::Attention, self.outputs, first, batch)?,
         ];
-        let (workgroup, trips) = workgroup_within(WORKGROUP, |workgroup| self.trips(workgroup), caps);
+        let (workgroup, trips) = workgroup_within(workgroup(caps), |workgroup| self.trips(workgroup), caps);
         let group = self.group(workgroup);
-        let memory = index32("hidden units", width.saturating_add(group * run))?.saturating_mul(4);
+        let parts = self.slices(workgroup);
+        let memory = width.saturating_mul(parts).max(width.saturating_add(group * run));
+        let memory = index32("hidden units", memory)?.saturating_mul(4);
         let params = MlpParams {
             batch: index32("batch", batch)?,
             channels: index32("channels", self.channels)?,
@@ -117,6 +137,7 @@ impl Mlp {
             ("WORKGROUP", Const::U32(workgroup)),
             ("HAS_HIDDEN", Const::Bool(self.hidden.is_some())),
             ("HIDDEN", Const::U32(index32("hidden units", width)?)),
+            ("SLICES", Const::U32(index32("parts of a hidden unit", parts)?)),
             ("KERNELS", Const::U32(index32("kernels", kernels.max(1))?)),
             ("GROUP", Const::U32(index32("runs", group)?)),
             ("HEAD", Const::U32(u32::from(matches!(self.head, Head::Signed { .. })))),
