@@ -120,8 +120,8 @@ fn attention_mlp(
         for (var a = lane; a < HIDDEN; a += WORKGROUP) {
             activations[a] = hidden_unit(a);
         }
-        workgroupBarrier();
     }
+    workgroupBarrier();
 
     let out = params.attention_base + b * (params.sigmoids + params.runs * KERNELS);
     for (var j = lane; j < params.sigmoids; j += WORKGROUP) {
