@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let laws = laws(&options.law)?;
     let problems = problems(options)?;
     let known = parse(KNOWN)?;
-    let contexts = options.jobs.contexts(&options.adapter)?;
+    let contexts = options.jobs.contexts(&options.adapter, problems.len())?;
     print_header(contexts[0].caps());
     let run = Run::new(options, &contexts, &laws, &known, problems);
     println!("{}", run.table());

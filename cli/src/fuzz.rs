@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "--minutes {}: needs a number from 0 to a million",
         options.minutes
     );
-    let contexts = options.jobs.contexts(&options.adapter)?;
+    let contexts = options.jobs.contexts(&options.adapter, options.problems.unwrap_or(usize::MAX))?;
     let caps = contexts[0].caps();
     println!("{}; seed {}", adapter_line(caps), options.seed);
     let until = match options.problems {

@@ -22,27 +22,27 @@ pub(crate) struct JobsArgs {
 }
 
 impl JobsArgs {
-    /// A context a job.
-    pub(crate) fn contexts(&self, adapter: &AdapterArgs) -> dynconv::Result<Vec<Context>> {
+    /// A context a job; no more than there are problems, but one at least.
+    pub(crate) fn contexts(&self, adapter: &AdapterArgs, problems: usize) -> dynconv::Result<Vec<Context>> {
         let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST);
         let jobs = self.jobs.map_or_else(cores, NonZeroUsize::get);
-        (0..jobs).map(|_| adapter.context()).collect()
+        (0..jobs.min(problems).max(1)).map(|_| adapter.context()).collect()
     }
 }
 
-/// Does `work` on each item, as many at a time as there are contexts. Results come in the order of the items; after the first `Break` no more
-/// items are begun.
-pub(crate) fn each<T: Send, R: Send>(
-    contexts: &[Context],
+/// Does `work` on each item, as many at a time as there are workers, each with what is its own. Results come in the order of the items; after the
+/// first `Break` no more items are begun.
+pub(crate) fn each<W: Sync, T: Send, R: Send>(
+    workers: &[W],
     items: Vec<T>,
-    work: impl Fn(&Context, T) -> ControlFlow<R, R> + Sync,
+    work: impl Fn(&W, T) -> ControlFlow<R, R> + Sync,
 ) -> Vec<R> {
     let queue = Mutex::new(Some(items.into_iter().enumerate()));
     let done = Mutex::new(Vec::new());
     let next = || locked(&queue).as_mut().and_then(Iterator::next);
-    let job = |context: &Context| {
+    let job = |worker: &W| {
         while let Some((place, item)) = next() {
-            let result = match work(context, item) {
+            let result = match work(worker, item) {
                 ControlFlow::Continue(result) => result,
                 ControlFlow::Break(result) => {
                     *locked(&queue) = None;
@@ -53,8 +53,8 @@ pub(crate) fn each<T: Send, R: Send>(
         }
     };
     thread::scope(|scope| {
-        for context in contexts {
-            scope.spawn(|| job(context));
+        for worker in workers {
+            scope.spawn(|| job(worker));
         }
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -70,21 +70,19 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dynconv_suite::variants::noop;
 
     #[test]
     fn results_come_in_the_order_of_the_items() {
-        let contexts = [noop(), noop(), noop()];
-        let slow_first = |_: &Context, item: u64| {
+        let slow_first = |(): &(), item: u64| {
             thread::sleep(std::time::Duration::from_millis(5 * (8 - item)));
             ControlFlow::Continue(item)
         };
-        assert_eq!(each(&contexts, (0..8).collect(), slow_first), (0..8).collect::<Vec<_>>());
+        assert_eq!(each(&[(); 3], (0..8).collect(), slow_first), (0..8).collect::<Vec<_>>());
     }
 
     #[test]
     fn nothing_is_begun_after_a_break() {
-        let work = |_: &Context, item| if item == 3 { ControlFlow::Break(item) } else { ControlFlow::Continue(item) };
-        assert_eq!(each(&[noop()], (0..8).collect(), work), [0, 1, 2, 3]);
+        let work = |(): &(), item| if item == 3 { ControlFlow::Break(item) } else { ControlFlow::Continue(item) };
+        assert_eq!(each(&[()], (0..8).collect(), work), [0, 1, 2, 3]);
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +14,7 @@ use dynconv_suite::mutants::{Fate, Mutant, all, explained, sample};
 use indicatif::{ProgressBar, ProgressStyle};
 use wait_timeout::ChildExt as _;
 
+use crate::jobs::each;
 use crate::{AdapterArgs, adapter_line};
 
 #[derive(Debug, Args)]
@@ -129,27 +129,18 @@ enum Told {
 fn try_all(options: &Options, chosen: &[usize]) -> anyhow::Result<Vec<(usize, Told)>> {
     let bar = ProgressBar::new(chosen.len() as u64);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} mutants, {elapsed} {msg}")?);
-    let next = AtomicUsize::new(0);
-    let fates = Mutex::new(Vec::new());
-    let work = || -> anyhow::Result<()> {
-        while let Some(&number) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let fate = try_one(options, number)?;
+    let fates = each(&vec![(); options.jobs.max(1)], chosen.to_vec(), |(), number| match try_one(options, number) {
+        Ok(fate) => {
             if fate == Told::Survived {
                 bar.suspend(|| println!("survivor: {number}"));
             }
             bar.inc(1);
-            fates.lock().map_err(|_| anyhow::anyhow!("a worker failed"))?.push((number, fate));
+            ControlFlow::Continue(Ok((number, fate)))
         }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.jobs.max(1)).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a worker failed"))?)
-    })?;
+        Err(error) => ControlFlow::Break(Err(error)),
+    });
     bar.finish_and_clear();
-    let mut fates = fates.into_inner()?;
-    fates.sort_unstable_by_key(|(number, _)| *number);
-    Ok(fates)
+    fates.into_iter().collect()
 }
 
 fn try_one(options: &Options, number: usize) -> anyhow::Result<Told> {
