@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """dynconv beside other systems: the same shapes, in turns, in one run. See README.md in this folder.
 
-Every round runs `dynconv bench` and then each peer, each in a process of its own; the medians of all rounds are compared. Peers that are not
-installed are named as not run. All times are the host's, with the results of the last run waited for.
+Shape by shape, every round runs `dynconv bench` and then each peer, each in a process of its own; a ratio is the median of those of the rounds.
+Peers that are not installed are named as not run. All times are the host's, with the results of the last run waited for.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SAMPLE_MS = 2.0  # A sample lasts at least this long.
-LIMIT_S = 900  # No peer may take longer over one round.
+LIMIT_S = 300  # No peer may take longer over a round of one shape.
 
 
 def parse_shapes(name):
@@ -409,41 +409,49 @@ def main():
     if not shapes or not peers:
         sys.exit("no shape, or no peer, of these names")
     ours, found, notes, gauge = {}, {peer: {} for peer in peers}, {}, []
-    for number in range(options.rounds):
-        gauge.append(sgemm_gflops())
-        for family in ["given"] + ["odconv"] * ("torch odconv" in peers):
-            print(f"round {number + 1}: dynconv, {family}", file=sys.stderr)
-            header, rows = run_dynconv(options, shapes, family)
-            for name, row in rows.items():
-                ours.setdefault((family, name), []).append(row["wall_ms"])
-                ours.setdefault(("static", name), []).append(row["static_wall_ms"])
-        for peer in peers:
-            if peer in notes and not found[peer]:
-                continue  # Is not there, or ran nothing: the next round would not change that.
-            print(f"round {number + 1}: {peer}", file=sys.stderr)
-            python = options.webgpu_python if "onnxruntime webgpu" in peer else sys.executable
-            for name, result in run_peer(peer, shapes, options.samples, python).items():
+    families = ["given"] + ["odconv"] * ("torch odconv" in peers)
+    # Shape by shape, so that what is compared ran within seconds: other work on the machine then slows both.
+    for shape in shapes:
+        name = shape["name"]
+        for number in range(options.rounds):
+            print(f"{name}, round {number + 1}", file=sys.stderr)
+            gauge.append(sgemm_gflops())
+            now = {}
+            for family in families:
+                header, rows = run_dynconv(options, [shape], family)
+                now[family], now["static"] = rows[name]["wall_ms"], rows[name]["static_wall_ms"]
+            for kind, ms in now.items():
+                ours.setdefault((kind, name), []).append(ms)
+            for peer in peers:
+                if "not run" in notes.get(peer, {}) or name in notes.get(peer, {}):
+                    continue  # The next round would not change that.
+                python = options.webgpu_python if "onnxruntime webgpu" in peer else sys.executable
+                result = run_peer(peer, [shape], options.samples, python)[name]
                 if "ms" in result:
-                    found[peer].setdefault(name, []).append(result["ms"])
+                    found[peer].setdefault(name, []).append((result["ms"], result["ms"] / now[compared(peer)]))
                 elif "missing" in result:
                     notes.setdefault(peer, {})["not run"] = result["missing"]
                 else:
                     notes.setdefault(peer, {})[name] = result["failed"]
     text = table(header, shapes, ours, found, notes)
-    text += "\n\nNumPy's matrix product before each round: " + ", ".join(f"{g:.0f}" for g in gauge) + " GFLOP/s."
+    text += f"\n\nNumPy's matrix product before each round: {min(gauge):.0f} to {max(gauge):.0f} GFLOP/s."
     print(text)
     if options.markdown:
         pathlib.Path(options.markdown).write_text(text + "\n")
 
 
+def compared(peer):
+    """The kind of our layers that a peer is compared with."""
+    return "odconv" if "odconv" in peer else "static" if peer.endswith("static") else "given"
+
+
 def table(header, shapes, ours, found, notes):
-    """Milliseconds, and how many times as long as dynconv."""
+    """Milliseconds, and how many times as long as dynconv in the same round: medians of both."""
     times = {key: statistics.median(values) for key, values in ours.items()}
     there = [peer for peer in found if found[peer]]
-    against = lambda peer: "odconv" if "odconv" in peer else "static" if peer.endswith("static") else "given"
     lines = [f"dynconv {header['dynconv']} on {header['adapter']} ({header['driver']}), measured peak {header['peak_gflops']:.0f} GFLOP/s.", ""]
-    lines += ["Milliseconds, and in brackets how many times as long as dynconv's layer of the same kind: above 1, dynconv is faster.", ""]
-    kinds = ["given"] + ["odconv"] * any(against(peer) == "odconv" for peer in there) + ["static"]
+    lines += ["Milliseconds, and in brackets how many times as long as dynconv's layer of the same kind in the same round: above 1, dynconv is faster.", ""]
+    kinds = ["given"] + ["odconv"] * any(compared(peer) == "odconv" for peer in there) + ["static"]
     cells = ["shape"] + [f"dynconv {kind}" for kind in kinds] + there
     lines += ["| " + " | ".join(cells) + " |", "|---" * len(cells) + "|"]
     number = lambda ms: f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}"
@@ -452,11 +460,10 @@ def table(header, shapes, ours, found, notes):
         name = shape["name"]
         cells = [name] + [number(times[kind, name]) if (kind, name) in times else "-" for kind in kinds]
         for peer in there:
-            our = times.get((against(peer), name))
-            ms = statistics.median(found[peer][name]) if name in found[peer] else None
-            if ms and our:
-                ratios[peer].append(ms / our)
-                cells.append(f"{number(ms)} ({ms / our:.2f})")
+            if name in found[peer]:
+                ms, ratio = map(statistics.median, zip(*found[peer][name]))
+                ratios[peer].append(ratio)
+                cells.append(f"{number(ms)} ({ratio:.2f})")
             else:
                 cells.append("-")
         lines.append("| " + " | ".join(cells) + " |")
