@@ -1,18 +1,18 @@
 //! The planner: problem and caps in, dispatches out. It touches no GPU object, so it can be asked what would run anywhere.
 
+mod choice;
+mod problem;
+
 use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
 use crate::caps::Caps;
-use crate::desc::{Geometry, WeightOrder};
+use crate::desc::WeightOrder;
 use crate::elem::Elem;
 use crate::error::{Error, Result};
-pub use crate::kernels::aggregate::Parts;
-use crate::kernels::aggregate::{AttentionRow, Cells};
+use crate::kernels::aggregate::AttentionRow;
 use crate::kernels::attention_mlp::Head;
-pub use crate::kernels::conv::MapAxis;
-use crate::kernels::conv::{ConvTask, Epilogue, Layout, Mix, Stage};
+use crate::kernels::conv::{ConvTask, Layout, Mix, Stage};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
     conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch, conv_direct, conv_lanes, conv_matrix,
@@ -20,182 +20,10 @@ use crate::kernels::{
     winograd_output,
 };
 use crate::tune::Tuning;
-use crate::winograd::{self, Winograd};
+use crate::winograd::Winograd;
 
-/// Which convolution kernel runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ConvChoice {
-    /// The planner chooses.
-    #[default]
-    Auto,
-    /// `conv_direct`, possible for every convolution.
-    Direct,
-    /// `conv_tiled`, possible for every convolution.
-    Tiled,
-    /// `conv_block`, for convolutions that are not transposed, their kernel sizes adding up to at most 16.
-    Block,
-    /// `conv_block` with the sum over the input channels split among workgroups, in two parts at least, and `sum_parts`; for more than 16 input
-    /// channels a group, where `conv_block` is possible.
-    Split,
-    /// `conv_matrix`, for every convolution without a map, on devices whose cooperative matrices were tested
-    /// ([`Context::with_matrices`](crate::Context::with_matrices)). Inputs that are not in f32, and the weights beside them, are multiplied in f16.
-    Matrix,
-    /// `conv_register`, possible for every convolution.
-    Register,
-    /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
-    Lanes,
-    /// `conv_patch`, for 3 x 3 kernels over two axes with stride 1, where `conv_lanes` is possible.
-    Patch,
-    /// `conv_row`, for at most 8 taps along the width of which 16 outputs read at most 48 inputs, where `conv_lanes` is possible.
-    Row,
-    /// `conv_depthwise`, for one input channel a group.
-    Depthwise,
-    /// `conv_depthwise_patch`, for one input channel a group and 3 x 3 kernels over two axes with stride 1.
-    DepthwisePatch,
-    /// `conv_depthwise_lanes`, for the same where maps have at least seven rows and where `conv_lanes` is possible.
-    DepthwiseLanes,
-    /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
-    Pointwise,
-    /// `conv_pointwise_lanes`, for the same with channels first and weights in blocks, where `conv_lanes` is possible.
-    PointwiseLanes,
-}
-
-impl ConvChoice {
-    /// All choices.
-    pub const ALL: [Self; 15] = [
-        Self::Auto,
-        Self::Direct,
-        Self::Tiled,
-        Self::Block,
-        Self::Split,
-        Self::Matrix,
-        Self::Register,
-        Self::Lanes,
-        Self::Patch,
-        Self::Row,
-        Self::Depthwise,
-        Self::DepthwisePatch,
-        Self::DepthwiseLanes,
-        Self::Pointwise,
-        Self::PointwiseLanes,
-    ];
-
-    /// Its name in arguments and tables.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Direct => "direct",
-            Self::Tiled => "tiled",
-            Self::Block => "block",
-            Self::Split => "split",
-            Self::Matrix => "matrix",
-            Self::Register => "register",
-            Self::Lanes => "lanes",
-            Self::Patch => "patch",
-            Self::Row => "row",
-            Self::Depthwise => "depthwise",
-            Self::DepthwisePatch => "depthwise-patch",
-            Self::DepthwiseLanes => "depthwise-lanes",
-            Self::Pointwise => "pointwise",
-            Self::PointwiseLanes => "pointwise-lanes",
-        }
-    }
-}
-
-impl fmt::Display for ConvChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for ConvChoice {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|choice| choice.name() == name).ok_or_else(|| Error::Value {
-            what: "convolution kernel".into(),
-            needed: format!("one of {}", Self::ALL.map(Self::name).join(", ")),
-            found: format!("\"{name}\""),
-        })
-    }
-}
-
-/// Where a layer's attention comes from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum AttentionSource {
-    /// There is none: all samples share one kernel.
-    Static,
-    /// The caller gives attention rows of these parts, in the order channel, filter, spatial, mix.
-    Given(Parts),
-    /// Computed from the layer's input.
-    Branch(Branch),
-    /// The caller gives a map of mixing weights: K convolutions, mixed at every position.
-    Map(MapAxis),
-    /// The caller gives each sample's kernel and bias.
-    Rows,
-}
-
-impl AttentionSource {
-    /// Whether attention makes each sample's kernel from a bank, the same at every position.
-    fn has_bank(&self) -> bool {
-        match self {
-            Self::Given(_) => true,
-            Self::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
-            Self::Static | Self::Map(_) | Self::Rows => false,
-        }
-    }
-}
-
-/// An attention branch: pooling, maybe a hidden layer, and a head for each part that is not skipped.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Branch {
-    /// Hidden units; `None` where the heads read the channel means.
-    pub hidden: Option<usize>,
-    /// Divides every logit.
-    pub temperature: f32,
-    /// Heads that are there.
-    pub parts: Parts,
-    /// How the mixing weights come from their logits.
-    pub mixing: Mixing,
-}
-
-/// How mixing weights come from their logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mixing {
-    /// Softmax over the kernels: they sum to 1.
-    Softmax,
-    /// A sigmoid each: they sum to anything up to K.
-    Sigmoid,
-    /// Signed attention over the cells of a warehouse, for every cell of the kernel.
-    Cells(Cells),
-}
-
-/// All that decides a plan, beside the caps.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Problem {
-    /// Channels, kernel, stride, padding, dilation, groups, K.
-    pub geometry: Geometry,
-    /// Samples.
-    pub batch: usize,
-    /// Input depth, height and width.
-    pub input: [usize; 3],
-    /// Where the attention comes from.
-    pub attention: AttentionSource,
-    /// Whether there is a bias bank.
-    pub has_bias: bool,
-    /// What follows the sum.
-    pub epilogue: Epilogue,
-    /// Layouts of input and output.
-    pub layouts: [Layout; 2],
-    /// Element types of input and output; a residual has the output's.
-    pub elems: [Elem; 2],
-    /// Which convolution kernel runs.
-    pub kernel: ConvChoice,
-    /// Order of the weights in bank and rows.
-    pub order: WeightOrder,
-}
+pub use choice::ConvChoice;
+pub use problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 
 /// What will run, in order, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -210,82 +38,6 @@ pub struct Plan {
     why: String,
 }
 
-impl Problem {
-    /// A problem without attention, bias or epilogue, channels first, the kernel left to the planner.
-    #[must_use]
-    pub fn new(geometry: Geometry, batch: usize, input: [usize; 3]) -> Self {
-        Self {
-            geometry,
-            batch,
-            input,
-            attention: AttentionSource::Static,
-            has_bias: false,
-            epilogue: Epilogue::default(),
-            layouts: [Layout::default(); 2],
-            elems: [Elem::F32; 2],
-            kernel: ConvChoice::default(),
-            order: WeightOrder::default(),
-        }
-    }
-
-    /// Attention row of this problem: gains, then mixing weights.
-    #[must_use]
-    pub fn attention_row(&self) -> AttentionRow {
-        match self.attention {
-            AttentionSource::Static | AttentionSource::Map(_) | AttentionSource::Rows => AttentionRow::default(),
-            AttentionSource::Given(parts) => AttentionRow::new(&self.geometry, parts, self.geometry.kernels),
-            AttentionSource::Branch(Branch { parts, mixing: Mixing::Cells(cells), .. }) => {
-                AttentionRow::new(&self.geometry, parts, cells.per_kernel(&self.geometry) * cells.count)
-            }
-            AttentionSource::Branch(branch) => AttentionRow::new(&self.geometry, branch.parts, self.geometry.kernels),
-        }
-    }
-
-    /// Whether all samples share one kernel: nothing of the attention goes into it, so the gains that are left are
-    /// applied by the convolution and no kernel is built per sample.
-    #[must_use]
-    pub fn shares_kernel(&self) -> bool {
-        let row = self.attention_row();
-        row.mix.is_none() && row.spatial.is_none() && self.attention != AttentionSource::Rows
-    }
-
-    /// The convolution that sums, and its output: this one, or the products of minimal filtering.
-    pub(crate) fn summed(&self, output: [usize; 3]) -> (Self, [usize; 3]) {
-        let Some(winograd) = self.geometry.winograd else { return (*self, output) };
-        let tiles = winograd.tiles(output);
-        let problem = Self {
-            geometry: self.geometry.summed(),
-            input: tiles,
-            layouts: [Layout::ChannelsFirst; 2],
-            elems: [Elem::F32; 2],
-            ..*self
-        };
-        (problem, tiles)
-    }
-
-    /// Elements of one sample's map of mixing weights.
-    #[must_use]
-    pub fn map_size(&self, output: [usize; 3]) -> usize {
-        match self.attention {
-            AttentionSource::Map(MapAxis::All) => product(&output),
-            AttentionSource::Map(MapAxis::One(axis)) => output[axis],
-            _ => 0,
-        }
-    }
-
-    /// Elements of a sample's kernel and bias; a map mixes a whole bank of them.
-    #[must_use]
-    pub fn row(&self) -> usize {
-        match self.attention {
-            AttentionSource::Map(_) => {
-                let bias = if self.has_bias { self.geometry.c_out } else { 0 };
-                self.geometry.kernels * (self.geometry.kernel_len(self.order) + bias)
-            }
-            _ => self.geometry.row(self.order, self.has_bias),
-        }
-    }
-}
-
 impl Plan {
     /// Plans a layer.
     ///
@@ -293,7 +45,7 @@ impl Plan {
     /// [`Error::Shape`] for an empty batch or a kernel that does not fit, [`Error::Limit`] where even one sample passes a
     /// limit of the device, [`Error::Overflow`], [`Error::Unsupported`] if the chosen kernel cannot compute this.
     pub fn new(problem: &Problem, caps: &Caps) -> Result<Self> {
-        check(problem)?;
+        problem::check(problem)?;
         let problem = &Problem { geometry: problem.geometry.at(problem.input), ..*problem };
         let is_map = matches!(problem.attention, AttentionSource::Map(_));
         if problem.shares_kernel() && problem.geometry.kernels != 1 && !is_map {
@@ -305,7 +57,7 @@ impl Plan {
         }
         let output = problem.geometry.output_size(problem.input)?;
         let (summed, map) = problem.summed(output);
-        let (conv, why) = choose_conv(&summed, map, caps);
+        let (conv, why) = choice::choose_conv(&summed, map, caps);
         let why = match problem.geometry.winograd {
             Some(winograd) => format!("products of minimal filtering, {winograd}; {why}"),
             None => why,
@@ -602,39 +354,6 @@ impl Plan {
     }
 }
 
-/// Refuses what no plan could be made of.
-fn check(problem: &Problem) -> Result<()> {
-    let hidden = match problem.attention {
-        AttentionSource::Branch(branch) => branch.hidden.unwrap_or(1),
-        _ => 1,
-    };
-    let cell = match problem.attention {
-        AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => cells.count.min(cells.elements()),
-        _ => 1,
-    };
-    for (what, count) in [("batch", problem.batch), ("hidden units", hidden), ("cells", cell)] {
-        if count == 0 {
-            return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
-        }
-    }
-    if let AttentionSource::Map(MapAxis::One(axis @ 3..)) = problem.attention {
-        return Err(Error::Shape {
-            what: "axis of the map".into(),
-            expected: "0 to 2".into(),
-            found: axis.to_string(),
-        });
-    }
-    if problem.geometry.winograd.is_some() {
-        if problem.attention != AttentionSource::Static && !problem.attention.has_bank() {
-            winograd::refuse("it needs kernels from a bank, the same at every position")?;
-        }
-        if problem.attention_row().spatial.is_some() {
-            winograd::refuse("gains of the taps do not commute with it")?;
-        }
-    }
-    problem.geometry.check()
-}
-
 /// Product that stops at the largest number.
 fn product(factors: &[usize]) -> usize {
     factors.iter().fold(1, |product, &n| product.saturating_mul(n))
@@ -701,93 +420,6 @@ pub(crate) fn attention(
     let pool = average_pool::Pool::global(mlp.channels, size, layout);
     let [x, means] = pool.slices(first, batch);
     Ok([pool.dispatch([x, Slice { start: 0, ..means }], batch, elem, caps)?, mlp.dispatch(first, batch, caps)?])
-}
-
-fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) -> (Kernel, String) {
-    let g = &problem.geometry;
-    let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
-    let positions: usize = output.iter().product();
-    let asked = || "asked for".to_string();
-    let is_map = matches!(problem.attention, AttentionSource::Map(_));
-    let on_software = caps.device_type == wgpu::DeviceType::Cpu;
-    let in_registers = on_software || caps.is_mobile();
-    match problem.kernel {
-        ConvChoice::Direct => (Kernel::ConvDirect, asked()),
-        ConvChoice::Tiled => (Kernel::ConvTiled, asked()),
-        ConvChoice::Block | ConvChoice::Split => (Kernel::ConvBlock, asked()),
-        ConvChoice::Matrix => (Kernel::ConvMatrix, asked()),
-        ConvChoice::Register => (Kernel::ConvRegister, asked()),
-        ConvChoice::Lanes => (Kernel::ConvLanes, asked()),
-        ConvChoice::Patch => (Kernel::ConvPatch, asked()),
-        ConvChoice::Row => (Kernel::ConvRow, asked()),
-        ConvChoice::Depthwise => (Kernel::ConvDepthwise, asked()),
-        ConvChoice::DepthwisePatch => (Kernel::ConvDepthwisePatch, asked()),
-        ConvChoice::DepthwiseLanes => (Kernel::ConvDepthwiseLanes, asked()),
-        ConvChoice::Pointwise => (Kernel::ConvPointwise, asked()),
-        ConvChoice::PointwiseLanes => (Kernel::ConvPointwiseLanes, asked()),
-        ConvChoice::Auto if is_map && caps.has_lanes() => {
-            (Kernel::ConvLanes, "mixes at every position, on a software adapter with lanes".into())
-        }
-        ConvChoice::Auto if is_map && !in_registers => (Kernel::ConvTiled, "mixes at every position".into()),
-        ConvChoice::Auto if is_map && !on_software => {
-            (Kernel::ConvRegister, "mixes at every position, on a mobile GPU".into())
-        }
-        ConvChoice::Auto if is_map => (Kernel::ConvRegister, "mixes at every position, on a software adapter".into()),
-        ConvChoice::Auto
-            if caps.has_lanes()
-                && g.groups > 1
-                && conv_depthwise_lanes::can_compute(g, output)
-                // Narrower maps fit a tile of the other kernel, and leave most of eight outputs empty here.
-                && output[2] > 4
-                && conv_depthwise_lanes::trips(output) <= u64::from(caps.max_loop_trips) =>
-        {
-            let why = "one input channel a group, 3 x 3 with stride 1, on a software adapter with lanes";
-            (Kernel::ConvDepthwiseLanes, why.into())
-        }
-        ConvChoice::Auto if c_in == 1 && g.groups > 1 && g.is_plain_3x3() && on_software => {
-            (Kernel::ConvDepthwisePatch, "one input channel a group, 3 x 3 with stride 1, on a software adapter".into())
-        }
-        ConvChoice::Auto if c_in == 1 && g.groups > 1 => (Kernel::ConvDepthwise, "one input channel a group".into()),
-        ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 && g.is_plain_3x3() => {
-            (Kernel::ConvPatch, "3 x 3 with stride 1 on a software adapter with lanes".into())
-        }
-        ConvChoice::Auto
-            if caps.has_lanes()
-                && conv_pointwise_lanes::is_filled(positions)
-                && conv_pointwise_lanes::can_compute(g, problem.order, problem.layouts[0]) =>
-        {
-            (Kernel::ConvPointwiseLanes, "1 x 1, stride 1, no padding, on a software adapter with lanes".into())
-        }
-        ConvChoice::Auto
-            if caps.has_lanes()
-                && c_out >= 8
-                && output[2] >= 12
-                && g.has_short_runs()
-                && (c_in < 4 || g.kernel[2] > 4) =>
-        {
-            (Kernel::ConvRow, "few channels or wide rows of taps, on a software adapter with lanes".into())
-        }
-        ConvChoice::Auto if caps.has_lanes() && c_out >= 8 && positions >= 8 => {
-            (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing".into())
-        }
-        ConvChoice::Auto if !on_software && conv_matrix::fills(g, positions, problem.elems[0], caps) => {
-            (Kernel::ConvMatrix, format!("{c_out} channels x {positions} positions fill tiles of cooperative matrices"))
-        }
-        ConvChoice::Auto if !in_registers && conv_block::is_filled(g, positions, caps) => {
-            (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles"))
-        }
-        ConvChoice::Auto if g.is_pointwise() => (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into()),
-        ConvChoice::Auto if c_out < 8 || positions < 8 => {
-            (Kernel::ConvDirect, format!("{c_out} channels x {positions} positions do not fill a tile"))
-        }
-        ConvChoice::Auto if on_software => {
-            (Kernel::ConvRegister, "a software adapter: workgroup memory and barriers cost more than they save".into())
-        }
-        ConvChoice::Auto if in_registers => {
-            (Kernel::ConvRegister, "a mobile GPU: its caches do for weights what workgroup memory would".into())
-        }
-        ConvChoice::Auto => (Kernel::ConvTiled, format!("{c_out} channels x {positions} positions fill tiles")),
-    }
 }
 
 impl fmt::Display for Plan {
