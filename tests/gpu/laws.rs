@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 
 use dynconv::plan::{ConvChoice, Plan};
-use dynconv::{BankConv2d, CondConv2d, Context, ConvDesc, DynConv2d, Layer, OdConv2d, OwnAttention, StaticConv2d};
+use dynconv::{
+    BankConv2d, CondConv2d, Context, ConvDesc, DyCnnWeights, DynConv2d, Layer, OdConv2d, OwnAttention, StaticConv2d,
+};
 
 use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, limited_context, weights};
 
@@ -163,6 +165,26 @@ fn parts_and_folds_change_no_bit() {
                 assert_same_bits(name, &in_parts(&split.samples), &at_once(&whole.samples));
             }
         }
+    }
+}
+
+#[test]
+fn a_logit_far_above_the_others_takes_its_kernel_alone() {
+    let case = cases_2d()[0];
+    let mut noise = Noise::new(24);
+    let weights = weights::dy_cnn(&mut noise, &case.geometry(), [false, true]);
+    let x = noise.floats(case.input_len());
+    for k in 0..case.kernels() {
+        // e^300 is no f32: the largest logit must be subtracted from all.
+        let logits = (0..case.kernels()).map(|i| if i == k { 300.0 } else { 0.0 }).collect();
+        let fc2 = vec![0.0; weights.fc2.len()];
+        let weights = DyCnnWeights { fc2, fc2_bias: Some(logits), ..weights.clone() };
+        let layer = DynConv2d::new(context(), &case.desc, &weights, 1.0).expect("valid");
+        let dynamic = layer.run(case.batch, case.size, &x).expect("runs");
+        let kernel = &weights.bank[k * case.weights()..(k + 1) * case.weights()];
+        let fixed = StaticConv2d::new(context(), &case.desc.kernels(1), kernel, None).expect("valid");
+        let fixed = fixed.run(case.batch, case.size, &x).expect("runs");
+        assert_same_bits(&format!("{case:?} kernel {k}"), &dynamic, &fixed);
     }
 }
 
