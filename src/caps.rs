@@ -98,11 +98,17 @@ impl Caps {
         }
     }
 
+    /// Whether this is a software adapter: shaders run on processor cores.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        self.device_type == wgpu::DeviceType::Cpu
+    }
+
     /// Whether this is a software adapter whose subgroups always have eight invocations, with 64-bit loads: what `conv_lanes` and its
     /// kin are written for.
     #[must_use]
     pub fn has_lanes(&self) -> bool {
-        self.device_type == wgpu::DeviceType::Cpu && self.subgroups && self.int64 && self.subgroup_size == [8, 8]
+        self.is_software() && self.subgroups && self.int64 && self.subgroup_size == [8, 8]
     }
 
     /// Whether this is a GPU of a phone: Mali and Immortalis (Arm), Adreno (Qualcomm) or PowerVR (Imagination), by the name that their drivers

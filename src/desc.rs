@@ -208,7 +208,7 @@ impl WeightOrder {
     /// so small that they would mostly be zeros. Software adapters without lanes take weights one by one; there the order makes no difference.
     #[must_use]
     pub fn of_bank(geometry: &Geometry, caps: &Caps) -> Self {
-        let wants_blocks = caps.device_type != wgpu::DeviceType::Cpu || caps.has_lanes();
+        let wants_blocks = !caps.is_software() || caps.has_lanes();
         if wants_blocks && geometry.c_out / geometry.groups >= BLOCK / 2 { Self::Blocked } else { Self::Plain }
     }
 }

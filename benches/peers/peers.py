@@ -410,7 +410,7 @@ def main():
         sys.exit("no shape, or no peer, of these names")
     ours, found, notes, gauge = {}, {peer: {} for peer in peers}, {}, []
     families = ["given"] + ["odconv"] * ("torch odconv" in peers)
-    # Shape by shape, so that what is compared ran within seconds: other work on the machine then slows both.
+    # Shape by shape, so that what is compared ran close together: other work on the machine then slows both.
     for shape in shapes:
         name = shape["name"]
         for number in range(options.rounds):

@@ -54,10 +54,7 @@ pub(crate) struct Mlp {
 /// Invocations of a workgroup, unless the driver's loop limit asks for more. A sample has one workgroup, and waits for memory once a trip of its
 /// loops: GPUs, which wait long, get as many invocations as WebGPU promises; processors run them one subgroup after another.
 fn workgroup(caps: &Caps) -> u32 {
-    match caps.device_type {
-        wgpu::DeviceType::Cpu => 64,
-        _ => caps.max_invocations.min(caps.max_workgroup_size).min(256),
-    }
+    if caps.is_software() { 64 } else { caps.max_invocations.min(caps.max_workgroup_size).min(256) }
 }
 
 impl Mlp {

@@ -82,8 +82,7 @@ impl Pool {
         let planes = batch.saturating_mul(self.outer).saturating_mul(self.inner);
         elements(input.operand, planes.saturating_mul(self.size))?;
         // Barriers cost a software adapter more than the sum.
-        let is_software = caps.device_type == wgpu::DeviceType::Cpu;
-        let is_alone = is_software && self.trips(1) <= u64::from(caps.max_loop_trips);
+        let is_alone = caps.is_software() && self.trips(1) <= u64::from(caps.max_loop_trips);
         // Maps of a few dozen positions would leave most of a larger workgroup idle.
         let smallest = if self.size <= 256 { 32 } else { 128 };
         let (workgroup, trips) = match is_alone {

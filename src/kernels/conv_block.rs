@@ -198,7 +198,7 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         ("MIX_OFFSET", index32("attention row", task.mix.map_or(0, |mix| mix.weights))?),
         ("SPATIAL_GAIN", spatial.is_some().into()),
         ("SPATIAL_OFFSET", index32("attention row", spatial.unwrap_or(0))?),
-        ("WRITTEN_OUT", (caps.device_type != wgpu::DeviceType::Cpu).into()),
+        ("WRITTEN_OUT", (!caps.is_software()).into()),
         ("SPLIT", task.is_split().into()),
     ];
     let needs = Needs { memory: buffers * tile.buffer(), trips: trips(task) };

@@ -149,14 +149,10 @@ pub(super) fn choose_conv(problem: &Problem, output: [usize; 3], caps: &Caps) ->
     with_lanes.unwrap_or_else(|| anywhere(problem, output, caps))
 }
 
-fn on_software(caps: &Caps) -> bool {
-    caps.device_type == wgpu::DeviceType::Cpu
-}
-
 fn for_map(caps: &Caps) -> Choice {
     let (kernel, where_it_runs) = if caps.has_lanes() {
         (Kernel::ConvLanes, ", on a software adapter with lanes")
-    } else if on_software(caps) {
+    } else if caps.is_software() {
         (Kernel::ConvRegister, ", on a software adapter")
     } else if caps.is_mobile() {
         (Kernel::ConvRegister, ", on a mobile GPU")
@@ -174,7 +170,7 @@ fn for_depthwise(g: &Geometry, output: [usize; 3], caps: &Caps) -> Choice {
         && conv_depthwise_lanes::trips(output) <= u64::from(caps.max_loop_trips);
     let (kernel, which) = if fits_lanes {
         (Kernel::ConvDepthwiseLanes, ", 3 x 3 with stride 1, on a software adapter with lanes")
-    } else if g.is_plain_3x3() && on_software(caps) {
+    } else if g.is_plain_3x3() && caps.is_software() {
         (Kernel::ConvDepthwisePatch, ", 3 x 3 with stride 1, on a software adapter")
     } else {
         (Kernel::ConvDepthwise, "")
@@ -209,8 +205,8 @@ fn anywhere(problem: &Problem, output: [usize; 3], caps: &Caps) -> Choice {
     let g = &problem.geometry;
     let c_out = g.c_out / g.groups;
     let positions: usize = output.iter().product();
-    let in_workgroup_memory = !on_software(caps) && !caps.is_mobile();
-    if !on_software(caps) && conv_matrix::fills(g, positions, problem.elems[0], caps) {
+    let in_workgroup_memory = !caps.is_software() && !caps.is_mobile();
+    if !caps.is_software() && conv_matrix::fills(g, positions, problem.elems[0], caps) {
         (Kernel::ConvMatrix, format!("{c_out} channels x {positions} positions fill tiles of cooperative matrices"))
     } else if in_workgroup_memory && conv_block::is_filled(g, positions, caps) {
         (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles"))
@@ -218,7 +214,7 @@ fn anywhere(problem: &Problem, output: [usize; 3], caps: &Caps) -> Choice {
         (Kernel::ConvPointwise, "1 x 1 kernel, stride 1, no padding".into())
     } else if c_out < 8 || positions < 8 {
         (Kernel::ConvDirect, format!("{c_out} channels x {positions} positions do not fill a tile"))
-    } else if on_software(caps) {
+    } else if caps.is_software() {
         (Kernel::ConvRegister, "a software adapter: workgroup memory and barriers cost more than they save".into())
     } else if caps.is_mobile() {
         (Kernel::ConvRegister, "a mobile GPU: its caches do for weights what workgroup memory would".into())

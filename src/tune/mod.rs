@@ -124,7 +124,7 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Vec<ConvChoice> {
     let plan = |kernel| Plan::new(&Problem { kernel, ..*problem }, caps);
     let Ok(planned) = plan(ConvChoice::Auto) else { return Vec::new() };
     let is_tiny = planned.flops() <= FEW.saturating_mul(problem.batch as u64);
-    let has_memory = caps.device_type != wgpu::DeviceType::Cpu;
+    let has_memory = !caps.is_software();
     let is_worth = |plan: &Plan| {
         let shares = plan.dispatches().iter().any(|dispatch| dispatch.workgroup_memory > 0);
         plan.dispatches() != planned.dispatches()

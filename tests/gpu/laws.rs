@@ -168,6 +168,13 @@ fn parts_and_folds_change_no_bit() {
     }
 }
 
+/// The static convolution of kernel `k` of a bank.
+fn of_one_kernel(case: &Case<2>, bank: &[f32], k: usize, choice: ConvChoice, x: &[f32]) -> Vec<f32> {
+    let kernel = &bank[k * case.weights()..(k + 1) * case.weights()];
+    let layer = StaticConv2d::new(context(), &case.desc.kernels(1), kernel, None).expect("valid").kernel(choice);
+    layer.run(case.batch, case.size, x).expect("runs")
+}
+
 #[test]
 fn a_logit_far_above_the_others_takes_its_kernel_alone() {
     let case = cases_2d()[0];
@@ -181,9 +188,7 @@ fn a_logit_far_above_the_others_takes_its_kernel_alone() {
         let weights = DyCnnWeights { fc2, fc2_bias: Some(logits), ..weights.clone() };
         let layer = DynConv2d::new(context(), &case.desc, &weights, 1.0).expect("valid");
         let dynamic = layer.run(case.batch, case.size, &x).expect("runs");
-        let kernel = &weights.bank[k * case.weights()..(k + 1) * case.weights()];
-        let fixed = StaticConv2d::new(context(), &case.desc.kernels(1), kernel, None).expect("valid");
-        let fixed = fixed.run(case.batch, case.size, &x).expect("runs");
+        let fixed = of_one_kernel(&case, &weights.bank, k, ConvChoice::Auto, &x);
         assert_same_bits(&format!("{case:?} kernel {k}"), &dynamic, &fixed);
     }
 }
@@ -200,9 +205,7 @@ fn one_hot_attention_is_the_static_convolution() {
                 let one_hot: Vec<f32> =
                     (0..case.batch * case.kernels()).map(|i| f32::from(u8::from(i % case.kernels() == k))).collect();
                 let dynamic = layer.run(case.batch, case.size, &x, &one_hot).expect("runs");
-                let kernel = &bank[k * case.weights()..(k + 1) * case.weights()];
-                let fixed = StaticConv2d::new(context(), &case.desc.kernels(1), kernel, None).expect("valid");
-                let fixed = fixed.kernel(choice).run(case.batch, case.size, &x).expect("runs");
+                let fixed = of_one_kernel(case, &bank, k, choice, &x);
                 assert_same_bits(&format!("{case:?} {choice:?} kernel {k}"), &dynamic, &fixed);
             }
         }

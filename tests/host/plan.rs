@@ -48,6 +48,27 @@ fn each_shape_gets_its_kernel() {
     assert_eq!(Plan::new(&dense, &software).expect("fits").conv_kernel(), Kernel::ConvRegister);
 }
 
+#[test]
+fn a_kernel_asked_for_by_name_is_the_one_that_runs() {
+    let shapes = [
+        ConvDesc::new(64, 64, [3, 3]).padding([1, 1]),
+        ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(64),
+        ConvDesc::new(64, 64, [1, 1]),
+    ];
+    for choice in ConvChoice::ALL.into_iter().filter(|choice| *choice != ConvChoice::Auto) {
+        // Several parts of a sum are a way to run a kernel.
+        let named = if choice == ConvChoice::Split { "block" } else { choice.name() };
+        let mut planned = 0;
+        for (desc, caps) in shapes.iter().flat_map(|desc| [(desc, with_lanes()), (desc, with_matrices())]) {
+            let asked = Problem { kernel: choice, ..kept(problem(desc, 8, [1, 14, 14]), &caps) };
+            let Ok(plan) = Plan::new(&asked, &caps) else { continue };
+            assert_eq!(plan.conv_kernel().name(), format!("conv_{}", named.replace('-', "_")), "{choice}");
+            planned += 1;
+        }
+        assert!(planned > 0, "{choice} was planned for nothing");
+    }
+}
+
 /// Blocks are for invocations that take weights side by side, and for groups that fill half of one.
 #[test]
 fn banks_lie_in_blocks_where_that_helps() {
