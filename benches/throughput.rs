@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} ({})", context.caps().name, context.caps().driver);
     println!("measured peak {:.1} GFLOP/s, copy {:.1} GB/s", peak.gflops, peak.copy_gbps);
     let kernels = ConvChoice::ALL.into_iter().filter(|kernel| *kernel != ConvChoice::Auto).collect();
-    let options = Options { family: Family::Bank, elem: dynconv::Elem::F32, kernels, samples: 7, quick: false };
+    let options =
+        Options { family: Family::Bank, elem: dynconv::Elem::F32, kernels, samples: 7, groups: true, quick: false };
     for set in &sets {
         for shape in load(set)? {
             println!("\n{}: {}", shape.name, shape.spec);

@@ -364,7 +364,8 @@ def run_dynconv(options, shapes, family):
             f" stride={axes(s['stride'])} padding={axes(s['padding'])} dilation={axes(s['dilation'])} groups={s['groups']}"
             f" kernels={s['kernels']}\n" for s in shapes
         ))
-        command = [options.dynconv, "bench", str(file), "--family", family, "--samples", str(options.samples), "--json", str(path)]
+        command = [options.dynconv, "bench", str(file), "--family", family, "--samples", str(options.samples), "--without-groups",
+                   "--json", str(path)]
         command += ["--adapter", options.adapter] if options.adapter else []
         out = subprocess.run(command, capture_output=True, text=True)
         if not path.exists():

@@ -27,6 +27,8 @@ pub struct Options {
     pub kernels: Vec<ConvChoice>,
     /// Samples of each of those that take turns.
     pub samples: usize,
+    /// Whether the batch as groups takes turns with them, which takes most of the time where groups are slow.
+    pub groups: bool,
     /// Everything once, to see that it works.
     pub quick: bool,
 }
@@ -126,16 +128,21 @@ fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut 
             Err(error) => not_measured.push(refusal(case, conv.name(), &error)?),
         }
     }
-    progress("groups");
     let mut without_groups = None;
-    let groups = match groups(context, &spec, &data, &mut judge) {
-        Ok(groups) => Some(groups),
-        Err(error) => {
-            let refusal = refusal(case, "groups", &error)?;
-            without_groups = Some(refusal.reason.clone());
-            not_measured.extend(Some(refusal).filter(|refusal| refusal.is_wrong));
-            None
+    let groups = if options.groups {
+        progress("groups");
+        let found = groups(context, &spec, &data, &mut judge).map_err(|error| refusal(case, "groups", &error));
+        match found {
+            Ok(groups) => Some(groups),
+            Err(refusal) => {
+                let refusal = refusal?;
+                without_groups = Some(refusal.reason.clone());
+                not_measured.extend(Some(refusal).filter(|refusal| refusal.is_wrong));
+                None
+            }
         }
+    } else {
+        None
     };
     Ok(Ready { flat, entries, groups, without_groups, not_measured, compared: judge.compares() })
 }

@@ -13,7 +13,7 @@ fn measured(context: &Context, batch: usize, kernels: &[ConvChoice]) -> Vec<Outc
     let peak = Peak { gflops: 1.0, copy_gbps: 1.0 };
     let shape = load("smoke").expect("parses").remove(0);
     let kernels = kernels.to_vec();
-    let options = Options { family: Family::Bank, elem: Elem::F32, kernels, samples: 3, quick: false };
+    let options = Options { family: Family::Bank, elem: Elem::F32, kernels, samples: 3, groups: true, quick: false };
     measure(context, &peak, &Case { shape, batch }, &options, &mut |_| {}).expect("the device works")
 }
 

@@ -64,6 +64,9 @@ pub(crate) struct Options {
     /// Samples of every time
     #[arg(long, value_name = "N", default_value_t = 9)]
     samples: usize,
+    /// Leave out the batch as groups, which takes most of the time
+    #[arg(long)]
+    without_groups: bool,
     /// Everything once: to see that it works, not how fast it is
     #[arg(long, conflicts_with = "samples")]
     quick: bool,
@@ -120,6 +123,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         elem: options.elem.elem(),
         kernels,
         samples,
+        groups: !options.without_groups,
         quick: options.quick,
     };
     let mut results = Results::new(&context, &peak, samples, options.quick);
