@@ -4,47 +4,17 @@
 // 9 x 6 inputs: the lanes load the first eight rows, one each, and then the ninth row, one input each. From there on the patch is
 // broadcast, and every input is used by up to nine taps of both channels.
 
-struct Tile {
-    b: u32,
-    g: u32,
-    // First of the lane's two output channels in its group.
-    co: u32,
-    row: u32,
-    column: u32,
-}
-
-fn tile_of(number: u32, lane: u32) -> Tile {
-    let across = ceil_div(params.out_w, TILE_COLUMNS);
-    let tiles = across * ceil_div(params.out_h, TILE_ROWS);
-    let blocks = ceil_div(params.c_out, 16u);
-    let group = number / (tiles * blocks);
-    return Tile(
-        group / params.groups,
-        group % params.groups,
-        number / tiles % blocks * 16u + 2u * lane,
-        number % tiles / across * TILE_ROWS,
-        number % tiles % across * TILE_COLUMNS,
-    );
-}
-
-// Where a lane reads an input, in the group's first channel, if it is inside the map.
-struct Place {
+// Where a lane reads an input of the ninth row, if it is inside the map.
+struct Ninth {
     inside: bool,
     element: u32,
 }
 
-fn place(tile: Tile, patch_row: u32, patch_column: u32) -> Place {
-    let row = tile.row + patch_row - params.pad_h;
-    let column = tile.column + patch_column - params.pad_w;
+fn ninth_of(tile: Tile, lane: u32) -> Ninth {
+    let row = map_row(tile, 8u);
+    let column = map_column(tile, min(lane, 5u));
     let inside = row < params.in_h && column < params.in_w;
-    let position = select(0u, row * params.in_w + column, inside);
-    let size = params.in_h * params.in_w;
-    let first = element(X_NHWC, tile.b, params.groups * params.c_in, tile.g * params.c_in, size, position);
-    return Place(inside, params.x_base + first);
-}
-
-fn input(place: Place, offset: u32) -> f32 {
-    return select(0.0, x_value(place.element + offset), place.inside);
+    return Ninth(inside, place_element(tile, row, column, inside));
 }
 
 // The line that a lane holds, on all lanes.
@@ -77,24 +47,23 @@ fn conv_patch(
     }
     let tile = tile_of(number, lane);
     let weights = first_weights(tile.b, 0u, tile.g, tile.co);
-    let place0 = place(tile, lane, 0u);
-    let place1 = place(tile, lane, 1u);
-    let place2 = place(tile, lane, 2u);
-    let place3 = place(tile, lane, 3u);
-    let place4 = place(tile, lane, 4u);
-    let place5 = place(tile, lane, 5u);
-    let ninth = place(tile, 8u, min(lane, 5u));
+    let two0 = two_at(tile, lane, 0u);
+    let two1 = two_at(tile, lane, 1u);
+    let two2 = two_at(tile, lane, 2u);
+    let two3 = two_at(tile, lane, 3u);
+    let ninth = ninth_of(tile, lane);
     let stride = select(params.in_h * params.in_w, 1u, X_NHWC);
 
     var even = Sums();
     var odd = Sums();
     for (var ci = params.ci_begin; ci < params.ci_end; ci++) {
         let offset = ci * stride;
-        var own = Line(
-            vec4<f32>(input(place0, offset), input(place1, offset), input(place2, offset), input(place3, offset)),
-            vec2<f32>(input(place4, offset), input(place5, offset)),
-        );
-        var last = input(ninth, offset);
+        let x0 = two_inputs(two0, offset);
+        let x1 = two_inputs(two1, offset);
+        let x2 = two_inputs(two2, offset);
+        let x3 = two_inputs(two3, offset);
+        var own = Line(vec4<f32>(x0.y, x1, x2.x), vec2<f32>(x2.y, x3.x));
+        var last = select(0.0, x_value(ninth.element + offset), ninth.inside);
         if CHANNEL_GAIN {
             let channel = params.channel_gain_offset + tile.g * params.c_in + ci;
             let gain = gains[params.gains_base + tile.b * params.gain_stride + channel];
@@ -102,15 +71,7 @@ fn conv_patch(
             own.right *= gain;
             last *= gain;
         }
-        let w0 = two_weights(weights, ci * 9u);
-        let w1 = two_weights(weights, ci * 9u + 1u);
-        let w2 = two_weights(weights, ci * 9u + 2u);
-        let w3 = two_weights(weights, ci * 9u + 3u);
-        let w4 = two_weights(weights, ci * 9u + 4u);
-        let w5 = two_weights(weights, ci * 9u + 5u);
-        let w6 = two_weights(weights, ci * 9u + 6u);
-        let w7 = two_weights(weights, ci * 9u + 7u);
-        let w8 = two_weights(weights, ci * 9u + 8u);
+        let w = two_by_nine(weights, ci);
         let patch_lines = Patch(
             line_of(own, 0u),
             line_of(own, 1u),
@@ -122,12 +83,8 @@ fn conv_patch(
             line_of(own, 7u),
             line_across(last),
         );
-        let first = Taps(vec3<f32>(w0.x, w1.x, w2.x), vec3<f32>(w3.x, w4.x, w5.x), vec3<f32>(w6.x, w7.x, w8.x));
-        let second = Taps(vec3<f32>(w0.y, w1.y, w2.y), vec3<f32>(w3.y, w4.y, w5.y), vec3<f32>(w6.y, w7.y, w8.y));
-        accumulate(&even, patch_lines, first);
-        accumulate(&odd, patch_lines, second);
+        accumulate(&even, patch_lines, w.even);
+        accumulate(&odd, patch_lines, w.odd);
     }
-    let first_channel = tile.g * params.c_out + tile.co;
-    if tile.co < params.c_out { store_patch(tile.b, first_channel, tile.row, tile.column, even); }
-    if tile.co + 1u < params.c_out { store_patch(tile.b, first_channel + 1u, tile.row, tile.column, odd); }
+    store_two(tile, even, odd);
 }

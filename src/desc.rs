@@ -384,6 +384,12 @@ impl Geometry {
         self.axes == 2 && self.kernel == [1, 3, 3] && is_plain
     }
 
+    /// Whether it is a convolution over two axes with 3 x 3 kernels, stride 2 and no dilation.
+    #[must_use]
+    pub fn is_strided_3x3(&self) -> bool {
+        Self { stride: [1; 3], ..*self }.is_plain_3x3() && self.stride == [1, 2, 2]
+    }
+
     /// Inputs that `outputs` neighbours along the width read.
     pub(crate) fn run_of(&self, outputs: usize) -> usize {
         let taps = (self.kernel[2] - 1).saturating_mul(self.dilation[2]);

@@ -9,3 +9,8 @@ fn x_four(i: u32, last: u32) -> vec4<f32> {
         x_value(min(i + 3u, last)),
     );
 }
+
+// Two elements.
+fn x_two(first: u32, second: u32) -> vec2<f32> {
+    return vec2<f32>(x_value(first), x_value(second));
+}

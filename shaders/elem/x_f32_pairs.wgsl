@@ -15,3 +15,8 @@ fn x_value(i: u32) -> f32 {
 fn x_four(i: u32, last: u32) -> vec4<f32> {
     return vec4<f32>(x_pair(min(i, last)), x_pair(min(i + 2u, last)));
 }
+
+// Two neighbouring elements, the first of which is even.
+fn x_two(first: u32, second: u32) -> vec2<f32> {
+    return x_pair(first);
+}

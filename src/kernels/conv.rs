@@ -252,6 +252,13 @@ impl ConvTask<'_> {
         Self { stage: Stage::Sum(channels), ..self.ended() }
     }
 
+    /// Inputs that one load can take in kernels that load an odd number of columns away from what the first output reads first: 2 where that
+    /// is an even element, else 1.
+    pub(crate) fn pairs(&self) -> u32 {
+        let is_paired = self.geometry.padding[2][0] % 2 == 1;
+        if is_paired { width(self.input[2], self.elems[0], self.layouts[0]).min(2) } else { 1 }
+    }
+
     /// Kernels that a map mixes, 1 without a map.
     pub(crate) fn mixed(&self) -> usize {
         self.map.map_or(1, |_| self.geometry.kernels)

@@ -50,12 +50,9 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         });
     }
     let workgroups = (task.batch * geometry.c_out * lines(geometry, task.output)).div_ceil(WORKGROUP as usize);
-    // Loads begin three columns right of what the first output reads first.
-    let is_paired = geometry.padding[2][0] % 2 == 1;
-    let x_width = if is_paired { width(task.input[2], task.elems[0], task.layouts[0]).min(2) } else { 1 };
     let y_width = width(task.output[2], task.elems[1], task.layouts[1]);
     let [_, multiplier] = task.group_channels();
     let multiplier = index32("output channels", multiplier)?;
-    let consts = [("WORKGROUP", WORKGROUP), ("MULTIPLIER", multiplier), (X_WIDTH, x_width), (Y_WIDTH, y_width)];
+    let consts = [("WORKGROUP", WORKGROUP), ("MULTIPLIER", multiplier), (X_WIDTH, task.pairs()), (Y_WIDTH, y_width)];
     task.dispatch(Kernel::ConvDepthwiseLanes, &consts, workgroups, Needs::trips(trips(task.output)), caps)
 }

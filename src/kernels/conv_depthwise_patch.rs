@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_depthwise_patch.wgsl`: one input channel per group, 3 x 3 taps with stride 1.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::conv_patch::{PATCH, tiles};
+use super::conv_patch::{PATCH, PATCH_SUMS, tiles};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
@@ -13,6 +13,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
         DISPATCH,
         CONV,
         FINISH,
+        PATCH_SUMS,
         PATCH,
         ("conv_depthwise_patch.wgsl", include_str!("../../shaders/conv_depthwise_patch.wgsl")),
     ],

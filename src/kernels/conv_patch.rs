@@ -2,7 +2,7 @@
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, X_WIDTH};
 use crate::caps::Caps;
 use crate::desc::BLOCK;
 use crate::error::{Error, Result};
@@ -10,13 +10,27 @@ use crate::error::{Error, Result};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_patch",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, LANES, PATCH, ("conv_patch.wgsl", include_str!("../../shaders/conv_patch.wgsl"))],
+    parts: &[
+        DISPATCH,
+        CONV,
+        FINISH,
+        LANES,
+        PATCH_SUMS,
+        PATCH_LANES,
+        PATCH,
+        ("conv_patch.wgsl", include_str!("../../shaders/conv_patch.wgsl")),
+    ],
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,
     matrices: false,
 };
 
+/// The tile of outputs, what the lanes of a subgroup read for it, and the inputs of a tile with stride 1.
+pub(super) const PATCH_SUMS: (&str, &str) =
+    ("common/patch_sums.wgsl", include_str!("../../shaders/common/patch_sums.wgsl"));
+pub(super) const PATCH_LANES: (&str, &str) =
+    ("common/patch_lanes.wgsl", include_str!("../../shaders/common/patch_lanes.wgsl"));
 pub(super) const PATCH: (&str, &str) = ("common/patch.wgsl", include_str!("../../shaders/common/patch.wgsl"));
 
 /// Rows and columns of a tile.
@@ -41,7 +55,13 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
             because: "it needs two axes, a 3 x 3 kernel, stride 1 and no dilation".into(),
         });
     }
+    by_lanes(Kernel::ConvPatch, task, caps)
+}
+
+/// The dispatch of a kernel for lanes, a workgroup for a tile of 16 output channels.
+pub(super) fn by_lanes(kernel: Kernel, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let [_, c_out] = task.group_channels();
     let workgroups = task.batch * task.geometry.groups * tiles(task.output) * c_out.div_ceil(BLOCK);
-    task.dispatch(Kernel::ConvPatch, &[("WORKGROUP", 8)], workgroups, Needs::trips(trips(task)), caps)
+    let consts = [("WORKGROUP", 8), (X_WIDTH, task.pairs())];
+    task.dispatch(kernel, &consts, workgroups, Needs::trips(trips(task)), caps)
 }

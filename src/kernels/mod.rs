@@ -21,6 +21,7 @@ pub(crate) mod conv_pointwise;
 pub(crate) mod conv_pointwise_lanes;
 pub(crate) mod conv_register;
 pub(crate) mod conv_row;
+pub(crate) mod conv_stride_two;
 pub(crate) mod conv_tiled;
 pub(crate) mod demodulate;
 pub(crate) mod sum_parts;
@@ -72,6 +73,8 @@ pub enum Kernel {
     ConvLanes,
     /// 3 x 3 taps with stride 1, patches spread over the lanes of a subgroup.
     ConvPatch,
+    /// 3 x 3 taps with stride 2, patches spread over the lanes of a subgroup.
+    ConvStrideTwo,
     /// Wide rows of taps, runs of inputs spread over the lanes of a subgroup.
     ConvRow,
     /// Softmax over the channels at every position.
@@ -225,7 +228,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -242,6 +245,7 @@ impl Kernel {
         Self::ConvRegister,
         Self::ConvLanes,
         Self::ConvPatch,
+        Self::ConvStrideTwo,
         Self::ConvRow,
         Self::ChannelSoftmax,
         Self::Demodulate,
@@ -270,6 +274,7 @@ impl Kernel {
             Self::ConvRegister => &conv_register::DEF,
             Self::ConvLanes => &conv_lanes::DEF,
             Self::ConvPatch => &conv_patch::DEF,
+            Self::ConvStrideTwo => &conv_stride_two::DEF,
             Self::ConvRow => &conv_row::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,

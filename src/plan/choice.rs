@@ -35,6 +35,8 @@ pub enum ConvChoice {
     Lanes,
     /// `conv_patch`, for 3 x 3 kernels over two axes with stride 1, where `conv_lanes` is possible.
     Patch,
+    /// `conv_stride_two`, for 3 x 3 kernels over two axes with stride 2, where `conv_lanes` is possible.
+    StrideTwo,
     /// `conv_row`, for at most 8 taps along the width of which 16 outputs read at most 48 inputs, where `conv_lanes` is possible.
     Row,
     /// `conv_depthwise`, for one input channel a group.
@@ -51,7 +53,7 @@ pub enum ConvChoice {
 
 impl ConvChoice {
     /// All choices.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Auto,
         Self::Direct,
         Self::Tiled,
@@ -61,6 +63,7 @@ impl ConvChoice {
         Self::Register,
         Self::Lanes,
         Self::Patch,
+        Self::StrideTwo,
         Self::Row,
         Self::Depthwise,
         Self::DepthwisePatch,
@@ -80,6 +83,7 @@ impl ConvChoice {
             Self::Register => Kernel::ConvRegister,
             Self::Lanes => Kernel::ConvLanes,
             Self::Patch => Kernel::ConvPatch,
+            Self::StrideTwo => Kernel::ConvStrideTwo,
             Self::Row => Kernel::ConvRow,
             Self::Depthwise => Kernel::ConvDepthwise,
             Self::DepthwisePatch => Kernel::ConvDepthwisePatch,
@@ -102,6 +106,7 @@ impl ConvChoice {
             Self::Register => "register",
             Self::Lanes => "lanes",
             Self::Patch => "patch",
+            Self::StrideTwo => "stride-two",
             Self::Row => "row",
             Self::Depthwise => "depthwise",
             Self::DepthwisePatch => "depthwise-patch",
@@ -189,6 +194,8 @@ fn with_lanes(problem: &Problem, output: [usize; 3]) -> Option<Choice> {
         && conv_pointwise_lanes::can_compute(g, problem.order, problem.layouts[0]);
     let (kernel, why) = if is_filled && g.is_plain_3x3() {
         (Kernel::ConvPatch, "3 x 3 with stride 1 on a software adapter with lanes")
+    } else if is_filled && g.is_strided_3x3() {
+        (Kernel::ConvStrideTwo, "3 x 3 with stride 2 on a software adapter with lanes")
     } else if is_pointwise {
         (Kernel::ConvPointwiseLanes, "1 x 1, stride 1, no padding, on a software adapter with lanes")
     } else if is_filled && has_wide_rows {

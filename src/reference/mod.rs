@@ -21,6 +21,7 @@ pub mod conv_pointwise;
 pub mod conv_pointwise_lanes;
 pub mod conv_register;
 pub mod conv_row;
+pub mod conv_stride_two;
 pub mod conv_tiled;
 pub mod demodulate;
 pub mod sum_parts;
@@ -417,6 +418,9 @@ mod tests {
             others.push(conv_patch::conv_patch(&conv));
             others.extend([Winograd::F2, Winograd::F4].map(|tiles| filtered(&conv, tiles, &tiles.matrices())));
         }
+        if geometry.is_strided_3x3() {
+            others.push(conv_stride_two::conv_stride_two(&conv));
+        }
         if geometry.is_plain_3x3() && geometry.c_in == geometry.groups {
             others.push(conv_depthwise_patch::conv_depthwise_patch(&conv));
             others.push(conv_depthwise_lanes::conv_depthwise_lanes(&conv));
@@ -451,6 +455,10 @@ mod tests {
         formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([2, 2]).dilation([2, 1]).groups(3), [1, 6, 7]);
         formulations_agree(&ConvDesc::new(4, 6, [3, 3]).padding_sides([[1, 0], [2, 1]]).groups(2), [1, 5, 6]);
         formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([1, 2]).groups(3), [1, 4, 5]);
+        formulations_agree(
+            &ConvDesc::new(4, 6, [3, 3]).stride([2, 2]).padding_sides([[1, 0], [2, 1]]).groups(2),
+            [1, 6, 5],
+        );
         formulations_agree(&ConvDesc::new(4, 6, [1, 1]).groups(2), [1, 3, 5]);
         formulations_agree(&ConvDesc::new(2, 3, [2, 3, 1]).padding([1, 0, 1]).stride([1, 2, 2]), [3, 5, 4]);
     }

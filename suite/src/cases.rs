@@ -136,6 +136,7 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::Split, g.is_blockable() && g.c_in / g.groups > 16),
         (ConvChoice::Matrix, true),
         (ConvChoice::Patch, g.is_plain_3x3()),
+        (ConvChoice::StrideTwo, g.is_strided_3x3()),
         (ConvChoice::Depthwise, is_depthwise),
         (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),
         (ConvChoice::DepthwiseLanes, is_depthwise && g.is_plain_3x3()),
@@ -153,6 +154,7 @@ pub fn needs_lanes(choice: ConvChoice) -> bool {
         ConvChoice::Lanes
             | ConvChoice::Row
             | ConvChoice::Patch
+            | ConvChoice::StrideTwo
             | ConvChoice::DepthwiseLanes
             | ConvChoice::PointwiseLanes
     )

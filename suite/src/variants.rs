@@ -136,9 +136,10 @@ fn elem_cases() -> Vec<Case<2>> {
         ConvChoice::Depthwise,
         ConvChoice::DepthwisePatch,
         ConvChoice::Pointwise,
+        ConvChoice::StrideTwo,
     ];
     let special = special.map(|choice| {
-        let able = cases.iter().filter(|case| case.choices(&Caps::webgpu_default()).contains(&choice));
+        let able = cases.iter().filter(|case| cases::able(&case.geometry()).contains(&choice));
         *able.max_by_key(|case| case.c_out()).expect("is among the cases")
     });
     [cases[0]].into_iter().chain(special).collect()
@@ -157,6 +158,7 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
             ConvChoice::DepthwiseLanes,
             ConvChoice::Pointwise,
             ConvChoice::Patch,
+            ConvChoice::StrideTwo,
             ConvChoice::Row,
         ];
         for kernel in case.choices(caps).into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {

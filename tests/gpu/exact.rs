@@ -312,6 +312,7 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
                 | ConvChoice::DepthwiseLanes
                 | ConvChoice::Pointwise
                 | ConvChoice::Patch
+                | ConvChoice::StrideTwo
                 | ConvChoice::Row
         ) {
             let error = bound.expect_err(&what);

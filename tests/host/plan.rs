@@ -53,6 +53,7 @@ fn a_kernel_asked_for_by_name_is_the_one_that_runs() {
     let shapes = [
         ConvDesc::new(64, 64, [3, 3]).padding([1, 1]),
         ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(64),
+        ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).stride([2, 2]),
         ConvDesc::new(64, 64, [1, 1]),
     ];
     for choice in ConvChoice::ALL.into_iter().filter(|choice| *choice != ConvChoice::Auto) {
@@ -97,7 +98,7 @@ fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
     let table = [
         (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvPatch),
         (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(4), Kernel::ConvPatch),
-        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).stride([2, 2]), Kernel::ConvLanes),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).stride([2, 2]), Kernel::ConvStrideTwo),
         (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvPointwiseLanes),
         (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvLanes),
         (ConvDesc::new(3, 64, [7, 7]).padding([3, 3]), Kernel::ConvRow),

@@ -1,0 +1,117 @@
+// 3 x 3 convolution with stride 2 for subgroups of eight invocations (lanes), for software adapters; see conv_lanes.wgsl.
+//
+// A workgroup is one subgroup. It computes 7 rows x 4 columns x 16 output channels, two a lane. For each input channel it needs a patch of
+// 15 x 9 inputs, of which a lane loads two rows: its own and the eighth after it. From there on the patch is broadcast.
+
+// Nine neighbouring inputs of a row: those that the first taps of four outputs read, those of the middle taps, and the last one.
+struct Line {
+    even: vec4<f32>,
+    odd: vec4<f32>,
+    last: f32,
+}
+
+fn three_taps(sums: vec4<f32>, line: Line, w: vec3<f32>) -> vec4<f32> {
+    let right = vec4<f32>(line.even.yzw, line.last);
+    return sums + w.x * line.even + w.y * line.odd + w.z * right;
+}
+
+fn nine_taps(sums: vec4<f32>, top: Line, middle: Line, bottom: Line, w: Taps) -> vec4<f32> {
+    return three_taps(three_taps(three_taps(sums, top, w.top), middle, w.middle), bottom, w.bottom);
+}
+
+// Where a lane reads a row of the patch.
+struct Place {
+    two0: Two,
+    two1: Two,
+    two2: Two,
+    two3: Two,
+    two4: Two,
+}
+
+fn place_of(tile: Tile, patch_row: u32) -> Place {
+    return Place(
+        two_at(tile, patch_row, 0u),
+        two_at(tile, patch_row, 1u),
+        two_at(tile, patch_row, 2u),
+        two_at(tile, patch_row, 3u),
+        two_at(tile, patch_row, 4u),
+    );
+}
+
+fn line_at(place: Place, offset: u32, gain: f32) -> Line {
+    let x0 = gain * two_inputs(place.two0, offset);
+    let x1 = gain * two_inputs(place.two1, offset);
+    let x2 = gain * two_inputs(place.two2, offset);
+    let x3 = gain * two_inputs(place.two3, offset);
+    let x4 = gain * two_inputs(place.two4, offset);
+    return Line(vec4<f32>(x0.y, x1.y, x2.y, x3.y), vec4<f32>(x1.x, x2.x, x3.x, x4.x), x4.y);
+}
+
+// The line that a lane holds, on all lanes.
+fn line_of(line: Line, lane: u32) -> Line {
+    return Line(subgroupShuffle(line.even, lane), subgroupShuffle(line.odd, lane), subgroupShuffle(line.last, lane));
+}
+
+fn channel_gain(tile: Tile, ci: u32) -> f32 {
+    if CHANNEL_GAIN {
+        let channel = params.channel_gain_offset + tile.g * params.c_in + ci;
+        return gains[params.gains_base + tile.b * params.gain_stride + channel];
+    }
+    return 1.0;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn conv_stride_two(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = workgroup_number(id, grid);
+    if number >= params.workgroups {
+        return;
+    }
+    let tile = tile_of(number, lane);
+    let weights = first_weights(tile.b, 0u, tile.g, tile.co);
+    let upper_place = place_of(tile, lane);
+    let lower_place = place_of(tile, lane + 8u);
+    let stride = select(params.in_h * params.in_w, 1u, X_NHWC);
+
+    var even = Sums();
+    var odd = Sums();
+    for (var ci = params.ci_begin; ci < params.ci_end; ci++) {
+        let gain = channel_gain(tile, ci);
+        let upper = line_at(upper_place, ci * stride, gain);
+        let lower = line_at(lower_place, ci * stride, gain);
+        let w = two_by_nine(weights, ci);
+        let l0 = line_of(upper, 0u);
+        let l1 = line_of(upper, 1u);
+        let l2 = line_of(upper, 2u);
+        even.r0 = nine_taps(even.r0, l0, l1, l2, w.even);
+        odd.r0 = nine_taps(odd.r0, l0, l1, l2, w.odd);
+        let l3 = line_of(upper, 3u);
+        let l4 = line_of(upper, 4u);
+        even.r1 = nine_taps(even.r1, l2, l3, l4, w.even);
+        odd.r1 = nine_taps(odd.r1, l2, l3, l4, w.odd);
+        let l5 = line_of(upper, 5u);
+        let l6 = line_of(upper, 6u);
+        even.r2 = nine_taps(even.r2, l4, l5, l6, w.even);
+        odd.r2 = nine_taps(odd.r2, l4, l5, l6, w.odd);
+        let l7 = line_of(upper, 7u);
+        let l8 = line_of(lower, 0u);
+        even.r3 = nine_taps(even.r3, l6, l7, l8, w.even);
+        odd.r3 = nine_taps(odd.r3, l6, l7, l8, w.odd);
+        let l9 = line_of(lower, 1u);
+        let l10 = line_of(lower, 2u);
+        even.r4 = nine_taps(even.r4, l8, l9, l10, w.even);
+        odd.r4 = nine_taps(odd.r4, l8, l9, l10, w.odd);
+        let l11 = line_of(lower, 3u);
+        let l12 = line_of(lower, 4u);
+        even.r5 = nine_taps(even.r5, l10, l11, l12, w.even);
+        odd.r5 = nine_taps(odd.r5, l10, l11, l12, w.odd);
+        let l13 = line_of(lower, 5u);
+        let l14 = line_of(lower, 6u);
+        even.r6 = nine_taps(even.r6, l12, l13, l14, w.even);
+        odd.r6 = nine_taps(odd.r6, l12, l13, l14, w.odd);
+    }
+    store_two(tile, even, odd);
+}
