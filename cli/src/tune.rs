@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use comfy_table::Table;
-use dynconv::plan::{AttentionSource, Problem};
+use dynconv::plan::Problem;
 use dynconv::tune::{Outcome, Trial, Tuned, Tuning, tune};
-use dynconv::{Caps, Error, WeightOrder};
+use dynconv::{Caps, Error};
 use dynconv_measure::Shape;
-use dynconv_suite::run::problem;
+use dynconv_suite::run::problem_on;
 use dynconv_suite::spec::{Family, Spec};
 use serde_json::json;
 
@@ -161,13 +161,7 @@ fn problem_of(shape: &Shape, family: FamilyArg, options: &Options, caps: &Caps) 
         elems: [elem, elem, bank],
         ..shape.spec.clone()
     };
-    let problem = problem(&spec)?.context("a layer of several plans is tuned by its parts")?;
-    // Kernels given by the caller lie as they are published.
-    let order = match problem.attention {
-        AttentionSource::Rows => WeightOrder::Plain,
-        _ => WeightOrder::of_bank(&problem.geometry, caps),
-    };
-    Ok(Problem { order, ..problem })
+    problem_on(&spec, caps)?.context("a layer of several plans is tuned by its parts")
 }
 
 /// Every table of a folder, and what it is of.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use dynconv::plan::{ConvChoice, Plan};
 use dynconv::{Caps, Context, Elem, Error as LibraryError, Kernel, Step, wgpu};
 use dynconv_suite::data::{Data, Numbers};
-use dynconv_suite::run::{Fault, Prepared, problem};
+use dynconv_suite::run::{Fault, Prepared, problem_on};
 use dynconv_suite::spec::{Family, Spec};
 
 use crate::contest::{Clock, Contender, Work, take_turns};
@@ -196,7 +196,7 @@ fn flops(spec: &Spec) -> Result<u64> {
 
 fn plan(context: &Context, spec: &Spec) -> Result<Plan> {
     let several = || LibraryError::Unsupported { what: spec.to_string(), because: "it is several plans".into() };
-    Ok(Plan::new(&problem(spec)?.ok_or_else(several)?, context.caps())?)
+    Ok(Plan::new(&problem_on(spec, context.caps())?.ok_or_else(several)?, context.caps())?)
 }
 
 /// Compiles and checks a layer.

@@ -29,6 +29,29 @@ fn short_layers_run_often_in_a_sample() {
     assert!(row.repeats > 1 && row.min_ms <= row.median_ms && row.median_ms <= row.max_ms, "{row:?}");
 }
 
+/// Banks are kept in another order on some devices, and some kernels read only that.
+#[test]
+fn the_planners_choice_can_be_asked_for() {
+    let context = context();
+    let shape = load("peers").expect("parses").into_iter().find(|shape| shape.name == "s6").expect("is 1 x 1");
+    let peak = Peak { gflops: 1.0, copy_gbps: 1.0 };
+    let measured = |conv| {
+        let options = Options {
+            family: Family::Bank,
+            elem: Elem::F32,
+            kernels: vec![conv],
+            samples: 1,
+            groups: false,
+            quick: true,
+        };
+        let case = Case { shape: shape.clone(), batch: 1 };
+        row(&measure(&context, &peak, &case, &options, &mut |_| {}).expect("the device works")[0]).kernel.clone()
+    };
+    let planned = measured(ConvChoice::Auto);
+    let name = planned.rsplit("conv_").next().expect("has an end").replace('_', "-");
+    assert_eq!(measured(name.parse().expect("is a kernel")), planned);
+}
+
 #[test]
 fn without_timestamps_times_are_the_hosts() {
     let context = context();

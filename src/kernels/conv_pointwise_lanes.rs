@@ -36,9 +36,10 @@ pub(crate) fn can_compute(geometry: &Geometry, order: WeightOrder, input: Layout
     geometry.is_pointwise() && order == WeightOrder::Blocked && input == Layout::ChannelsFirst
 }
 
-/// Whether at least two thirds of the lanes have positions; `conv_lanes` takes them in smaller pieces.
-pub(crate) fn is_filled(positions: usize) -> bool {
-    3 * positions >= 2 * positions.next_multiple_of(HALF)
+/// Whether it is faster than `conv_lanes`, which takes positions in smaller pieces: at least two thirds of the lanes have positions, and a load
+/// takes two of them or more, as it does where their number is even.
+pub(crate) fn pays(positions: usize) -> bool {
+    positions.is_multiple_of(2) && 3 * positions >= 2 * positions.next_multiple_of(HALF)
 }
 
 /// Trips of an invocation's loops, which go over 128 outputs.

@@ -190,14 +190,17 @@ fn with_lanes(problem: &Problem, output: [usize; 3]) -> Option<Choice> {
     let positions: usize = output.iter().product();
     let is_filled = c_out >= 8 && positions >= 8;
     let has_wide_rows = output[2] >= 12 && g.has_short_runs() && (c_in < 4 || g.kernel[2] > 4);
-    let is_pointwise = conv_pointwise_lanes::is_filled(positions)
+    let is_pointwise = conv_pointwise_lanes::pays(positions)
         && conv_pointwise_lanes::can_compute(g, problem.order, problem.layouts[0]);
     let (kernel, why) = if is_filled && g.is_plain_3x3() {
         (Kernel::ConvPatch, "3 x 3 with stride 1 on a software adapter with lanes")
     } else if is_filled && g.is_strided_3x3() {
         (Kernel::ConvStrideTwo, "3 x 3 with stride 2 on a software adapter with lanes")
     } else if is_pointwise {
-        (Kernel::ConvPointwiseLanes, "1 x 1, stride 1, no padding, on a software adapter with lanes")
+        (
+            Kernel::ConvPointwiseLanes,
+            "1 x 1, stride 1, no padding, on a software adapter with lanes, positions in pairs",
+        )
     } else if is_filled && has_wide_rows {
         (Kernel::ConvRow, "few channels or wide rows of taps, on a software adapter with lanes")
     } else if is_filled {

@@ -395,6 +395,18 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
     }))
 }
 
+/// The same with the weights in the order that a device keeps them in. Rows given by the caller, and rows of cells, are in plain order.
+///
+/// # Errors
+/// As [`problem`].
+pub fn problem_on(spec: &Spec, caps: &Caps) -> dynconv::Result<Option<Problem>> {
+    let order = |problem: &Problem| match spec.family {
+        Family::PerSample | Family::Warehouse => WeightOrder::Plain,
+        _ => WeightOrder::of_bank(&problem.geometry, caps),
+    };
+    Ok(problem(spec)?.map(|problem| Problem { order: order(&problem), ..problem }))
+}
+
 /// Devices from small to large: bindings double, and for each of them grids from 3 workgroups a dimension on, so that all three are used. They
 /// have no more workgroup memory than WebGPU promises.
 fn tight(caps: &Caps) -> impl Iterator<Item = Caps> {
@@ -421,13 +433,7 @@ fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
         Limits::Tight => tight(&as_gpu(caps, spec)).collect(),
         Limits::Short => (7..24).map(|power| Caps { max_loop_trips: 1 << power, ..caps.clone() }).collect(),
     };
-    let Some(problem) = problem(spec)? else { return Ok(context.clone()) };
-    // Rows given by the caller, and rows of cells, are in plain order.
-    let order = match spec.family {
-        Family::PerSample | Family::Warehouse => WeightOrder::Plain,
-        _ => WeightOrder::of_bank(&problem.geometry, candidates.first().unwrap_or(caps)),
-    };
-    let problem = Problem { order, ..problem };
+    let Some(problem) = problem_on(spec, candidates.first().unwrap_or(caps))? else { return Ok(context.clone()) };
     let last = Plan::new(&problem, caps);
     let smallest = candidates.into_iter().find(|caps| Plan::new(&problem, caps).is_ok());
     match smallest {

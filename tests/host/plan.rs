@@ -114,11 +114,12 @@ fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
         let mixes_wide = plan.dispatches()[0].variant.kernel == Kernel::AggregateWide;
         assert_eq!(mixes_wide, plan.problem().order == WeightOrder::Blocked, "{desc:?}");
     }
-    // Channels last are no rows of positions; a map of 4 x 4 would leave half of the lanes without any.
+    // Channels last are no rows of positions; a map of 4 x 4 would leave half of the lanes without any; one of 7 x 7 cannot be read in pairs.
     let pointwise = kept(problem(&ConvDesc::new(64, 64, [1, 1]), 8, [1, 14, 14]), &caps);
     let last = Problem { layouts: [Layout::ChannelsLast; 2], ..pointwise };
     let small = Problem { input: [1, 4, 4], ..pointwise };
-    for problem in [last, small] {
+    let odd = Problem { input: [1, 7, 7], ..pointwise };
+    for problem in [last, small, odd] {
         assert_eq!(Plan::new(&problem, &caps).expect("fits").conv_kernel(), Kernel::ConvLanes);
     }
     let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..pointwise };
@@ -172,14 +173,16 @@ fn what_minimal_filtering_cannot_do_is_refused() {
 #[test]
 fn maps_decide_what_lanes_load_at_once() {
     let depthwise = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(64);
-    let conv = |desc: &ConvDesc<2>, input| {
+    let conv_by = |kernel, desc: &ConvDesc<2>, input| {
         let problem = Problem {
+            kernel,
             order: WeightOrder::of_bank(&desc.geometry().expect("valid"), &with_lanes()),
             ..problem(desc, 8, input)
         };
         let plan = Plan::new(&problem, &with_lanes()).expect("fits");
         plan.into_dispatches().pop().expect("is planned").variant
     };
+    let conv = |desc: &ConvDesc<2>, input| conv_by(ConvChoice::Auto, desc, input);
     let widths = |variant: &Variant| {
         let value = |name| variant.consts.iter().find_map(|(n, value)| (*n == name).then_some(*value));
         ["HALVES", "X_WIDTH", "Y_WIDTH"].map(|name| match value(name) {
@@ -200,8 +203,16 @@ fn maps_decide_what_lanes_load_at_once() {
     let pointwise = ConvDesc::new(64, 64, [1, 1]);
     let maps = [([1, 14, 14], [2, 4, 4]), ([1, 8, 10], [1, 4, 4]), ([1, 6, 11], [1, 2, 2]), ([1, 7, 7], [2, 1, 1])];
     for (input, expected) in maps {
-        let variant = conv(&pointwise, input);
+        let variant = conv_by(ConvChoice::PointwiseLanes, &pointwise, input);
         assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvPointwiseLanes, expected), "{input:?}");
+    }
+    let patch = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
+    for (desc, kernel) in [(patch.clone(), Kernel::ConvPatch), (patch.stride([2, 2]), Kernel::ConvStrideTwo)] {
+        let even = desc.clone().padding([1, 0]);
+        for (desc, input, width) in [(&desc, [1, 14, 14], 2), (&desc, [1, 14, 15], 1), (&even, [1, 14, 14], 1)] {
+            let variant = conv(desc, input);
+            assert_eq!((variant.kernel, widths(&variant)[1]), (kernel, width), "{input:?}");
+        }
     }
 }
 
