@@ -207,8 +207,8 @@ fn maps_decide_what_lanes_load_at_once() {
         assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvPointwiseLanes, expected), "{input:?}");
     }
     let patch = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
-    for (desc, kernel) in [(patch.clone(), Kernel::ConvPatch), (patch.stride([2, 2]), Kernel::ConvStrideTwo)] {
-        let even = desc.clone().padding([1, 0]);
+    for (desc, kernel) in [(patch, Kernel::ConvPatch), (patch.stride([2, 2]), Kernel::ConvStrideTwo)] {
+        let even = desc.padding([1, 0]);
         for (desc, input, width) in [(&desc, [1, 14, 14], 2), (&desc, [1, 14, 15], 1), (&even, [1, 14, 14], 1)] {
             let variant = conv(desc, input);
             assert_eq!((variant.kernel, widths(&variant)[1]), (kernel, width), "{input:?}");
