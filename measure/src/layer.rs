@@ -131,11 +131,10 @@ fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut 
     let mut without_groups = None;
     let groups = if options.groups {
         progress("groups");
-        let found = groups(context, &spec, &data, &mut judge).map_err(|error| refusal(case, "groups", &error));
-        match found {
+        match groups(context, &spec, &data, &mut judge) {
             Ok(groups) => Some(groups),
-            Err(refusal) => {
-                let refusal = refusal?;
+            Err(error) => {
+                let refusal = refusal(case, "groups", &error)?;
                 without_groups = Some(refusal.reason.clone());
                 not_measured.extend(Some(refusal).filter(|refusal| refusal.is_wrong));
                 None
