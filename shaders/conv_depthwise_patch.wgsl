@@ -37,6 +37,13 @@ fn line_at(b: u32, channel: u32, row: u32, columns: Columns) -> Line {
     );
 }
 
+// The 3 x 3 taps of the output channel.
+struct Taps {
+    top: vec3<f32>,
+    middle: vec3<f32>,
+    bottom: vec3<f32>,
+}
+
 fn three_weights(first: u32) -> vec3<f32> {
     return vec3<f32>(rows[first], rows[first + WEIGHT_STEP], rows[first + 2u * WEIGHT_STEP]);
 }

@@ -58,19 +58,13 @@ fn conv_patch(
     var odd = Sums();
     for (var ci = params.ci_begin; ci < params.ci_end; ci++) {
         let offset = ci * stride;
-        let x0 = two_inputs(two0, offset);
-        let x1 = two_inputs(two1, offset);
-        let x2 = two_inputs(two2, offset);
-        let x3 = two_inputs(two3, offset);
-        var own = Line(vec4<f32>(x0.y, x1, x2.x), vec2<f32>(x2.y, x3.x));
-        var last = select(0.0, x_value(ninth.element + offset), ninth.inside);
-        if CHANNEL_GAIN {
-            let channel = params.channel_gain_offset + tile.g * params.c_in + ci;
-            let gain = gains[params.gains_base + tile.b * params.gain_stride + channel];
-            own.left *= gain;
-            own.right *= gain;
-            last *= gain;
-        }
+        let gain = channel_gain(tile, ci);
+        let x0 = gain * two_inputs(two0, offset);
+        let x1 = gain * two_inputs(two1, offset);
+        let x2 = gain * two_inputs(two2, offset);
+        let x3 = gain * two_inputs(two3, offset);
+        let own = Line(vec4<f32>(x0.y, x1, x2.x), vec2<f32>(x2.y, x3.x));
+        let last = gain * select(0.0, x_value(ninth.element + offset), ninth.inside);
         let w = two_by_nine(weights, ci);
         let patch_lines = Patch(
             line_of(own, 0u),

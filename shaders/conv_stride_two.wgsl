@@ -15,10 +15,6 @@ fn three_taps(sums: vec4<f32>, line: Line, w: vec3<f32>) -> vec4<f32> {
     return sums + w.x * line.even + w.y * line.odd + w.z * right;
 }
 
-fn nine_taps(sums: vec4<f32>, top: Line, middle: Line, bottom: Line, w: Taps) -> vec4<f32> {
-    return three_taps(three_taps(three_taps(sums, top, w.top), middle, w.middle), bottom, w.bottom);
-}
-
 // Where a lane reads a row of the patch.
 struct Place {
     two0: Two,
@@ -50,14 +46,6 @@ fn line_at(place: Place, offset: u32, gain: f32) -> Line {
 // The line that a lane holds, on all lanes.
 fn line_of(line: Line, lane: u32) -> Line {
     return Line(subgroupShuffle(line.even, lane), subgroupShuffle(line.odd, lane), subgroupShuffle(line.last, lane));
-}
-
-fn channel_gain(tile: Tile, ci: u32) -> f32 {
-    if CHANNEL_GAIN {
-        let channel = params.channel_gain_offset + tile.g * params.c_in + ci;
-        return gains[params.gains_base + tile.b * params.gain_stride + channel];
-    }
-    return 1.0;
 }
 
 @compute @workgroup_size(WORKGROUP)

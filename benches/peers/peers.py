@@ -353,25 +353,32 @@ def run_peer(peer, shapes, samples, python):
     return {s["name"]: found.get(s["name"], {"failed": end}) for s in shapes}
 
 
-def run_dynconv(options, shapes, family):
-    """The rows of `dynconv bench` by shape."""
+def kernel_for(options, shape):
+    """The kernel that ours are asked to run."""
+    is_plain = shape["kernel"] == [3, 3] and shape["stride"] == shape["dilation"] == [1, 1] and shape["groups"] == 1
+    return "winograd-rows" if options.winograd_rows and is_plain else "auto"
+
+
+def run_dynconv(options, shape, family):
+    """The row of `dynconv bench`."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "bench.json"
         file = pathlib.Path(folder) / "shapes.txt"
         axes = lambda values: "x".join(map(str, values))
-        file.write_text("".join(
+        s = shape
+        file.write_text(
             f"{s['name']} batch={s['batch']} channels={s['cin']}x{s['cout']} input={axes(s['input'])} kernel={axes(s['kernel'])}"
             f" stride={axes(s['stride'])} padding={axes(s['padding'])} dilation={axes(s['dilation'])} groups={s['groups']}"
-            f" kernels={s['kernels']}\n" for s in shapes
-        ))
+            f" kernels={s['kernels']}\n"
+        )
         command = [options.dynconv, "bench", str(file), "--family", family, "--samples", str(options.samples), "--without-groups",
-                   "--json", str(path)]
+                   "--kernel", kernel_for(options, shape), "--json", str(path)]
         command += ["--adapter", options.adapter] if options.adapter else []
         out = subprocess.run(command, capture_output=True, text=True)
         if not path.exists():
             sys.exit(f"dynconv bench failed: {out.stderr.strip()}")
         results = json.loads(path.read_text())
-    return results, {row["shape"]: row for row in results["rows"]}
+    return results, results["rows"][0]
 
 
 def sgemm_gflops():
@@ -398,6 +405,7 @@ def main():
     parser.add_argument("--samples", type=int, default=3, help="samples of a round")
     parser.add_argument("--dynconv", default=str(ROOT / "target" / "release" / "dynconv"))
     parser.add_argument("--adapter", help="as of dynconv")
+    parser.add_argument("--winograd-rows", action="store_true", help="our 3 x 3 layers by minimal filtering; the static one by the plain sum")
     parser.add_argument("--webgpu-python", default=sys.executable, help="a Python with onnxruntime-webgpu, which excludes onnxruntime")
     parser.add_argument("--markdown", help="write the table to this file too")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -419,8 +427,8 @@ def main():
             gauge.append(sgemm_gflops())
             now = {}
             for family in families:
-                header, rows = run_dynconv(options, [shape], family)
-                now[family], now["static"] = rows[name]["wall_ms"], rows[name]["static_wall_ms"]
+                header, row = run_dynconv(options, shape, family)
+                now[family], now["static"] = row["wall_ms"], row["static_wall_ms"]
             for kind, ms in now.items():
                 ours.setdefault((kind, name), []).append(ms)
             for peer in peers:

@@ -12,11 +12,6 @@ fn three_taps(sums: vec4<f32>, line: Line, w: vec3<f32>) -> vec4<f32> {
     return sums + w.x * line.left + w.y * middle + w.z * right;
 }
 
-// A row of four sums goes through all nine taps before the next one: so the sums stay in registers.
-fn nine_taps(sums: vec4<f32>, top: Line, middle: Line, bottom: Line, w: Taps) -> vec4<f32> {
-    return three_taps(three_taps(three_taps(sums, top, w.top), middle, w.middle), bottom, w.bottom);
-}
-
 struct Patch {
     l0: Line,
     l1: Line,

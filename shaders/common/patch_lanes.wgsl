@@ -1,5 +1,6 @@
 // Where the kernels for lanes and 3 x 3 taps read: which tile a workgroup computes, and the patch of inputs that its lanes load.
-// Constants beside those of conv.wgsl: X_WIDTH (2 where a pair of inputs is one load: left paddings are odd and rows even).
+// Constants beside those of conv.wgsl: X_WIDTH (2 where a pair of inputs is one load: left paddings are odd and rows even). Each has TILE_ROWS and
+// TILE_COLUMNS, Sums of a tile's outputs of one channel, and store_patch.
 
 struct Tile {
     b: u32,
@@ -57,6 +58,21 @@ fn two_at(tile: Tile, patch_row: u32, pair: u32) -> Two {
 
 fn two_inputs(two: Two, offset: u32) -> vec2<f32> {
     return select(vec2<f32>(), x_two(two.first + offset, two.second + offset), two.inside);
+}
+
+fn channel_gain(tile: Tile, ci: u32) -> f32 {
+    if CHANNEL_GAIN {
+        let channel = params.channel_gain_offset + tile.g * params.c_in + ci;
+        return gains[params.gains_base + tile.b * params.gain_stride + channel];
+    }
+    return 1.0;
+}
+
+// The 3 x 3 taps of one output channel.
+struct Taps {
+    top: vec3<f32>,
+    middle: vec3<f32>,
+    bottom: vec3<f32>,
 }
 
 // The taps of a lane's two channels.

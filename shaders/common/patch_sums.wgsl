@@ -1,13 +1,12 @@
-// Tile of the kernels for 3 x 3 taps: 7 rows x 4 columns of outputs of a channel.
+// Tile of the kernels for 3 x 3 taps: 7 rows x 4 columns of outputs of a channel. Each has Taps; a Line, the inputs that four outputs read in a
+// row, and three_taps, which adds what three taps take from it.
 
 const TILE_ROWS: u32 = 7u;
 const TILE_COLUMNS: u32 = 4u;
 
-// The taps of one output channel.
-struct Taps {
-    top: vec3<f32>,
-    middle: vec3<f32>,
-    bottom: vec3<f32>,
+// Four sums go through all nine taps before the next one: so the sums stay in registers.
+fn nine_taps(sums: vec4<f32>, top: Line, middle: Line, bottom: Line, w: Taps) -> vec4<f32> {
+    return three_taps(three_taps(three_taps(sums, top, w.top), middle, w.middle), bottom, w.bottom);
 }
 
 // Sums of one output channel.

@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_depthwise_patch.wgsl`: one input channel per group, 3 x 3 taps with stride 1.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::conv_patch::{PATCH, PATCH_SUMS, tiles};
+use super::conv_patch::{PATCH, PATCH_SUMS, TILE, tiles};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
             because: "it needs one input channel a group, two axes, a 3 x 3 kernel, stride 1 and no dilation".into(),
         });
     }
-    let invocations = task.batch * task.geometry.c_out * tiles(task.output);
+    let invocations = task.batch * task.geometry.c_out * tiles(task.output, TILE);
     let workgroups = invocations.div_ceil(WORKGROUP as usize);
     let consts = [("WORKGROUP", WORKGROUP)];
     task.dispatch(Kernel::ConvDepthwisePatch, &consts, workgroups, Needs::trips(task.trips(28)), caps)

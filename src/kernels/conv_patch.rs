@@ -34,16 +34,16 @@ pub(super) const PATCH_LANES: (&str, &str) =
 pub(super) const PATCH: (&str, &str) = ("common/patch.wgsl", include_str!("../../shaders/common/patch.wgsl"));
 
 /// Rows and columns of a tile.
-const TILE: [usize; 2] = [7, 4];
+pub(crate) const TILE: [usize; 2] = [7, 4];
 
-/// Tiles of an output map.
-pub(super) fn tiles([_, height, width]: [usize; 3]) -> usize {
-    height.div_ceil(TILE[0]) * width.div_ceil(TILE[1])
+/// Tiles of these rows and columns in an output map.
+pub(super) fn tiles([_, height, width]: [usize; 3], tile: [usize; 2]) -> usize {
+    height.div_ceil(tile[0]) * width.div_ceil(tile[1])
 }
 
 /// Trips of an invocation's loops: over the channels, then over its outputs, with a trip for each bias.
-pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
-    let outputs = 2 * (TILE[0] * (1 + 3 * TILE[1]) + 1 + TILE[0]);
+pub(crate) fn trips(task: &ConvTask<'_>, tile: [usize; 2]) -> u64 {
+    let outputs = 2 * (tile[0] * (1 + 3 * tile[1]) + 1 + tile[0]);
     (task.channels.len() + 1 + outputs) as u64
 }
 
@@ -55,13 +55,13 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
             because: "it needs two axes, a 3 x 3 kernel, stride 1 and no dilation".into(),
         });
     }
-    by_lanes(Kernel::ConvPatch, task, caps)
+    by_lanes(Kernel::ConvPatch, task, TILE, caps)
 }
 
 /// The dispatch of a kernel for lanes, a workgroup for a tile of 16 output channels.
-pub(super) fn by_lanes(kernel: Kernel, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+pub(super) fn by_lanes(kernel: Kernel, task: &ConvTask<'_>, tile: [usize; 2], caps: &Caps) -> Result<Dispatch> {
     let [_, c_out] = task.group_channels();
-    let workgroups = task.batch * task.geometry.groups * tiles(task.output) * c_out.div_ceil(BLOCK);
+    let workgroups = task.batch * task.geometry.groups * tiles(task.output, tile) * c_out.div_ceil(BLOCK);
     let consts = [("WORKGROUP", 8), (X_WIDTH, task.pairs())];
-    task.dispatch(kernel, &consts, workgroups, Needs::trips(trips(task)), caps)
+    task.dispatch(kernel, &consts, workgroups, Needs::trips(trips(task, tile)), caps)
 }

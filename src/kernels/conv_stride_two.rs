@@ -2,7 +2,7 @@
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
-use super::conv_patch::{PATCH_LANES, PATCH_SUMS, by_lanes};
+use super::conv_patch::{PATCH_LANES, PATCH_SUMS, TILE, by_lanes};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
@@ -33,5 +33,5 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
             because: "it needs two axes, a 3 x 3 kernel, stride 2 on both and no dilation".into(),
         });
     }
-    by_lanes(Kernel::ConvStrideTwo, task, caps)
+    by_lanes(Kernel::ConvStrideTwo, task, TILE, caps)
 }

@@ -23,6 +23,7 @@ pub(crate) mod conv_register;
 pub(crate) mod conv_row;
 pub(crate) mod conv_stride_two;
 pub(crate) mod conv_tiled;
+pub(crate) mod conv_winograd_rows;
 pub(crate) mod demodulate;
 pub(crate) mod sum_parts;
 pub(crate) mod winograd_input;
@@ -75,6 +76,8 @@ pub enum Kernel {
     ConvPatch,
     /// 3 x 3 taps with stride 2, patches spread over the lanes of a subgroup.
     ConvStrideTwo,
+    /// 3 x 3 taps with stride 1 by minimal filtering along the rows, patches spread over the lanes of a subgroup.
+    ConvWinogradRows,
     /// Wide rows of taps, runs of inputs spread over the lanes of a subgroup.
     ConvRow,
     /// Softmax over the channels at every position.
@@ -228,7 +231,7 @@ pub struct KernelDef {
 
 impl Kernel {
     /// All kernels.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AveragePool,
         Self::AttentionMlp,
         Self::Aggregate,
@@ -246,6 +249,7 @@ impl Kernel {
         Self::ConvLanes,
         Self::ConvPatch,
         Self::ConvStrideTwo,
+        Self::ConvWinogradRows,
         Self::ConvRow,
         Self::ChannelSoftmax,
         Self::Demodulate,
@@ -275,6 +279,7 @@ impl Kernel {
             Self::ConvLanes => &conv_lanes::DEF,
             Self::ConvPatch => &conv_patch::DEF,
             Self::ConvStrideTwo => &conv_stride_two::DEF,
+            Self::ConvWinogradRows => &conv_winograd_rows::DEF,
             Self::ConvRow => &conv_row::DEF,
             Self::ChannelSoftmax => &channel_softmax::DEF,
             Self::Demodulate => &demodulate::DEF,

@@ -37,6 +37,8 @@ pub enum ConvChoice {
     Patch,
     /// `conv_stride_two`, for 3 x 3 kernels over two axes with stride 2, where `conv_lanes` is possible.
     StrideTwo,
+    /// `conv_winograd_rows`, where `conv_patch` is possible: half the products, and errors up to 5 times as large. The planner never chooses it.
+    WinogradRows,
     /// `conv_row`, for at most 8 taps along the width of which 16 outputs read at most 48 inputs, where `conv_lanes` is possible.
     Row,
     /// `conv_depthwise`, for one input channel a group.
@@ -53,7 +55,7 @@ pub enum ConvChoice {
 
 impl ConvChoice {
     /// All choices.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Auto,
         Self::Direct,
         Self::Tiled,
@@ -64,6 +66,7 @@ impl ConvChoice {
         Self::Lanes,
         Self::Patch,
         Self::StrideTwo,
+        Self::WinogradRows,
         Self::Row,
         Self::Depthwise,
         Self::DepthwisePatch,
@@ -84,6 +87,7 @@ impl ConvChoice {
             Self::Lanes => Kernel::ConvLanes,
             Self::Patch => Kernel::ConvPatch,
             Self::StrideTwo => Kernel::ConvStrideTwo,
+            Self::WinogradRows => Kernel::ConvWinogradRows,
             Self::Row => Kernel::ConvRow,
             Self::Depthwise => Kernel::ConvDepthwise,
             Self::DepthwisePatch => Kernel::ConvDepthwisePatch,
@@ -107,6 +111,7 @@ impl ConvChoice {
             Self::Lanes => "lanes",
             Self::Patch => "patch",
             Self::StrideTwo => "stride-two",
+            Self::WinogradRows => "winograd-rows",
             Self::Row => "row",
             Self::Depthwise => "depthwise",
             Self::DepthwisePatch => "depthwise-patch",

@@ -16,8 +16,8 @@ use crate::kernels::conv::{ConvTask, Layout, Mix, Stage};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
     conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch, conv_direct, conv_lanes, conv_matrix,
-    conv_patch, conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_stride_two, conv_tiled, sum_parts,
-    winograd_input, winograd_output,
+    conv_patch, conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_stride_two, conv_tiled,
+    conv_winograd_rows, sum_parts, winograd_input, winograd_output,
 };
 use crate::tune::Tuning;
 use crate::winograd::Winograd;
@@ -244,6 +244,7 @@ impl Plan {
             Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
             Kernel::ConvPatch => conv_patch::dispatch(task, caps),
             Kernel::ConvStrideTwo => conv_stride_two::dispatch(task, caps),
+            Kernel::ConvWinogradRows => conv_winograd_rows::dispatch(task, caps),
             Kernel::ConvRow => conv_row::dispatch(task, caps),
             Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
             Kernel::ConvDepthwisePatch => conv_depthwise_patch::dispatch(task, caps),
@@ -264,7 +265,8 @@ impl Plan {
                 Kernel::ConvBlock => conv_block::trips(&task),
                 Kernel::ConvRegister | Kernel::ConvPointwise => conv_register::trips(&task),
                 Kernel::ConvMatrix => conv_matrix::trips(&task, caps),
-                Kernel::ConvPatch | Kernel::ConvStrideTwo => conv_patch::trips(&task),
+                Kernel::ConvPatch | Kernel::ConvStrideTwo => conv_patch::trips(&task, conv_patch::TILE),
+                Kernel::ConvWinogradRows => conv_patch::trips(&task, conv_winograd_rows::TILE),
                 Kernel::ConvPointwiseLanes => conv_pointwise_lanes::trips(&task),
                 // The most that any other kernel adds for its stores.
                 _ => task.trips(32),

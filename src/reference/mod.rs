@@ -23,6 +23,7 @@ pub mod conv_register;
 pub mod conv_row;
 pub mod conv_stride_two;
 pub mod conv_tiled;
+pub mod conv_winograd_rows;
 pub mod demodulate;
 pub mod sum_parts;
 pub mod winograd_input;
@@ -416,6 +417,7 @@ mod tests {
         }
         if geometry.is_plain_3x3() {
             others.push(conv_patch::conv_patch(&conv));
+            others.push(conv_winograd_rows::conv_winograd_rows(&conv, &Winograd::F4.matrices()));
             others.extend([Winograd::F2, Winograd::F4].map(|tiles| filtered(&conv, tiles, &tiles.matrices())));
         }
         if geometry.is_strided_3x3() {

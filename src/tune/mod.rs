@@ -117,7 +117,7 @@ impl Trial {
 const FEW: u64 = 1 << 21;
 
 /// What is worth measuring beside the planner's own choice: every kernel that can compute the problem on such a device, and whose plan is
-/// another. Two kinds that are slower by far are left out: `conv_direct` on all but tiny problems, and on software adapters what uses
+/// another. What computes with larger errors is for its user to choose. Two kinds that are slower by far are left out: `conv_direct` on all but tiny problems, and on software adapters what uses
 /// workgroup memory. Pure, like the planner.
 #[must_use]
 pub fn candidates(problem: &Problem, caps: &Caps) -> Vec<ConvChoice> {
@@ -131,7 +131,8 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Vec<ConvChoice> {
             && (has_memory || !shares)
             && (is_tiny || plan.conv_kernel() != Kernel::ConvDirect)
     };
-    ConvChoice::ALL.into_iter().filter(|choice| plan(*choice).is_ok_and(|plan| is_worth(&plan))).collect()
+    let rounds_alike = ConvChoice::ALL.into_iter().filter(|choice| *choice != ConvChoice::WinogradRows);
+    rounds_alike.filter(|choice| plan(*choice).is_ok_and(|plan| is_worth(&plan))).collect()
 }
 
 /// A number that changes with the crate's version and with the text of any shader: measurements of other kernels are worth nothing.

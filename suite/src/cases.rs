@@ -105,9 +105,17 @@ impl<const D: usize> Case<D> {
         choices
     }
 
-    /// Kernels that can compute this on a device with these caps, in every layout and order of weights, by name.
+    /// Kernels that can compute this on a device with these caps, in every layout and order of weights and exactly on integers, by name.
     #[must_use]
     pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
+        let mut choices = self.all_choices(caps);
+        choices.retain(|&choice| sums_plainly(choice));
+        choices
+    }
+
+    /// Those, and the kernels with larger errors.
+    #[must_use]
+    pub fn all_choices(&self, caps: &Caps) -> Vec<ConvChoice> {
         let mut choices = able(&self.geometry());
         choices.retain(|&choice| !needs_lanes(choice) || caps.has_lanes());
         // They need one layout and one order, or maps of enough rows.
@@ -137,6 +145,7 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::Matrix, true),
         (ConvChoice::Patch, g.is_plain_3x3()),
         (ConvChoice::StrideTwo, g.is_strided_3x3()),
+        (ConvChoice::WinogradRows, g.is_plain_3x3()),
         (ConvChoice::Depthwise, is_depthwise),
         (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),
         (ConvChoice::DepthwiseLanes, is_depthwise && g.is_plain_3x3()),
@@ -144,6 +153,12 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
         (ConvChoice::PointwiseLanes, g.is_pointwise()),
     ];
     all.into_iter().filter(|(_, can)| *can).map(|(choice, _)| choice).collect()
+}
+
+/// Whether a kernel computes the plain sum, which is exact where all numbers are small integers.
+#[must_use]
+pub fn sums_plainly(choice: ConvChoice) -> bool {
+    choice != ConvChoice::WinogradRows
 }
 
 /// Whether a kernel runs only on devices with lanes.
@@ -155,6 +170,7 @@ pub fn needs_lanes(choice: ConvChoice) -> bool {
             | ConvChoice::Row
             | ConvChoice::Patch
             | ConvChoice::StrideTwo
+            | ConvChoice::WinogradRows
             | ConvChoice::DepthwiseLanes
             | ConvChoice::PointwiseLanes
     )

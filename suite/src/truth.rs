@@ -5,9 +5,12 @@
 //! Nested sums and factors add up. The sum of magnitudes is the same problem with the magnitude of every number.
 
 use dynconv::plan::{AttentionSource, MapAxis, Parts, Problem};
+use dynconv::reference::conv_direct::conv_direct;
+use dynconv::reference::conv_winograd_rows::conv_winograd_rows;
 use dynconv::reference::{self, LayerWeights, average_pool, channel_softmax, demodulate, widen};
-use dynconv::{Activation, ConvDesc, Elem, Epilogue, Geometry, Linear, Warehouse};
+use dynconv::{Activation, ConvDesc, Elem, Epilogue, Geometry, Linear, Warehouse, Winograd};
 
+use crate::cases::sums_plainly;
 use crate::data::{Data, cells};
 use crate::run::problem;
 use crate::spec::{Family, Spec};
@@ -122,20 +125,27 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     let linear = Problem { epilogue: Epilogue { activation: Activation::None, ..problem.epilogue }, ..problem };
     let before = reference::layer(&linear, &weights, &widen(&data.x), &given).y;
     let sizes = magnitudes(&weights);
-    let magnitude = match g.winograd {
-        None => reference::layer(&linear, &sizes, &size(&widen(&data.x)), &size(&given)),
-        Some(winograd) => {
-            let matrices = winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect());
-            let filter = |conv: &reference::Conv<'_>| reference::filtered(conv, winograd, &matrices);
-            reference::layer_by(filter, &linear, &sizes, &size(&widen(&data.x)), &size(&given))
+    let along_rows = !sums_plainly(spec.conv);
+    let magnitude = |conv: &reference::Conv<'_>| {
+        let winograd = g.winograd.unwrap_or(Winograd::F4);
+        let matrices = winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect());
+        match g.winograd {
+            Some(_) => reference::filtered(conv, winograd, &matrices),
+            None if along_rows => conv_winograd_rows(conv, &matrices),
+            None => conv_direct(conv),
         }
-    }
-    .y;
+    };
+    let magnitude = reference::layer_by(magnitude, &linear, &sizes, &size(&widen(&data.x)), &size(&given)).y;
     // One rounding for every product and sum on the longest way to an output: mixing, gains, the sum itself (over the bank too where
     // positions mix), bias, affine, residual.
     let mixed = if spec.family.mixes_positions() { spec.kernels } else { 1 };
-    // Minimal filtering rounds a kernel once, and no number of a tile more than 3 times on each of its two ways in and 4 on each out.
-    let (taps, filtering) = if g.winograd.is_some() { (1, 15) } else { (g.taps(), 0) };
+    // Minimal filtering rounds a kernel once, and no number of a tile more than 3 times on each of its two ways in and 4 on each out. Along the
+    // rows there is one way in and one out, but kernels are taken there in f32, by no more than 4 roundings (a factor's, a product's and two sums').
+    let (taps, filtering) = match g.winograd {
+        Some(_) => (1, 15),
+        None if along_rows => (3, 11),
+        None => (g.taps(), 0),
+    };
     let terms = spec.kernels + (g.c_in / g.groups * taps + 2) * mixed + 12 + filtering;
     let factor = gamma(terms);
     let y: Vec<f64> = before.iter().map(|&v| reference::activate(spec.activation, v)).collect();

@@ -108,7 +108,7 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
             // Given attention, and attention of a branch, which pools the input.
             for (attention, _) in attentions(&geometry).into_iter().take(2) {
                 for (x, y) in elems.into_iter().flat_map(|x| elems.map(|y| (x, y))) {
-                    for kernel in case.choices(caps) {
+                    for kernel in case.all_choices(caps) {
                         let order = order(&geometry, &attention, caps);
                         let problem = Problem { attention, elems: [x, y], kernel, order, ..plain };
                         dispatches.extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
@@ -159,9 +159,10 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
             ConvChoice::Pointwise,
             ConvChoice::Patch,
             ConvChoice::StrideTwo,
+            ConvChoice::WinogradRows,
             ConvChoice::Row,
         ];
-        for kernel in case.choices(caps).into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
+        for kernel in case.all_choices(caps).into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
             let order = order(&plain.geometry, &attention, caps);
             let problem = Problem { attention, kernel, order, ..plain };
             let epilogue =

@@ -127,6 +127,32 @@ fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
 }
 
 #[test]
+fn minimal_filtering_along_rows_is_asked_for() {
+    let desc = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
+    let by = |problem: Problem, caps: &Caps| {
+        Plan::new(&Problem { kernel: ConvChoice::WinogradRows, ..kept(problem, caps) }, caps)
+    };
+    let lanes = with_lanes();
+    let whole = problem(&desc, 8, [1, 14, 14]);
+    let plan = by(whole, &lanes).expect("fits");
+    assert_eq!(plan.conv_kernel(), Kernel::ConvWinogradRows);
+    // The same operands as those of the plain sum, and its operations.
+    let plain = Plan::new(&kept(whole, &lanes), &lanes).expect("fits");
+    assert_eq!((plan.scratch(), plan.flops()), (plain.scratch(), plain.flops()));
+    // 2 x 2 tiles x 4 blocks of channels, for each sample.
+    assert_eq!(plan.dispatches()[1].grid, [8 * 16, 1, 1]);
+
+    let error = by(whole, &Caps::webgpu_default()).expect_err("has no lanes");
+    assert!(matches!(error, Error::MissingFeature { .. }), "{error}");
+    let strided = problem(&desc.stride([2, 2]), 8, [1, 14, 14]);
+    let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..whole };
+    for problem in [strided, map] {
+        let error = by(problem, &lanes).expect_err("is not possible").to_string();
+        assert!(error.contains("conv_winograd_rows"), "{error}");
+    }
+}
+
+#[test]
 fn minimal_filtering_multiplies_tiles_of_mixed_kernels() {
     let kernels = |plan: &Plan| plan.dispatches().iter().map(|d| d.variant.kernel).collect::<Vec<_>>();
     let desc = ConvDesc::new(64, 128, [3, 3]).kernels(4).padding([1, 1]).winograd(Winograd::F4);

@@ -15,6 +15,7 @@ pub use structure::choices;
 use dynconv::plan::ConvChoice;
 use dynconv::{Context, Elem, Winograd};
 
+use crate::cases::sums_plainly;
 use crate::data::{Data, Numbers};
 use crate::run::{self, Fault, Output};
 use crate::spec::{Family, Limits, Spec};
@@ -222,7 +223,7 @@ fn is_exact(spec: &Spec) -> bool {
         _ => 1 << 7,
     };
     // Its kernels are thirds and more.
-    let is_thirds = spec.winograd == Some(Winograd::F4);
+    let is_thirds = spec.winograd == Some(Winograd::F4) || !sums_plainly(spec.conv);
     !is_thirds && spec.family.is_given() && spec.is_exact() && largest < room && (!squared || largest * largest < room)
 }
 

@@ -4,7 +4,7 @@ use dynconv::plan::ConvChoice;
 use dynconv::{Error, Layout};
 
 use super::{Trial, is_exact, is_linear, keeps_order, same_bits};
-use crate::cases::able;
+use crate::cases::{able, sums_plainly};
 use crate::data::{Data, Numbers};
 use crate::noise::Noise;
 use crate::run::Fault;
@@ -13,7 +13,7 @@ use crate::spec::{Family, Spec};
 pub(super) fn can_translate(spec: &Spec) -> bool {
     let given = matches!(spec.family, Family::Static | Family::Bank | Family::PerSample);
     // Tiles do not move with the input.
-    let moves = spec.transposed.is_none() && spec.winograd.is_none();
+    let moves = spec.transposed.is_none() && spec.winograd.is_none() && sums_plainly(spec.conv);
     given && moves && !spec.residual && keeps_order(spec) && interior(spec).is_some()
 }
 
@@ -108,7 +108,8 @@ pub(super) fn has_choices(spec: &Spec) -> bool {
 pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
     let data = trial.data(Numbers::Integers)?;
     let expected = trial.y(&data)?;
-    let mut others: Vec<ConvChoice> = choices(trial.spec).into_iter().filter(|conv| *conv != trial.spec.conv).collect();
+    let is_other = |conv: &ConvChoice| *conv != trial.spec.conv && sums_plainly(*conv);
+    let mut others: Vec<ConvChoice> = choices(trial.spec).into_iter().filter(is_other).collect();
     // Every kernel is compiled anew for every problem: two of the others a problem, all in turn over the problems.
     let turn = usize::try_from(trial.spec.seed).unwrap_or(0) % others.len().max(1);
     others.rotate_left(turn);

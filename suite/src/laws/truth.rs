@@ -4,6 +4,7 @@ use dynconv::reference::narrow;
 use dynconv::{Activation, Elem};
 
 use super::{Trial, same_bits};
+use crate::cases::sums_plainly;
 use crate::check::kernels;
 use crate::data::Numbers;
 use crate::run::Fault;
@@ -62,6 +63,7 @@ pub(super) fn has_twin(spec: &Spec) -> bool {
     // Minimal filtering pays with accuracy.
     is_plain
         && spec.winograd.is_none()
+        && sums_plainly(spec.conv)
         && spec.elems == [Elem::F32; 3]
         && matches!(spec.family, Family::Static | Family::Bank)
 }
