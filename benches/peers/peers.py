@@ -365,11 +365,10 @@ def run_dynconv(options, shape, family):
         path = pathlib.Path(folder) / "bench.json"
         file = pathlib.Path(folder) / "shapes.txt"
         axes = lambda values: "x".join(map(str, values))
-        s = shape
         file.write_text(
-            f"{s['name']} batch={s['batch']} channels={s['cin']}x{s['cout']} input={axes(s['input'])} kernel={axes(s['kernel'])}"
-            f" stride={axes(s['stride'])} padding={axes(s['padding'])} dilation={axes(s['dilation'])} groups={s['groups']}"
-            f" kernels={s['kernels']}\n"
+            f"{shape['name']} batch={shape['batch']} channels={shape['cin']}x{shape['cout']} input={axes(shape['input'])} kernel={axes(shape['kernel'])}"
+            f" stride={axes(shape['stride'])} padding={axes(shape['padding'])} dilation={axes(shape['dilation'])} groups={shape['groups']}"
+            f" kernels={shape['kernels']}\n"
         )
         command = [options.dynconv, "bench", str(file), "--family", family, "--samples", str(options.samples), "--without-groups",
                    "--kernel", kernel_for(options, shape), "--json", str(path)]

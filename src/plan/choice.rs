@@ -38,7 +38,7 @@ pub enum ConvChoice {
     /// `conv_stride_two`, for 3 x 3 kernels over two axes with stride 2, where `conv_lanes` is possible.
     StrideTwo,
     /// `conv_winograd_rows`, where `conv_patch` is possible: half the products by Winograd's minimal filtering along the rows, F(1 x 4, 3 x 3), and
-    /// errors two to five times as large; an input that is not finite makes NaN of up to eight outputs of a row. Neither the planner nor tuning chooses it.
+    /// errors two to four times as large; an input that is not finite makes NaN of up to eight outputs of a row. Neither the planner nor tuning chooses it.
     WinogradRows,
     /// `conv_row`, for at most 8 taps along the width of which 16 outputs read at most 48 inputs, where `conv_lanes` is possible.
     Row,

@@ -126,14 +126,11 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     let before = reference::layer(&linear, &weights, &widen(&data.x), &given).y;
     let sizes = magnitudes(&weights);
     let along_rows = !sums_plainly(spec.conv);
-    let magnitude = |conv: &reference::Conv<'_>| {
-        let winograd = g.winograd.unwrap_or(Winograd::F4);
-        let matrices = winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect());
-        match g.winograd {
-            Some(_) => reference::filtered(conv, winograd, &matrices),
-            None if along_rows => conv_winograd_rows(conv, &matrices),
-            None => conv_direct(conv),
-        }
+    let matrices = |winograd: Winograd| winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect());
+    let magnitude = |conv: &reference::Conv<'_>| match g.winograd {
+        Some(winograd) => reference::filtered(conv, winograd, &matrices(winograd)),
+        None if along_rows => conv_winograd_rows(conv, &matrices(Winograd::F4)),
+        None => conv_direct(conv),
     };
     let magnitude = reference::layer_by(magnitude, &linear, &sizes, &size(&widen(&data.x)), &size(&given)).y;
     // One rounding for every product and sum on the longest way to an output: mixing, gains, the sum itself (over the bank too where
