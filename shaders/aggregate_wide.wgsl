@@ -74,12 +74,12 @@ fn source(k: u32, i: u32) -> Eight {
     return unpacked(bank[(params.bank_base + k * params.weights) / 8u + i]);
 }
 
-// Each lane the mixing weight of a sample, for kernel k. Those past the last kernel count for nothing.
+// Each lane the mixing weight of a sample, for kernel k. Those past the last kernel are 0, like the kernel: an infinite one times 0 is NaN.
 fn mix_of_lane(row: u32, k: u32) -> f32 {
     if !HAS_MIX {
         return 1.0;
     }
-    return attention[row + params.mix_offset + min(k, KERNELS - 1u)];
+    return select(0.0, attention[row + params.mix_offset + min(k, KERNELS - 1u)], k < KERNELS);
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -124,6 +124,12 @@ struct Weights {
     odd: vec4<f32>,
 }
 
+// Weights of the lane's two channels for input channel ci. Those past the last count as 0, like their inputs: an infinite weight times 0 is NaN.
+fn weights_at(first: vec2<u32>, ci: u32, tap: u32) -> vec2<f32> {
+    let weights = two_weights(first, min(ci, params.ci_end - 1u) * TAPS + tap);
+    return select(vec2<f32>(), weights, ci < params.ci_end);
+}
+
 // Four sums at a time go through all four channels: so they stay in registers.
 fn four_sums(sums: vec4<f32>, w: vec4<f32>, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> vec4<f32> {
     return sums + w.x * x0 + w.y * x1 + w.z * x2 + w.w * x3;
@@ -185,11 +191,10 @@ fn conv_lanes(
                     let window0 = window(tile, k, place0, kz, ky, kx);
                     let window1 = window(tile, k, place1, kz, ky, kx);
                     for (var ci = params.ci_begin; ci < params.ci_end; ci += 4u) {
-                        let last = params.ci_end - 1u;
                         let w0 = two_weights(weights, ci * TAPS + tap);
-                        let w1 = two_weights(weights, min(ci + 1u, last) * TAPS + tap);
-                        let w2 = two_weights(weights, min(ci + 2u, last) * TAPS + tap);
-                        let w3 = two_weights(weights, min(ci + 3u, last) * TAPS + tap);
+                        let w1 = weights_at(weights, ci + 1u, tap);
+                        let w2 = weights_at(weights, ci + 2u, tap);
+                        let w3 = weights_at(weights, ci + 3u, tap);
                         let w = Weights(vec4<f32>(w0.x, w1.x, w2.x, w3.x), vec4<f32>(w0.y, w1.y, w2.y, w3.y));
                         // All loads come first: each splits the driver's code in many small pieces.
                         let channels = channels_from(tile, ci);

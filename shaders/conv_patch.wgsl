@@ -59,12 +59,12 @@ fn conv_patch(
     for (var ci = params.ci_begin; ci < params.ci_end; ci++) {
         let offset = ci * stride;
         let gain = channel_gain(tile, ci);
-        let x0 = gain * two_inputs(two0, offset);
-        let x1 = gain * two_inputs(two1, offset);
-        let x2 = gain * two_inputs(two2, offset);
-        let x3 = gain * two_inputs(two3, offset);
+        let x0 = two_inputs(two0, offset, gain);
+        let x1 = two_inputs(two1, offset, gain);
+        let x2 = two_inputs(two2, offset, gain);
+        let x3 = two_inputs(two3, offset, gain);
         let own = Line(vec4<f32>(x0.y, x1, x2.x), vec2<f32>(x2.y, x3.x));
-        let last = gain * select(0.0, x_value(ninth.element + offset), ninth.inside);
+        let last = select(0.0, gain * x_value(ninth.element + offset), ninth.inside);
         let w = two_by_nine(weights, ci);
         let patch_lines = Patch(
             line_of(own, 0u),

@@ -69,9 +69,11 @@ struct Weights {
     odd: vec4<f32>,
 }
 
-// Past the last input channel lanes repeat its weights.
+// Weights past the last input channel count as 0, like their inputs: an infinite weight times 0 is NaN.
 fn weights_from(tile: Tile, ci: u32, lane: u32) -> Weights {
-    let words = rows_again[tile.weights + min(ci + lane / 2u, params.ci_end - 1u) * 2u + lane % 2u];
+    let channel = ci + lane / 2u;
+    let loaded = rows_again[tile.weights + min(channel, params.ci_end - 1u) * 2u + lane % 2u];
+    let words = select(vec4<u64>(), loaded, channel < params.ci_end);
     return Weights(bitcast<vec4<f32>>(vec4<u32>(words)), bitcast<vec4<f32>>(vec4<u32>(words >> vec4<u32>(32u))));
 }
 

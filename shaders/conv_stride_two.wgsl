@@ -35,11 +35,11 @@ fn place_of(tile: Tile, patch_row: u32) -> Place {
 }
 
 fn line_at(place: Place, offset: u32, gain: f32) -> Line {
-    let x0 = gain * two_inputs(place.two0, offset);
-    let x1 = gain * two_inputs(place.two1, offset);
-    let x2 = gain * two_inputs(place.two2, offset);
-    let x3 = gain * two_inputs(place.two3, offset);
-    let x4 = gain * two_inputs(place.two4, offset);
+    let x0 = two_inputs(place.two0, offset, gain);
+    let x1 = two_inputs(place.two1, offset, gain);
+    let x2 = two_inputs(place.two2, offset, gain);
+    let x3 = two_inputs(place.two3, offset, gain);
+    let x4 = two_inputs(place.two4, offset, gain);
     return Line(vec4<f32>(x0.y, x1.y, x2.y, x3.y), vec4<f32>(x1.x, x2.x, x3.x, x4.x), x4.y);
 }
 

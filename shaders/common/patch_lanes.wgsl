@@ -56,8 +56,9 @@ fn two_at(tile: Tile, patch_row: u32, pair: u32) -> Two {
     return Two(place_element(tile, row, left, inside.x), place_element(tile, row, left + 1u, inside.y), inside);
 }
 
-fn two_inputs(two: Two, offset: u32) -> vec2<f32> {
-    return select(vec2<f32>(), x_two(two.first + offset, two.second + offset), two.inside);
+// Two inputs times the channel's gain. Those outside of the map are 0, whatever the gain is.
+fn two_inputs(two: Two, offset: u32, gain: f32) -> vec2<f32> {
+    return select(vec2<f32>(), gain * x_two(two.first + offset, two.second + offset), two.inside);
 }
 
 fn channel_gain(tile: Tile, ci: u32) -> f32 {

@@ -41,12 +41,12 @@ fn inputs_of(tile: Tile, sources: Sources, ci: u32, kz: u32, ky: u32, kx: u32) -
     let i = sources.start + (place * position_stride() + ci * channel_stride());
     let tap = vec4<u32>(bits_of(kz, ky, kx));
     let inside = ((sources.inside & tap) == tap) | vec4<bool>(PADDED == 0u);
-    let four = select(vec4<f32>(), vec4<f32>(x_value(i.x), x_value(i.y), x_value(i.z), x_value(i.w)), inside);
+    var four = vec4<f32>(x_value(i.x), x_value(i.y), x_value(i.z), x_value(i.w));
     if CHANNEL_GAIN {
         let first = params.gains_base + tile.b * params.gain_stride + params.channel_gain_offset;
-        return four * gains[first + tile.g * params.c_in + ci];
+        four *= gains[first + tile.g * params.c_in + ci];
     }
-    return four;
+    return select(vec4<f32>(), four, inside);
 }
 
 // Sums of the tile: a vector of 4 positions a channel. Named members instead of an array, so that they stay in registers.
