@@ -1,6 +1,6 @@
 //! Host side of `shaders/demodulate.wgsl`: gains of a modulated convolution from its styles.
 
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Variant};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
@@ -8,7 +8,7 @@ use crate::error::{Result, index32};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "demodulate",
     slots: &[],
-    parts: &[DISPATCH, ("demodulate.wgsl", include_str!("../../shaders/demodulate.wgsl"))],
+    parts: &[DISPATCH, NUMBERS, ("demodulate.wgsl", include_str!("../../shaders/demodulate.wgsl"))],
     storage: &[false, false, true],
     lanes: false,
     matrices: false,
@@ -19,7 +19,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 struct DemodulateParams {
     style_base: u32,
-    squares_base: u32,
+    norms_base: u32,
     gains_base: u32,
     batch: u32,
     groups: u32,
@@ -32,7 +32,7 @@ const WORKGROUP: u32 = 64;
 /// Keeps the root of an all-zero style finite; the published value.
 const EPSILON: f32 = 1e-8;
 
-/// Input is the style `[batch, channels in]`, bank the squares, output the gains.
+/// Input is the style `[batch, channels in]`, bank the norms of the weights, output the gains.
 pub(crate) fn dispatch(geometry: &Geometry, demodulate: bool, batch: usize, caps: &Caps) -> Result<Dispatch> {
     let row = geometry.c_in + if demodulate { geometry.c_out } else { 0 };
     let c_in = geometry.c_in / geometry.groups;
@@ -52,5 +52,5 @@ pub(crate) fn dispatch(geometry: &Geometry, demodulate: bool, batch: usize, caps
     let consts = vec![("WORKGROUP", Const::U32(WORKGROUP)), ("DEMODULATE", Const::Bool(demodulate))];
     let variant = Variant { kernel: Kernel::Demodulate, elems: Vec::new(), consts };
     let workgroups = (batch * row).div_ceil(WORKGROUP as usize) as u64;
-    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups, Needs::trips(c_in as u64 + 1), caps)
+    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups, Needs::trips(3 * (c_in as u64 + 1)), caps)
 }

@@ -38,6 +38,9 @@ use crate::error::{Error, Result, index32};
 /// Numbering of workgroups, part of every kernel.
 const DISPATCH: (&str, &str) = ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
 
+/// Numbers that are not finite, and functions that keep them so.
+const NUMBERS: (&str, &str) = ("common/numbers.wgsl", include_str!("../../shaders/common/numbers.wgsl"));
+
 /// A kernel, named after its file in `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

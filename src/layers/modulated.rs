@@ -7,6 +7,7 @@ use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::{Operand, demodulate};
 use crate::plan::{AttentionSource, Parts};
+use crate::reference::narrow;
 use crate::tensor::Tensor;
 
 /// Modulated convolution: input channels are scaled by a style, output channels by what brings their weights back to unit norm.
@@ -22,15 +23,25 @@ use crate::tensor::Tensor;
 pub struct ModulatedConv2d {
     context: Context,
     pub(super) conv: Layer<2, Given>,
-    squares: Tensor,
+    norms: Tensor,
     demodulate: bool,
 }
+
+/// Root of the sum over the taps of the squared weights, for each output channel and each of its input channels.
+fn norms(weight: &[f32], taps: usize) -> Vec<f64> {
+    let norm = |taps: &[f32]| taps.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
+    weight.chunks_exact(taps).map(norm).collect()
+}
+
+/// Products of larger norms with styles, of which the shader lets 2^36 pass, might overflow.
+const LARGEST_NORM: f64 = (1_u64 << 60) as f64;
 
 impl ModulatedConv2d {
     /// `weight [channels out, channels in / groups, kernel..]`. The description has one kernel and is not transposed.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN, [`Error::Unsupported`] if transposed.
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN and for weights above 1e18 that are to be demodulated,
+    /// [`Error::Unsupported`] if transposed.
     pub fn new(context: &Context, desc: &ConvDesc<2>, weight: &[f32], demodulate: bool) -> Result<Self> {
         let g = desc.geometry()?;
         one_kernel("a modulated convolution", &g)?;
@@ -42,10 +53,16 @@ impl ModulatedConv2d {
         }
         let parts = Parts { channel: true, filter: demodulate, ..Parts::default() };
         let conv = Layer::<2, Given>::create(context, desc, AttentionSource::Given(parts), weight, None)?;
-        let square = |taps: &[f32]| taps.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>();
-        let squares: Vec<f64> = weight.chunks_exact(g.taps()).map(square).collect();
-        let squares = Tensor::upload(context, &[squares.len()], &crate::reference::narrow(&squares))?;
-        Ok(Self { context: context.clone(), conv, squares, demodulate })
+        let norms = norms(weight, g.taps());
+        if demodulate && let Some(norm) = norms.iter().find(|&&norm| norm > LARGEST_NORM) {
+            return Err(Error::Value {
+                what: "norm of the weights between two channels".into(),
+                needed: format!("at most {LARGEST_NORM:e} for demodulation"),
+                found: format!("{norm:e}"),
+            });
+        }
+        let norms = Tensor::upload(context, &[norms.len()], &narrow(&norms))?;
+        Ok(Self { context: context.clone(), conv, norms, demodulate })
     }
 
     /// Binds input `[batch, channels in, height, width]`, style `[batch, channels in]` and output.
@@ -63,7 +80,7 @@ impl ModulatedConv2d {
         let gains = Tensor::zeros(&self.context, &[batch, row])?;
         let dispatch = demodulate::dispatch(g, self.demodulate, batch, self.context.caps())?;
         let operands =
-            [(Operand::Input, style.clone()), (Operand::Bank, self.squares.clone()), (Operand::Output, gains.clone())];
+            [(Operand::Input, style.clone()), (Operand::Bank, self.norms.clone()), (Operand::Output, gains.clone())];
         Ok(Bound::chain(vec![
             Bound::new(&self.context, vec![dispatch], &operands.into(), Operand::Output)?,
             self.conv.bind_operands(x, y, &[(Operand::Attention, &gains)])?,
