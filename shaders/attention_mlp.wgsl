@@ -1,11 +1,13 @@
 // Attention branch after pooling. One workgroup a sample.
 //
 //   hidden[a]   = relu( sum_c W0[a, c] * means[b, c] + b0[a] )     without a hidden layer: hidden = means
-//   logit[j]    = ( sum_a W1[j, a] * hidden[a] + b1[j] ) / temperature
-//   out[b, j]   = sigmoid(logit[j])                          for the first `sigmoids` logits
+//   logit[j]    = sum_a W1[j, a] * hidden[a] + b1[j]
+//   out[b, j]   = sigmoid(logit[j] / temperature)            for the first `sigmoids` logits
 //   out[b, ..]  = normalise(KERNELS logits)                  for each of `runs` runs of logits after them
 //
-// HEAD 0: softmax. HEAD 1: signed attention, logit / (sum |logit| + 1e-3) over KERNELS + 1 logits, the last of which is dropped.
+// HEAD 0: softmax(logits / temperature). The largest logit is taken off first: divided by a low temperature, logits may overflow.
+// HEAD 1: signed attention, logit / (sum |logit| + 1e-3) over KERNELS + 1 logits, the last of which is dropped. All are scaled by one power of
+// two first, so that their sum cannot overflow.
 //
 // means      [batch, channels]
 // hidden     [channels, HIDDEN] (W0 transposed, so that neighbouring invocations read neighbours), then b0 [HIDDEN]
@@ -41,12 +43,6 @@ const RUN: u32 = KERNELS + HEAD;
 // At first, parts of the hidden units' sums, [slice][unit].
 var<workgroup> activations: array<f32, max(HIDDEN * SLICES, HIDDEN + GROUP * RUN)>;
 
-// Both branches keep exp's argument at or below 0, where it cannot overflow.
-fn sigmoid(z: f32) -> f32 {
-    let e = exp(-abs(z));
-    return select(e, 1.0, z >= 0.0) / (1.0 + e);
-}
-
 fn logits() -> u32 {
     return params.sigmoids + params.runs * RUN;
 }
@@ -56,7 +52,7 @@ fn logit(j: u32) -> f32 {
     for (var a = 0u; a < HIDDEN; a++) {
         sum += heads[params.heads_base + a * logits() + j] * activations[a];
     }
-    return (sum + heads[params.heads_base + HIDDEN * logits() + j]) / params.temperature;
+    return sum + heads[params.heads_base + HIDDEN * logits() + j];
 }
 
 // Every SLICES-th channel's share in the sum of hidden unit a; without a hidden layer the mean itself.
@@ -77,29 +73,40 @@ fn hidden_unit(a: u32) -> f32 {
     for (var slice = 0u; slice < SLICES; slice++) {
         sum += activations[slice * HIDDEN + a];
     }
-    return max(sum, 0.0);
+    return at_least(sum, 0.0);
 }
 
 // Attention number `own` of a run whose logits are in workgroup memory from `first` on. The order of the sums is fixed.
 fn normalised(first: u32, own: u32) -> f32 {
+    if HEAD == 0u {
+        return softmax(first, own);
+    }
+    return signed(first, own);
+}
+
+fn softmax(first: u32, own: u32) -> f32 {
     var largest = activations[first];
     for (var k = 1u; k < RUN; k++) {
         largest = max(largest, activations[first + k]);
     }
     var sum = 0.0;
     for (var k = 0u; k < RUN; k++) {
-        let z = activations[first + k];
-        if HEAD == 0u {
-            sum += exp(z - largest);
-        } else {
-            sum += abs(z);
-        }
+        sum += exp((activations[first + k] - largest) / params.temperature);
     }
-    let z = activations[first + own];
-    if HEAD == 0u {
-        return exp(z - largest) / sum;
+    return exp((activations[first + own] - largest) / params.temperature) / sum;
+}
+
+fn signed(first: u32, own: u32) -> f32 {
+    var largest = 1.0;
+    for (var k = 0u; k < RUN; k++) {
+        largest = max(largest, abs(activations[first + k]));
     }
-    return z / (sum + 1e-3);
+    let scale = 1.0 / power_of_two(largest);
+    var sum = 0.0;
+    for (var k = 0u; k < RUN; k++) {
+        sum += scale * abs(activations[first + k]);
+    }
+    return scale * activations[first + own] / (sum + scale * 1e-3);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -125,7 +132,7 @@ fn attention_mlp(
 
     let out = params.attention_base + b * (params.sigmoids + params.runs * KERNELS);
     for (var j = lane; j < params.sigmoids; j += WORKGROUP) {
-        attention[out + j] = sigmoid(logit(j));
+        attention[out + j] = sigmoid(logit(j) / params.temperature);
     }
     for (var first = 0u; first < params.runs; first += GROUP) {
         let count = min(GROUP, params.runs - first);

@@ -34,7 +34,7 @@ var<workgroup> tile_y: array<array<f32, AREA>, 4>; // [quarter][m][n]
 // Past the largest f16 there is only infinity.
 fn rounded(value: f32) -> Operand {
     if IS_HALF {
-        return Operand(clamp(value, -65504.0, 65504.0));
+        return Operand(within(value, -65504.0, 65504.0));
     }
     return Operand(value);
 }

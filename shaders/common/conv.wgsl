@@ -158,22 +158,16 @@ fn erf(value: f32) -> f32 {
     return sign(value) * (1.0 - series * exp(-value * value));
 }
 
-// exp's argument stays at or below 0, where it cannot overflow.
-fn sigmoid(value: f32) -> f32 {
-    let e = exp(-abs(value));
-    return select(e, 1.0, value >= 0.0) / (1.0 + e);
-}
-
 fn activate(value: f32) -> f32 {
     switch ACTIVATION {
-        case 1u: { return max(value, 0.0); }
-        case 2u: { return clamp(value, 0.0, 6.0); }
+        case 1u: { return at_least(value, 0.0); }
+        case 2u: { return within(value, 0.0, 6.0); }
         case 3u: { return value * sigmoid(value); }
         case 4u: { return 0.5 * value * (1.0 + erf(value * 0.70710678)); }
-        case 5u: { return value * clamp(value + 3.0, 0.0, 6.0) / 6.0; }
-        case 6u: { return clamp(value + 3.0, 0.0, 6.0) / 6.0; }
+        case 5u: { return value * within(value + 3.0, 0.0, 6.0) / 6.0; }
+        case 6u: { return within(value + 3.0, 0.0, 6.0) / 6.0; }
         case 7u: { return select(params.activation_a * value, value, value >= 0.0); }
-        case 8u: { let r = max(value, 0.0); return params.activation_a * r * r + params.activation_b; }
+        case 8u: { let r = at_least(value, 0.0); return params.activation_a * r * r + params.activation_b; }
         case 9u: { return sigmoid(value); }
         case 10u: { return 2.0 * sigmoid(2.0 * value) - 1.0; }
         default: { return value; }

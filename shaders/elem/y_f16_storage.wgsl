@@ -1,5 +1,5 @@
 // Residual and output in f16, two in a word, for devices whose shaders cannot compute in f16. The other half of a word may belong to
-// another invocation, so halves are set by atomic operations. Values past the largest f16 are stored as that.
+// another invocation, so halves are set by atomic operations. Values past the largest f16 are stored as that, a NaN as a NaN.
 @group(0) @binding(5) var<storage, read> residual: array<u32>;
 @group(0) @binding(6) var<storage, read_write> y: array<atomic<u32>>;
 
@@ -18,7 +18,7 @@ fn y_value(i: u32) -> f32 {
 
 fn y_store(i: u32, value: f32) {
     let shift = i % 2u * 16u;
-    let bits = pack2x16float(vec2<f32>(clamp(value, -65504.0, 65504.0), 0.0)) & 0xffffu;
+    let bits = pack2x16float(vec2<f32>(within(value, -65504.0, 65504.0), 0.0)) & 0xffffu;
     atomicAnd(&y[i / 2u], ~(0xffffu << shift));
     atomicOr(&y[i / 2u], bits << shift);
 }

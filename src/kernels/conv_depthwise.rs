@@ -1,14 +1,20 @@
 //! Host side of `shaders/conv_depthwise.wgsl`: one input channel per group.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_depthwise",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, ("conv_depthwise.wgsl", include_str!("../../shaders/conv_depthwise.wgsl"))],
+    parts: &[
+        DISPATCH,
+        NUMBERS,
+        CONV,
+        FINISH,
+        ("conv_depthwise.wgsl", include_str!("../../shaders/conv_depthwise.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
     matrices: false,

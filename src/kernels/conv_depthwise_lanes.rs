@@ -2,7 +2,7 @@
 //! subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH_FOUR, SLOTS, STORAGE, width};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, X_WIDTH, Y_WIDTH};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, X_WIDTH, Y_WIDTH};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Error, Result, index32};
@@ -12,6 +12,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[
         DISPATCH,
+        NUMBERS,
         CONV,
         FINISH_FOUR,
         ("conv_depthwise_lanes.wgsl", include_str!("../../shaders/conv_depthwise_lanes.wgsl")),

@@ -2,7 +2,7 @@
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::conv_patch::{PATCH, PATCH_SUMS, TILE, tiles};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 
@@ -11,6 +11,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[
         DISPATCH,
+        NUMBERS,
         CONV,
         FINISH,
         PATCH_SUMS,

@@ -1,14 +1,14 @@
 //! Host side of `shaders/conv_direct.wgsl`: one output per invocation.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_direct",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, ("conv_direct.wgsl", include_str!("../../shaders/conv_direct.wgsl"))],
+    parts: &[DISPATCH, NUMBERS, CONV, FINISH, ("conv_direct.wgsl", include_str!("../../shaders/conv_direct.wgsl"))],
     storage: STORAGE,
     lanes: false,
     matrices: false,

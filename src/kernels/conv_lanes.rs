@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_lanes.wgsl`: implicit GEMM in registers, inputs spread over the lanes of a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
 use crate::caps::Caps;
 use crate::desc::BLOCK;
 use crate::error::Result;
@@ -9,7 +9,14 @@ use crate::error::Result;
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_lanes",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, LANES, ("conv_lanes.wgsl", include_str!("../../shaders/conv_lanes.wgsl"))],
+    parts: &[
+        DISPATCH,
+        NUMBERS,
+        CONV,
+        FINISH,
+        LANES,
+        ("conv_lanes.wgsl", include_str!("../../shaders/conv_lanes.wgsl")),
+    ],
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,

@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_matrix.wgsl`: implicit GEMM in cooperative matrices, on the hardware that GPUs have for them.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::{Const, Dispatch, Kernel, KernelDef, Needs};
+use super::{Const, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
 use crate::caps::{Caps, MatrixShape};
 use crate::desc::Geometry;
 use crate::elem::Elem;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_matrix",
     slots: SLOTS,
-    parts: &[CONV, FINISH, ("conv_matrix.wgsl", include_str!("../../shaders/conv_matrix.wgsl"))],
+    parts: &[NUMBERS, CONV, FINISH, ("conv_matrix.wgsl", include_str!("../../shaders/conv_matrix.wgsl"))],
     storage: STORAGE,
     lanes: false,
     matrices: true,

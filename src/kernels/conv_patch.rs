@@ -2,7 +2,7 @@
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, X_WIDTH};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, X_WIDTH};
 use crate::caps::Caps;
 use crate::desc::BLOCK;
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[
         DISPATCH,
+        NUMBERS,
         CONV,
         FINISH,
         LANES,

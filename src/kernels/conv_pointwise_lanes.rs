@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_pointwise_lanes.wgsl`: 1 x 1 taps as a matrix product, weights spread over the lanes of a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH_FOUR, Layout, SLOTS, width};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, X_WIDTH, Y_WIDTH};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, X_WIDTH, Y_WIDTH};
 use crate::caps::Caps;
 use crate::desc::{BLOCK, Geometry, WeightOrder};
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[
         DISPATCH,
+        NUMBERS,
         CONV,
         FINISH_FOUR,
         ("conv_pointwise_lanes.wgsl", include_str!("../../shaders/conv_pointwise_lanes.wgsl")),

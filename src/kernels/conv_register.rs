@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_register.wgsl`: implicit GEMM in registers, for adapters on which workgroup memory is slow.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
 
@@ -10,6 +10,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[
         DISPATCH,
+        NUMBERS,
         CONV,
         FINISH,
         SOURCE,

@@ -2,7 +2,7 @@
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
 use crate::caps::Caps;
 use crate::desc::BLOCK;
 use crate::error::{Error, Result, index32};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result, index32};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_row",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, LANES, ("conv_row.wgsl", include_str!("../../shaders/conv_row.wgsl"))],
+    parts: &[DISPATCH, NUMBERS, CONV, FINISH, LANES, ("conv_row.wgsl", include_str!("../../shaders/conv_row.wgsl"))],
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,

@@ -3,7 +3,7 @@
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
 use super::conv_patch::{PATCH_LANES, PATCH_SUMS, TILE, by_lanes};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 
@@ -12,6 +12,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[
         DISPATCH,
+        NUMBERS,
         CONV,
         FINISH,
         LANES,

@@ -1,14 +1,14 @@
 //! Host side of `shaders/conv_tiled.wgsl`: implicit GEMM in workgroup memory.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_tiled",
     slots: SLOTS,
-    parts: &[DISPATCH, CONV, FINISH, ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl"))],
+    parts: &[DISPATCH, NUMBERS, CONV, FINISH, ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl"))],
     storage: STORAGE,
     lanes: false,
     matrices: false,

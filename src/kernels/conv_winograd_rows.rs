@@ -4,7 +4,7 @@
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
 use super::conv_patch::{PATCH_LANES, by_lanes};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 
@@ -13,6 +13,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     slots: SLOTS,
     parts: &[
         DISPATCH,
+        NUMBERS,
         CONV,
         FINISH,
         LANES,

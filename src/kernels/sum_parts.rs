@@ -1,7 +1,7 @@
 //! Host side of `shaders/sum_parts.wgsl`: adds up what the parts of a convolution left, and finishes it.
 
 use super::conv::{CONV, ConvTask, FINISH, STORAGE, X_F32};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Slot};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Slot};
 use crate::caps::Caps;
 use crate::error::Result;
 
@@ -9,7 +9,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     name: "sum_parts",
     // Partial sums take the place of x.
     slots: &[Slot::Y],
-    parts: &[DISPATCH, X_F32, CONV, FINISH, ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl"))],
+    parts: &[DISPATCH, X_F32, NUMBERS, CONV, FINISH, ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl"))],
     storage: STORAGE,
     lanes: false,
     matrices: false,

@@ -1,7 +1,7 @@
 //! Host side of `shaders/winograd_input.wgsl`: tiles of inputs for minimal filtering.
 
 use super::conv::{CONV, ConvTask, FINISH, STORAGE, Y_F32};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slot};
+use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slot};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
@@ -11,7 +11,14 @@ pub(crate) const DEF: KernelDef = KernelDef {
     name: "winograd_input",
     // Tiles take the place of y.
     slots: &[Slot::X],
-    parts: &[DISPATCH, Y_F32, CONV, FINISH, ("winograd_input.wgsl", include_str!("../../shaders/winograd_input.wgsl"))],
+    parts: &[
+        DISPATCH,
+        Y_F32,
+        NUMBERS,
+        CONV,
+        FINISH,
+        ("winograd_input.wgsl", include_str!("../../shaders/winograd_input.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
     matrices: false,

@@ -2,7 +2,7 @@
 
 use super::conv::{CONV, ConvTask, FINISH, STORAGE, X_F32};
 use super::winograd_input::WORKGROUP;
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slot};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slot};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::winograd::Winograd;
@@ -14,6 +14,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     parts: &[
         DISPATCH,
         X_F32,
+        NUMBERS,
         CONV,
         FINISH,
         ("winograd_output.wgsl", include_str!("../../shaders/winograd_output.wgsl")),

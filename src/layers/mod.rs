@@ -495,12 +495,13 @@ fn transposed_with_bias(weights: &[f32], columns: usize, bias: &[f32]) -> Vec<f3
 }
 
 fn check_temperature(temperature: f32) -> Result<()> {
-    if temperature.is_finite() && temperature > 0.0 {
+    // Devices may take subnormal numbers for 0.
+    if temperature.is_normal() && temperature > 0.0 {
         return Ok(());
     }
     Err(Error::Value {
         what: "temperature".into(),
-        needed: "a finite number above 0".into(),
+        needed: format!("a finite number, {:e} at least", f32::MIN_POSITIVE),
         found: temperature.to_string(),
     })
 }

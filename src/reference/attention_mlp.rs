@@ -85,7 +85,7 @@ fn hidden_layer(mlp: &Mlp, means: &[f64]) -> Vec<f64> {
             *h = (*h - norm.mean[i]) / (norm.var[i] + norm.epsilon).sqrt() * norm.weight[i] + norm.bias[i];
         }
     }
-    hidden.into_iter().map(|h| h.max(0.0)).collect()
+    hidden.into_iter().map(super::relu).collect()
 }
 
 /// Matrix (rows outermost) times vector.

@@ -2,7 +2,8 @@
 
 use super::{Conv, element};
 
-/// Convolution as the formula reads: for each output, the sum over channels and taps that are not in the padding.
+/// Convolution as the formula reads: for each output, the sum over channels and taps. What a tap reads in the padding, or between the inputs of
+/// a transposed convolution, is the number 0: an infinite weight times it is NaN.
 #[must_use]
 pub fn conv_direct(conv: &Conv<'_>) -> Vec<f64> {
     conv.collect(|b, channel, position| sum(conv, b, channel, position))
@@ -21,14 +22,19 @@ fn sum(conv: &Conv<'_>, b: usize, channel: usize, position: usize) -> f64 {
     let [out_z, out_y, out_x] = conv.place(position);
     let mut sum = 0.0;
     for kz in 0..kd {
-        let Some(z) = conv.tap(0, out_z, kz) else { continue };
+        let z = conv.tap(0, out_z, kz);
         for ky in 0..kh {
-            let Some(row) = conv.tap(1, out_y, ky) else { continue };
+            let row = conv.tap(1, out_y, ky);
             for kx in 0..kw {
-                let Some(column) = conv.tap(2, out_x, kx) else { continue };
+                let column = conv.tap(2, out_x, kx);
                 let tap = (kz * kh + ky) * kw + kx;
                 for ci in 0..c_in {
-                    let input = conv.input_at(b, channel / c_out * c_in + ci, [z, row, column]);
+                    let input = match (z, row, column) {
+                        (Some(z), Some(row), Some(column)) => {
+                            conv.input_at(b, channel / c_out * c_in + ci, [z, row, column])
+                        }
+                        _ => 0.0,
+                    };
                     sum += conv.weight_at(b, channel, ci * kd * kh * kw + tap) * input;
                 }
             }

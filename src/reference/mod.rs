@@ -166,13 +166,18 @@ pub(crate) fn element(layout: Layout, [b, channel, position]: [usize; 3], channe
     }
 }
 
-/// An activation as its formula reads.
+/// `max(x, 0)`, NaN for NaN.
+pub(crate) fn relu(x: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// An activation as its formula reads; NaN for NaN.
 #[must_use]
 pub fn activate(activation: Activation, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match activation {
         Activation::None => x,
-        Activation::Relu => x.max(0.0),
+        Activation::Relu => relu(x),
         Activation::Relu6 => x.clamp(0.0, 6.0),
         Activation::Silu => x * sigmoid(x),
         Activation::Gelu => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
@@ -185,7 +190,7 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
                 f64::from(slope) * x
             }
         }
-        Activation::StarRelu { scale, bias } => f64::from(scale) * x.max(0.0).powi(2) + f64::from(bias),
+        Activation::StarRelu { scale, bias } => f64::from(scale) * relu(x).powi(2) + f64::from(bias),
         Activation::Sigmoid => sigmoid(x),
         Activation::Tanh => x.tanh(),
     }
