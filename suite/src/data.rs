@@ -2,7 +2,7 @@
 
 use dynconv::plan::MapAxis;
 use dynconv::{
-    Cells, CondConvWeights, DyCnnWeights, Elem, FdyWeights, Geometry, KernelWarehouseWeights, OdWeights,
+    Cells, CondConvWeights, DyCnnWeights, Elem, FdyWeights, Geometry, KernelWarehouseWeights, Linear, OdWeights,
     PixelMixWeights,
 };
 
@@ -34,6 +34,10 @@ pub struct Data {
     pub affine: Option<[Vec<f32>; 2]>,
     /// Residual.
     pub residual: Option<Vec<f32>>,
+    /// Divides the logits.
+    pub temperature: f32,
+    /// Multiplies what makes the logits.
+    pub heads: f32,
 }
 
 impl Data {
@@ -66,6 +70,8 @@ impl Data {
             bias: spec.bias.then(|| take(biases, 9)),
             affine: spec.affine.then(|| [take(g.c_out, 2), take(g.c_out, 5)]),
             residual: spec.residual.then(|| take(outputs, 9)),
+            temperature: Self::temperature(spec),
+            heads: 1.0,
         };
         data.round(spec);
         Ok(data)
@@ -148,17 +154,31 @@ impl Data {
         [1.0, 4.0, 0.5, 0.002][usize::try_from(spec.seed % 4).unwrap_or(0)]
     }
 
+    fn multiply(&self, values: &mut [f32]) {
+        values.iter_mut().for_each(|value| *value *= self.heads);
+    }
+
+    fn multiply_head(&self, head: &mut Linear) {
+        self.multiply(&mut head.weight);
+        self.multiply(&mut head.bias);
+    }
+
     /// DY-CNN.
     #[must_use]
     pub fn dy_cnn(&self, spec: &Spec, g: &Geometry) -> DyCnnWeights {
-        let weights = weights::dy_cnn(&mut Self::branch_noise(spec), g, [false, spec.seed.is_multiple_of(2)]);
+        let mut weights = weights::dy_cnn(&mut Self::branch_noise(spec), g, [false, spec.seed.is_multiple_of(2)]);
+        self.multiply(&mut weights.fc2);
+        weights.fc2_bias.iter_mut().for_each(|bias| self.multiply(bias));
         DyCnnWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
     }
 
     /// ODConv.
     #[must_use]
     pub fn od_conv(&self, spec: &Spec, g: &Geometry) -> OdWeights {
-        OdWeights { bank: self.bank.clone(), ..weights::od_conv(&mut Self::branch_noise(spec), g) }
+        let mut weights = weights::od_conv(&mut Self::branch_noise(spec), g);
+        let heads = [&mut weights.channel_fc, &mut weights.filter_fc, &mut weights.spatial_fc, &mut weights.kernel_fc];
+        heads.into_iter().flatten().for_each(|head| self.multiply_head(head));
+        OdWeights { bank: self.bank.clone(), ..weights }
     }
 
     /// CondConv.
@@ -178,14 +198,16 @@ impl Data {
     /// Pixel mixture.
     #[must_use]
     pub fn pixel_mix(&self, spec: &Spec, g: &Geometry) -> PixelMixWeights {
-        let weights = weights::pixel_mix(&mut Self::branch_noise(spec), g, false);
+        let mut weights = weights::pixel_mix(&mut Self::branch_noise(spec), g, false);
+        self.multiply_head(&mut weights.attention);
         PixelMixWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
     }
 
     /// Frequency dynamic convolution.
     #[must_use]
     pub fn fdy(&self, spec: &Spec, g: &Geometry) -> FdyWeights {
-        let weights = weights::fdy(&mut Self::branch_noise(spec), g, false);
+        let mut weights = weights::fdy(&mut Self::branch_noise(spec), g, false);
+        self.multiply_head(&mut weights.conv1d2);
         FdyWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
     }
 }

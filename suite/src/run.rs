@@ -181,7 +181,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
     let desc = spec.desc::<D>()?;
     let g = desc.geometry()?;
     let bias = data.bias.as_deref();
-    let temperature = Data::temperature(spec);
+    let temperature = data.temperature;
     let operands = Operands::new(context, spec, data, &g)?;
     check_extras(spec)?;
     let bound = match spec.family {
@@ -242,7 +242,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
 /// Layers of several steps.
 fn chain(context: &Context, spec: &Spec, data: &Data, g: &Geometry, operands: &Operands) -> dynconv::Result<Bound> {
     let desc = spec.desc::<2>()?;
-    let temperature = Data::temperature(spec);
+    let temperature = data.temperature;
     macro_rules! finish {
         ($layer:expr) => {{
             let layer = $layer.kernel(spec.conv).activation(spec.activation);
@@ -365,7 +365,16 @@ fn shape(layout: Layout, batch: usize, channels: usize, spatial: &[usize]) -> Ve
 /// As [`Spec::geometry`].
 pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
     let g = spec.geometry()?;
-    let data = Data { x: vec![], given: vec![], bank: vec![], bias: None, affine: None, residual: None };
+    let data = Data {
+        x: vec![],
+        given: vec![],
+        bank: vec![],
+        bias: None,
+        affine: None,
+        residual: None,
+        temperature: 1.0,
+        heads: 1.0,
+    };
     let mix = Parts { mix: true, ..Parts::default() };
     let temperature = Data::temperature(spec);
     let attention = match spec.family {

@@ -98,7 +98,7 @@ fn plain_weights(spec: &Spec, g: &Geometry, data: &Data) -> LayerWeights {
 pub fn attention(spec: &Spec, data: &Data) -> dynconv::Result<Option<Vec<f64>>> {
     let g = spec.geometry()?;
     let Some(problem) = problem(spec)? else { return Ok(None) };
-    let temperature = Data::temperature(spec);
+    let temperature = data.temperature;
     let weights = match spec.family {
         Family::DyCnn => data.dy_cnn(spec, &g).reference(&g, temperature),
         Family::OdConv => data.od_conv(spec, &g).reference(&g, temperature),
@@ -238,7 +238,7 @@ fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Res
     let head = ConvDesc::new(g.c_in, g.kernels, [1, 1]).geometry()?;
     let logits = convolved(&Problem::new(head, spec.batch, spec.input3()), widen(&weight), Some(&bias), x, &[]);
     let size = spec.input.iter().product();
-    Ok(channel_softmax::channel_softmax(&logits, g.kernels, size, f64::from(Data::temperature(spec))))
+    Ok(channel_softmax::channel_softmax(&logits, g.kernels, size, f64::from(data.temperature)))
 }
 
 fn frequency_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {
@@ -256,10 +256,10 @@ fn frequency_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv:
     for (j, value) in hidden.iter_mut().enumerate() {
         let unit = j / places % width;
         let [weight, bias, mean, var] = [&bn.weight, &bn.bias, &bn.mean, &bn.var].map(|v| f64::from(v[unit]));
-        *value = ((*value - mean) / (var + bn.epsilon).sqrt() * weight + bias).max(0.0);
+        *value = reference::activate(Activation::Relu, (*value - mean) / (var + bn.epsilon).sqrt() * weight + bias);
     }
     let head = ConvDesc::new(width, g.kernels, [1]).geometry()?;
     let Linear { weight, bias } = weights.conv1d2;
     let logits = convolved(&Problem::new(head, spec.batch, [1, 1, places]), widen(&weight), Some(&bias), &hidden, &[]);
-    Ok(channel_softmax::channel_softmax(&logits, g.kernels, places, f64::from(Data::temperature(spec))))
+    Ok(channel_softmax::channel_softmax(&logits, g.kernels, places, f64::from(data.temperature)))
 }

@@ -5,6 +5,7 @@
 //! is the same too.
 
 mod batch;
+mod extremes;
 mod moved;
 mod structure;
 mod sums;
@@ -33,7 +34,7 @@ pub struct Law {
 }
 
 /// All laws, the cheapest first.
-pub const LAWS: [Law; 19] = [
+pub const LAWS: [Law; 22] = [
     Law { name: "exact", says: "integers give the reference's bits", applies: is_exact, check: truth::exact },
     Law {
         name: "bound",
@@ -121,6 +122,24 @@ pub const LAWS: [Law; 19] = [
         says: "<A x, y> = <x, transposed A y>",
         applies: structure::has_adjoint,
         check: structure::adjoint,
+    },
+    Law {
+        name: "not-finite",
+        says: "NaN and infinities come out where the formula has them, and nowhere else",
+        applies: |_| true,
+        check: extremes::not_finite,
+    },
+    Law {
+        name: "scaled",
+        says: "styles and weights times powers of two give the same bits, demodulated",
+        applies: extremes::is_demodulated,
+        check: extremes::scaled,
+    },
+    Law {
+        name: "cold",
+        says: "large logits at a low temperature make gains of 0 or 1, and the largest takes its kernel alone",
+        applies: extremes::has_softmax,
+        check: extremes::cold,
     },
     Law {
         name: "empty",

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use dynconv::{Caps, Error};
+use dynconv::{Activation, Caps, Elem, Error};
 
 use super::{WebCase, WebModule};
 use crate::catalogue::{self, LineError};
@@ -49,32 +49,54 @@ pub fn all_modules(in_full: bool) -> Vec<WebModule> {
     .collect()
 }
 
-/// The problems of the quick catalogue: integers, to the bit, where they stay exact, otherwise fractions within their bound. Those that
-/// ask for a kernel that no browser can run are left out.
+/// The problems of the quick catalogue: integers, to the bit, where they stay exact, otherwise fractions within their bound; and once more, with
+/// a NaN in the input, where something may drop it: an activation, a hidden layer, an output in f16. Those that ask for a kernel that no browser
+/// can run are left out.
 ///
 /// # Errors
 /// [`CaseError`] if one cannot be recorded.
 pub fn all_cases() -> Result<Vec<WebCase>, CaseError> {
-    let specs = catalogue::problems(false)?;
     // What a browser's device is not told of, its recording cannot keep to.
-    let cases = specs.into_iter().filter(|spec| spec.limits != Limits::Tight).map(|spec| case(&spec));
+    let specs = catalogue::problems(false)?.into_iter().filter(|spec| spec.limits != Limits::Tight);
+    let cases = specs.flat_map(|spec| {
+        let with_nan = may_drop_nan(&spec).then(|| case_with_nan(&spec));
+        [case(&spec)].into_iter().chain(with_nan)
+    });
     let needs_more = |case: &Result<WebCase, CaseError>| {
         matches!(case, Err(CaseError::Fault { fault: Fault::Refused(Error::MissingFeature { .. }), .. }))
     };
     cases.filter(|case| !needs_more(case)).collect()
 }
 
-/// No adapter is needed to record: the noop device keeps buffers and computes nothing.
+fn may_drop_nan(spec: &Spec) -> bool {
+    spec.activation != Activation::None || spec.family.has_branch() || spec.elems[1] != Elem::F32
+}
+
 fn case(spec: &Spec) -> Result<WebCase, CaseError> {
-    let context = noop().with_caps(Caps { f16: true, ..Caps::webgpu_default() });
-    let fault = |fault| CaseError::Fault { spec: Box::new(spec.clone()), fault };
     let is_exact = Law::find("exact").is_some_and(|law| (law.applies)(spec));
     let numbers = if is_exact { Numbers::Integers } else { Numbers::Floats };
-    let data = Data::new(spec, numbers).map_err(|error| fault(error.into()))?;
-    let prepared = Prepared::new(&context, spec, &data).map_err(fault)?;
-    let (expected, tolerance) = expectation(spec, &data, is_exact).map_err(|error| fault(error.into()))?;
+    let data = Data::new(spec, numbers).map_err(|error| fault(spec, error.into()))?;
+    recorded(spec, spec.to_string(), &data, is_exact)
+}
+
+fn case_with_nan(spec: &Spec) -> Result<WebCase, CaseError> {
+    let mut data = Data::new(spec, Numbers::Floats).map_err(|error| fault(spec, error.into()))?;
+    let middle = data.x.len() / 2;
+    data.x[middle] = f32::NAN;
+    recorded(spec, format!("{spec} with NaN in the input"), &data, false)
+}
+
+fn fault(spec: &Spec, fault: Fault) -> CaseError {
+    CaseError::Fault { spec: Box::new(spec.clone()), fault }
+}
+
+/// No adapter is needed to record: the noop device keeps buffers and computes nothing.
+fn recorded(spec: &Spec, name: String, data: &Data, is_exact: bool) -> Result<WebCase, CaseError> {
+    let context = noop().with_caps(Caps { f16: true, ..Caps::webgpu_default() });
+    let prepared = Prepared::new(&context, spec, data).map_err(|error| fault(spec, error))?;
+    let (expected, tolerance) = expectation(spec, data, is_exact).map_err(|error| fault(spec, error.into()))?;
     let replay = Replay::record(&context, &prepared.bound, prepared.output())?;
-    Ok(WebCase { name: spec.to_string(), replay, expected, tolerance })
+    Ok(WebCase { name, replay, expected, tolerance })
 }
 
 /// Expected values and tolerances. Attention that the browser computes is not read back, so its own tolerance adds to the output's.
@@ -108,6 +130,8 @@ mod tests {
     fn all_cases_are_recorded_with_an_expectation_for_every_element() {
         let cases = all_cases().expect("records");
         assert!(cases.len() > 50, "{}", cases.len());
+        let with_nan = cases.iter().filter(|case| case.expected.iter().any(|value| value.is_nan()));
+        assert!(with_nan.count() > 20);
         for WebCase { name, replay, expected, tolerance } in &cases {
             let Output { size, is_half, .. } = replay.output;
             let bytes = if is_half { 2 } else { 4 };

@@ -162,8 +162,9 @@ impl WebCase {
         }
         let elements = found.iter().zip(&self.expected).zip(&self.tolerance);
         let wrong = elements.enumerate().find(|(_, ((found, expected), tolerance))| {
-            // NaN is within nothing.
+            // NaN is within nothing but NaN.
             let is_right = match **tolerance {
+                _ if expected.is_nan() => found.is_nan(),
                 0.0 => found.to_bits() == expected.to_bits(),
                 tolerance => (*found - *expected).abs() <= tolerance,
             };
