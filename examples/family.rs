@@ -60,6 +60,7 @@ fn main() -> Result<()> {
     show(context, "DY-CNN", &DynConv2d::new(context, &bank, &dy, temperature)?.forward(x)?)?;
 
     let od = OdWeights {
+        bias: None,
         bank: wave(K * WEIGHTS),
         fc: wave(HIDDEN * C_IN),
         bn: norm(HIDDEN),

@@ -197,12 +197,25 @@ pub enum Error {
     },
     /// A checkpoint lacks a tensor.
     #[cfg(feature = "safetensors")]
-    #[error("checkpoint: no tensor {key}, which should have shape {expected}")]
+    #[error("checkpoint: no tensor {key}, which should have shape {expected}{}", did_you_mean(near))]
     MissingKey {
         /// The tensor's name.
         key: String,
         /// The shape it should have.
         expected: String,
+        /// Tensors with similar names, the nearest first.
+        near: Vec<String>,
+    },
+    /// A checkpoint has tensors under a layer's prefix that nothing reads, and that may change what the layer computes.
+    #[cfg(feature = "safetensors")]
+    #[error(
+        "checkpoint: no part of this layer reads {}, which may change what it computes; \
+         leave out with Checkpoint::without what does not",
+        .keys.join(", ")
+    )]
+    UnreadKeys {
+        /// The tensors' names.
+        keys: Vec<String>,
     },
 }
 
@@ -210,6 +223,11 @@ impl Error {
     pub(crate) fn shape(what: impl Into<String>, expected: &[usize], found: &[usize]) -> Self {
         Self::Shape { what: what.into(), expected: format!("{expected:?}"), found: format!("{found:?}") }
     }
+}
+
+#[cfg(feature = "safetensors")]
+fn did_you_mean(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) }
 }
 
 /// Refuses data whose length is not `expected`.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use dynconv::plan::{AttentionSource, Problem};
-use dynconv::reference::{self, LayerWeights, narrow, widen};
+use dynconv::reference::{self, LayerWeights, widen};
 use dynconv::{
     Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, Epilogue, OdConv2d, OdWeights, PassTimer,
     StaticConv2d, Tensor, wgpu,
@@ -23,6 +23,13 @@ struct Config {
     temperature: f32,
     mean: f32,
     std: f32,
+    /// Of all batch norms.
+    #[serde(default = "pytorch")]
+    epsilon: f64,
+}
+
+fn pytorch() -> f64 {
+    BatchNorm::EPSILON_PYTORCH
 }
 
 /// Weights of the network, checked.
@@ -56,15 +63,15 @@ impl Network {
         let mut channels = 16;
         let stem = ConvDesc::new(1, channels, [3, 3]).padding([1, 1]);
         let stem_kernel = checkpoint.tensor("conv1.weight", &[channels, 1, 3, 3])?;
-        let stem_norm = checkpoint.batch_norm("bn1.", channels)?;
+        let stem_norm = checkpoint.batch_norm("bn1.", channels, config.epsilon)?;
         let mut dynamic = Vec::new();
         for (layer, stride) in (2..).zip(STRIDES) {
-            let (desc, weights) = checkpoint.od_conv::<2>(&format!("conv{layer}."))?;
+            let (desc, weights) = checkpoint.od_conv::<2>(&format!("conv{layer}."), config.epsilon)?;
             let g = desc.geometry()?;
             ensure!(g.c_in == channels, "conv{layer}: expected {channels} input channels, found {}", g.c_in);
             ensure!(g.kernel == [1, 3, 3], "conv{layer}: expected a 3 x 3 kernel, found {:?}", &g.kernel[1..]);
             channels = g.c_out;
-            let norm = checkpoint.batch_norm(&format!("bn{layer}."), channels)?;
+            let norm = checkpoint.batch_norm(&format!("bn{layer}."), channels, config.epsilon)?;
             dynamic.push(Dynamic { desc: desc.stride([stride; 2]).padding([1, 1]), weights, norm });
         }
         Ok(Self {
@@ -126,14 +133,13 @@ impl Network {
         let input = Tensor::zeros(context, &[batch, 1, SIDE, SIDE])?;
 
         let stem = StaticConv2d::new(context, &self.stem, &self.stem_kernel, None)?;
-        let stem =
-            fold(stem, &self.stem_norm, |l, scale, shift| l.scale_shift(scale, shift))?.activation(Activation::Relu);
+        let stem = stem.batch_norm(&self.stem_norm)?.activation(Activation::Relu);
         let mut x = Tensor::zeros(context, &stem.output_shape(input.shape())?)?;
         steps.push(GpuStep::new(stem.bind(&input, &x)?, stem.plan(batch, [SIDE; 2])?.flops()));
 
         for layer in &self.dynamic {
             let op = OdConv2d::new(context, &layer.desc, &layer.weights, self.config.temperature)?;
-            let op = fold(op, &layer.norm, |l, scale, shift| l.scale_shift(scale, shift))?.activation(Activation::Relu);
+            let op = op.batch_norm(&layer.norm)?.activation(Activation::Relu);
             let size = [x.shape()[2], x.shape()[3]];
             let plan = op.plan(batch, size)?;
             let y = Tensor::zeros(context, &op.output_shape(x.shape())?)?;
@@ -152,12 +158,6 @@ impl Network {
         let timer = PassTimer::new(context, 6);
         Ok(GpuNetwork { batch, input, logits, steps, timer })
     }
-}
-
-/// Folds a batch norm into what follows a layer's sum.
-fn fold<L>(layer: L, norm: &BatchNorm, apply: impl FnOnce(L, &[f32], &[f32]) -> dynconv::Result<L>) -> Result<L> {
-    let (scale, shift) = norm.scale_shift(norm.weight.len())?;
-    Ok(apply(layer, &narrow(&scale), &narrow(&shift))?)
 }
 
 /// The network bound to tensors of one batch size.

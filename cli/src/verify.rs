@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use dynconv::{
-    Bound, Checkpoint, CondConv, Context, ConvDesc, DyCnn, Elem, FdyConv2d, KernelWarehouse, Layer, ModulatedConv2d,
-    Od, OwnAttention, PixelMix2d, Tensor, Warehouse, wgpu,
+    BatchNorm, Bound, Checkpoint, CondConv, Context, ConvDesc, DyCnn, Elem, FdyConv2d, KernelWarehouse, Layer,
+    ModulatedConv2d, Od, OwnAttention, PixelMix2d, Tensor, Warehouse, wgpu,
 };
 use serde::Deserialize;
 
@@ -210,7 +210,7 @@ fn layer<const D: usize>(context: &Context, vectors: &Checkpoint<'_>, config: &C
             bind(context, &Layer::<D, DyCnn>::new(context, &config.geometry(desc)?, &weights, config.temperature)?, &x)
         }
         "odconv" => {
-            let (desc, weights) = vectors.od_conv::<D>("param.")?;
+            let (desc, weights) = vectors.od_conv::<D>("param.", BatchNorm::EPSILON_PYTORCH)?;
             bind(context, &Layer::<D, Od>::new(context, &config.geometry(desc)?, &weights, config.temperature)?, &x)
         }
         "condconv" => {
@@ -221,7 +221,8 @@ fn layer<const D: usize>(context: &Context, vectors: &Checkpoint<'_>, config: &C
         "kernelwarehouse" => {
             let desc = config.flat::<D>(vectors)?;
             let (cells, values) = vectors.warehouse("param.cells")?;
-            let weights = vectors.kernel_warehouse("param.", &desc, cells)?;
+            let vectors = vectors.clone().without(|key| key == "param.cells");
+            let weights = vectors.kernel_warehouse("param.", &desc, cells, BatchNorm::EPSILON_PYTORCH)?;
             let warehouse = Warehouse::new(context, cells, &values)?;
             bind(context, &Layer::<D, KernelWarehouse>::new(context, &desc, &weights, &warehouse)?, &x)
         }
@@ -239,7 +240,7 @@ fn planar(context: &Context, vectors: &Checkpoint<'_>, config: &Config, elem: El
             PixelMix2d::new(context, &config.geometry(desc)?, &weights, config.temperature)?.bind(&x, &y)?
         }
         "fdyconv" => {
-            let (desc, weights) = vectors.fdy("param.")?;
+            let (desc, weights) = vectors.fdy("param.", BatchNorm::EPSILON_PYTORCH)?;
             FdyConv2d::new(context, &config.geometry(desc)?, &weights, config.temperature)?.bind(&x, &y)?
         }
         _ => {

@@ -189,6 +189,16 @@ impl<const D: usize, A> Layer<D, A> {
         Ok(self)
     }
 
+    /// A batch norm after the bias and before the activation: [`Layer::scale_shift`] with its scale and shift, which are
+    /// computed in f64.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::scale_shift`] and [`Layer::scale_shift`].
+    pub fn batch_norm(self, norm: &BatchNorm) -> Result<Self> {
+        let (scale, shift) = norm.scale_shift(self.geometry.c_out)?;
+        self.scale_shift(&narrow(&scale), &narrow(&shift))
+    }
+
     /// Applies an activation last.
     #[must_use]
     pub fn activation(mut self, activation: Activation) -> Self {
@@ -467,6 +477,15 @@ macro_rules! main_convolution {
             /// As [`Layer::scale_shift`].
             pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
                 self.conv = self.conv.scale_shift(scale, shift)?;
+                Ok(self)
+            }
+
+            /// As [`Layer::batch_norm`].
+            ///
+            /// # Errors
+            /// As [`Layer::batch_norm`].
+            pub fn batch_norm(mut self, norm: &BatchNorm) -> Result<Self> {
+                self.conv = self.conv.batch_norm(norm)?;
                 Ok(self)
             }
         }

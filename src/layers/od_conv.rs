@@ -17,11 +17,12 @@ use crate::reference::{LayerWeights, narrow, widen};
 /// f = sigmoid((filter_fc * a + bias) / temperature)         gains of the output channels; skipped if groups == both channel counts
 /// s = sigmoid((spatial_fc * a + bias) / temperature)        gains of the taps; skipped for a single tap
 /// w = softmax((kernel_fc * a + bias) / temperature)         mixing weights; skipped for K = 1
-/// y_b = f . conv(c . x_b, s . sum_k w_k * bank_k)
+/// y_b = f . conv(c . x_b, s . sum_k w_k * bank_k) + sum_k w_k * bias_k
 /// ```
 ///
 /// Source: Li et al., "Omni-Dimensional Dynamic Convolution", ICLR 2022, and its published code (OSVAI/ODConv), in
-/// which c, f and s are shared by the K kernels and there is no bias. With a single tap and K = 1 no kernel is built per
+/// which c, f and s are shared by the K kernels and there is no bias. The bias is that of forks (and of DY-CNN): mixed like
+/// the kernels, but with no gain on it. With a single tap and K = 1 no kernel is built per
 /// sample: the convolution reads the one kernel and applies c and f itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Od;
@@ -46,11 +47,24 @@ pub struct BatchNorm {
     pub mean: Vec<f32>,
     /// Running variance.
     pub var: Vec<f32>,
-    /// Added to the variance; 1e-5 in the published code.
+    /// Added to the variance. No checkpoint holds it: [`BatchNorm::EPSILON_PYTORCH`] unless the code sets another.
     pub epsilon: f64,
 }
 
 impl BatchNorm {
+    /// What PyTorch's batch norms have unless told otherwise: ODConv, KernelWarehouse, DCD, the attention of FDY-SED.
+    pub const EPSILON_PYTORCH: f64 = 1e-5;
+    /// What TensorFlow's have, and much that comes from there: timm's `tf_` networks, DyMN, the norms behind layers of
+    /// FDY-SED, detectors.
+    pub const EPSILON_TENSORFLOW: f64 = 1e-3;
+
+    /// No norm: adds `bias` and changes nothing else.
+    #[must_use]
+    pub fn only_bias(bias: Vec<f32>) -> Self {
+        let [weight, mean, var] = [1.0, 0.0, 1.0].map(|value| vec![value; bias.len()]);
+        Self { weight, bias, mean, var, epsilon: 0.0 }
+    }
+
     /// The same map as a scale and a shift a channel, computed in f64.
     ///
     /// # Errors
@@ -95,9 +109,11 @@ impl BatchNorm {
 pub struct OdWeights {
     /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
     pub bank: Vec<f32>,
+    /// Bias bank `[K, channels out]`, which only forks have. The kernel attention mixes it; the filter gains do not scale it.
+    pub bias: Option<Vec<f32>>,
     /// Hidden layer `[A, channels in]`.
     pub fc: Vec<f32>,
-    /// Batch norm of the hidden layer.
+    /// Batch norm of the hidden layer; [`BatchNorm::only_bias`] where there is none.
     pub bn: BatchNorm,
     /// Head of the channel attention, `channels in` outputs.
     pub channel_fc: Option<Linear>,
@@ -154,7 +170,12 @@ impl OdWeights {
             head: if kernels > 0 { Head::Softmax { kernels } } else { Head::Sigmoid },
             temperature: temperature.into(),
         };
-        LayerWeights { bank: widen(&geometry.bank_rows(&self.bank)), bias: None, mlp: Some(mlp), ..Default::default() }
+        LayerWeights {
+            bank: widen(&geometry.bank_rows(&self.bank)),
+            bias: self.bias.as_deref().map(widen),
+            mlp: Some(mlp),
+            ..Default::default()
+        }
     }
 }
 
@@ -176,7 +197,8 @@ impl<const D: usize> Layer<D, Od> {
         }
         let hidden = folded_hidden(g.c_in, &weights.fc, &weights.bn)?;
         let heads = joined_heads(&g, weights)?;
-        let mut layer = Self::create(context, desc, AttentionSource::Branch(branch), &weights.bank, None)?;
+        let mut layer =
+            Self::create(context, desc, AttentionSource::Branch(branch), &weights.bank, weights.bias.as_deref())?;
         layer.fix(Operand::HiddenWeights, &hidden)?;
         layer.fix(Operand::HeadWeights, &heads)?;
         Ok(layer)

@@ -50,6 +50,7 @@ pub fn od_conv(noise: &mut Noise, g: &Geometry) -> OdWeights {
     let [channel_fc, filter_fc, spatial_fc, kernel_fc] =
         [0, 1, 2, 3].map(|i| heads[i].then(|| linear(noise, outputs[i], hidden)));
     OdWeights {
+        bias: None,
         bank: bank(noise, g),
         fc: noise.floats(hidden * g.c_in),
         bn: batch_norm(noise, hidden),

@@ -22,6 +22,7 @@ fn dy_weights() -> DyCnnWeights {
 fn od_weights() -> OdWeights {
     let linear = |outputs: usize| Some(Linear { weight: vec![0.1; outputs * 16], bias: vec![0.0; outputs] });
     OdWeights {
+        bias: None,
         bank: vec![0.5; 2 * 4 * 3 * 9],
         fc: vec![0.1; 16 * 3],
         bn: BatchNorm {

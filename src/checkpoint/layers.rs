@@ -1,103 +1,78 @@
-//! Layers from safetensors checkpoints, by their published key names.
+//! Readers of layers: one a family.
 
-use std::collections::HashMap;
-
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-
+use super::{Checkpoint, unsupported_norm};
 use crate::desc::ConvDesc;
-use crate::error::{Error, Result, check_finite};
+use crate::error::{Error, Result};
 use crate::kernels::aggregate::Cells;
 use crate::layers::{
     BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear, OdWeights,
     PixelMixWeights, published_heads,
 };
 
-/// A safetensors file in memory (read or mapped by the caller). Values are converted when asked for.
-///
-/// A leading `module.` of a key, which data-parallel training leaves behind, is ignored. Storage may be f32, f16, bf16 or
-/// f64; a value that is not finite is an error.
-///
-/// ```no_run
-/// # use dynconv::{Checkpoint, Context, OdConv2d};
-/// # fn load(context: &Context, bytes: &[u8]) -> dynconv::Result<OdConv2d> {
-/// let checkpoint = Checkpoint::new(bytes)?;
-/// let (desc, weights) = checkpoint.od_conv::<2>("layer1.0.conv1.")?;
-/// let layer = OdConv2d::new(context, &desc.padding([1, 1]), &weights, 1.0)?; // the temperature is in no checkpoint
-/// # Ok(layer)
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct Checkpoint<'a> {
-    tensors: HashMap<String, TensorView<'a>>,
-    metadata: HashMap<String, String>,
-}
+/// Names that the readers know, behind a layer's prefix.
+const BANK: [&str; 2] = ["weight", "bias"];
+const DY_CNN: [&str; 6] =
+    ["weight", "bias", "attention.fc1.weight", "attention.fc1.bias", "attention.fc2.weight", "attention.fc2.bias"];
+const OD_CONV: [&str; 16] = [
+    "weight",
+    "bias",
+    "attention.fc.weight",
+    "attention.fc.bias",
+    "attention.bn.weight",
+    "attention.bn.bias",
+    "attention.bn.running_mean",
+    "attention.bn.running_var",
+    "attention.channel_fc.weight",
+    "attention.channel_fc.bias",
+    "attention.filter_fc.weight",
+    "attention.filter_fc.bias",
+    "attention.spatial_fc.weight",
+    "attention.spatial_fc.bias",
+    "attention.kernel_fc.weight",
+    "attention.kernel_fc.bias",
+];
+const PIXEL_MIX: [&str; 4] = ["weight", "bias", "attention.weight", "attention.bias"];
+const FDY: [&str; 9] = [
+    "weight",
+    "bias",
+    "attention.conv1d1.weight",
+    "attention.bn.weight",
+    "attention.bn.bias",
+    "attention.bn.running_mean",
+    "attention.bn.running_var",
+    "attention.conv1d2.weight",
+    "attention.conv1d2.bias",
+];
+const DCD: [&str; 15] = [
+    "conv.weight",
+    "q.weight",
+    "p.weight",
+    "bn1.weight",
+    "bn1.bias",
+    "bn1.running_mean",
+    "bn1.running_var",
+    "bn2.weight",
+    "bn2.bias",
+    "bn2.running_mean",
+    "bn2.running_var",
+    "fc.0.weight",
+    "fc.1.fc.0.weight",
+    "fc_phi.weight",
+    "fc_scale.weight",
+];
+const KERNEL_WAREHOUSE: [&str; 9] = [
+    "attention.fc1.weight",
+    "attention.fc1.bias",
+    "attention.norm1.weight",
+    "attention.norm1.bias",
+    "attention.norm1.running_mean",
+    "attention.norm1.running_var",
+    "attention.fc2.weight",
+    "attention.fc2.bias",
+    "bias",
+];
 
-/// Epsilon of every batch norm in the published code.
-const BATCH_NORM_EPSILON: f64 = 1e-5;
-
-impl<'a> Checkpoint<'a> {
-    /// Reads the header; the tensors stay in `bytes`.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if the bytes are not a safetensors file: truncated, offsets that overlap or lie outside, and so on.
-    pub fn new(bytes: &'a [u8]) -> Result<Self> {
-        let fault = |e: safetensors::SafeTensorError| Error::Checkpoint { message: e.to_string() };
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(fault)?;
-        let file = SafeTensors::deserialize(bytes).map_err(fault)?;
-        let tensors = file.tensors().into_iter().map(|(key, view)| {
-            let key = key.strip_prefix("module.").map_or(key.clone(), str::to_owned);
-            (key, view)
-        });
-        Ok(Self { tensors: tensors.collect(), metadata: header.metadata().clone().unwrap_or_default() })
-    }
-
-    /// The file's own text under `key`, such as its configuration.
-    #[must_use]
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.get(key).map(String::as_str)
-    }
-
-    /// Whether there is a tensor of this name.
-    #[must_use]
-    pub fn contains(&self, key: &str) -> bool {
-        self.tensors.contains_key(key)
-    }
-
-    /// Shape of a tensor, if there is one of this name.
-    #[must_use]
-    pub fn shape(&self, key: &str) -> Option<&[usize]> {
-        self.tensors.get(key).map(TensorView::shape)
-    }
-
-    /// Values of a tensor in f32. A shape fits `expected` if they are equal but for trailing ones, so that a fully connected
-    /// layer may be stored as a 1 x 1 convolution.
-    ///
-    /// # Errors
-    /// [`Error::MissingKey`], [`Error::Shape`], [`Error::Value`] for NaN or infinity, [`Error::Checkpoint`] for a storage type
-    /// that is no float.
-    pub fn tensor(&self, key: &str, expected: &[usize]) -> Result<Vec<f32>> {
-        let view = self.view(key, || format!("{expected:?}"))?;
-        if trimmed(view.shape()) != trimmed(expected) {
-            return Err(Error::shape(key, expected, view.shape()));
-        }
-        let values = floats(key, view)?;
-        check_finite(key, &values)?;
-        Ok(values)
-    }
-
-    fn view(&self, key: &str, expected: impl FnOnce() -> String) -> Result<&TensorView<'a>> {
-        self.tensors.get(key).ok_or_else(|| Error::MissingKey { key: key.into(), expected: expected() })
-    }
-
-    /// Values of a tensor whose shape was looked at already.
-    fn whole(&self, key: &str) -> Result<Vec<f32>> {
-        self.tensor(key, self.shape(key).unwrap_or_default())
-    }
-
-    fn optional(&self, key: &str, expected: &[usize]) -> Result<Option<Vec<f32>>> {
-        self.contains(key).then(|| self.tensor(key, expected)).transpose()
-    }
-
+impl Checkpoint<'_> {
     /// Sizes of a bank, in the order stored, and the hidden width and channels of the first fully connected layer.
     fn bank_sizes<const D: usize>(&self, bank: &str, fc: &str) -> Result<([usize; 3], [usize; D], [usize; 2])> {
         let bank_wanted = || format!("[K, channels, channels / groups, {D} kernel sizes]");
@@ -175,23 +150,28 @@ impl<'a> Checkpoint<'a> {
     fn dy_cnn_weights<const D: usize>(&self, prefix: &str, desc: ConvDesc<D>, hidden: usize) -> Result<DyCnnWeights> {
         let key = |name: &str| format!("{prefix}{name}");
         let g = desc.geometry()?;
-        Ok(DyCnnWeights {
+        let weights = DyCnnWeights {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
             fc1: self.tensor(&key("attention.fc1.weight"), &[hidden, g.c_in])?,
             fc1_bias: self.optional(&key("attention.fc1.bias"), &[hidden])?,
             fc2: self.tensor(&key("attention.fc2.weight"), &[g.kernels, hidden])?,
             fc2_bias: self.optional(&key("attention.fc2.bias"), &[g.kernels])?,
-        })
+        };
+        self.refuse_unread(prefix, &DY_CNN)?;
+        Ok(weights)
     }
 
     /// Weights of an ODConv layer under `prefix`: `weight`, `attention.fc.weight`, `attention.bn.*` and the heads
     /// `attention.{channel,filter,spatial,kernel}_fc.*`. A head that the published code skips for this shape may be absent;
-    /// one that it has must be there.
+    /// one that it has must be there. Epsilon is that of `attention.bn` (1e-5 in the published code): see [`Checkpoint`].
+    ///
+    /// What forks add is read where it is there: a `bias [K, channels out]` beside the bank, mixed by the kernel attention
+    /// alone ([`OdWeights::bias`]), and `attention.fc.bias`. Without any `attention.bn.*` there is no norm.
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`].
-    pub fn od_conv<const D: usize>(&self, prefix: &str) -> Result<(ConvDesc<D>, OdWeights)> {
+    /// As [`Checkpoint::batch_norm`].
+    pub fn od_conv<const D: usize>(&self, prefix: &str, epsilon: f64) -> Result<(ConvDesc<D>, OdWeights)> {
         let key = |name: &str| format!("{prefix}{name}");
         let (desc, hidden) = self.bank_desc(&key("weight"), &key("attention.fc.weight"))?;
         let g = desc.geometry()?;
@@ -210,14 +190,35 @@ impl<'a> Checkpoint<'a> {
         let [channel_fc, filter_fc, spatial_fc, kernel_fc] = linears;
         let weights = OdWeights {
             bank: self.whole(&key("weight"))?,
+            bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
             fc: self.tensor(&key("attention.fc.weight"), &[hidden, g.c_in])?,
-            bn: self.batch_norm(&key("attention.bn."), hidden)?,
+            bn: self.hidden_norm(prefix, ["attention.fc.bias", "attention.bn."], hidden, epsilon)?,
             channel_fc,
             filter_fc,
             spatial_fc,
             kernel_fc,
         };
+        self.refuse_unread(prefix, &OD_CONV)?;
         Ok((desc, weights))
+    }
+
+    /// What follows the hidden layer of an attention branch: its bias, if it has one, and its batch norm, if it has one.
+    fn hidden_norm(&self, prefix: &str, [bias, norm]: [&str; 2], hidden: usize, epsilon: f64) -> Result<BatchNorm> {
+        let attention = format!("{prefix}attention.");
+        let is_group_norm = |name: &str| ["gn", "group_norm", "groupnorm"].contains(&name);
+        if let Some(key) = self.keys_under(&attention).find(|key| key.split('.').any(is_group_norm)) {
+            return Err(unsupported_norm(key));
+        }
+        let bias = self.optional(&format!("{prefix}{bias}"), &[hidden])?;
+        let norm = format!("{prefix}{norm}");
+        if self.keys_under(&norm).next().is_none() {
+            return Ok(BatchNorm::only_bias(bias.unwrap_or_else(|| vec![0.0; hidden])));
+        }
+        let mut norm = self.batch_norm(&norm, hidden, epsilon)?;
+        for (mean, bias) in norm.mean.iter_mut().zip(bias.iter().flatten()) {
+            *mean -= bias;
+        }
+        Ok(norm)
     }
 
     /// Weights of a CondConv layer: `weight [E, channels out * channels in / groups * taps]` and `bias [E, channels out]` under `prefix`,
@@ -243,6 +244,11 @@ impl<'a> Checkpoint<'a> {
             routing: self.tensor(&format!("{routing}weight"), &[g.kernels, g.c_in])?,
             routing_bias: self.tensor(&format!("{routing}bias"), &[g.kernels])?,
         };
+        // The routing's prefix may begin with the layer's.
+        let routing = ["weight", "bias"].map(|name| format!("{routing}{name}"));
+        let mut read: Vec<&str> = routing.iter().filter_map(|key| key.strip_prefix(prefix)).collect();
+        read.extend(BANK);
+        self.refuse_unread(prefix, &read)?;
         Ok((desc, weights))
     }
 
@@ -262,15 +268,17 @@ impl<'a> Checkpoint<'a> {
                 bias: self.tensor(&key("attention.bias"), &[g.kernels])?,
             },
         };
+        self.refuse_unread(prefix, &PIXEL_MIX)?;
         Ok((desc, weights))
     }
 
     /// Weights of a frequency-dynamic layer under `prefix`: `weight`, `bias`, `attention.conv1d1.weight [A, channels in, taps]`,
-    /// `attention.bn.*`, `attention.conv1d2.*`.
+    /// `attention.bn.*`, `attention.conv1d2.*`. Epsilon is that of `attention.bn`, 1e-5 in the published code, whose
+    /// batch norms behind layers have 1e-3: see [`Checkpoint`].
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`].
-    pub fn fdy(&self, prefix: &str) -> Result<(ConvDesc<2>, FdyWeights)> {
+    /// As [`Checkpoint::batch_norm`].
+    pub fn fdy(&self, prefix: &str, epsilon: f64) -> Result<(ConvDesc<2>, FdyWeights)> {
         let key = |name: &str| format!("{prefix}{name}");
         let shape = self.view(&key("weight"), || "[K, channels out, channels in, 2 kernel sizes]".into())?.shape();
         let &[kernels, c_out, c_in, height, width] = shape else {
@@ -286,21 +294,23 @@ impl<'a> Checkpoint<'a> {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[kernels, c_out])?,
             conv1d1: self.tensor(&conv1d1, &[hidden, c_in, width])?,
-            bn: self.batch_norm(&key("attention.bn."), hidden)?,
+            bn: self.batch_norm(&key("attention.bn."), hidden, epsilon)?,
             conv1d2: Linear {
                 weight: self.tensor(&key("attention.conv1d2.weight"), &[kernels, hidden])?,
                 bias: self.tensor(&key("attention.conv1d2.bias"), &[kernels])?,
             },
         };
+        self.refuse_unread(prefix, &FDY)?;
         Ok((ConvDesc::new(c_in, c_out, [height, width]).kernels(kernels), weights))
     }
 
     /// Weights of a DCD layer under `prefix`: `conv.weight`, `q.weight`, `p.weight`, `bn1.*`, `bn2.*`, `fc.0.weight`,
-    /// `fc.1.fc.0.weight`, `fc_phi.weight`, `fc_scale.weight`.
+    /// `fc.1.fc.0.weight`, `fc_phi.weight`, `fc_scale.weight`. Epsilon is that of `bn1` and `bn2`, 1e-5 in the published
+    /// code: see [`Checkpoint`].
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`].
-    pub fn dcd(&self, prefix: &str) -> Result<(ConvDesc<2>, DcdWeights)> {
+    /// As [`Checkpoint::batch_norm`].
+    pub fn dcd(&self, prefix: &str, epsilon: f64) -> Result<(ConvDesc<2>, DcdWeights)> {
         let key = |name: &str| format!("{prefix}{name}");
         let wanted = || "[channels out, channels in, 2 kernel sizes]".to_string();
         let shape = self.view(&key("conv.weight"), wanted)?.shape();
@@ -315,13 +325,14 @@ impl<'a> Checkpoint<'a> {
             conv: self.whole(&key("conv.weight"))?,
             q: self.tensor(&key("q.weight"), &[latent, c_in])?,
             p: self.tensor(&key("p.weight"), &[c_out, latent])?,
-            bn1: self.batch_norm(&key("bn1."), latent)?,
-            bn2: self.batch_norm(&key("bn2."), latent)?,
+            bn1: self.batch_norm(&key("bn1."), latent, epsilon)?,
+            bn2: self.batch_norm(&key("bn2."), latent, epsilon)?,
             squeeze: self.whole(&key("fc.0.weight"))?,
             gate: self.tensor(&key("fc.1.fc.0.weight"), &[squeezed, squeezed])?,
             phi: self.tensor(&key("fc_phi.weight"), &[latent.saturating_mul(latent), squeezed])?,
             scale: self.tensor(&key("fc_scale.weight"), &[c_out, squeezed])?,
         };
+        self.refuse_unread(prefix, &DCD)?;
         Ok((ConvDesc::new(c_in, c_out, [height, width]), weights))
     }
 
@@ -342,67 +353,33 @@ impl<'a> Checkpoint<'a> {
     }
 
     /// Weights of a KernelWarehouse layer under `prefix`: `attention.fc1.weight`, `attention.norm1.*`, `attention.fc2.*`, `bias`.
+    /// Epsilon is that of `attention.norm1`, 1e-5 in the published code: see [`Checkpoint`]. An `attention.fc1.bias` is read
+    /// where there is one; without any `attention.norm1.*` there is no norm.
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`].
+    /// As [`Checkpoint::batch_norm`].
     pub fn kernel_warehouse<const D: usize>(
         &self,
         prefix: &str,
         desc: &ConvDesc<D>,
         cells: Cells,
+        epsilon: f64,
     ) -> Result<KernelWarehouseWeights> {
         let key = |name: &str| format!("{prefix}{name}");
         let g = desc.geometry()?;
         let fc1 = key("attention.fc1.weight");
         let hidden = self.view(&fc1, || format!("[A, {}]", g.c_in))?.shape().first().copied().unwrap_or(0);
         let logits = cells.per_kernel(&g).saturating_mul(cells.count.saturating_add(1));
-        Ok(KernelWarehouseWeights {
+        let weights = KernelWarehouseWeights {
             fc1: self.tensor(&fc1, &[hidden, g.c_in])?,
-            norm: self.batch_norm(&key("attention.norm1."), hidden)?,
+            norm: self.hidden_norm(prefix, ["attention.fc1.bias", "attention.norm1."], hidden, epsilon)?,
             fc2: Linear {
                 weight: self.tensor(&key("attention.fc2.weight"), &[logits, hidden])?,
                 bias: self.tensor(&key("attention.fc2.bias"), &[logits])?,
             },
             bias: self.optional(&key("bias"), &[g.c_out])?,
-        })
+        };
+        self.refuse_unread(prefix, &KERNEL_WAREHOUSE)?;
+        Ok(weights)
     }
-
-    /// A batch norm under `prefix`: `weight`, `bias`, `running_mean`, `running_var`; epsilon 1e-5.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::tensor`].
-    pub fn batch_norm(&self, prefix: &str, channels: usize) -> Result<BatchNorm> {
-        let part = |name: &str| self.tensor(&format!("{prefix}{name}"), &[channels]);
-        Ok(BatchNorm {
-            weight: part("weight")?,
-            bias: part("bias")?,
-            mean: part("running_mean")?,
-            var: part("running_var")?,
-            epsilon: BATCH_NORM_EPSILON,
-        })
-    }
-}
-
-/// A shape without its trailing ones.
-fn trimmed(shape: &[usize]) -> &[usize] {
-    let len = shape.iter().rposition(|&size| size != 1).map_or(0, |last| last + 1);
-    &shape[..len]
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "f64 storage is rounded to the f32 that layers use")]
-fn floats(key: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
-    let data = view.data();
-    Ok(match view.dtype() {
-        Dtype::F32 => each(data, f32::from_le_bytes),
-        Dtype::F64 => each(data, |bytes| f64::from_le_bytes(bytes) as f32),
-        Dtype::F16 => each(data, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
-        Dtype::BF16 => each(data, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
-        other => {
-            return Err(Error::Checkpoint { message: format!("{key} is stored as {other:?}, not as floats") });
-        }
-    })
-}
-
-fn each<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    data.as_chunks::<N>().0.iter().map(|&bytes| value(bytes)).collect()
 }
