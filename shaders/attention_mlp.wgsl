@@ -13,6 +13,7 @@
 // hidden     [channels, HIDDEN] (W0 transposed, so that neighbouring invocations read neighbours), then b0 [HIDDEN]
 // heads      [HIDDEN, logits] (W1 transposed), then b1 [logits]
 // attention  [batch, sigmoids + runs * KERNELS]
+// temperature  [1], which the host may change between two runs
 //
 // Constants that the host joins in front: HAS_HIDDEN, HIDDEN (channels without a hidden layer), SLICES (parts of a hidden unit's sum, 1 without),
 // KERNELS (1 without runs), HEAD, GROUP (runs that are normalised at a time, 0 if there are none), WORKGROUP.
@@ -23,12 +24,12 @@ struct MlpParams {
     hidden_base: u32,
     heads_base: u32,
     attention_base: u32,
+    temperature_base: u32,
 
     batch: u32,
     channels: u32,
     sigmoids: u32,
     runs: u32,
-    temperature: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: MlpParams;
@@ -36,6 +37,7 @@ struct MlpParams {
 @group(0) @binding(2) var<storage, read> hidden: array<f32>;
 @group(0) @binding(3) var<storage, read> heads: array<f32>;
 @group(0) @binding(4) var<storage, read_write> attention: array<f32>;
+@group(0) @binding(5) var<storage, read> temperature: array<f32>;
 
 // Logits that make one run of attention.
 const RUN: u32 = KERNELS + HEAD;
@@ -85,15 +87,16 @@ fn normalised(first: u32, own: u32) -> f32 {
 }
 
 fn softmax(first: u32, own: u32) -> f32 {
+    let divisor = temperature[params.temperature_base];
     var largest = activations[first];
     for (var k = 1u; k < RUN; k++) {
         largest = max(largest, activations[first + k]);
     }
     var sum = 0.0;
     for (var k = 0u; k < RUN; k++) {
-        sum += exp((activations[first + k] - largest) / params.temperature);
+        sum += exp((activations[first + k] - largest) / divisor);
     }
-    return exp((activations[first + own] - largest) / params.temperature) / sum;
+    return exp((activations[first + own] - largest) / divisor) / sum;
 }
 
 fn signed(first: u32, own: u32) -> f32 {
@@ -131,8 +134,9 @@ fn attention_mlp(
     workgroupBarrier();
 
     let out = params.attention_base + b * (params.sigmoids + params.runs * KERNELS);
+    let divisor = temperature[params.temperature_base];
     for (var j = lane; j < params.sigmoids; j += WORKGROUP) {
-        attention[out + j] = sigmoid(logit(j) / params.temperature);
+        attention[out + j] = sigmoid(logit(j) / divisor);
     }
     for (var first = 0u; first < params.runs; first += GROUP) {
         let count = min(GROUP, params.runs - first);

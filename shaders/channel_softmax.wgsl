@@ -3,6 +3,7 @@
 //   maps[b, k, p] = exp(logits[b, k, p] / temperature) / sum_j exp(logits[b, j, p] / temperature)
 //
 // logits, maps  [batch, channels, size]
+// temperature   [1], which the host may change between two runs
 //
 // An invocation owns one position of one sample. The largest logit is taken off first, so that exp cannot overflow.
 // Constant that the host joins in front: WORKGROUP.
@@ -11,16 +12,17 @@ struct SoftmaxParams {
     // First element of each operand inside its binding.
     logits_base: u32,
     maps_base: u32,
+    temperature_base: u32,
 
     batch: u32,
     channels: u32,
     size: u32,
-    temperature: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: SoftmaxParams;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
 @group(0) @binding(2) var<storage, read_write> maps: array<f32>;
+@group(0) @binding(3) var<storage, read> temperature: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn channel_softmax(
@@ -32,6 +34,7 @@ fn channel_softmax(
     if index >= params.batch * params.size {
         return;
     }
+    let divisor = temperature[params.temperature_base];
     let first = index / params.size * params.channels * params.size + index % params.size;
 
     var largest = logits[params.logits_base + first];
@@ -40,10 +43,10 @@ fn channel_softmax(
     }
     var sum = 0.0;
     for (var k = 0u; k < params.channels; k++) {
-        sum += exp((logits[params.logits_base + first + k * params.size] - largest) / params.temperature);
+        sum += exp((logits[params.logits_base + first + k * params.size] - largest) / divisor);
     }
     for (var k = 0u; k < params.channels; k++) {
-        let power = exp((logits[params.logits_base + first + k * params.size] - largest) / params.temperature);
+        let power = exp((logits[params.logits_base + first + k * params.size] - largest) / divisor);
         maps[params.maps_base + first + k * params.size] = power / sum;
     }
 }

@@ -100,7 +100,7 @@ impl Network {
         let stem = (self.stem, AttentionSource::Static, stem, &self.stem_norm);
         let dynamic = self.dynamic.iter().map(|layer| {
             let weights = layer.weights.reference(&layer.desc.geometry()?, self.config.temperature);
-            let branch = layer.weights.branch(self.config.temperature);
+            let branch = layer.weights.branch();
             Ok((layer.desc, AttentionSource::Branch(branch), weights, &layer.norm))
         });
         for layer in std::iter::once(Ok(stem)).chain(dynamic) {

@@ -8,7 +8,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     name: "attention_mlp",
     slots: &[],
     parts: &[DISPATCH, NUMBERS, ("attention_mlp.wgsl", include_str!("../../shaders/attention_mlp.wgsl"))],
-    storage: &[false, false, false, true],
+    storage: &[false, false, false, true, false],
     lanes: false,
     matrices: false,
 };
@@ -21,11 +21,11 @@ pub(crate) struct MlpParams {
     hidden_base: u32,
     heads_base: u32,
     attention_base: u32,
+    temperature_base: u32,
     batch: u32,
     channels: u32,
     sigmoids: u32,
     runs: u32,
-    temperature: f32,
 }
 
 /// What becomes of the logits after the gains.
@@ -48,7 +48,6 @@ pub(crate) struct Mlp {
     /// Elements of an attention row.
     pub outputs: usize,
     pub head: Head,
-    pub temperature: f32,
 }
 
 /// Invocations of a workgroup, unless the driver's loop limit asks for more. A sample has one workgroup, and waits for memory once a trip of its
@@ -116,6 +115,7 @@ impl Mlp {
             hidden,
             Slice::whole(Operand::HeadWeights, (width + 1).saturating_mul(logits))?,
             Slice::samples(Operand::Attention, self.outputs, first, batch)?,
+            Slice::whole(Operand::Temperature, 1)?,
         ];
         let (workgroup, trips) = workgroup_within(workgroup(caps), |workgroup| self.trips(workgroup), caps);
         let group = self.group(workgroup);
@@ -127,7 +127,6 @@ impl Mlp {
             channels: index32("channels", self.channels)?,
             sigmoids: index32("gains", sigmoids)?,
             runs: index32("runs", runs)?,
-            temperature: self.temperature,
             ..Default::default()
         };
         let consts = vec![

@@ -8,7 +8,7 @@ pub(crate) const DEF: KernelDef = KernelDef {
     name: "channel_softmax",
     slots: &[],
     parts: &[DISPATCH, ("channel_softmax.wgsl", include_str!("../../shaders/channel_softmax.wgsl"))],
-    storage: &[false, true],
+    storage: &[false, true, false],
     lanes: false,
     matrices: false,
 };
@@ -19,22 +19,21 @@ pub(crate) const DEF: KernelDef = KernelDef {
 struct SoftmaxParams {
     logits_base: u32,
     maps_base: u32,
+    temperature_base: u32,
     batch: u32,
     channels: u32,
     size: u32,
-    temperature: f32,
 }
 
 const WORKGROUP: u32 = 64;
 
 /// Input and output are `[batch, channels, size]`.
-pub(crate) fn dispatch([batch, channels, size]: [usize; 3], temperature: f32, caps: &Caps) -> Result<Dispatch> {
+pub(crate) fn dispatch([batch, channels, size]: [usize; 3], caps: &Caps) -> Result<Dispatch> {
     let len = elements(Operand::Input, batch.saturating_mul(channels).saturating_mul(size))?;
     let params = SoftmaxParams {
         batch: index32("batch", batch)?,
         channels: index32("channels", channels)?,
         size: index32("positions", size)?,
-        temperature,
         ..Default::default()
     };
     let variant = Variant {
@@ -42,7 +41,8 @@ pub(crate) fn dispatch([batch, channels, size]: [usize; 3], temperature: f32, ca
         elems: Vec::new(),
         consts: vec![("WORKGROUP", Const::U32(WORKGROUP))],
     };
-    let slices = [Operand::Input, Operand::Output].map(|operand| Slice { operand, start: 0, len });
+    let slices = [(Operand::Input, len), (Operand::Output, len), (Operand::Temperature, 1)]
+        .map(|(operand, len)| Slice { operand, start: 0, len });
     let workgroups = (batch * size).div_ceil(WORKGROUP as usize) as u64;
     Dispatch::new(
         variant,

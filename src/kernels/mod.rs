@@ -111,6 +111,8 @@ pub enum Operand {
     HiddenWeights,
     /// Heads of the attention branch, transposed, then their bias.
     HeadWeights,
+    /// What divides the logits of the attention `[1]`.
+    Temperature,
     /// Attention rows `[batch, gains and mixing weights]`, or a map of mixing weights `[batch, K, positions or size of an axis]`.
     Attention,
     /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
@@ -145,6 +147,7 @@ impl Operand {
             Self::Means => "channel means",
             Self::HiddenWeights => "hidden weights of the attention",
             Self::HeadWeights => "head weights of the attention",
+            Self::Temperature => "temperature",
             Self::Attention => "attention",
             Self::Rows => "per-sample kernels",
             Self::Partials => "partial sums",

@@ -46,7 +46,7 @@ impl CondConvWeights {
     #[must_use]
     pub fn branch(&self) -> Branch {
         let parts = Parts { mix: true, ..Parts::default() };
-        Branch { hidden: None, temperature: 1.0, parts, mixing: Mixing::Sigmoid }
+        Branch { hidden: None, parts, mixing: Mixing::Sigmoid }
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer).
@@ -91,6 +91,7 @@ impl<const D: usize> Layer<D, CondConv> {
         let attention = AttentionSource::Branch(weights.branch());
         let mut layer = Self::create(context, desc, attention, &weights.experts, weights.bias.as_deref())?;
         layer.fix(Operand::HeadWeights, &heads)?;
+        layer.fix(Operand::Temperature, &[1.0])?;
         Ok(layer)
     }
 }
@@ -100,6 +101,7 @@ impl<const D: usize> Layer<D, CondConv> {
 pub struct Routing {
     context: Context,
     heads: Tensor,
+    temperature: Tensor,
     channels: usize,
     experts: usize,
 }
@@ -112,7 +114,8 @@ impl Routing {
     pub fn new(context: &Context, channels: usize, routing: &[f32], bias: &[f32]) -> Result<Self> {
         let packed = packed_routing(routing, bias, channels, bias.len())?;
         let heads = Tensor::upload(context, &[packed.len()], &packed)?;
-        Ok(Self { context: context.clone(), heads, channels, experts: bias.len() })
+        let temperature = Tensor::upload(context, &[1], &[1.0])?;
+        Ok(Self { context: context.clone(), heads, temperature, channels, experts: bias.len() })
     }
 
     /// Binds the block's input `[batch, channels, spatial..]` and the routing vector `[batch, E]`.
@@ -129,13 +132,7 @@ impl Routing {
         if routing.shape() != [*batch, self.experts] {
             return Err(Error::shape("routing", &[*batch, self.experts], routing.shape()));
         }
-        let mlp = KernelMlp {
-            channels: self.channels,
-            hidden: None,
-            outputs: self.experts,
-            head: KernelHead::Sigmoid,
-            temperature: 1.0,
-        };
+        let mlp = KernelMlp { channels: self.channels, hidden: None, outputs: self.experts, head: KernelHead::Sigmoid };
         let size = spatial.iter().product();
         let dispatches =
             plan::attention(&mlp, size, (Layout::ChannelsFirst, x.elem()), 0, *batch, self.context.caps())?;
@@ -143,6 +140,7 @@ impl Routing {
             (Operand::Input, x.clone()),
             (Operand::Means, Tensor::zeros(&self.context, &[*batch, *channels])?),
             (Operand::HeadWeights, self.heads.clone()),
+            (Operand::Temperature, self.temperature.clone()),
             (Operand::Attention, routing.clone()),
         ]);
         Bound::new(&self.context, dispatches.to_vec(), &operands, Operand::Attention)

@@ -80,10 +80,10 @@ impl TemperatureSchedule {
 impl DyCnnWeights {
     /// The attention branch that these weights make: mixing weights only.
     #[must_use]
-    pub fn branch(&self, geometry: &Geometry, temperature: f32) -> Branch {
+    pub fn branch(&self, geometry: &Geometry) -> Branch {
         let hidden = Some(self.fc1.len() / geometry.c_in);
         let parts = Parts { mix: true, ..Parts::default() };
-        Branch { hidden, temperature, parts, mixing: Mixing::Softmax }
+        Branch { hidden, parts, mixing: Mixing::Softmax }
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer).
@@ -137,10 +137,11 @@ impl<const D: usize> Layer<D, DyCnn> {
             check_finite(what, values)?;
         }
 
-        let attention = AttentionSource::Branch(weights.branch(&g, temperature));
+        let attention = AttentionSource::Branch(weights.branch(&g));
         let mut layer = Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
         layer.fix(Operand::HiddenWeights, &transposed_with_bias(&weights.fc1, g.c_in, &fc1_bias))?;
         layer.fix(Operand::HeadWeights, &transposed_with_bias(&weights.fc2, hidden, &fc2_bias))?;
+        layer.fix(Operand::Temperature, &[temperature])?;
         Ok(layer)
     }
 }

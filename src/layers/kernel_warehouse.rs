@@ -71,7 +71,7 @@ pub struct KernelWarehouseWeights {
 impl KernelWarehouseWeights {
     fn branch(&self, cells: Cells) -> Branch {
         let parts = Parts { mix: true, ..Parts::default() };
-        Branch { hidden: Some(self.norm.weight.len()), temperature: 1.0, parts, mixing: Mixing::Cells(cells) }
+        Branch { hidden: Some(self.norm.weight.len()), parts, mixing: Mixing::Cells(cells) }
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer).
@@ -137,6 +137,7 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
         layer.fixed.insert(Operand::Bank, warehouse.tensor.clone());
         layer.fix(Operand::HiddenWeights, &od_conv::folded_hidden(g.c_in, &weights.fc1, &weights.norm)?)?;
         layer.fix(Operand::HeadWeights, &transposed_with_bias(&weights.fc2.weight, hidden, &weights.fc2.bias))?;
+        layer.fix(Operand::Temperature, &[1.0])?;
         Ok(layer)
     }
 }

@@ -28,7 +28,7 @@ pub struct PixelMix2d {
     attention: Layer<2, Static>,
     pub(super) conv: Layer<2, Map>,
     kernels: usize,
-    temperature: f32,
+    temperature: Tensor,
 }
 
 /// Weights of a pixel mixture.
@@ -54,6 +54,7 @@ impl PixelMix2d {
         let head = &weights.attention;
         let attention = Layer::<2, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
         let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), MapAxis::All)?;
+        let temperature = Tensor::upload(context, &[1], &[temperature])?;
         Ok(Self { context: context.clone(), attention, conv, kernels: g.kernels, temperature })
     }
 
@@ -71,7 +72,7 @@ impl PixelMix2d {
         let maps = Tensor::zeros(&self.context, &shape)?;
         Ok(Bound::chain(vec![
             self.attention.bind(x, &logits)?,
-            softmax(&self.context, &logits, &maps, [shape[0], self.kernels, shape[2] * shape[3]], self.temperature)?,
+            softmax(&self.context, &logits, &maps, [shape[0], self.kernels, shape[2] * shape[3]], &self.temperature)?,
             self.conv.bind_map(x, &maps, y)?,
         ]))
     }
@@ -106,7 +107,7 @@ pub struct FdyConv2d {
     heads: Layer<1, Static>,
     pub(super) conv: Layer<2, Map>,
     kernels: usize,
-    temperature: f32,
+    temperature: Tensor,
 }
 
 /// Weights of a frequency-dynamic layer.
@@ -150,6 +151,7 @@ impl FdyConv2d {
         let heads = Layer::<1, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
         let axis = MapAxis::One(2);
         let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
+        let temperature = Tensor::upload(context, &[1], &[temperature])?;
         Ok(Self { context: context.clone(), hidden, heads, conv, kernels: g.kernels, temperature })
     }
 
@@ -170,7 +172,7 @@ impl FdyConv2d {
             pool(&self.context, x, &means, Pool::axis(channels, frames, frequencies))?,
             self.hidden.bind(&means, &hidden)?,
             self.heads.bind(&hidden, &logits)?,
-            softmax(&self.context, &logits, &maps, [batch, self.kernels, shape[2]], self.temperature)?,
+            softmax(&self.context, &logits, &maps, [batch, self.kernels, shape[2]], &self.temperature)?,
             self.conv.bind_map(x, &maps, y)?,
         ]))
     }
@@ -193,10 +195,17 @@ fn pool(context: &Context, x: &Tensor, means: &Tensor, pool: Pool) -> Result<Bou
     Bound::new(context, vec![dispatch], &operands, Operand::Means)
 }
 
-fn softmax(context: &Context, logits: &Tensor, maps: &Tensor, sizes: [usize; 3], temperature: f32) -> Result<Bound> {
-    let dispatch = channel_softmax::dispatch(sizes, temperature, context.caps())?;
-    let operands = [(Operand::Input, logits.clone()), (Operand::Output, maps.clone())].into();
-    Bound::new(context, vec![dispatch], &operands, Operand::Output)
+fn softmax(
+    context: &Context,
+    logits: &Tensor,
+    maps: &Tensor,
+    sizes: [usize; 3],
+    temperature: &Tensor,
+) -> Result<Bound> {
+    let dispatch = channel_softmax::dispatch(sizes, context.caps())?;
+    let operands = [(Operand::Input, logits), (Operand::Output, maps), (Operand::Temperature, temperature)]
+        .map(|(o, t)| (o, t.clone()));
+    Bound::new(context, vec![dispatch], &operands.into(), Operand::Output)
 }
 
 impl<const D: usize> Layer<D, Map> {

@@ -145,14 +145,14 @@ impl OdWeights {
 
     /// The attention branch that these weights make.
     #[must_use]
-    pub fn branch(&self, temperature: f32) -> Branch {
+    pub fn branch(&self) -> Branch {
         let parts = Parts {
             channel: self.channel_fc.is_some(),
             filter: self.filter_fc.is_some(),
             spatial: self.spatial_fc.is_some(),
             mix: self.kernel_fc.is_some(),
         };
-        Branch { hidden: Some(self.bn.weight.len()), temperature, parts, mixing: Mixing::Softmax }
+        Branch { hidden: Some(self.bn.weight.len()), parts, mixing: Mixing::Softmax }
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer), the batch norm not folded.
@@ -187,7 +187,7 @@ impl<const D: usize> Layer<D, Od> {
     pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &OdWeights, temperature: f32) -> Result<Self> {
         let g = desc.geometry()?;
         check_temperature(temperature)?;
-        let branch = weights.branch(temperature);
+        let branch = weights.branch();
         if !branch.parts.mix && g.kernels != 1 {
             return Err(Error::Shape {
                 what: "kernel bank without kernel_fc".into(),
@@ -201,6 +201,7 @@ impl<const D: usize> Layer<D, Od> {
             Self::create(context, desc, AttentionSource::Branch(branch), &weights.bank, weights.bias.as_deref())?;
         layer.fix(Operand::HiddenWeights, &hidden)?;
         layer.fix(Operand::HeadWeights, &heads)?;
+        layer.fix(Operand::Temperature, &[temperature])?;
         Ok(layer)
     }
 }

@@ -102,7 +102,6 @@ impl Plan {
                     Mixing::Cells(cells) => Head::Signed { runs: cells.per_kernel(geometry), kernels: cells.count },
                     _ => Head::Sigmoid,
                 },
-                temperature: branch.temperature,
             };
             self.dispatches.extend(attention(&mlp, size, (problem.layouts[0], problem.elems[0]), first, batch, caps)?);
         }

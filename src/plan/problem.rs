@@ -1,5 +1,7 @@
 //! What is planned: a layer, its input, and where its attention comes from.
 
+use std::fmt;
+
 use super::{ConvChoice, product};
 use crate::desc::{Geometry, WeightOrder};
 use crate::elem::Elem;
@@ -36,17 +38,25 @@ impl AttentionSource {
     }
 }
 
-/// An attention branch: pooling, maybe a hidden layer, and a head for each part that is not skipped.
+/// An attention branch: pooling, maybe a hidden layer, and a head for each part that is not skipped. The temperature is no
+/// part of a plan: it can change between two runs of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Branch {
     /// Hidden units; `None` where the heads read the channel means.
     pub hidden: Option<usize>,
-    /// Divides every logit.
-    pub temperature: f32,
     /// Heads that are there.
     pub parts: Parts,
     /// How the mixing weights come from their logits.
     pub mixing: Mixing,
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { channel, filter, spatial, mix } = self.parts;
+        let heads = [(channel, "channels"), (filter, "filters"), (spatial, "taps"), (mix, "kernels")];
+        let heads: Vec<_> = heads.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();
+        write!(f, "{} hidden units, heads for {}", self.hidden.unwrap_or(0), heads.join(", "))
+    }
 }
 
 /// How mixing weights come from their logits.

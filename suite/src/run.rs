@@ -376,19 +376,18 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
         heads: 1.0,
     };
     let mix = Parts { mix: true, ..Parts::default() };
-    let temperature = Data::temperature(spec);
     let attention = match spec.family {
         Family::Static => AttentionSource::Static,
         Family::Bank => AttentionSource::Given(mix),
         Family::Map(axis) => AttentionSource::Map(axis),
         Family::PerSample => AttentionSource::Rows,
-        Family::DyCnn => AttentionSource::Branch(data.dy_cnn(spec, &g).branch(&g, temperature)),
-        Family::OdConv => AttentionSource::Branch(data.od_conv(spec, &g).branch(temperature)),
+        Family::DyCnn => AttentionSource::Branch(data.dy_cnn(spec, &g).branch(&g)),
+        Family::OdConv => AttentionSource::Branch(data.od_conv(spec, &g).branch()),
         Family::CondConv => AttentionSource::Branch(data.cond_conv(spec, &g).branch()),
         Family::Warehouse => {
             let hidden = Some(data.warehouse(spec, &g).norm.weight.len());
             let mixing = Mixing::Cells(cells(spec, &g));
-            AttentionSource::Branch(Branch { hidden, temperature: 1.0, parts: mix, mixing })
+            AttentionSource::Branch(Branch { hidden, parts: mix, mixing })
         }
         Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled => return Ok(None),
     };

@@ -58,8 +58,8 @@ const FAULTS: [(&str, &str, &str, &str, &str); 21] = [
         "cold",
         "dycnn kernels=3 seed=2",
         "attention_mlp",
-        "(activations[first + k] - largest) / params.temperature",
-        "activations[first + k] / params.temperature - largest / params.temperature",
+        "(activations[first + k] - largest) / divisor",
+        "activations[first + k] / divisor - largest / divisor",
     ),
 ];
 

@@ -172,7 +172,7 @@ fn a_variant_past_a_limit_is_refused_on_the_host() {
     let case = common::cases_2d()[17];
     let problem = |hidden| {
         let parts = Parts { mix: true, ..Parts::default() };
-        let branch = Branch { hidden: Some(hidden), temperature: 1.0, parts, mixing: Mixing::Softmax };
+        let branch = Branch { hidden: Some(hidden), parts, mixing: Mixing::Softmax };
         let attention = AttentionSource::Branch(branch);
         Problem { attention, kernel: ConvChoice::Tiled, ..Problem::new(case.geometry(), 1, case.input()) }
     };

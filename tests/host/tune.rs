@@ -137,7 +137,7 @@ fn a_stale_table_is_refused_with_what_differs() {
 fn a_key_has_what_decides_and_no_batch() {
     let dense = dense();
     let key = Key::of(&dense);
-    let branch = |parts, mixing| AttentionSource::Branch(Branch { hidden: Some(4), temperature: 3.0, parts, mixing });
+    let branch = |parts, mixing| AttentionSource::Branch(Branch { hidden: Some(4), parts, mixing });
     let same = [
         Problem { batch: 1, ..dense },
         Problem { kernel: ConvChoice::Direct, ..dense },
