@@ -129,7 +129,8 @@ fn od_conv_layers_follow_the_reference() {
     for (i, case) in all.iter().enumerate() {
         let mut noise = Noise::new(200 + i as u64);
         let g = case.geometry();
-        let weights = weights::od_conv(&mut noise, &g);
+        let mut weights = weights::od_conv(&mut noise, &g);
+        weights.bias = (i % 2 == 0).then(|| noise.floats(g.kernels * g.c_out));
         let temperature = [1.0, 30.0][i % 2];
         let layer = Layer::<2, Od>::new(context(), &case.desc, &weights, temperature).expect("valid");
         follow(case, &layer, &weights.reference(&g, temperature), &noise.floats(case.input_len()));
