@@ -90,9 +90,20 @@ impl<const D: usize> Layer<D, CondConv> {
         let heads = packed_routing(&weights.routing, &weights.routing_bias, g.c_in, g.kernels)?;
         let attention = AttentionSource::Branch(weights.branch());
         let mut layer = Self::create(context, desc, attention, &weights.experts, weights.bias.as_deref())?;
-        layer.fix(Operand::HeadWeights, &heads)?;
-        layer.fix(Operand::Temperature, &[1.0])?;
+        layer.fix(vec![(Operand::HeadWeights, heads), (Operand::Temperature, vec![1.0])])?;
         Ok(layer)
+    }
+
+    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    pub fn set_weights(&self, weights: &CondConvWeights) -> Result<()> {
+        let g = &self.geometry;
+        let heads = packed_routing(&weights.routing, &weights.routing_bias, g.c_in, g.kernels)?;
+        let mut operands = self.banks(&weights.experts, weights.bias.as_deref())?;
+        operands.push((Operand::HeadWeights, heads));
+        self.replace(operands)
     }
 }
 
@@ -116,6 +127,14 @@ impl Routing {
         let heads = Tensor::upload(context, &[packed.len()], &packed)?;
         let temperature = Tensor::upload(context, &[1], &[1.0])?;
         Ok(Self { context: context.clone(), heads, temperature, channels, experts: bias.len() })
+    }
+
+    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// As [`Routing::new`]. Nothing is changed then.
+    pub fn set_weights(&self, routing: &[f32], bias: &[f32]) -> Result<()> {
+        self.heads.write(&self.context, &packed_routing(routing, bias, self.channels, self.experts)?)
     }
 
     /// Binds the block's input `[batch, channels, spatial..]` and the routing vector `[batch, E]`.

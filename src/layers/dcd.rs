@@ -1,6 +1,8 @@
 //! Dynamic channel fusion by matrix decomposition (DCD).
 
-use super::{BatchNorm, Bound, Given, Layer, PerSample, Static, global_average_pool, narrowed_scale_shift, submit};
+use super::{
+    BatchNorm, Bound, Given, Layer, PerSample, Static, global_average_pool, narrowed_scale_shift, submit, write_all,
+};
 use crate::context::Context;
 use crate::desc::ConvDesc;
 use crate::error::{Error, Result};
@@ -81,8 +83,6 @@ impl Dcd2d {
                 });
             }
         };
-        // The factor 2 of hs (0 to 2) over the hard sigmoid (0 to 1) goes into the weights behind it.
-        let doubled = |values: &[f32]| values.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
         let fixed = |c_in, c_out, kernel: &[f32]| {
             Layer::<2, Static>::new(context, &ConvDesc::new(c_in, c_out, [1, 1]), kernel, None)
         };
@@ -110,6 +110,30 @@ impl Dcd2d {
                 .scale_shift(&scale2, &shift2)?,
             p: fixed(latent, g.c_out, &weights.p)?,
         })
+    }
+
+    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    pub fn set_weights(&self, weights: &DcdWeights) -> Result<()> {
+        let affine = |norm| -> Result<_> {
+            let (scale, shift) = narrowed_scale_shift(norm)?;
+            Ok((Operand::Affine, [scale, shift].concat()))
+        };
+        let fixed = |layer: &Layer<2, Static>, kernel: &[f32]| layer.banks(kernel, None);
+        let gained = |layer: &Layer<2, Given>, kernel: &[f32]| layer.banks(&doubled(kernel), None);
+        let mut q = fixed(&self.q, &weights.q)?;
+        q.push(affine(&weights.bn1)?);
+        let mut values = self.squeeze.replacing(fixed(&self.squeeze, &weights.squeeze)?)?;
+        values.extend(self.gate.replacing(fixed(&self.gate, &weights.gate)?)?);
+        values.extend(self.phi.replacing(gained(&self.phi, &weights.phi)?)?);
+        values.extend(self.lambda.replacing(gained(&self.lambda, &weights.scale)?)?);
+        values.extend(self.conv.replacing(gained(&self.conv, &weights.conv)?)?);
+        values.extend(self.q.replacing(q)?);
+        values.extend(self.fuse.replacing(vec![affine(&weights.bn2)?])?);
+        values.extend(self.p.replacing(fixed(&self.p, &weights.p)?)?);
+        write_all(&self.context, values)
     }
 
     /// Means of the input as `[batch, channels, 1, 1]`.
@@ -175,4 +199,9 @@ impl Dcd2d {
         submit(&self.context, &self.bind(x, &y)?);
         Ok(y)
     }
+}
+
+/// The factor 2 of hs (0 to 2) over the hard sigmoid (0 to 1) goes into the weights behind it.
+fn doubled(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|v| 2.0 * v).collect()
 }

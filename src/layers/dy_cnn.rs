@@ -1,6 +1,6 @@
 //! DY-CNN: dynamic convolution with its own attention.
 
-use super::{Layer, check_temperature, transposed_with_bias};
+use super::{Layer, Operands, check_temperature, transposed_with_bias};
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
@@ -109,6 +109,35 @@ impl DyCnnWeights {
     }
 }
 
+impl DyCnnWeights {
+    /// Operands of the attention.
+    fn operands(&self, g: &Geometry) -> Result<Operands> {
+        let hidden = self.fc1.len() / g.c_in;
+        if hidden == 0 || hidden * g.c_in != self.fc1.len() {
+            return Err(Error::Shape {
+                what: "fc1".into(),
+                expected: format!("a multiple of {} elements", g.c_in),
+                found: self.fc1.len().to_string(),
+            });
+        }
+        // Bounds K before anything is made of it.
+        check_len("fc2", &self.fc2, g.kernels.saturating_mul(hidden))?;
+        let or_zeros = |bias: &Option<Vec<f32>>, len: usize| bias.clone().unwrap_or_else(|| vec![0.0; len]);
+        let fc1_bias = or_zeros(&self.fc1_bias, hidden);
+        let fc2_bias = or_zeros(&self.fc2_bias, g.kernels);
+        check_len("fc1 bias", &fc1_bias, hidden)?;
+        check_len("fc2 bias", &fc2_bias, g.kernels)?;
+        let parts = [("fc1", &self.fc1), ("fc1 bias", &fc1_bias), ("fc2", &self.fc2), ("fc2 bias", &fc2_bias)];
+        for (what, values) in parts {
+            check_finite(what, values)?;
+        }
+        Ok(vec![
+            (Operand::HiddenWeights, transposed_with_bias(&self.fc1, g.c_in, &fc1_bias)),
+            (Operand::HeadWeights, transposed_with_bias(&self.fc2, hidden, &fc2_bias)),
+        ])
+    }
+}
+
 impl<const D: usize> Layer<D, DyCnn> {
     /// A DY-CNN layer. The temperature divides the logits; checkpoints do not hold it.
     ///
@@ -117,31 +146,22 @@ impl<const D: usize> Layer<D, DyCnn> {
     pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &DyCnnWeights, temperature: f32) -> Result<Self> {
         let g = desc.geometry()?;
         check_temperature(temperature)?;
-        let hidden = weights.fc1.len() / g.c_in;
-        if hidden == 0 || hidden * g.c_in != weights.fc1.len() {
-            return Err(Error::Shape {
-                what: "fc1".into(),
-                expected: format!("a multiple of {} elements", g.c_in),
-                found: weights.fc1.len().to_string(),
-            });
-        }
-        // Bounds K before anything is made of it.
-        check_len("fc2", &weights.fc2, g.kernels.saturating_mul(hidden))?;
-        let or_zeros = |bias: &Option<Vec<f32>>, len: usize| bias.clone().unwrap_or_else(|| vec![0.0; len]);
-        let fc1_bias = or_zeros(&weights.fc1_bias, hidden);
-        let fc2_bias = or_zeros(&weights.fc2_bias, g.kernels);
-        check_len("fc1 bias", &fc1_bias, hidden)?;
-        check_len("fc2 bias", &fc2_bias, g.kernels)?;
-        let parts = [("fc1", &weights.fc1), ("fc1 bias", &fc1_bias), ("fc2", &weights.fc2), ("fc2 bias", &fc2_bias)];
-        for (what, values) in parts {
-            check_finite(what, values)?;
-        }
-
+        let operands = weights.operands(&g)?;
         let attention = AttentionSource::Branch(weights.branch(&g));
         let mut layer = Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
-        layer.fix(Operand::HiddenWeights, &transposed_with_bias(&weights.fc1, g.c_in, &fc1_bias))?;
-        layer.fix(Operand::HeadWeights, &transposed_with_bias(&weights.fc2, hidden, &fc2_bias))?;
-        layer.fix(Operand::Temperature, &[temperature])?;
+        layer.fix(operands)?;
+        layer.fix(vec![(Operand::Temperature, vec![temperature])])?;
         Ok(layer)
+    }
+
+    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    pub fn set_weights(&self, weights: &DyCnnWeights) -> Result<()> {
+        let mut operands = weights.operands(&self.geometry)?;
+        self.check_branch(&weights.branch(&self.geometry))?;
+        operands.extend(self.banks(&weights.bank, weights.bias.as_deref())?);
+        self.replace(operands)
     }
 }

@@ -1,8 +1,10 @@
 //! KernelWarehouse: kernels assembled from cells that layers share.
 
-use super::{Layer, one_kernel, transposed_with_bias};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Layer, Operands, one_kernel, transposed_with_bias};
 use crate::context::Context;
-use crate::desc::ConvDesc;
+use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::kernels::aggregate::Cells;
@@ -31,8 +33,10 @@ pub struct KernelWarehouse;
 /// The cells, on the device. Several layers are made from one warehouse and share its memory.
 #[derive(Clone, Debug)]
 pub struct Warehouse {
+    context: Context,
     cells: Cells,
-    values: Vec<f32>,
+    /// What the tensor holds, for the reference.
+    values: Arc<Mutex<Vec<f32>>>,
     tensor: Tensor,
 }
 
@@ -42,10 +46,21 @@ impl Warehouse {
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN, [`Error::OutOfMemory`].
     pub fn new(context: &Context, cells: Cells, values: &[f32]) -> Result<Self> {
-        check_len("cells", values, cells.count.saturating_mul(cells.elements()))?;
-        check_finite("cells", values)?;
+        check_cells(cells, values)?;
         let tensor = Tensor::upload(context, &[values.len()], values)?;
-        Ok(Self { cells, values: values.to_vec(), tensor })
+        Ok(Self { context: context.clone(), cells, values: Arc::new(Mutex::new(values.to_vec())), tensor })
+    }
+
+    /// New values of the cells, for all layers of the warehouse: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// As [`Warehouse::new`]. Nothing is changed then.
+    pub fn set(&self, values: &[f32]) -> Result<()> {
+        check_cells(self.cells, values)?;
+        let mut held = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tensor.write(&self.context, values)?;
+        held.copy_from_slice(values);
+        Ok(())
     }
 
     /// Sizes of the cells.
@@ -53,6 +68,11 @@ impl Warehouse {
     pub fn cells(&self) -> Cells {
         self.cells
     }
+}
+
+fn check_cells(cells: Cells, values: &[f32]) -> Result<()> {
+    check_len("cells", values, cells.count.saturating_mul(cells.elements()))?;
+    check_finite("cells", values)
 }
 
 /// Weights of one layer, rows outermost.
@@ -74,6 +94,20 @@ impl KernelWarehouseWeights {
         Branch { hidden: Some(self.norm.weight.len()), parts, mixing: Mixing::Cells(cells) }
     }
 
+    /// Operands of the attention.
+    fn operands(&self, g: &Geometry, cells: Cells) -> Result<Operands> {
+        let hidden = self.norm.weight.len();
+        let logits = cells.per_kernel(g).saturating_mul(cells.count.saturating_add(1));
+        check_len("fc2 weight", &self.fc2.weight, logits.saturating_mul(hidden))?;
+        check_len("fc2 bias", &self.fc2.bias, logits)?;
+        check_finite("fc2 weight", &self.fc2.weight)?;
+        check_finite("fc2 bias", &self.fc2.bias)?;
+        Ok(vec![
+            (Operand::HiddenWeights, od_conv::folded_hidden(g.c_in, &self.fc1, &self.norm)?),
+            (Operand::HeadWeights, transposed_with_bias(&self.fc2.weight, hidden, &self.fc2.bias)),
+        ])
+    }
+
     /// The same weights for [`reference::layer`](crate::reference::layer).
     #[must_use]
     pub fn reference(&self, warehouse: &Warehouse) -> LayerWeights {
@@ -88,7 +122,7 @@ impl KernelWarehouseWeights {
             temperature: 1.0,
         };
         LayerWeights {
-            bank: widen(&warehouse.values),
+            bank: widen(&warehouse.values.lock().unwrap_or_else(PoisonError::into_inner)),
             bias: self.bias.as_deref().map(widen),
             mlp: Some(mlp),
             ..Default::default()
@@ -125,19 +159,28 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
                 });
             }
         }
-        let runs = cells.per_kernel(&g);
-        let hidden = weights.norm.weight.len();
-        let logits = runs.saturating_mul(cells.count.saturating_add(1));
-        check_len("fc2 weight", &weights.fc2.weight, logits.saturating_mul(hidden))?;
-        check_len("fc2 bias", &weights.fc2.bias, logits)?;
-        check_finite("fc2 weight", &weights.fc2.weight)?;
-        check_finite("fc2 bias", &weights.fc2.bias)?;
+        let operands = weights.operands(&g, cells)?;
         let attention = AttentionSource::Branch(weights.branch(cells));
-        let mut layer = Self::empty(context, desc, attention, weights.bias.as_deref())?;
+        let mut layer = Self::empty(context, desc, attention, weights.bias.is_some())?;
         layer.fixed.insert(Operand::Bank, warehouse.tensor.clone());
-        layer.fix(Operand::HiddenWeights, &od_conv::folded_hidden(g.c_in, &weights.fc1, &weights.norm)?)?;
-        layer.fix(Operand::HeadWeights, &transposed_with_bias(&weights.fc2.weight, hidden, &weights.fc2.bias))?;
-        layer.fix(Operand::Temperature, &[1.0])?;
+        layer.fix(layer.bias_bank(weights.bias.as_deref())?.into_iter().collect())?;
+        layer.fix(operands)?;
+        layer.fix(vec![(Operand::Temperature, vec![1.0])])?;
         Ok(layer)
+    }
+
+    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights). The cells are changed by
+    /// [`Warehouse::set`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    pub fn set_weights(&self, weights: &KernelWarehouseWeights) -> Result<()> {
+        let AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) = self.attention else {
+            unreachable!("a KernelWarehouse layer is made with cells")
+        };
+        self.check_branch(&weights.branch(cells))?;
+        let mut operands = weights.operands(&self.geometry, cells)?;
+        operands.extend(self.bias_bank(weights.bias.as_deref())?);
+        self.replace(operands)
     }
 }

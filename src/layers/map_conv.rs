@@ -1,6 +1,6 @@
 //! Convolutions that mix their kernels anew at every position or along one axis.
 
-use super::{BatchNorm, Bound, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit};
+use super::{BatchNorm, Bound, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit, write_all};
 use crate::context::Context;
 use crate::desc::ConvDesc;
 use crate::error::{Error, Result};
@@ -56,6 +56,26 @@ impl PixelMix2d {
         let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), MapAxis::All)?;
         let temperature = Tensor::upload(context, &[1], &[temperature])?;
         Ok(Self { context: context.clone(), attention, conv, kernels: g.kernels, temperature })
+    }
+
+    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    pub fn set_weights(&self, weights: &PixelMixWeights) -> Result<()> {
+        let head = &weights.attention;
+        let mut values = self.attention.replacing(self.attention.banks(&head.weight, Some(&head.bias))?)?;
+        values.extend(self.conv.replacing(self.conv.banks(&weights.bank, weights.bias.as_deref())?)?);
+        write_all(&self.context, values)
+    }
+
+    /// Another temperature, from the next submission on, as for [new weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.
+    pub fn set_temperature(&self, temperature: f32) -> Result<()> {
+        super::check_temperature(temperature)?;
+        self.temperature.write(&self.context, &[temperature])
     }
 
     /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height, width]`.
@@ -153,6 +173,30 @@ impl FdyConv2d {
         let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
         let temperature = Tensor::upload(context, &[1], &[temperature])?;
         Ok(Self { context: context.clone(), hidden, heads, conv, kernels: g.kernels, temperature })
+    }
+
+    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    pub fn set_weights(&self, weights: &FdyWeights) -> Result<()> {
+        let (scale, shift) = narrowed_scale_shift(&weights.bn)?;
+        let mut hidden = self.hidden.banks(&weights.conv1d1, None)?;
+        hidden.push((Operand::Affine, [scale, shift].concat()));
+        let head = &weights.conv1d2;
+        let mut values = self.hidden.replacing(hidden)?;
+        values.extend(self.heads.replacing(self.heads.banks(&head.weight, Some(&head.bias))?)?);
+        values.extend(self.conv.replacing(self.conv.banks(&weights.bank, weights.bias.as_deref())?)?);
+        write_all(&self.context, values)
+    }
+
+    /// Another temperature, from the next submission on, as for [new weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.
+    pub fn set_temperature(&self, temperature: f32) -> Result<()> {
+        super::check_temperature(temperature)?;
+        self.temperature.write(&self.context, &[temperature])
     }
 
     /// Binds input `[batch, channels in, frames, frequencies]` and output `[batch, channels out, frames, frequencies]`.

@@ -31,7 +31,7 @@ use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::kernels::conv::{Activation, Epilogue, Layout};
-use crate::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
+use crate::plan::{AttentionSource, Branch, ConvChoice, Parts, Plan, Problem};
 use crate::reference::narrow;
 use crate::tensor::Tensor;
 #[cfg(not(target_arch = "wasm32"))]
@@ -72,6 +72,13 @@ mod sealed {
 /// A layer is used in three ways. [`run`](Layer::run) takes host data and gives host data back. [`forward`](Layer::forward)
 /// takes a tensor and submits for you. [`bind`](Layer::bind) checks everything once, makes all pipelines, bind groups and
 /// scratch memory, and gives a [`Bound`] that records into your encoder as often as you like.
+///
+/// # Changing weights
+///
+/// `set_weights` and `set_temperature` put new values where the old ones are: same shapes, no new pipeline, no new buffer.
+/// They hold for the layer, its clones and everything that was bound from them. The values are written through the
+/// queue, in its order: what was submitted before computes with the old ones, what is submitted afterwards with the new
+/// ones, also where it was recorded before.
 #[derive(Clone, Debug)]
 pub struct Layer<const D: usize, A> {
     context: Context,
@@ -105,33 +112,23 @@ pub type KernelWarehouse2d = Layer<2, KernelWarehouse>;
 pub type MapConv2d = Layer<2, Map>;
 
 impl<const D: usize, A> Layer<D, A> {
-    /// A layer without a bank; `bias` has a row a kernel of the description.
-    fn empty(context: &Context, desc: &ConvDesc<D>, attention: AttentionSource, bias: Option<&[f32]>) -> Result<Self> {
-        let geometry = desc.geometry()?;
-        let mut layer = Self {
+    /// A layer without weights.
+    fn empty(context: &Context, desc: &ConvDesc<D>, attention: AttentionSource, has_bias: bool) -> Result<Self> {
+        Ok(Self {
             context: context.clone(),
-            geometry,
+            geometry: desc.geometry()?,
             attention,
-            has_bias: bias.is_some(),
+            has_bias,
             epilogue: Epilogue::default(),
             layouts: [Layout::default(); 2],
             kernel: ConvChoice::Auto,
             order: WeightOrder::Plain,
             fixed: HashMap::new(),
             kind: PhantomData,
-        };
-        if let Some(bias) = bias {
-            check_len("bias bank", bias, geometry.kernels * geometry.c_out)?;
-            check_finite("bias bank", bias)?;
-            // Layers that share a row have their bias in it.
-            if !layer.problem(1, [1; 3]).shares_kernel() {
-                layer.fix(Operand::BiasBank, bias)?;
-            }
-        }
-        Ok(layer)
+        })
     }
 
-    /// A layer with its bank. Layers that share one kernel, or one bank in every sample, keep kernels and biases as one row.
+    /// A layer with its bank.
     fn create(
         context: &Context,
         desc: &ConvDesc<D>,
@@ -139,27 +136,80 @@ impl<const D: usize, A> Layer<D, A> {
         bank: &[f32],
         bias: Option<&[f32]>,
     ) -> Result<Self> {
-        let geometry = desc.geometry()?;
-        check_len("kernel bank", bank, geometry.kernels * geometry.weights())?;
-        check_finite("kernel bank", bank)?;
-        let mut layer = Self::empty(context, desc, attention, bias)?;
-        layer.order = WeightOrder::of_bank(&geometry, context.caps());
-        let bank = geometry.kept(geometry.bank_rows(bank), layer.order);
-        if layer.problem(1, [1; 3]).shares_kernel() {
-            let mut row = [&bank, bias.unwrap_or(&[])].concat();
-            row.resize(row.len().max(layer.problem(1, [1; 3]).row()), 0.0);
-            layer.fix(Operand::Rows, &row)?;
-        } else {
-            let tensor = Tensor::upload_in(context, &[bank.len()], &bank, geometry.bank)?;
-            layer.fixed.insert(Operand::Bank, tensor);
-        }
+        let mut layer = Self::empty(context, desc, attention, bias.is_some())?;
+        layer.order = WeightOrder::of_bank(&layer.geometry, context.caps());
+        layer.fix(layer.banks(bank, bias)?)?;
         Ok(layer)
     }
 
-    fn fix(&mut self, operand: Operand, values: &[f32]) -> Result<()> {
-        let tensor = Tensor::upload(&self.context, &[values.len()], values)?;
-        self.fixed.insert(operand, tensor);
+    /// A bank and its bias as the layer keeps them. Layers that share one kernel, or one bank in every sample, keep both as
+    /// one row.
+    fn banks(&self, bank: &[f32], bias: Option<&[f32]>) -> Result<Operands> {
+        let geometry = &self.geometry;
+        check_len("kernel bank", bank, geometry.kernels * geometry.weights())?;
+        check_finite("kernel bank", bank)?;
+        let bias = self.bias_bank(bias)?;
+        let bank = geometry.kept(geometry.bank_rows(bank), self.order);
+        let problem = self.problem(1, [1; 3]);
+        if !problem.shares_kernel() {
+            return Ok([(Operand::Bank, bank)].into_iter().chain(bias).collect());
+        }
+        let mut row = bank;
+        row.extend(bias.map(|(_, bias)| bias).unwrap_or_default());
+        row.resize(row.len().max(problem.row()), 0.0);
+        Ok(vec![(Operand::Rows, row)])
+    }
+
+    /// The bias bank, checked.
+    fn bias_bank(&self, bias: Option<&[f32]>) -> Result<Option<(Operand, Vec<f32>)>> {
+        if self.has_bias != bias.is_some() {
+            let word = |has| if has { "one" } else { "none" }.to_string();
+            let what = "bias bank of the new weights".into();
+            return Err(Error::Shape { what, expected: word(self.has_bias), found: word(bias.is_some()) });
+        }
+        let Some(bias) = bias else { return Ok(None) };
+        check_len("bias bank", bias, self.geometry.kernels * self.geometry.c_out)?;
+        check_finite("bias bank", bias)?;
+        Ok(Some((Operand::BiasBank, bias.to_vec())))
+    }
+
+    /// Uploads operands that belong to the layer.
+    fn fix(&mut self, operands: Operands) -> Result<()> {
+        for (operand, values) in operands {
+            let elem = if operand == Operand::Bank { self.geometry.bank } else { Elem::F32 };
+            let tensor = Tensor::upload_in(&self.context, &[values.len()], &values, elem)?;
+            self.fixed.insert(operand, tensor);
+        }
         Ok(())
+    }
+
+    /// New values for operands that the layer has. All of them are looked at before any is written.
+    fn replacing(&self, operands: Operands) -> Result<Vec<(&Tensor, Vec<f32>)>> {
+        let replace = |(operand, values): (Operand, Vec<f32>)| match self.fixed.get(&operand) {
+            Some(tensor) if tensor.len() == values.len() => Ok((tensor, values)),
+            held => Err(Error::Shape {
+                what: format!("new {}", operand.name()),
+                expected: format!("{} elements", held.map_or(0, Tensor::len)),
+                found: values.len().to_string(),
+            }),
+        };
+        operands.into_iter().map(replace).collect()
+    }
+
+    fn replace(&self, operands: Operands) -> Result<()> {
+        write_all(&self.context, self.replacing(operands)?)
+    }
+
+    /// Refuses new weights whose attention has other heads or another hidden width.
+    fn check_branch(&self, branch: &Branch) -> Result<()> {
+        match &self.attention {
+            AttentionSource::Branch(own) if own != branch => Err(Error::Shape {
+                what: "attention of the new weights".into(),
+                expected: own.to_string(),
+                found: branch.to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn problem(&self, batch: usize, input: [usize; 3]) -> Problem {
@@ -184,7 +234,7 @@ impl<const D: usize, A> Layer<D, A> {
             check_len(what, values, self.geometry.c_out)?;
             check_finite(what, values)?;
         }
-        self.fix(Operand::Affine, &[scale, shift].concat())?;
+        self.fix(vec![(Operand::Affine, [scale, shift].concat())])?;
         self.epilogue.affine = true;
         Ok(self)
     }
@@ -408,6 +458,49 @@ impl<const D: usize> Layer<D, Given> {
         self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
     }
 }
+
+/// Operands of a layer and their values, in the order that kernels want.
+type Operands = Vec<(Operand, Vec<f32>)>;
+
+/// Queues new values of tensors.
+fn write_all(context: &Context, values: Vec<(&Tensor, Vec<f32>)>) -> Result<()> {
+    values.into_iter().try_for_each(|(tensor, values)| tensor.write(context, &values))
+}
+
+/// Kinds of layer whose weights are a bank and its bias, and nothing else.
+macro_rules! new_banks {
+    ($($kind:ty),*) => {$(
+        impl<const D: usize> Layer<D, $kind> {
+            /// New weights of the same shapes, given as to the constructor: see [Changing weights](Layer#changing-weights).
+            ///
+            /// # Errors
+            /// As the constructor; [`Error::Shape`] if one has a bias and the other has not. Nothing is changed then.
+            pub fn set_weights(&self, bank: &[f32], bias: Option<&[f32]>) -> Result<()> {
+                self.replace(self.banks(bank, bias)?)
+            }
+        }
+    )*};
+}
+
+new_banks!(Static, Given, Map);
+
+/// Kinds of layer whose attention has a temperature.
+macro_rules! new_temperature {
+    ($($kind:ty),*) => {$(
+        impl<const D: usize> Layer<D, $kind> {
+            /// Another temperature, from the next submission on, as for [new weights](Layer#changing-weights).
+            ///
+            /// # Errors
+            /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.
+            pub fn set_temperature(&self, temperature: f32) -> Result<()> {
+                check_temperature(temperature)?;
+                self.replace(vec![(Operand::Temperature, vec![temperature])])
+            }
+        }
+    )*};
+}
+
+new_temperature!(DyCnn, Od);
 
 /// Binds a plan to the operands of its layer, and to scratch memory of its own.
 pub(crate) fn bind_plan(context: &Context, plan: Plan, mut operands: HashMap<Operand, Tensor>) -> Result<Bound> {

@@ -1,6 +1,6 @@
 //! Modulated convolution of StyleGAN2.
 
-use super::{Bound, Given, Layer, check_elem, one_kernel, submit};
+use super::{Bound, Given, Layer, check_elem, one_kernel, submit, write_all};
 use crate::context::Context;
 use crate::desc::ConvDesc;
 use crate::elem::Elem;
@@ -28,9 +28,17 @@ pub struct ModulatedConv2d {
 }
 
 /// Root of the sum over the taps of the squared weights, for each output channel and each of its input channels.
-fn norms(weight: &[f32], taps: usize) -> Vec<f64> {
+fn norms(weight: &[f32], taps: usize, demodulate: bool) -> Result<Vec<f32>> {
     let norm = |taps: &[f32]| taps.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
-    weight.chunks_exact(taps).map(norm).collect()
+    let norms: Vec<f64> = weight.chunks_exact(taps).map(norm).collect();
+    match norms.iter().find(|&&norm| demodulate && norm > LARGEST_NORM) {
+        None => Ok(narrow(&norms)),
+        Some(norm) => Err(Error::Value {
+            what: "norm of the weights between two channels".into(),
+            needed: format!("at most {LARGEST_NORM:e} for demodulation"),
+            found: format!("{norm:e}"),
+        }),
+    }
 }
 
 /// Products of larger norms with styles, of which the shader lets 2^36 pass, might overflow.
@@ -53,16 +61,19 @@ impl ModulatedConv2d {
         }
         let parts = Parts { channel: true, filter: demodulate, ..Parts::default() };
         let conv = Layer::<2, Given>::create(context, desc, AttentionSource::Given(parts), weight, None)?;
-        let norms = norms(weight, g.taps());
-        if demodulate && let Some(norm) = norms.iter().find(|&&norm| norm > LARGEST_NORM) {
-            return Err(Error::Value {
-                what: "norm of the weights between two channels".into(),
-                needed: format!("at most {LARGEST_NORM:e} for demodulation"),
-                found: format!("{norm:e}"),
-            });
-        }
-        let norms = Tensor::upload(context, &[norms.len()], &narrow(&norms))?;
+        let norms = norms(weight, g.taps(), demodulate)?;
+        let norms = Tensor::upload(context, &[norms.len()], &norms)?;
         Ok(Self { context: context.clone(), conv, norms, demodulate })
+    }
+
+    /// A new weight of the same shape: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it has another shape, [`Error::Value`] for NaN. Nothing is changed then.
+    pub fn set_weights(&self, weight: &[f32]) -> Result<()> {
+        let mut values = self.conv.replacing(self.conv.banks(weight, None)?)?;
+        values.push((&self.norms, norms(weight, self.conv.geometry.taps(), self.demodulate)?));
+        write_all(&self.context, values)
     }
 
     /// Binds input `[batch, channels in, height, width]`, style `[batch, channels in]` and output.

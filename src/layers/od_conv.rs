@@ -1,6 +1,6 @@
 //! ODConv: omni-dimensional dynamic convolution.
 
-use super::{Layer, check_temperature, transposed_with_bias};
+use super::{Layer, Operands, check_temperature, transposed_with_bias};
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
@@ -155,6 +155,12 @@ impl OdWeights {
         Branch { hidden: Some(self.bn.weight.len()), parts, mixing: Mixing::Softmax }
     }
 
+    /// Operands of the attention.
+    fn operands(&self, g: &Geometry) -> Result<Operands> {
+        let hidden = folded_hidden(g.c_in, &self.fc, &self.bn)?;
+        Ok(vec![(Operand::HiddenWeights, hidden), (Operand::HeadWeights, joined_heads(g, self)?)])
+    }
+
     /// The same weights for [`reference::layer`](crate::reference::layer), the batch norm not folded.
     #[must_use]
     pub fn reference(&self, geometry: &Geometry, temperature: f32) -> LayerWeights {
@@ -195,14 +201,23 @@ impl<const D: usize> Layer<D, Od> {
                 found: format!("{} kernels", g.kernels),
             });
         }
-        let hidden = folded_hidden(g.c_in, &weights.fc, &weights.bn)?;
-        let heads = joined_heads(&g, weights)?;
+        let operands = weights.operands(&g)?;
         let mut layer =
             Self::create(context, desc, AttentionSource::Branch(branch), &weights.bank, weights.bias.as_deref())?;
-        layer.fix(Operand::HiddenWeights, &hidden)?;
-        layer.fix(Operand::HeadWeights, &heads)?;
-        layer.fix(Operand::Temperature, &[temperature])?;
+        layer.fix(operands)?;
+        layer.fix(vec![(Operand::Temperature, vec![temperature])])?;
         Ok(layer)
+    }
+
+    /// New weights of the same shapes, with the same heads: see [Changing weights](Layer#changing-weights).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    pub fn set_weights(&self, weights: &OdWeights) -> Result<()> {
+        self.check_branch(&weights.branch())?;
+        let mut operands = weights.operands(&self.geometry)?;
+        operands.extend(self.banks(&weights.bank, weights.bias.as_deref())?);
+        self.replace(operands)
     }
 }
 

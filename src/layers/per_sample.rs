@@ -21,7 +21,7 @@ impl<const D: usize> Layer<D, PerSample> {
     /// [`Error::Shape`] if the description is not valid.
     pub fn new(context: &Context, desc: &ConvDesc<D>) -> Result<Self> {
         one_kernel("a layer of per-sample kernels", &desc.geometry()?)?;
-        Self::empty(context, desc, AttentionSource::Rows, None)
+        Self::empty(context, desc, AttentionSource::Rows, false)
     }
 
     fn check_kernels(&self, x: &Tensor, kernels: &Tensor) -> Result<()> {

@@ -11,4 +11,5 @@ mod exact;
 mod faults;
 mod laws;
 mod matrices;
+mod replace;
 mod tune;
