@@ -1,18 +1,25 @@
 //! `dynconv verify`: layers against golden vectors.
 
+mod config;
+mod judge;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
+use dynconv::plan::MapAxis;
+use dynconv::reference::narrow;
 use dynconv::{
-    BatchNorm, Bound, Checkpoint, CondConv, Context, ConvDesc, DyCnn, Elem, FdyConv2d, KernelWarehouse, Layer,
-    ModulatedConv2d, Od, OwnAttention, PixelMix2d, Tensor, Warehouse, wgpu,
+    Activation, Bound, Checkpoint, CondConv, Context, ConvDesc, Dcd2d, DyCnn, Elem, FdyConv2d, Given, KernelWarehouse,
+    Layer, Layout, Map, ModulatedConv2d, Od, OwnAttention, PerSample, PixelMix2d, Static, Tensor, Warehouse, wgpu,
 };
-use serde::Deserialize;
 
 use crate::AdapterArgs;
 use crate::map::map;
+use config::{Affine, Config};
+use judge::{Judgement, judge, past_f16};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -46,69 +53,17 @@ impl ElemArg {
     }
 }
 
-/// Largest accepted `max |y_gpu - y| / max |y|` in f32: sums of a few thousand products, rounded at 2^-24 each.
-const TOLERANCE: f64 = 1e-5;
-/// The same in f16. Input and output are rounded once each, by at most 2^-11 of their size, as a GPU may round to either side. The
-/// input's part grows to 2^-11 * sum |w| |x| in a sum, which for sums that cancel is several times the largest output, and comes once more
-/// through the attention: 10 * 2^-11 in all.
-const TOLERANCE_F16: f64 = 10.0 / 2048.0;
-
-/// The `config` of a golden file.
-#[derive(Debug, Deserialize)]
-struct Config {
-    kind: String,
-    dims: usize,
-    #[serde(default = "one")]
-    temperature: f32,
-    stride: Axes,
-    padding: Axes,
-    dilation: Axes,
-    #[serde(default)]
-    transposed: bool,
-    #[serde(default = "zeros")]
-    output_padding: Axes,
-    groups: Option<usize>,
-    /// Where the weights are stored flat.
-    kernel_size: Option<Axes>,
-    out_channels: Option<usize>,
-    #[serde(default)]
-    demodulate: bool,
-}
-
-fn zeros() -> Axes {
-    Axes::All(0)
-}
-
-fn one() -> f32 {
-    1.0
-}
-
-/// One number for all axes, or one an axis.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Axes {
-    All(usize),
-    Each(Vec<usize>),
-}
-
-impl Axes {
-    fn get<const D: usize>(&self) -> Result<[usize; D]> {
-        match self {
-            Self::All(n) => Ok([*n; D]),
-            Self::Each(values) => match values.as_slice().try_into() {
-                Ok(values) => Ok(values),
-                Err(_) => bail!("expected {D} numbers, one an axis, found {values:?}"),
-            },
-        }
-    }
-}
-
-/// What a case gave.
+/// What became of a case.
 #[derive(Debug)]
-struct Verdict {
-    kind: String,
-    kernel: &'static str,
-    error: f64,
+enum Outcome {
+    Run {
+        kind: String,
+        /// The convolution's.
+        kernel: &'static str,
+        judgement: Judgement,
+    },
+    /// Cannot be run so, and why: neither passed nor failed.
+    NotRun(String),
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -116,17 +71,26 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let context = options.adapter.context()?;
     println!("adapter: {} ({})", context.caps().name, context.caps().driver);
     let width = files.iter().map(|file| name(file).len()).max().unwrap_or(0);
-    let tolerance = if options.elem.elem() == Elem::F32 { TOLERANCE } else { TOLERANCE_F16 };
-    let mut failed = 0;
+    let elem = options.elem.elem();
+    let [mut passed, mut failed, mut not_run] = [0; 3];
     for file in &files {
         let name = name(file);
-        match case(&context, file, options.elem.elem()) {
-            Ok(Verdict { kind, kernel, error }) => {
-                // NaN compares false, so it fails.
-                let passed = error <= tolerance;
-                failed += usize::from(!passed);
-                let word = if passed { "PASS" } else { "FAIL" };
-                println!("{name:width$}  {kind:10}  {kernel:15}  {error:9.2e}  {word}");
+        match case(&context, file, elem) {
+            Ok(Outcome::Run { kind, kernel, judgement }) => {
+                let is_right = judgement.is_right(elem);
+                *if is_right { &mut passed } else { &mut failed } += 1;
+                let word = if is_right { "PASS" } else { "FAIL" };
+                let line = format!("{name:width$}  {kind:15}  {kernel:20}");
+                match judgement {
+                    Judgement::Error(error) => println!("{line}  {error:9.2e}  {word}"),
+                    Judgement::Wrong { element, found, expected } => {
+                        println!("{line}             {word}: y element {element} is {found}, expected {expected}");
+                    }
+                }
+            }
+            Ok(Outcome::NotRun(why)) => {
+                not_run += 1;
+                println!("{name:width$}  not run: {why}");
             }
             Err(error) => {
                 failed += 1;
@@ -134,7 +98,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             }
         }
     }
-    println!("{} passed, {failed} failed", files.len() - failed);
+    let not_run = if not_run == 0 { String::new() } else { format!(", {not_run} not run") };
+    println!("{passed} passed, {failed} failed{not_run}");
+    ensure!(passed + failed > 0, "no case could be run, so nothing is verified");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -166,117 +132,329 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn case(context: &Context, file: &Path, elem: Elem) -> Result<Verdict> {
+fn case(context: &Context, file: &Path, elem: Elem) -> Result<Outcome> {
     let bytes = map(file)?;
     let vectors = Checkpoint::new(&bytes)?;
-    let config = vectors.metadata("config").context("no metadata \"config\"")?;
-    let config: Config = serde_json::from_str(config).context("metadata \"config\"")?;
-    let bound = match (config.kind.as_str(), config.dims) {
-        ("pixelmix" | "fdyconv" | "modulated", 2) => planar(context, &vectors, &config, elem),
-        (_, 1) => layer::<1>(context, &vectors, &config, elem),
-        (_, 2) => layer::<2>(context, &vectors, &config, elem),
-        (_, 3) => layer::<3>(context, &vectors, &config, elem),
-        (_, dims) => bail!("expected 1 to 3 dims, found {dims}"),
+    let config = Config::read(&vectors)?;
+    if config.uses_batch_statistics() {
+        return Ok(Outcome::NotRun("its batch norms use the statistics of the batch (mode \"train\")".into()));
+    }
+    if let Some(why) = not_in(elem, &vectors, &config)? {
+        return Ok(Outcome::NotRun(why));
+    }
+    let dims = config.dims(&vectors)?;
+    let kind = config.kind.clone();
+    let layer_keys = layer_keys(&vectors, &config);
+    let expected = vectors.values("y")?;
+    let case = Case { context, layer: vectors.clone().without(|key| !layer_keys.contains(key)), vectors, config, elem };
+    let bound = match dims {
+        1 => case.layer::<1>(),
+        2 => case.planar().unwrap_or_else(|| case.layer::<2>()),
+        3 => case.layer::<3>(),
+        _ => bail!("expected 1 to 3 spatial axes, found {dims}"),
     }?;
-    compare(context, &vectors, config.kind, &bound)
+    let shape = case.vectors.shape("y").unwrap_or_default();
+    ensure!(shape == bound.output().shape(), "y: expected {:?}, found {shape:?}", bound.output().shape());
+    let y = compute(context, &bound)?;
+    let kernel = bound.steps().last().map_or("", |step| step.dispatch().variant.kernel.name());
+    Ok(Outcome::Run { kind, kernel, judgement: judge(&y, &expected, elem) })
 }
 
-impl Config {
-    /// Adds what no checkpoint holds.
-    fn geometry<const D: usize>(&self, desc: ConvDesc<D>) -> Result<ConvDesc<D>> {
-        let desc = desc.stride(self.stride.get().context("stride")?);
-        let desc = desc.padding(self.padding.get().context("padding")?);
-        let desc = desc.dilation(self.dilation.get().context("dilation")?);
-        Ok(if self.transposed { desc.transposed(self.output_padding.get().context("output_padding")?) } else { desc })
+/// Why a case cannot be computed with inputs and outputs of this element type.
+fn not_in(elem: Elem, vectors: &Checkpoint<'_>, config: &Config) -> Result<Option<String>> {
+    if elem == Elem::F32 {
+        return Ok(None);
+    }
+    if config.kind == "dcd" {
+        return Ok(Some("DCD takes tensors in f32".into()));
+    }
+    for key in ["x", "residual", "y"] {
+        if vectors.contains(key)
+            && let Some(value) = past_f16(&vectors.values(key)?)
+        {
+            return Ok(Some(format!("{key} has {value:e}, which is past the largest number of f16, 65504")));
+        }
+    }
+    Ok(None)
+}
+
+/// Keys of what the layer itself reads: parameters without those of what follows the sum, and without the cells.
+fn layer_keys(vectors: &Checkpoint<'_>, config: &Config) -> BTreeSet<String> {
+    let is_elsewhere = |key: &str| match config.epilogue.affine {
+        Affine::None => false,
+        Affine::ScaleShift => key == "param.scale" || key == "param.shift",
+        Affine::Bn => key.starts_with("param.bn."),
+    };
+    let is_layer = |key: &&str| key.starts_with("param.") && *key != "param.cells" && !is_elsewhere(key);
+    vectors.keys().filter(is_layer).map(str::to_owned).collect()
+}
+
+/// What a layer is made of, and for what element type.
+struct Case<'a> {
+    context: &'a Context,
+    vectors: Checkpoint<'a>,
+    /// The layer's parameters alone.
+    layer: Checkpoint<'a>,
+    config: Config,
+    elem: Elem,
+}
+
+/// Puts behind a layer's sum what the config says.
+macro_rules! finished {
+    ($case:expr, $layer:expr, $channels:expr) => {{
+        let (case, layer, channels): (&Case<'_>, _, usize) = ($case, $layer, $channels);
+        let layer = match case.config.epilogue.affine {
+            Affine::None => layer,
+            Affine::Bn => {
+                layer.batch_norm(&case.vectors.batch_norm("param.bn.", channels, case.config.epsilon())?)?
+            }
+            Affine::ScaleShift => {
+                let [scale, shift] = ["param.scale", "param.shift"].map(|key| case.vectors.tensor(key, &[channels]));
+                layer.scale_shift(&scale?, &shift?)?
+            }
+        };
+        layer.activation(case.config.activation()?)
+    }};
+}
+
+impl Case<'_> {
+    /// A tensor of the file, whatever its values are.
+    fn tensor(&self, key: &str, elem: Elem) -> Result<Tensor> {
+        let shape = self.vectors.shape(key).with_context(|| format!("no tensor {key}"))?;
+        Ok(Tensor::upload_in(self.context, shape, &narrow(&self.vectors.values(key)?), elem)?)
     }
 
-    /// The description of a layer whose weights are stored flat.
-    fn flat<const D: usize>(&self, vectors: &Checkpoint<'_>) -> Result<ConvDesc<D>> {
-        let kernel = self.kernel_size.as_ref().context("no kernel_size")?.get()?;
-        let c_out = self.out_channels.context("no out_channels")?;
-        let &[_, c_in, ..] = vectors.shape("x").context("no tensor x")? else { bail!("x has no channels") };
-        self.geometry(ConvDesc::new(c_in, c_out, kernel).groups(self.groups.unwrap_or(1)))
+    fn input(&self) -> Result<Tensor> {
+        self.tensor("x", self.elem)
+    }
+
+    fn residual(&self) -> Result<Option<Tensor>> {
+        self.config.epilogue.residual.then(|| self.tensor("residual", self.elem)).transpose()
+    }
+
+    fn layer<const D: usize>(&self) -> Result<Bound> {
+        let (context, config, weights) = (self.context, &self.config, &self.layer);
+        match config.kind.as_str() {
+            "dyconv" => {
+                let (desc, weights) = match config.transposed {
+                    false => weights.dy_cnn::<D>("param.")?,
+                    true => weights.dy_cnn_transposed::<D>("param.", config.groups.unwrap_or(1))?,
+                };
+                let desc = config.geometry(desc)?;
+                self.bind(Layer::<D, DyCnn>::new(context, &desc, &weights, config.temperature)?)
+            }
+            "odconv" => {
+                ensure!(!config.transposed, "a transposed ODConv layer cannot be read from a file");
+                let (desc, weights) = weights.od_conv::<D>("param.", config.epsilon())?;
+                let desc = config.geometry(desc)?;
+                self.bind(Layer::<D, Od>::new(context, &desc, &weights, config.temperature)?)
+            }
+            "condconv" => {
+                let (desc, weights) = weights.cond_conv("param.", "param.routing_fn.", &self.flat::<D>()?)?;
+                self.bind(Layer::<D, CondConv>::new(context, &config.geometry(desc)?, &weights)?)
+            }
+            "kernelwarehouse" => {
+                let desc = config.geometry(self.flat::<D>()?)?;
+                let (cells, values) = self.vectors.warehouse("param.cells")?;
+                let weights = weights.kernel_warehouse("param.", &desc, cells, config.epsilon())?;
+                let warehouse = Warehouse::new(context, cells, &values)?;
+                self.bind(Layer::<D, KernelWarehouse>::new(context, &desc, &weights, &warehouse)?)
+            }
+            "static" => {
+                let (desc, kernel) = self.kernel::<D>()?;
+                let bias = self.bias(&[desc.geometry()?.c_out])?;
+                self.bind(Layer::<D, Static>::new(context, &desc, &kernel, bias.as_deref())?)
+            }
+            "bank" => {
+                let (desc, bank, bias) = self.bank::<D>()?;
+                let layer = self.laid_out(Layer::<D, Given>::new(context, &desc, &bank, bias.as_deref())?)?;
+                let (x, y) = self.tensors(&layer)?;
+                let attention = self.tensor("attention", Elem::F32)?;
+                Ok(match self.residual()? {
+                    None => layer.bind(&x, &attention, &y)?,
+                    Some(residual) => layer.bind_add(&x, &attention, &residual, &y)?,
+                })
+            }
+            "map" => {
+                let (desc, bank, bias) = self.bank::<D>()?;
+                let map = self.tensor("map", Elem::F32)?;
+                ensure!(map.shape().len() == D + 2, "map: expected a weight at every position of the output");
+                ensure!(!config.epilogue.residual, "a residual does not go with kind map");
+                let layer = Layer::<D, Map>::new(context, &desc, &bank, bias.as_deref(), MapAxis::All)?;
+                let layer = self.laid_out(layer)?;
+                let (x, y) = self.tensors(&layer)?;
+                Ok(layer.bind_map(&x, &map, &y)?)
+            }
+            "persample" => {
+                let (desc, kernels) = self.per_sample::<D>()?;
+                let layer = self.laid_out(Layer::<D, PerSample>::new(context, &desc)?)?;
+                let (x, y) = self.tensors(&layer)?;
+                Ok(match self.residual()? {
+                    None => layer.bind(&x, &kernels, &y)?,
+                    Some(residual) => layer.bind_add(&x, &kernels, &residual, &y)?,
+                })
+            }
+            kind => bail!("unknown kind \"{kind}\" with {D} spatial axes"),
+        }
+    }
+
+    /// A layer of a kind that has two axes only, and takes channels first.
+    fn planar(&self) -> Option<Result<Bound>> {
+        let is_planar = ["pixelmix", "fdyconv", "modulated", "dcd"].contains(&self.config.kind.as_str());
+        is_planar.then(|| self.planar_layer())
+    }
+
+    fn planar_layer(&self) -> Result<Bound> {
+        let (context, config, weights) = (self.context, &self.config, &self.layer);
+        ensure!(config.layouts() == [Layout::ChannelsFirst; 2], "kind {} takes channels first", config.kind);
+        ensure!(!config.epilogue.residual, "a residual does not go with kind {}", config.kind);
+        let x = self.input()?;
+        let y = Tensor::zeros_in(context, self.vectors.shape("y").context("no tensor y")?, self.elem)?;
+        Ok(match config.kind.as_str() {
+            "pixelmix" => {
+                let (desc, weights) = weights.pixel_mix("param.")?;
+                let desc = config.geometry(desc)?;
+                let layer = PixelMix2d::new(context, &desc, &weights, config.temperature)?;
+                finished!(self, layer, desc.geometry()?.c_out).bind(&x, &y)?
+            }
+            "fdyconv" => {
+                let (desc, weights) = weights.fdy("param.", config.epsilon())?;
+                let desc = config.geometry(desc)?;
+                let layer = FdyConv2d::new(context, &desc, &weights, config.temperature)?;
+                finished!(self, layer, desc.geometry()?.c_out).bind(&x, &y)?
+            }
+            "dcd" => {
+                ensure!(
+                    config.epilogue.affine == Affine::None && config.activation()? == Activation::None,
+                    "nothing can follow the sum of kind dcd"
+                );
+                let (desc, weights) = weights.dcd("param.", config.epsilon())?;
+                Dcd2d::new(context, &config.geometry(desc)?, &weights)?.bind(&x, &y)?
+            }
+            _ => {
+                let (desc, weight) = self.kernel::<2>()?;
+                let layer = ModulatedConv2d::new(context, &desc, &weight, config.demodulate)?;
+                let style = self.tensor("style", Elem::F32)?;
+                finished!(self, layer, desc.geometry()?.c_out).bind(&x, &style, &y)?
+            }
+        })
+    }
+
+    /// The description of a layer whose weights are stored flat, without what no checkpoint holds.
+    fn flat<const D: usize>(&self) -> Result<ConvDesc<D>> {
+        let (kernel, c_out) = self.config.flat()?;
+        let c_in = self.config.c_in(&self.vectors)?;
+        Ok(ConvDesc::new(c_in, c_out, kernel).groups(self.config.groups.unwrap_or(1)))
+    }
+
+    /// Channels, groups and taps from the shape of one kernel: `[channels out, channels in / groups, taps..]`, transposed
+    /// `[channels in, channels out / groups, taps..]`.
+    fn desc<const D: usize>(&self, key: &str, shape: &[usize]) -> Result<ConvDesc<D>> {
+        let c_in = self.config.c_in(&self.vectors)?;
+        let wanted = || format!("{key}: expected two counts of channels and {D} kernel sizes, found {shape:?}");
+        let [first, second, kernel @ ..] = shape else { bail!(wanted()) };
+        let kernel: [usize; D] = kernel.try_into().map_err(|_| anyhow::anyhow!(wanted()))?;
+        let (c_out, groups) = match self.config.transposed {
+            true => (second.saturating_mul(self.config.groups.unwrap_or(1)), self.config.groups.unwrap_or(1)),
+            false => {
+                ensure!(
+                    *second > 0 && c_in.is_multiple_of(*second),
+                    "{key}: {second} channels a group do not divide the {c_in} channels of x"
+                );
+                (*first, c_in / second)
+            }
+        };
+        Ok(ConvDesc::new(c_in, c_out, kernel).groups(groups))
+    }
+
+    /// One kernel for all samples: in full, or flat.
+    fn kernel<const D: usize>(&self) -> Result<(ConvDesc<D>, Vec<f32>)> {
+        let key = "param.weight";
+        let shape = self.layer.shape(key).context("no tensor param.weight")?;
+        let desc = if shape.len() == D + 2 { self.desc(key, shape)? } else { self.flat()? };
+        let desc = self.config.geometry(desc)?;
+        let values = self.layer.tensor(key, shape)?;
+        self.only(&[key, "param.bias"])?;
+        Ok((desc, values))
+    }
+
+    /// A bank and its bias.
+    #[expect(clippy::type_complexity, reason = "what a layer of that kind is made of")]
+    fn bank<const D: usize>(&self) -> Result<(ConvDesc<D>, Vec<f32>, Option<Vec<f32>>)> {
+        let key = "param.weight";
+        let [kernels, shape @ ..] = self.layer.shape(key).context("no tensor param.weight")? else {
+            bail!("{key}: expected a bank of kernels, found a number")
+        };
+        let desc = self.config.geometry(self.desc::<D>(key, shape)?.kernels(*kernels))?;
+        let bank = self.layer.tensor(key, &[&[*kernels], shape].concat())?;
+        let bias = self.bias(&[*kernels, desc.geometry()?.c_out])?;
+        self.only(&[key, "param.bias"])?;
+        Ok((desc, bank, bias))
+    }
+
+    fn bias(&self, shape: &[usize]) -> Result<Option<Vec<f32>>> {
+        let key = "param.bias";
+        Ok(self.layer.contains(key).then(|| self.layer.tensor(key, shape)).transpose()?)
+    }
+
+    /// A kernel a sample, under `kernels` or `param.weight`: in full, flat, or for a single sample without the axis of samples.
+    fn per_sample<const D: usize>(&self) -> Result<(ConvDesc<D>, Tensor)> {
+        ensure!(!self.config.transposed, "transposed kernels of each sample's own cannot be read from a file");
+        let key = if self.vectors.contains("kernels") { "kernels" } else { "param.weight" };
+        let shape = self.vectors.shape(key).context("no tensor kernels or param.weight")?;
+        let batch = self.vectors.shape("x").and_then(<[usize]>::first).copied().unwrap_or(0);
+        let desc = match shape.len() {
+            rank if rank == D + 3 => self.desc(key, &shape[1..])?,
+            rank if rank == D + 2 && batch == 1 => self.desc(key, shape)?,
+            _ => self.flat()?,
+        };
+        let desc = self.config.geometry(desc)?;
+        self.only(&["param.weight"])?;
+        let kernels = self.tensor(key, Elem::F32)?;
+        let weights = desc.geometry()?.weights();
+        let rows =
+            kernels.reshape(&[batch, weights]).with_context(|| format!("{key}: {shape:?} for {batch} samples"))?;
+        Ok((desc, rows))
+    }
+
+    /// Refuses parameters that a layer has no use for.
+    fn only(&self, known: &[&str]) -> Result<()> {
+        match self.layer.keys().find(|key| !known.contains(key)) {
+            None => Ok(()),
+            Some(key) => bail!("{key}: kind {} has no use for it", self.config.kind),
+        }
+    }
+
+    fn laid_out<const D: usize, A>(&self, layer: Layer<D, A>) -> Result<Layer<D, A>> {
+        let [input, output] = self.config.layouts();
+        let layer = layer.layouts(input, output);
+        let channels = match output {
+            Layout::ChannelsFirst => self.vectors.shape("y").and_then(|shape| shape.get(1)),
+            Layout::ChannelsLast => self.vectors.shape("y").and_then(<[usize]>::last),
+        };
+        Ok(finished!(self, layer, channels.copied().context("no tensor y")?))
+    }
+
+    /// Input and output.
+    fn tensors<const D: usize, A>(&self, layer: &Layer<D, A>) -> Result<(Tensor, Tensor)> {
+        let x = self.input()?;
+        let y = Tensor::zeros_in(self.context, &layer.output_shape(x.shape())?, self.elem)?;
+        Ok((x, y))
+    }
+
+    fn bind<const D: usize, A: OwnAttention>(&self, layer: Layer<D, A>) -> Result<Bound> {
+        let layer = self.laid_out(layer)?;
+        let (x, y) = self.tensors(&layer)?;
+        Ok(match self.residual()? {
+            None => layer.bind(&x, &y)?,
+            Some(residual) => layer.bind_add(&x, &residual, &y)?,
+        })
     }
 }
 
-fn layer<const D: usize>(context: &Context, vectors: &Checkpoint<'_>, config: &Config, elem: Elem) -> Result<Bound> {
-    let x = input(context, vectors, elem)?;
-    match config.kind.as_str() {
-        "dyconv" => {
-            let (desc, weights) = match config.transposed {
-                false => vectors.dy_cnn::<D>("param.")?,
-                true => vectors.dy_cnn_transposed::<D>("param.", config.groups.unwrap_or(1))?,
-            };
-            bind(context, &Layer::<D, DyCnn>::new(context, &config.geometry(desc)?, &weights, config.temperature)?, &x)
-        }
-        "odconv" => {
-            let (desc, weights) = vectors.od_conv::<D>("param.", BatchNorm::EPSILON_PYTORCH)?;
-            bind(context, &Layer::<D, Od>::new(context, &config.geometry(desc)?, &weights, config.temperature)?, &x)
-        }
-        "condconv" => {
-            let desc = config.flat::<D>(vectors)?;
-            let (desc, weights) = vectors.cond_conv("param.", "param.routing_fn.", &desc)?;
-            bind(context, &Layer::<D, CondConv>::new(context, &desc, &weights)?, &x)
-        }
-        "kernelwarehouse" => {
-            let desc = config.flat::<D>(vectors)?;
-            let (cells, values) = vectors.warehouse("param.cells")?;
-            let vectors = vectors.clone().without(|key| key == "param.cells");
-            let weights = vectors.kernel_warehouse("param.", &desc, cells, BatchNorm::EPSILON_PYTORCH)?;
-            let warehouse = Warehouse::new(context, cells, &values)?;
-            bind(context, &Layer::<D, KernelWarehouse>::new(context, &desc, &weights, &warehouse)?, &x)
-        }
-        kind => bail!("unknown kind \"{kind}\" with {D} dims"),
-    }
-}
-
-/// Kinds that have two dimensions only.
-fn planar(context: &Context, vectors: &Checkpoint<'_>, config: &Config, elem: Elem) -> Result<Bound> {
-    let x = input(context, vectors, elem)?;
-    let y = Tensor::zeros_in(context, vectors.shape("y").context("no tensor y")?, elem)?;
-    Ok(match config.kind.as_str() {
-        "pixelmix" => {
-            let (desc, weights) = vectors.pixel_mix("param.")?;
-            PixelMix2d::new(context, &config.geometry(desc)?, &weights, config.temperature)?.bind(&x, &y)?
-        }
-        "fdyconv" => {
-            let (desc, weights) = vectors.fdy("param.", BatchNorm::EPSILON_PYTORCH)?;
-            FdyConv2d::new(context, &config.geometry(desc)?, &weights, config.temperature)?.bind(&x, &y)?
-        }
-        _ => {
-            let &[c_out, c_in, height, width] = vectors.shape("param.weight").context("no tensor param.weight")? else {
-                bail!("param.weight: expected [channels out, channels in, height, width]");
-            };
-            let weight = vectors.tensor("param.weight", &[c_out, c_in, height, width])?;
-            let desc = config.geometry(ConvDesc::new(c_in, c_out, [height, width]))?;
-            let style = vectors.tensor("style", &[x.shape()[0], c_in])?;
-            let style = Tensor::upload(context, &[x.shape()[0], c_in], &style)?;
-            ModulatedConv2d::new(context, &desc, &weight, config.demodulate)?.bind(&x, &style, &y)?
-        }
-    })
-}
-
-fn input(context: &Context, vectors: &Checkpoint<'_>, elem: Elem) -> Result<Tensor> {
-    let shape = vectors.shape("x").context("no tensor x")?;
-    Ok(Tensor::upload_in(context, shape, &vectors.tensor("x", shape)?, elem)?)
-}
-
-fn bind<const D: usize, A: OwnAttention>(context: &Context, layer: &Layer<D, A>, x: &Tensor) -> Result<Bound> {
-    let y = Tensor::zeros_in(context, &layer.output_shape(x.shape())?, x.elem())?;
-    Ok(layer.bind(x, &y)?)
-}
-
-fn compare(context: &Context, vectors: &Checkpoint<'_>, kind: String, bound: &Bound) -> Result<Verdict> {
-    let expected = vectors.tensor("y", bound.output().shape())?;
+fn compute(context: &Context, bound: &Bound) -> Result<Vec<f32>> {
     let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     bound.record(&mut encoder);
     context.queue().submit([encoder.finish()]);
-    let y = bound.output().read_blocking(context)?;
-
-    let kernel = bound.steps().last().map_or("", |step| step.dispatch().variant.kernel.name());
-    let difference = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).abs();
-    // f64::max would drop a NaN.
-    let worst = y.iter().zip(&expected).map(difference).fold(0.0, |a: f64, b| if b.is_nan() || b > a { b } else { a });
-    let largest = expected.iter().fold(0.0_f64, |a, &b| a.max(f64::from(b).abs()));
-    Ok(Verdict { kind, kernel, error: worst / largest })
+    Ok(bound.output().read_blocking(context)?)
 }
