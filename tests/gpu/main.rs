@@ -11,5 +11,6 @@ mod exact;
 mod faults;
 mod laws;
 mod matrices;
+mod norms;
 mod replace;
 mod tune;
