@@ -379,7 +379,6 @@ impl Case<'_> {
     }
 
     /// A bank and its bias.
-    #[expect(clippy::type_complexity, reason = "what a layer of that kind is made of")]
     fn bank<const D: usize>(&self) -> Result<(ConvDesc<D>, Vec<f32>, Option<Vec<f32>>)> {
         let key = "param.weight";
         let [kernels, shape @ ..] = self.layer.shape(key).context("no tensor param.weight")? else {

@@ -131,7 +131,13 @@ fn layouts_epilogues_and_given_tensors_are_read() {
     let flat = r#"{"kind":"persample","kernel_size":1,"out_channels":1}"#;
     let flat_tensors: [Named<'_>; 2] =
         [("x", &[2, 1, 1], &[1.0, 2.0]), ("param.weight", &[2, 1], &[3.0, f32::INFINITY])];
+    // Slopes below 0: PyTorch's, and that of an epilogue.
+    let below: [Named<'_>; 2] = [("x", &[1, 1, 1], &[-10.0]), ("param.weight", &[1, 1, 1], &[1.0])];
+    let leaky = r#"{"kind":"static","activation":"leaky_relu"}"#;
+    let in_epilogue = r#"{"kind":"static","epilogue":{"activation":"leakyrelu"}}"#;
     let files = [
+        golden("leaky-pytorch", leaky, &below, &[1, 1, 1], &[-0.1]),
+        golden("leaky-epilogue", in_epilogue, &below, &[1, 1, 1], &[-2.0]),
         golden("last", last, &[x, weight, bias], &[1, 2, 1], &[21.5, 43.5]),
         golden("mixed", mixed, &[x, weight, bias], &[1, 2, 1], &[31.5, 42.5]),
         golden("affine", affine, &affine_tensors, &[1, 1, 2], &[162.0, 284.0]),
@@ -142,7 +148,28 @@ fn layouts_epilogues_and_given_tensors_are_read() {
     ];
     let (success, printed) = verify("f32", &files);
     assert!(success, "{printed}");
-    assert!(printed.ends_with("7 passed, 0 failed\n"), "{printed}");
+    assert!(printed.ends_with("9 passed, 0 failed\n"), "{printed}");
+}
+
+#[test]
+fn matrix_decompositions_are_read() {
+    // Nothing goes through the few channels, and the gate of 0 is hs(0) = 1: y = 2 x.
+    let one: &[usize] = &[1];
+    let matrices = ["q.weight", "p.weight", "fc.0.weight", "fc.1.fc.0.weight", "fc_phi.weight", "fc_scale.weight"];
+    let norms = ["bn1", "bn2"].into_iter().flat_map(|norm| {
+        let parts = [("weight", 0.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)];
+        parts.map(|(part, value)| (format!("param.{norm}.{part}"), vec![value]))
+    });
+    let zeros = matrices.into_iter().map(|name| (format!("param.{name}"), vec![0.0]));
+    let named: Vec<(String, Vec<f32>)> = norms.chain(zeros).collect();
+    let mut tensors: Vec<Named<'_>> = named.iter().map(|(name, values)| (name.as_str(), one, &values[..])).collect();
+    tensors.push(("x", &[1, 1, 1, 2], &[1.0, -3.0]));
+    tensors.push(("param.conv.weight", &[1, 1, 1, 1], &[2.0]));
+    let dcd = golden("dcd", r#"{"kind":"dcd","latent":1}"#, &tensors, &[1, 1, 1, 2], &[2.0, -6.0]);
+    let (success, printed) = verify("f32", std::slice::from_ref(&dcd));
+    assert!(success, "{printed}");
+    let (_, printed) = verify("f16-storage", &[dcd]);
+    assert!(printed.contains("not run: DCD takes tensors in f32"), "{printed}");
 }
 
 #[test]

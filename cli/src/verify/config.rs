@@ -22,6 +22,10 @@ const DESCRIPTIVE: [&str; 11] = [
     "seed",
 ];
 
+/// What PyTorch's leaky ReLU has below 0, and what golden files with an epilogue have.
+const PYTORCH_SLOPE: f32 = 0.01;
+const EPILOGUE_SLOPE: f32 = 0.2;
+
 /// All keys but `kind` have their usual values where they are left out.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Config {
@@ -142,8 +146,8 @@ struct Parameters {
 }
 
 impl ActivationText {
-    /// Parameters that are left out have PyTorch's or the paper's values.
-    fn get(&self) -> Result<Activation> {
+    /// Parameters that are left out have the paper's values; leaky ReLU has the slope given here.
+    fn get(&self, usual_slope: f32) -> Result<Activation> {
         let (name, [slope, scale, bias]) = match self {
             Self::Name(name) => (name, [None; 3]),
             Self::With(p) => (&p.name, [p.slope, p.scale, p.bias]),
@@ -157,7 +161,7 @@ impl ActivationText {
             "gelu" => Activation::Gelu,
             "hardswish" => Activation::HardSwish,
             "hardsigmoid" => Activation::HardSigmoid,
-            "leakyrelu" => Activation::LeakyRelu { slope: slope.unwrap_or(0.01) },
+            "leakyrelu" => Activation::LeakyRelu { slope: slope.unwrap_or(usual_slope) },
             "starrelu" => Activation::StarRelu { scale: scale.unwrap_or(0.8944), bias: bias.unwrap_or(-0.4472) },
             "sigmoid" => Activation::Sigmoid,
             "tanh" => Activation::Tanh,
@@ -244,8 +248,11 @@ impl Config {
     }
 
     pub(super) fn activation(&self) -> Result<Activation> {
-        let text = self.activation.as_ref().or(self.epilogue.activation.as_ref());
-        text.map_or(Ok(Activation::None), ActivationText::get)
+        match (&self.activation, &self.epilogue.activation) {
+            (Some(text), _) => text.get(PYTORCH_SLOPE),
+            (None, Some(text)) => text.get(EPILOGUE_SLOPE),
+            (None, None) => Ok(Activation::None),
+        }
     }
 
     /// Layouts of input and output.
