@@ -206,7 +206,8 @@ pub enum Error {
         /// Tensors with similar names, the nearest first.
         near: Vec<String>,
     },
-    /// A checkpoint has tensors under a layer's prefix that nothing reads, and that may change what the layer computes.
+    /// A checkpoint has tensors under a layer's prefix that nothing reads, and that may change
+    /// what the layer computes.
     #[cfg(feature = "safetensors")]
     #[error(
         "checkpoint: no part of this layer reads {}, which may change what it computes; \

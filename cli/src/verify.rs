@@ -178,7 +178,8 @@ fn not_in(elem: Elem, vectors: &Checkpoint<'_>, config: &Config) -> Result<Optio
     Ok(None)
 }
 
-/// Keys of what the layer itself reads: parameters without those of what follows the sum, and without the cells.
+/// Keys of what the layer itself reads: parameters without those of what follows the sum, and
+/// without the cells.
 fn layer_keys(vectors: &Checkpoint<'_>, config: &Config) -> BTreeSet<String> {
     let is_elsewhere = |key: &str| match config.epilogue.affine {
         Affine::None => false,
@@ -347,7 +348,8 @@ impl Case<'_> {
         Ok(ConvDesc::new(c_in, c_out, kernel).groups(self.config.groups.unwrap_or(1)))
     }
 
-    /// Channels, groups and taps from the shape of one kernel: `[channels out, channels in / groups, taps..]`, transposed
+    /// Channels, groups and taps from the shape of one kernel:
+    /// `[channels out, channels in / groups, taps..]`, transposed
     /// `[channels in, channels out / groups, taps..]`.
     fn desc<const D: usize>(&self, key: &str, shape: &[usize]) -> Result<ConvDesc<D>> {
         let c_in = self.config.c_in(&self.vectors)?;
@@ -396,7 +398,8 @@ impl Case<'_> {
         Ok(self.layer.contains(key).then(|| self.layer.tensor(key, shape)).transpose()?)
     }
 
-    /// A kernel a sample, under `kernels` or `param.weight`: in full, flat, or for a single sample without the axis of samples.
+    /// A kernel a sample, under `kernels` or `param.weight`: in full, flat, or for a single sample
+    /// without the axis of samples.
     fn per_sample<const D: usize>(&self) -> Result<(ConvDesc<D>, Tensor)> {
         ensure!(!self.config.transposed, "transposed kernels of each sample's own cannot be read from a file");
         let key = if self.vectors.contains("kernels") { "kernels" } else { "param.weight" };

@@ -1,7 +1,8 @@
 //! What a file is that is no safetensors file.
 
-/// Names a format that is often taken for a safetensors file, and what to do about it. Asked only when the
-/// bytes could not be read: a safetensors file begins with a length, which may look like anything.
+/// Names a format that is often taken for a safetensors file, and what to do about it. Asked only
+/// when the bytes could not be read: a safetensors file begins with a length, which may look like
+/// anything.
 pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
     Some(match bytes {
         [] => "the file is empty",

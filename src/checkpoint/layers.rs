@@ -162,12 +162,14 @@ impl Checkpoint<'_> {
         Ok(weights)
     }
 
-    /// Weights of an ODConv layer under `prefix`: `weight`, `attention.fc.weight`, `attention.bn.*` and the heads
-    /// `attention.{channel,filter,spatial,kernel}_fc.*`. A head that the published code skips for this shape may be absent;
-    /// one that it has must be there. Epsilon is that of `attention.bn` (1e-5 in the published code): see [`Checkpoint`].
+    /// Weights of an ODConv layer under `prefix`: `weight`, `attention.fc.weight`,
+    /// `attention.bn.*` and the heads `attention.{channel,filter,spatial,kernel}_fc.*`. A head
+    /// that the published code skips for this shape may be absent; one that it has must be there.
+    /// Epsilon is that of `attention.bn` (1e-5 in the published code): see [`Checkpoint`].
     ///
-    /// What forks add is read where it is there: a `bias [K, channels out]` beside the bank, mixed by the kernel attention
-    /// alone ([`OdWeights::bias`]), and `attention.fc.bias`. Without any `attention.bn.*` there is no norm.
+    /// What forks add is read where it is there: a `bias [K, channels out]` beside the bank, mixed
+    /// by the kernel attention alone ([`OdWeights::bias`]), and `attention.fc.bias`. Without any
+    /// `attention.bn.*` there is no norm.
     ///
     /// # Errors
     /// As [`Checkpoint::batch_norm`].
@@ -202,7 +204,8 @@ impl Checkpoint<'_> {
         Ok((desc, weights))
     }
 
-    /// What follows the hidden layer of an attention branch: its bias, if it has one, and its batch norm, if it has one.
+    /// What follows the hidden layer of an attention branch: its bias, if it has one, and its
+    /// batch norm, if it has one.
     fn hidden_norm(&self, prefix: &str, [bias, norm]: [&str; 2], hidden: usize, epsilon: f64) -> Result<BatchNorm> {
         let attention = format!("{prefix}attention.");
         let is_group_norm = |name: &str| ["gn", "group_norm", "groupnorm"].contains(&name);
@@ -272,9 +275,10 @@ impl Checkpoint<'_> {
         Ok((desc, weights))
     }
 
-    /// Weights of a frequency-dynamic layer under `prefix`: `weight`, `bias`, `attention.conv1d1.weight [A, channels in, taps]`,
-    /// `attention.bn.*`, `attention.conv1d2.*`. Epsilon is that of `attention.bn`, 1e-5 in the published code, whose
-    /// batch norms behind layers have 1e-3: see [`Checkpoint`].
+    /// Weights of a frequency-dynamic layer under `prefix`: `weight`, `bias`,
+    /// `attention.conv1d1.weight [A, channels in, taps]`, `attention.bn.*`, `attention.conv1d2.*`.
+    /// Epsilon is that of `attention.bn`, 1e-5 in the published code, whose batch norms behind
+    /// layers have 1e-3: see [`Checkpoint`].
     ///
     /// # Errors
     /// As [`Checkpoint::batch_norm`].
@@ -304,9 +308,9 @@ impl Checkpoint<'_> {
         Ok((ConvDesc::new(c_in, c_out, [height, width]).kernels(kernels), weights))
     }
 
-    /// Weights of a DCD layer under `prefix`: `conv.weight`, `q.weight`, `p.weight`, `bn1.*`, `bn2.*`, `fc.0.weight`,
-    /// `fc.1.fc.0.weight`, `fc_phi.weight`, `fc_scale.weight`. Epsilon is that of `bn1` and `bn2`, 1e-5 in the published
-    /// code: see [`Checkpoint`].
+    /// Weights of a DCD layer under `prefix`: `conv.weight`, `q.weight`, `p.weight`, `bn1.*`,
+    /// `bn2.*`, `fc.0.weight`, `fc.1.fc.0.weight`, `fc_phi.weight`, `fc_scale.weight`. Epsilon is
+    /// that of `bn1` and `bn2`, 1e-5 in the published code: see [`Checkpoint`].
     ///
     /// # Errors
     /// As [`Checkpoint::batch_norm`].
@@ -352,9 +356,10 @@ impl Checkpoint<'_> {
         ))
     }
 
-    /// Weights of a KernelWarehouse layer under `prefix`: `attention.fc1.weight`, `attention.norm1.*`, `attention.fc2.*`, `bias`.
-    /// Epsilon is that of `attention.norm1`, 1e-5 in the published code: see [`Checkpoint`]. An `attention.fc1.bias` is read
-    /// where there is one; without any `attention.norm1.*` there is no norm.
+    /// Weights of a KernelWarehouse layer under `prefix`: `attention.fc1.weight`,
+    /// `attention.norm1.*`, `attention.fc2.*`, `bias`. Epsilon is that of `attention.norm1`, 1e-5
+    /// in the published code: see [`Checkpoint`]. An `attention.fc1.bias` is read where there is
+    /// one; without any `attention.norm1.*` there is no norm.
     ///
     /// # Errors
     /// As [`Checkpoint::batch_norm`].

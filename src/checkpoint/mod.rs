@@ -11,16 +11,19 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use crate::error::{Error, Result, check_finite};
 use crate::layers::BatchNorm;
 
-/// A safetensors file in memory (read or mapped by the caller). Values are converted when asked for.
+/// A safetensors file in memory (read or mapped by the caller). Values are converted when asked
+/// for.
 ///
-/// Leading `module.` and `_orig_mod.` of a key, which data-parallel training and `torch.compile` leave
-/// behind, are ignored. Storage may be f32, f16, bf16 or f64; a weight that is not finite is an error.
+/// Leading `module.` and `_orig_mod.` of a key, which data-parallel training and `torch.compile`
+/// leave behind, are ignored. Storage may be f32, f16, bf16 or f64; a weight that is not finite is
+/// an error.
 ///
 /// # What no checkpoint holds
 ///
-/// Stride, padding and dilation; the temperature of the attention; the epsilon of batch norms. They come
-/// from the code that the network was trained with. A wrong epsilon loads without a word and computes
-/// something else, the more the smaller the variances are, so every reader of a batch norm asks for one:
+/// Stride, padding and dilation; the temperature of the attention; the epsilon of batch norms.
+/// They come from the code that the network was trained with. A wrong epsilon loads without a word
+/// and computes something else, the more the smaller the variances are, so every reader of a batch
+/// norm asks for one:
 ///
 /// | code | temperature | epsilon in the attention | epsilon behind layers |
 /// |---|---|---|---|
@@ -48,9 +51,9 @@ use crate::layers::BatchNorm;
 ///
 /// # Tensors that nothing reads
 ///
-/// A tensor under a layer's prefix that its reader does not know may change what the layer computes, so it
-/// is an error that lists it ([`Error::UnreadKeys`]); `num_batches_tracked` is no such tensor. Where it
-/// does not matter, leave it out with [`Checkpoint::without`].
+/// A tensor under a layer's prefix that its reader does not know may change what the layer
+/// computes, so it is an error that lists it ([`Error::UnreadKeys`]); `num_batches_tracked` is no
+/// such tensor. Where it does not matter, leave it out with [`Checkpoint::without`].
 #[derive(Clone, Debug)]
 pub struct Checkpoint<'a> {
     tensors: BTreeMap<String, TensorView<'a>>,
@@ -64,9 +67,9 @@ impl<'a> Checkpoint<'a> {
     /// Reads the header; the tensors stay in `bytes`.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the bytes are not a safetensors file: another format (which is named),
-    /// truncated, offsets that overlap or lie outside, and so on; or if two tensors have the same name
-    /// without `module.` and `_orig_mod.`.
+    /// [`Error::Checkpoint`] if the bytes are not a safetensors file: another format (which is
+    /// named), truncated, offsets that overlap or lie outside, and so on; or if two tensors have
+    /// the same name without `module.` and `_orig_mod.`.
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         let fault = |e: safetensors::SafeTensorError| Error::Checkpoint {
             message: file::other_format(bytes).map_or_else(|| e.to_string(), str::to_owned),
@@ -96,8 +99,8 @@ impl<'a> Checkpoint<'a> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The checkpoint without the tensors that `leave_out` picks by their names: for tensors that do not
-    /// matter, which readers would refuse ([`Error::UnreadKeys`]).
+    /// The checkpoint without the tensors that `leave_out` picks by their names: for tensors that
+    /// do not matter, which readers would refuse ([`Error::UnreadKeys`]).
     #[must_use]
     pub fn without(mut self, leave_out: impl Fn(&str) -> bool) -> Self {
         self.tensors.retain(|key, _| !leave_out(key));
@@ -116,12 +119,12 @@ impl<'a> Checkpoint<'a> {
         self.tensors.get(key).map(TensorView::shape)
     }
 
-    /// Values of a tensor in f32. A shape fits `expected` if they are equal but for trailing ones, so that
-    /// a fully connected layer may be stored as a 1 x 1 convolution.
+    /// Values of a tensor in f32. A shape fits `expected` if they are equal but for trailing ones,
+    /// so that a fully connected layer may be stored as a 1 x 1 convolution.
     ///
     /// # Errors
-    /// [`Error::MissingKey`], [`Error::Shape`], [`Error::Value`] for NaN or infinity, [`Error::Checkpoint`]
-    /// for a storage type that is no float.
+    /// [`Error::MissingKey`], [`Error::Shape`], [`Error::Value`] for NaN or infinity,
+    /// [`Error::Checkpoint`] for a storage type that is no float.
     pub fn tensor(&self, key: &str, expected: &[usize]) -> Result<Vec<f32>> {
         let view = self.view(key, || format!("{expected:?}"))?;
         if trimmed(view.shape()) != trimmed(expected) {
@@ -132,7 +135,8 @@ impl<'a> Checkpoint<'a> {
         Ok(values)
     }
 
-    /// Values of a tensor as they are stored, NaN and infinities too: for inputs and outputs, not weights.
+    /// Values of a tensor as they are stored, NaN and infinities too: for inputs and outputs, not
+    /// weights.
     ///
     /// # Errors
     /// [`Error::MissingKey`], [`Error::Checkpoint`] for a storage type that is no float.
@@ -140,12 +144,12 @@ impl<'a> Checkpoint<'a> {
         floats(key, self.view(key, || "any".into())?, |value| value)
     }
 
-    /// A batch norm under `prefix`: `weight`, `bias`, `running_mean`, `running_var`. Epsilon is in no
-    /// checkpoint: see [`Checkpoint`] for what published networks have.
+    /// A batch norm under `prefix`: `weight`, `bias`, `running_mean`, `running_var`. Epsilon is in
+    /// no checkpoint: see [`Checkpoint`] for what published networks have.
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`]; [`Error::Unsupported`] for a norm without running statistics (group,
-    /// layer or instance norm), [`Error::UnreadKeys`].
+    /// As [`Checkpoint::tensor`]; [`Error::Unsupported`] for a norm without running statistics
+    /// (group, layer or instance norm), [`Error::UnreadKeys`].
     pub fn batch_norm(&self, prefix: &str, channels: usize, epsilon: f64) -> Result<BatchNorm> {
         let part = |name: &str| self.tensor(&format!("{prefix}{name}"), &[channels]);
         let [weight, mean] = ["weight", "running_mean"].map(|name| format!("{prefix}{name}"));
@@ -194,8 +198,8 @@ impl<'a> Checkpoint<'a> {
         if keys.is_empty() { Ok(()) } else { Err(Error::UnreadKeys { keys }) }
     }
 
-    /// Keys that may have been meant: with the same last parts (in another network, or under another
-    /// prefix), or a slip of the pen away. The nearest first, three at most.
+    /// Keys that may have been meant: with the same last parts (in another network, or under
+    /// another prefix), or a slip of the pen away. The nearest first, three at most.
     fn near(&self, wanted: &str) -> Vec<&str> {
         let rank = |key: &str| {
             let shared = key.rsplit('.').zip(wanted.rsplit('.')).take_while(|(a, b)| a == b).count();

@@ -97,7 +97,8 @@ impl<const D: usize> Layer<D, CondConv> {
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
+    /// then.
     pub fn set_weights(&self, weights: &CondConvWeights) -> Result<()> {
         let g = &self.geometry;
         let heads = packed_routing(&weights.routing, &weights.routing_bias, g.c_in, g.kernels)?;

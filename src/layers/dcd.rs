@@ -115,7 +115,8 @@ impl Dcd2d {
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
+    /// then.
     pub fn set_weights(&self, weights: &DcdWeights) -> Result<()> {
         let affine = |norm| -> Result<_> {
             let (scale, shift) = narrowed_scale_shift(norm)?;

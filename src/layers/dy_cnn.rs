@@ -142,7 +142,8 @@ impl<const D: usize> Layer<D, DyCnn> {
     /// A DY-CNN layer. The temperature divides the logits; checkpoints do not hold it.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is not above 0.
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is
+    /// not above 0.
     pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &DyCnnWeights, temperature: f32) -> Result<Self> {
         let g = desc.geometry()?;
         check_temperature(temperature)?;
@@ -157,7 +158,8 @@ impl<const D: usize> Layer<D, DyCnn> {
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
+    /// then.
     pub fn set_weights(&self, weights: &DyCnnWeights) -> Result<()> {
         let mut operands = weights.operands(&self.geometry)?;
         self.check_branch(&weights.branch(&self.geometry))?;

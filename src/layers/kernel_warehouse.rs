@@ -51,7 +51,8 @@ impl Warehouse {
         Ok(Self { context: context.clone(), cells, values: Arc::new(Mutex::new(values.to_vec())), tensor })
     }
 
-    /// New values of the cells, for all layers of the warehouse: see [Changing weights](Layer#changing-weights).
+    /// New values of the cells, for all layers of the warehouse: see
+    /// [Changing weights](Layer#changing-weights).
     ///
     /// # Errors
     /// As [`Warehouse::new`]. Nothing is changed then.
@@ -169,11 +170,12 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
         Ok(layer)
     }
 
-    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights). The cells are changed by
-    /// [`Warehouse::set`].
+    /// New weights of the same shapes: see [Changing weights](Layer#changing-weights). The cells
+    /// are changed by [`Warehouse::set`].
     ///
     /// # Errors
-    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
+    /// then.
     pub fn set_weights(&self, weights: &KernelWarehouseWeights) -> Result<()> {
         let AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) = self.attention else {
             unreachable!("a KernelWarehouse layer is made with cells")

@@ -61,7 +61,8 @@ impl PixelMix2d {
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
+    /// then.
     pub fn set_weights(&self, weights: &PixelMixWeights) -> Result<()> {
         let head = &weights.attention;
         let mut values = self.attention.replacing(self.attention.banks(&head.weight, Some(&head.bias))?)?;
@@ -69,7 +70,8 @@ impl PixelMix2d {
         write_all(&self.context, values)
     }
 
-    /// Another temperature, from the next submission on, as for [new weights](Layer#changing-weights).
+    /// Another temperature, from the next submission on, as for [new
+    /// weights](Layer#changing-weights).
     ///
     /// # Errors
     /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.
@@ -178,7 +180,8 @@ impl FdyConv2d {
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
+    /// then.
     pub fn set_weights(&self, weights: &FdyWeights) -> Result<()> {
         let (scale, shift) = narrowed_scale_shift(&weights.bn)?;
         let mut hidden = self.hidden.banks(&weights.conv1d1, None)?;
@@ -190,7 +193,8 @@ impl FdyConv2d {
         write_all(&self.context, values)
     }
 
-    /// Another temperature, from the next submission on, as for [new weights](Layer#changing-weights).
+    /// Another temperature, from the next submission on, as for [new
+    /// weights](Layer#changing-weights).
     ///
     /// # Errors
     /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.

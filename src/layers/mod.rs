@@ -75,10 +75,11 @@ mod sealed {
 ///
 /// # Changing weights
 ///
-/// `set_weights` and `set_temperature` put new values where the old ones are: same shapes, no new pipeline, no new buffer.
-/// They hold for the layer, its clones and everything that was bound from them. The values are written through the
-/// queue, in its order: what was submitted before computes with the old ones, what is submitted afterwards with the new
-/// ones, also where it was recorded before.
+/// `set_weights` and `set_temperature` put new values where the old ones are: same shapes, no new
+/// pipeline, no new buffer. They hold for the layer, its clones and everything that was bound from
+/// them. The values are written through the queue, in its order: what was submitted before
+/// computes with the old ones, what is submitted afterwards with the new ones, also where it was
+/// recorded before.
 #[derive(Clone, Debug)]
 pub struct Layer<const D: usize, A> {
     context: Context,
@@ -142,8 +143,8 @@ impl<const D: usize, A> Layer<D, A> {
         Ok(layer)
     }
 
-    /// A bank and its bias as the layer keeps them. Layers that share one kernel, or one bank in every sample, keep both as
-    /// one row.
+    /// A bank and its bias as the layer keeps them. Layers that share one kernel, or one bank in
+    /// every sample, keep both as one row.
     fn banks(&self, bank: &[f32], bias: Option<&[f32]>) -> Result<Operands> {
         let geometry = &self.geometry;
         check_len("kernel bank", bank, geometry.kernels * geometry.weights())?;
@@ -239,8 +240,8 @@ impl<const D: usize, A> Layer<D, A> {
         Ok(self)
     }
 
-    /// A batch norm after the bias and before the activation: [`Layer::scale_shift`] with its scale and shift, which are
-    /// computed in f64.
+    /// A batch norm after the bias and before the activation: [`Layer::scale_shift`] with its
+    /// scale and shift, which are computed in f64.
     ///
     /// # Errors
     /// As [`BatchNorm::scale_shift`] and [`Layer::scale_shift`].
@@ -471,10 +472,12 @@ fn write_all(context: &Context, values: Vec<(&Tensor, Vec<f32>)>) -> Result<()> 
 macro_rules! new_banks {
     ($($kind:ty),*) => {$(
         impl<const D: usize> Layer<D, $kind> {
-            /// New weights of the same shapes, given as to the constructor: see [Changing weights](Layer#changing-weights).
+            /// New weights of the same shapes, given as to the constructor: see [Changing
+            /// weights](Layer#changing-weights).
             ///
             /// # Errors
-            /// As the constructor; [`Error::Shape`] if one has a bias and the other has not. Nothing is changed then.
+            /// As the constructor; [`Error::Shape`] if one has a bias and the other has not.
+            /// Nothing is changed then.
             pub fn set_weights(&self, bank: &[f32], bias: Option<&[f32]>) -> Result<()> {
                 self.replace(self.banks(bank, bias)?)
             }
@@ -488,7 +491,8 @@ new_banks!(Static, Given, Map);
 macro_rules! new_temperature {
     ($($kind:ty),*) => {$(
         impl<const D: usize> Layer<D, $kind> {
-            /// Another temperature, from the next submission on, as for [new weights](Layer#changing-weights).
+            /// Another temperature, from the next submission on, as for [new
+            /// weights](Layer#changing-weights).
             ///
             /// # Errors
             /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.

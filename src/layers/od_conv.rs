@@ -20,10 +20,11 @@ use crate::reference::{LayerWeights, narrow, widen};
 /// y_b = f . conv(c . x_b, s . sum_k w_k * bank_k) + sum_k w_k * bias_k
 /// ```
 ///
-/// Source: Li et al., "Omni-Dimensional Dynamic Convolution", ICLR 2022, and its published code (OSVAI/ODConv), in
-/// which c, f and s are shared by the K kernels and there is no bias. The bias is that of forks (and of DY-CNN): mixed like
-/// the kernels, but with no gain on it. With a single tap and K = 1 no kernel is built per
-/// sample: the convolution reads the one kernel and applies c and f itself.
+/// Source: Li et al., "Omni-Dimensional Dynamic Convolution", ICLR 2022, and its published code
+/// (OSVAI/ODConv), in which c, f and s are shared by the K kernels and there is no bias. The bias
+/// is that of forks (and of DY-CNN): mixed like the kernels, but with no gain on it. With a single
+/// tap and K = 1 no kernel is built per sample: the convolution reads the one kernel and applies c
+/// and f itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Od;
 
@@ -47,15 +48,17 @@ pub struct BatchNorm {
     pub mean: Vec<f32>,
     /// Running variance.
     pub var: Vec<f32>,
-    /// Added to the variance. No checkpoint holds it: [`BatchNorm::EPSILON_PYTORCH`] unless the code sets another.
+    /// Added to the variance. No checkpoint holds it: [`BatchNorm::EPSILON_PYTORCH`] unless the
+    /// code sets another.
     pub epsilon: f64,
 }
 
 impl BatchNorm {
-    /// What PyTorch's batch norms have unless told otherwise: ODConv, KernelWarehouse, DCD, the attention of FDY-SED.
+    /// What PyTorch's batch norms have unless told otherwise: ODConv, KernelWarehouse, DCD, the
+    /// attention of FDY-SED.
     pub const EPSILON_PYTORCH: f64 = 1e-5;
-    /// What TensorFlow's have, and much that comes from there: timm's `tf_` networks, DyMN, the norms behind layers of
-    /// FDY-SED, detectors.
+    /// What TensorFlow's have, and much that comes from there: timm's `tf_` networks, DyMN, the
+    /// norms behind layers of FDY-SED, detectors.
     pub const EPSILON_TENSORFLOW: f64 = 1e-3;
 
     /// No norm: adds `bias` and changes nothing else.
@@ -109,7 +112,8 @@ impl BatchNorm {
 pub struct OdWeights {
     /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
     pub bank: Vec<f32>,
-    /// Bias bank `[K, channels out]`, which only forks have. The kernel attention mixes it; the filter gains do not scale it.
+    /// Bias bank `[K, channels out]`, which only forks have. The kernel attention mixes it; the
+    /// filter gains do not scale it.
     pub bias: Option<Vec<f32>>,
     /// Hidden layer `[A, channels in]`.
     pub fc: Vec<f32>,
@@ -209,10 +213,12 @@ impl<const D: usize> Layer<D, Od> {
         Ok(layer)
     }
 
-    /// New weights of the same shapes, with the same heads: see [Changing weights](Layer#changing-weights).
+    /// New weights of the same shapes, with the same heads: see [Changing
+    /// weights](Layer#changing-weights).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed then.
+    /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
+    /// then.
     pub fn set_weights(&self, weights: &OdWeights) -> Result<()> {
         self.check_branch(&weights.branch())?;
         let mut operands = weights.operands(&self.geometry)?;

@@ -38,8 +38,8 @@ impl AttentionSource {
     }
 }
 
-/// An attention branch: pooling, maybe a hidden layer, and a head for each part that is not skipped. The temperature is no
-/// part of a plan: it can change between two runs of one.
+/// An attention branch: pooling, maybe a hidden layer, and a head for each part that is not
+/// skipped. The temperature is no part of a plan: it can change between two runs of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Branch {
     /// Hidden units; `None` where the heads read the channel means.

@@ -1,4 +1,5 @@
-//! New weights and temperatures in layers that are bound already: the bits of a new layer, and no new pipeline.
+//! New weights and temperatures in layers that are bound already: the bits of a new layer, and no
+//! new pipeline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +28,8 @@ fn output(context: &Context) -> Tensor {
     Tensor::zeros(context, &[BATCH, 10, 7, 9]).expect("fits")
 }
 
-/// Binds a layer with the old values, then changes it to the new ones, and holds it against a layer that is made of them.
+/// Binds a layer with the old values, then changes it to the new ones, and holds it against a
+/// layer that is made of them.
 fn check<L: Clone, V>(
     what: &str,
     [old, new]: [&V; 2],

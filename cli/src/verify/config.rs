@@ -237,7 +237,8 @@ impl Config {
         Ok(dims)
     }
 
-    /// Why a case of training cannot be computed: a batch norm in the attention or behind the layer.
+    /// Why a case of training cannot be computed: a batch norm in the attention or behind the
+    /// layer.
     pub(super) fn uses_batch_statistics(&self) -> bool {
         let normed = ["odconv", "fdyconv", "kernelwarehouse", "dcd"].contains(&self.kind.as_str());
         self.mode == Mode::Train && (normed || self.epilogue.affine == Affine::Bn)

@@ -2,11 +2,13 @@
 
 use dynconv::Elem;
 
-/// Largest accepted `max |y_gpu - y| / max |y|` in f32: sums of a few thousand products, rounded at 2^-24 each.
+/// Largest accepted `max |y_gpu - y| / max |y|` in f32: sums of a few thousand products, rounded
+/// at 2^-24 each.
 const TOLERANCE: f64 = 1e-5;
-/// The same in f16. Input and output are rounded once each, by at most 2^-11 of their size, as a GPU may round to either
-/// side. The input's part grows to 2^-11 * sum |w| |x| in a sum, which for sums that cancel is several times the largest
-/// output, and comes once more through the attention: 10 * 2^-11 in all.
+/// The same in f16. Input and output are rounded once each, by at most 2^-11 of their size, as a
+/// GPU may round to either side. The input's part grows to 2^-11 * sum |w| |x| in a sum, which for
+/// sums that cancel is several times the largest output, and comes once more through the
+/// attention: 10 * 2^-11 in all.
 const TOLERANCE_F16: f64 = 10.0 / 2048.0;
 /// The largest number of f16.
 const F16_MAX: f64 = 65504.0;
@@ -27,8 +29,9 @@ impl Judgement {
     }
 }
 
-/// Holds an output against what is expected. NaN is right where NaN is expected, infinity where the same infinity is; f16
-/// stores the largest number for infinity. Zeros are right where all is zero, and nothing else is then.
+/// Holds an output against what is expected. NaN is right where NaN is expected, infinity where
+/// the same infinity is; f16 stores the largest number for infinity. Zeros are right where all is
+/// zero, and nothing else is then.
 pub(super) fn judge(found: &[f32], expected: &[f64], elem: Elem) -> Judgement {
     let (mut worst, mut largest) = (0.0_f64, 0.0_f64);
     for (element, (&found, &expected)) in found.iter().zip(expected).enumerate() {
