@@ -1,6 +1,7 @@
 //! What a device can do, as plain data for the planner.
 
 use crate::elem::Elem;
+use crate::kernels::conv_block;
 
 /// Limits and features of a device that the planner and the layers look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,15 @@ impl MatrixShape {
     }
 }
 
+/// A feature or a limit that layers would be faster with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Missing {
+    /// Its name in `wgpu::Features` or `wgpu::Limits`.
+    pub name: &'static str,
+    /// What it is needed for.
+    pub needed_for: &'static str,
+}
+
 impl Caps {
     pub(crate) fn new(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
         let driver = [info.driver.as_str(), info.driver_info.as_str()];
@@ -109,6 +119,48 @@ impl Caps {
     #[must_use]
     pub fn has_lanes(&self) -> bool {
         self.is_software() && self.subgroups && self.int64 && self.subgroup_size == [8, 8]
+    }
+
+    /// Features and limits that layers would be faster with. A device lacks them because its
+    /// adapter does or because it was made without:
+    /// [`Context::device_descriptor`](crate::Context::device_descriptor) asks for what the adapter
+    /// has.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Missing> {
+        let lanes = "kernels that share loads within a subgroup";
+        let tiles = "the largest tiles, loaded and summed up at once";
+        let of_eight = self.is_software() && self.subgroup_size == [8, 8];
+        let [invocations, memory] = conv_block::pays();
+        let all = [
+            (of_eight && !self.subgroups, "SUBGROUP", lanes),
+            (of_eight && !self.int64, "SHADER_INT64", lanes),
+            (self.has_fewer(invocations), "max_compute_invocations_per_workgroup", tiles),
+            (self.has_tiles() && self.max_workgroup_memory < memory, "max_compute_workgroup_storage_size", tiles),
+        ];
+        let is_missing = |(is_missing, name, needed_for)| bool::then_some(is_missing, Missing { name, needed_for });
+        all.into_iter().filter_map(is_missing).collect()
+    }
+
+    /// The same device with nothing missing.
+    pub(crate) fn fuller(&self) -> Self {
+        let [invocations, memory] = conv_block::pays();
+        Self {
+            subgroups: true,
+            int64: true,
+            max_invocations: self.max_invocations.max(invocations),
+            max_workgroup_size: self.max_workgroup_size.max(invocations),
+            max_workgroup_memory: self.max_workgroup_memory.max(memory),
+            ..self.clone()
+        }
+    }
+
+    /// Whether large tiles in workgroup memory pay.
+    fn has_tiles(&self) -> bool {
+        !self.is_software() && !self.is_mobile()
+    }
+
+    fn has_fewer(&self, invocations: u32) -> bool {
+        self.has_tiles() && self.max_invocations.min(self.max_workgroup_size) < invocations
     }
 
     /// Whether this is a GPU of a phone: Mali and Immortalis (Arm), Adreno (Qualcomm) or PowerVR (Imagination), by the name that their drivers

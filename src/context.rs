@@ -1,11 +1,16 @@
 //! A device to run on: the app's own, or one requested here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::caps::Caps;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unit};
+use crate::home::Home;
 use crate::kernels::Variant;
 use crate::plan::{Plan, Problem};
 use crate::tune::Tuning;
@@ -41,26 +46,85 @@ impl Default for ContextOptions {
 
 /// A device, its queue and what it can do. Cloning is cheap and shares the pipelines compiled so far.
 ///
-/// The context sets no callback on the device and keeps no global state: dropping the last clone, the layers and the
-/// tensors frees everything.
-#[derive(Clone, Debug)]
+/// The context sets no callback on the device and keeps nothing alive elsewhere: dropping the last
+/// clone, the layers and the tensors frees everything.
+///
+/// Tensors, layers and buffers of two devices do not mix ([`Error::OtherDevice`]). Contexts that
+/// were made with [`Context::from_wgpu`] from clones of one device are the same device and do.
+///
+/// # Threads
+///
+/// Contexts, layers, tensors and what is bound are `Send` and `Sync` on native targets, as wgpu's
+/// handles are. Threads share them or have clones, record into encoders of their own, and compile
+/// different pipelines at the same time; of one pipeline the second thread waits for the first.
+///
+/// ```
+/// # fn f(layer: &dynconv::OdConv2d, batches: &[Vec<f32>]) -> dynconv::Result<()> {
+/// std::thread::scope(|scope| {
+///     let run = |images| scope.spawn(move || layer.run(1, [56, 56], images));
+///     let threads: Vec<_> = batches.iter().map(run).collect();
+///     for thread in threads {
+///         let y = thread.join().expect("the thread has not panicked")?;
+///         println!("{:?}", &y[..3]);
+///     }
+///     Ok(())
+/// })
+/// # }
+/// ```
+///
+/// # Async
+///
+/// [`Context::request`] and [`Tensor::read`](crate::Tensor::read) are futures of no particular
+/// executor, and sleep while they wait. All else returns at once, but for what compiles pipelines:
+/// binding a layer for the first time, and its `forward`. Under an executor such as tokio's that
+/// is work for a thread that may block; or compile ahead with [`Context::warm_up`].
+///
+/// ```
+/// use dynconv::{Context, ContextOptions, OdConv2d, Tensor};
+///
+/// async fn run(context: &Context, layer: &OdConv2d, image: &[f32]) -> dynconv::Result<Vec<f32>> {
+///     let x = Tensor::upload(context, &[1, 3, 56, 56], image)?;
+///     layer.forward(&x)?.read(context).await // the thread is free until the device is done
+/// }
+///
+/// // Futures that a runtime of several threads may move among them.
+/// fn spawns<F: Future + Send>(_: impl FnOnce() -> F) {}
+/// spawns(|| async { Context::request(&ContextOptions::default()).await });
+/// spawns(|| async { run(todo!(), todo!(), &[]).await });
+/// ```
+///
+/// With tokio, for example, a task has clones of its own:
+///
+/// ```ignore
+/// let (context, layer) = (context.clone(), layer.clone());
+/// let task = tokio::spawn(async move { run(&context, &layer, &image).await });
+/// ```
+#[derive(Clone)]
 pub struct Context {
-    device: wgpu::Device,
+    home: Home,
     queue: wgpu::Queue,
     caps: Arc<Caps>,
-    pipelines: Arc<Mutex<HashMap<Variant, wgpu::ComputePipeline>>>,
-    edit: Option<ShaderEdit>,
+    pipelines: Arc<Pipelines>,
+    edit: Option<Arc<ShaderEdit>>,
     tuning: Option<Arc<Tuning>>,
     pipeline_cache: Option<wgpu::PipelineCache>,
 }
 
 /// A change to shaders on their way to the device.
-#[derive(Clone)]
-struct ShaderEdit(Arc<dyn Fn(&Variant) -> String + Send + Sync>);
+type ShaderEdit = dyn Fn(&Variant) -> String + Send + Sync;
 
-impl fmt::Debug for ShaderEdit {
+/// Compiled variants, each behind a lock of its own: whoever needs one that is being compiled
+/// waits for that one alone.
+type Pipelines = Mutex<HashMap<Variant, Arc<Mutex<Option<wgpu::ComputePipeline>>>>>;
+
+impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ShaderEdit")
+        f.debug_struct("Context")
+            .field("home", &self.home)
+            .field("backend", &self.caps.backend)
+            .field("pipelines", &lock(&self.pipelines).len())
+            .field("is_tuned", &self.tuning.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,24 +141,32 @@ impl Context {
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let caps = Arc::new(Caps::of_device(&device));
-        Self { device, queue, caps, pipelines: Arc::default(), edit: None, tuning: None, pipeline_cache: None }
+        let home = Home::new(device);
+        Self { home, queue, caps, pipelines: Arc::default(), edit: None, tuning: None, pipeline_cache: None }
     }
 
-    /// Requests a device with all limits of the adapter, and with what of [`Context::FEATURES`] it has.
+    /// What to ask an adapter for: all its limits, and what it has of [`Context::FEATURES`]. An
+    /// app that makes its own device adds what it needs itself. A device of
+    /// [`wgpu::DeviceDescriptor::default`] works too, and may be many times slower: a [`Plan`]
+    /// says where ([`Plan::missing`]).
+    #[must_use]
+    pub fn device_descriptor(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
+        wgpu::DeviceDescriptor {
+            label: Some("dynconv"),
+            required_features: adapter.features() & Self::FEATURES,
+            required_limits: adapter.limits(),
+            ..Default::default()
+        }
+    }
+
+    /// Requests an adapter, and a device of it with [`Context::device_descriptor`].
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if no adapter fits, [`Error::DeviceLost`] if it gives no device.
     pub async fn request(options: &ContextOptions) -> Result<Self> {
         let adapter = find_adapter(options).await?;
-        let (device, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("dynconv"),
-                required_features: adapter.features() & Self::FEATURES,
-                required_limits: adapter.limits(),
-                ..Default::default()
-            })
-            .await
-            .map_err(|e| Error::DeviceLost { message: e.to_string() })?;
+        let device = adapter.request_device(&Self::device_descriptor(&adapter)).await;
+        let (device, queue) = device.map_err(|e| Error::DeviceLost { message: e.to_string() })?;
         Ok(Self::from_wgpu(device, queue))
     }
 
@@ -125,7 +197,7 @@ impl Context {
     /// library, or to plant a fault that a test must find. The entry point keeps its name, which is the kernel's.
     #[must_use]
     pub fn with_shaders(mut self, edit: impl Fn(&Variant) -> String + Send + Sync + 'static) -> Self {
-        self.edit = Some(ShaderEdit(Arc::new(edit)));
+        self.edit = Some(Arc::new(edit));
         // What was compiled so far stays with the other clones.
         self.pipelines = Arc::default();
         self
@@ -152,7 +224,11 @@ impl Context {
     /// The device.
     #[must_use]
     pub fn device(&self) -> &wgpu::Device {
-        &self.device
+        self.home.device()
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// The queue.
@@ -178,7 +254,7 @@ impl Context {
     /// Waits until the device has done all that was submitted.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn wait(&self) -> Result<()> {
-        let done = self.device.poll(wgpu::PollType::wait_indefinitely());
+        let done = self.device().poll(wgpu::PollType::wait_indefinitely());
         done.map(|_| ()).map_err(|error| Error::DeviceLost { message: error.to_string() })
     }
 
@@ -187,6 +263,7 @@ impl Context {
         if bytes > self.caps.max_buffer {
             return Err(Error::Limit {
                 limit: "max_buffer_size",
+                unit: Unit::Bytes,
                 what: what.into(),
                 needed: bytes,
                 available: self.caps.max_buffer,
@@ -194,24 +271,94 @@ impl Context {
             });
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
-        self.scoped(&format!("{what} of {bytes} bytes"), || self.device.create_buffer(&descriptor))
+        self.scoped(&format!("{what} of {}", Unit::Bytes.of(bytes)), || self.device().create_buffer(&descriptor))
     }
 
-    /// The compiled pipeline of a kernel variant; compiled on first use.
+    /// The compiled pipeline of a kernel variant; compiled on first use. A variant that was
+    /// refused is tried again.
     pub(crate) fn pipeline(&self, variant: &Variant) -> Result<wgpu::ComputePipeline> {
-        // A panic while the lock was held cannot leave the map half-changed, so a poisoned lock is as good as another.
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(variant) {
-            return Ok(pipeline.clone());
+        let cell = Arc::clone(lock(&self.pipelines).entry(variant.clone()).or_default());
+        let mut pipeline = lock(&cell);
+        match &*pipeline {
+            Some(pipeline) => Ok(pipeline.clone()),
+            None => Ok(pipeline.insert(self.compile(variant)?).clone()),
         }
+    }
+
+    /// Compiles all that these plans run, so that binding their layers compiles nothing. On native
+    /// targets several pipelines are compiled at a time, on as many threads as there are processor
+    /// cores. `progress` is told how many are done, and of how many; first that none is. No tensor
+    /// is needed, and neither batch nor input size matters much: most layers run the same
+    /// pipelines for all of them.
+    ///
+    /// A tensor that begins in the middle of its buffer, or is of another element type than the
+    /// plan says, may need another variant, which is compiled when it is bound. So are the small
+    /// steps around the convolution in layers of several steps ([`PixelMix2d`](crate::PixelMix2d)
+    /// and its like), which have no plan of their own.
+    ///
+    /// ```
+    /// # fn f(context: &dynconv::Context, layers: &[dynconv::OdConv2d]) -> dynconv::Result<()> {
+    /// let plans = layers.iter().map(|layer| layer.plan(1, [56, 56]));
+    /// let plans = plans.collect::<dynconv::Result<Vec<_>>>()?;
+    /// context.warm_up(&plans, |done, total| println!("{done} of {total} shaders"))
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shader`] if a kernel is refused; the rest is then not compiled.
+    pub fn warm_up(&self, plans: &[Plan], mut progress: impl FnMut(usize, usize)) -> Result<()> {
+        let mut seen = HashSet::new();
+        let all = plans.iter().flat_map(Plan::dispatches).map(|dispatch| &dispatch.variant);
+        let variants: Vec<&Variant> = all.filter(|variant| seen.insert(*variant)).collect();
+        progress(0, variants.len());
+        self.pipelines(&variants, |done| progress(done, variants.len()))
+    }
+
+    /// Compiles variants on all cores, and tells how many are done.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn pipelines(&self, variants: &[&Variant], mut progress: impl FnMut(usize)) -> Result<()> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(variants.len());
+        let next = AtomicUsize::new(0);
+        let (sender, compiled) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    while let Some(variant) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        // Nobody listens any more once one was refused.
+                        if sender.send(self.pipeline(variant)).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            for (done, pipeline) in (1..).zip(compiled) {
+                pipeline?;
+                progress(done);
+            }
+            Ok(())
+        })
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn pipelines(&self, variants: &[&Variant], mut progress: impl FnMut(usize)) -> Result<()> {
+        for (done, variant) in (1..).zip(variants) {
+            self.pipeline(variant)?;
+            progress(done);
+        }
+        Ok(())
+    }
+
+    fn compile(&self, variant: &Variant) -> Result<wgpu::ComputePipeline> {
         let label = variant.label();
-        let source = self.edit.as_ref().map_or_else(|| variant.source(), |edit| (edit.0)(variant));
+        let source = self.edit.as_ref().map_or_else(|| variant.source(), |edit| edit(variant));
         let compiled = self.scoped(&label, || {
-            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            let module = self.device().create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(&label),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
             });
-            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            self.device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
                 layout: None,
                 module: &module,
@@ -224,12 +371,23 @@ impl Context {
                 cache: self.pipeline_cache.as_ref(),
             })
         });
-        let pipeline = compiled.map_err(|error| match error {
+        compiled.map_err(|error| match error {
             Error::Refused { what, message } => Error::Shader { kernel: what, message },
             other => other,
-        })?;
-        pipelines.insert(variant.clone(), pipeline.clone());
-        Ok(pipeline)
+        })
+    }
+
+    /// Records and submits work of ours.
+    pub(crate) fn submit(
+        &self,
+        what: &str,
+        record: impl FnOnce(&mut wgpu::CommandEncoder),
+    ) -> Result<wgpu::SubmissionIndex> {
+        self.scoped(what, || {
+            let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            record(&mut encoder);
+            self.queue.submit([encoder.finish()])
+        })
     }
 
     /// Runs `create` and turns what the device reports meanwhile into an error. In the browser reports come later than
@@ -243,7 +401,7 @@ impl Context {
         #[cfg(not(target_arch = "wasm32"))]
         {
             let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
-            let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+            let scopes = filters.map(|filter| self.device().push_error_scope(filter));
             let value = create();
             let reports = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
             match reports.last() {
@@ -253,6 +411,12 @@ impl Context {
             }
         }
     }
+}
+
+/// A lock whose holder cannot leave a thing half-changed, so that a poisoned one is as good as
+/// another.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// wgpu's reports have several lines; errors have one.

@@ -30,10 +30,12 @@ pub enum Error {
         found: String,
     },
     /// The device cannot do this within its limits.
-    #[error("{what} needs {needed}, but {limit} is {available}; {remedy}")]
+    #[error("{what} needs {}, but {limit} is {}; {remedy}", .unit.of(*.needed), .unit.of(*.available))]
     Limit {
         /// The limit, by its name in `wgpu::Limits`, or in words where wgpu has none.
         limit: &'static str,
+        /// What is counted.
+        unit: Unit,
         /// What needs more.
         what: String,
         /// How much it needs.
@@ -60,7 +62,7 @@ pub enum Error {
         needed_for: String,
     },
     /// A wrapped buffer is too small for the tensor.
-    #[error("{what}: buffer needs {needed} bytes, has {available}")]
+    #[error("{what}: buffer needs {}, has {}", Unit::Bytes.of(*.needed), Unit::Bytes.of(*.available))]
     BufferTooSmall {
         /// The tensor.
         what: String,
@@ -86,6 +88,17 @@ pub enum Error {
         offset: u64,
         /// What it must be a multiple of.
         align: u64,
+    },
+    /// A tensor, a layer or a buffer of one device was used with another.
+    #[error("{what} belongs to {found}, but is used with {expected}")]
+    OtherDevice {
+        /// What it is.
+        what: String,
+        /// The context that it belongs to, by its number and the name of its adapter; a buffer's
+        /// is not known.
+        found: String,
+        /// The context that it was used with.
+        expected: String,
     },
     /// The output shares a buffer with an input, which WebGPU forbids even for disjoint ranges.
     #[error("{output} and {input} are in the same buffer; the output needs a buffer of its own")]
@@ -129,7 +142,7 @@ pub enum Error {
         /// What wgpu said.
         message: String,
     },
-    /// The device refused a resource: a buffer of another device, a destroyed buffer.
+    /// The device refused a resource, such as a destroyed buffer.
     #[error("{what} was refused: {message}")]
     Refused {
         /// The resource.
@@ -220,6 +233,47 @@ pub enum Error {
     },
 }
 
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Unit {
+    /// Bytes of a buffer, a binding or workgroup memory.
+    Bytes,
+    /// Invocations of a workgroup.
+    Invocations,
+    /// Workgroups of a dispatch.
+    Workgroups,
+    /// Storage buffers that a shader binds.
+    Bindings,
+    /// Loop trips of an invocation.
+    Trips,
+}
+
+impl Unit {
+    /// A count with its unit: `3 workgroups`, `65536 bytes (64 KiB)`.
+    #[must_use]
+    pub fn of(self, count: u64) -> String {
+        let name = match self {
+            Self::Bytes => "byte",
+            Self::Invocations => "invocation",
+            Self::Workgroups => "workgroup",
+            Self::Bindings => "storage buffer",
+            Self::Trips => "trip",
+        };
+        let exact = format!("{count} {name}{}", if count == 1 { "" } else { "s" });
+        match (self, count.checked_ilog2().unwrap_or(0) / 10) {
+            (Self::Bytes, power @ 1..) => {
+                let prefix = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power as usize];
+                // One decimal place, which a whole number has no need of.
+                let tenths = u128::from(count) * 10 / (1 << (10 * power));
+                let rest = if tenths % 10 == 0 { String::new() } else { format!(".{}", tenths % 10) };
+                format!("{exact} ({}{rest} {prefix}B)", tenths / 10)
+            }
+            _ => exact,
+        }
+    }
+}
+
 impl Error {
     pub(crate) fn shape(what: impl Into<String>, expected: &[usize], found: &[usize]) -> Self {
         Self::Shape { what: what.into(), expected: format!("{expected:?}"), found: format!("{found:?}") }
@@ -231,12 +285,17 @@ fn did_you_mean(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(", ")) }
 }
 
+/// A count of elements in words.
+pub(crate) fn elements(count: usize) -> String {
+    format!("{count} element{}", if count == 1 { "" } else { "s" })
+}
+
 /// Refuses data whose length is not `expected`.
 pub(crate) fn check_len(what: &str, data: &[f32], expected: usize) -> Result<()> {
     if data.len() == expected {
         return Ok(());
     }
-    Err(Error::Shape { what: what.into(), expected: format!("{expected} elements"), found: data.len().to_string() })
+    Err(Error::Shape { what: what.into(), expected: elements(expected), found: elements(data.len()) })
 }
 
 /// Refuses NaN and infinite parameters, naming the first.

@@ -8,6 +8,7 @@ mod context;
 mod desc;
 mod elem;
 mod error;
+mod home;
 mod kernels;
 mod layers;
 #[cfg(not(target_arch = "wasm32"))]
@@ -23,13 +24,13 @@ mod winograd;
 pub use bytemuck;
 pub use wgpu;
 
-pub use caps::{Caps, MatrixShape};
+pub use caps::{Caps, MatrixShape, Missing};
 #[cfg(feature = "safetensors")]
 pub use checkpoint::Checkpoint;
 pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};
 pub use desc::{ConvDesc, Geometry, WeightOrder};
 pub use elem::Elem;
-pub use error::{Error, Result};
+pub use error::{Error, Result, Unit};
 pub use kernels::aggregate::AttentionRow;
 pub use kernels::aggregate::Cells;
 pub use kernels::conv::{Activation, Epilogue, Layout};

@@ -2,10 +2,12 @@
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::home::Home;
 
 /// Timestamps around a fixed number of passes.
 #[derive(Debug)]
 pub struct PassTimer {
+    home: Home,
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
     readable: wgpu::Buffer,
@@ -30,6 +32,7 @@ impl PassTimer {
             })
         };
         Some(Self {
+            home: context.home().clone(),
             queries: device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("timestamps"),
                 ty: wgpu::QueryType::Timestamp,
@@ -60,8 +63,10 @@ impl PassTimer {
     /// Milliseconds of each pass, once the work was submitted.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] if the device is lost.
+    /// [`Error::OtherDevice`] if the context is of another device, [`Error::DeviceLost`] if the
+    /// device is lost.
     pub fn read(&self, context: &Context) -> Result<Vec<f64>> {
+        context.home().check("pass timer", &self.home)?;
         let (sender, receiver) = std::sync::mpsc::channel();
         self.readable.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver lives until the poll below has returned.

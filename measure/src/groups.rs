@@ -78,7 +78,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data, layer: &Pre
         ..spec.clone()
     };
     let desc = grouped.desc::<D>()?;
-    let rows = Tensor::wrap(buffer, range.start, &[1, desc.geometry()?.weights()])?;
+    let rows = Tensor::wrap(context, buffer, range.start, &[1, desc.geometry()?.weights()])?;
     let conv = Layer::<D, PerSample>::new(context, &desc)?.kernel(spec.conv);
     let shape = [&[1, grouped.channels[0]], &spec.input[..]].concat();
     let x = Tensor::upload_in(context, &shape, &data.x, spec.elems[0])?;

@@ -74,6 +74,13 @@ impl Tile {
     }
 }
 
+/// Invocations and bytes of workgroup memory from which on every tile is possible with two
+/// buffers.
+pub(crate) fn pays() -> [u32; 2] {
+    let [largest, ..] = TILES;
+    [largest.workgroup(), 2 * largest.buffer()]
+}
+
 /// Cores that a device is taken to have, since none tells.
 fn cores(caps: &Caps) -> usize {
     match caps.device_type {

@@ -29,11 +29,11 @@ pub(crate) mod sum_parts;
 pub(crate) mod winograd_input;
 pub(crate) mod winograd_output;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::caps::Caps;
 use crate::elem::Elem;
-use crate::error::{Error, Result, index32};
+use crate::error::{Error, Result, Unit, index32};
 
 /// Numbering of workgroups, part of every kernel.
 const DISPATCH: (&str, &str) = ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
@@ -501,6 +501,20 @@ pub(crate) fn binding_limit(caps: &Caps) -> u64 {
     caps.max_storage_binding.saturating_sub(u64::from(caps.storage_alignment))
 }
 
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [x, y, z] = self.grid;
+        write!(
+            f,
+            "{:<15} {} workgroups ({x} x {y} x {z}) of {}, {} B of workgroup memory",
+            self.variant.kernel.name(),
+            self.workgroups,
+            self.workgroup_size,
+            self.workgroup_memory,
+        )
+    }
+}
+
 impl Dispatch {
     /// Checks everything that the device limits, since wgpu does not check all of it.
     pub(crate) fn new(
@@ -524,13 +538,14 @@ impl Dispatch {
             });
         }
         let workgroup_size = variant.number("WORKGROUP");
-        let limit = |limit, what: String, needed: u64, available: u64, remedy: &str| match needed > available {
-            true => Err(Error::Limit { limit, what, needed, available, remedy: remedy.into() }),
+        let limit = |limit, what: String, unit, needed: u64, available: u64, remedy: &str| match needed > available {
+            true => Err(Error::Limit { limit, unit, what, needed, available, remedy: remedy.into() }),
             false => Ok(()),
         };
         limit(
             "max_compute_invocations_per_workgroup",
             format!("a workgroup of {name}"),
+            Unit::Invocations,
             u64::from(workgroup_size),
             u64::from(caps.max_invocations.min(caps.max_workgroup_size)),
             "request the device with a larger limit",
@@ -538,6 +553,7 @@ impl Dispatch {
         limit(
             "max_compute_workgroup_storage_size",
             format!("workgroup memory of {name}"),
+            Unit::Bytes,
             u64::from(needs.memory),
             u64::from(caps.max_workgroup_memory),
             "request the device with a larger limit",
@@ -545,13 +561,15 @@ impl Dispatch {
         limit(
             "the number of loop trips that this driver carries out",
             format!("an invocation of {name}"),
+            Unit::Trips,
             needs.trips,
             u64::from(caps.max_loop_trips),
             "use a newer driver",
         )?;
         limit(
             "max_storage_buffers_per_shader_stage",
-            format!("bindings of {name}"),
+            name.into(),
+            Unit::Bindings,
             slices.len() as u64,
             u64::from(caps.max_storage_buffers),
             "request the device with a larger limit",
@@ -560,6 +578,7 @@ impl Dispatch {
             limit(
                 "max_storage_buffer_binding_size",
                 format!("{} of {name}", slice.operand.name()),
+                Unit::Bytes,
                 slice.len * 4,
                 binding_limit(caps),
                 "request the device with a larger limit, or use a smaller batch",
@@ -572,6 +591,7 @@ impl Dispatch {
         })?;
         let grid = fold(workgroups, caps.max_workgroups).ok_or_else(|| Error::Limit {
             limit: "max_compute_workgroups_per_dimension",
+            unit: Unit::Workgroups,
             what: format!("dispatch of {name}"),
             needed: workgroups.into(),
             available: u64::from(caps.max_workgroups).pow(3),

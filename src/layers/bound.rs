@@ -1,6 +1,7 @@
 //! Dispatches bound to their tensors, ready to be recorded.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 
 use super::check_elem;
@@ -12,9 +13,14 @@ use crate::tensor::Tensor;
 
 /// A layer with everything it needs to run: pipelines, bind groups, parameters, scratch memory.
 ///
-/// Recording allocates nothing of ours and creates no GPU object. A `Bound` may be recorded many times, also twice into
-/// one encoder; recordings run one after another, as its scratch memory is its own.
-#[derive(Clone, Debug)]
+/// Recording allocates nothing of ours and creates no GPU object. A `Bound` may be recorded many
+/// times, also twice into one encoder; recordings run one after another, as its scratch memory is
+/// its own. The encoder must be of the device of the context that the layer was made with: wgpu
+/// lets nobody ask an encoder whose it is, so that a mix shows when the encoder is finished at
+/// best.
+///
+/// Of an empty batch there is nothing to run: such a `Bound` records nothing.
+#[derive(Clone)]
 pub struct Bound {
     steps: Vec<Step>,
     output: Tensor,
@@ -22,12 +28,28 @@ pub struct Bound {
 }
 
 /// One dispatch of a [`Bound`], with all that its shader gets to see.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Step {
     dispatch: Dispatch,
     bindings: Vec<(wgpu::Buffer, Range<u64>)>,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound")
+            .field("steps", &self.steps)
+            .field("output", &self.output)
+            .field("attention", &self.attention)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Step {}", self.dispatch)
+    }
 }
 
 impl Step {
@@ -62,20 +84,24 @@ impl Step {
 const PARAMS_STRIDE: u64 = 256;
 
 impl Bound {
-    /// Binds dispatches to `operands`, of which `output` is written for the caller.
+    /// Binds dispatches to `operands`, of which `output` is written for the caller. For an empty
+    /// output nothing runs.
     pub(crate) fn new(
         context: &Context,
         dispatches: Vec<Dispatch>,
         operands: &HashMap<Operand, Tensor>,
         output: Operand,
     ) -> Result<Self> {
+        check_homes(context, operands)?;
         check_aliases(operands, output)?;
         check_elems(operands)?;
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let params = context.buffer("parameters", dispatches.len() as u64 * PARAMS_STRIDE, usage)?;
         let mut steps = Vec::with_capacity(dispatches.len());
-        for (dispatch, block) in dispatches.into_iter().zip(0..) {
-            steps.push(step(context, dispatch, operands, &params, block * PARAMS_STRIDE)?);
+        if !operands[&output].is_empty() {
+            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+            let params = context.buffer("parameters", dispatches.len() as u64 * PARAMS_STRIDE, usage)?;
+            for (dispatch, block) in dispatches.into_iter().zip(0..) {
+                steps.push(step(context, dispatch, operands, &params, block * PARAMS_STRIDE)?);
+            }
         }
         let output = operands[&output].clone();
         let attention = operands.get(&Operand::Attention).cloned();
@@ -125,6 +151,14 @@ impl Bound {
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
+}
+
+/// Refuses operands of another device, naming the same one in every run.
+fn check_homes(context: &Context, operands: &HashMap<Operand, Tensor>) -> Result<()> {
+    let refusal = |(operand, tensor): (&Operand, &Tensor)| {
+        context.home().check(operand.name(), tensor.home()).err().map(|error| (operand.name(), error))
+    };
+    operands.iter().filter_map(refusal).min_by_key(|(name, _)| *name).map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// Kernels read and write f32 but for input, output, residual and bank, whose element type is part of the variant.
@@ -186,7 +220,7 @@ fn step(
     narrow(&mut dispatch);
     let pipeline = context.pipeline(&dispatch.variant)?;
     // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
-    context.queue().write_buffer(params, offset, &dispatch.params);
+    context.scoped("a write to the parameters", || context.queue().write_buffer(params, offset, &dispatch.params))?;
     let block = offset..offset + dispatch.params.len() as u64;
     let resources = std::iter::once((params, &block)).chain(bindings.iter().map(|(buffer, range)| (buffer, range)));
     let entries: Vec<_> = (0..)

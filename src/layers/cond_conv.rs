@@ -1,10 +1,12 @@
 //! CondConv: conditionally parameterised convolution.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use super::{Bound, Layer, transposed_with_bias};
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry};
+use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::kernels::attention_mlp::{Head as KernelHead, Mlp as KernelMlp};
@@ -109,7 +111,7 @@ impl<const D: usize> Layer<D, CondConv> {
 }
 
 /// The routing of a CondConv block by itself: `sigmoid(routing * mean(x) + bias)`, for several convolutions that share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Routing {
     context: Context,
     heads: Tensor,
@@ -118,16 +120,30 @@ pub struct Routing {
     experts: usize,
 }
 
+impl fmt::Debug for Routing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Routing from {} channels to {} experts, {}", self.channels, self.experts, self.context.home())
+    }
+}
+
 impl Routing {
     /// `routing [E, channels]`, `bias [E]`.
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
     pub fn new(context: &Context, channels: usize, routing: &[f32], bias: &[f32]) -> Result<Self> {
-        let packed = packed_routing(routing, bias, channels, bias.len())?;
-        let heads = Tensor::upload(context, &[packed.len()], &packed)?;
-        let temperature = Tensor::upload(context, &[1], &[1.0])?;
-        Ok(Self { context: context.clone(), heads, temperature, channels, experts: bias.len() })
+        let experts = bias.len();
+        if channels == 0 || experts == 0 {
+            return Err(Error::Shape {
+                what: "routing".into(),
+                expected: "at least 1 channel and 1 expert".into(),
+                found: format!("{channels} channels and {experts} experts"),
+            });
+        }
+        let packed = packed_routing(routing, bias, channels, experts)?;
+        let heads = Tensor::filled(context, "routing", &[packed.len()], &packed, Elem::F32)?;
+        let temperature = Tensor::filled(context, Operand::Temperature.name(), &[1], &[1.0], Elem::F32)?;
+        Ok(Self { context: context.clone(), heads, temperature, channels, experts })
     }
 
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
@@ -141,7 +157,8 @@ impl Routing {
     /// Binds the block's input `[batch, channels, spatial..]` and the routing vector `[batch, E]`.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], [`Error::Limit`], [`Error::OutOfMemory`].
+    /// [`Error::Shape`], [`Error::OtherDevice`], [`Error::AliasedBuffers`], [`Error::Limit`],
+    /// [`Error::OutOfMemory`].
     pub fn bind(&self, x: &Tensor, routing: &Tensor) -> Result<Bound> {
         let [batch, channels, spatial @ ..] = x.shape() else {
             return Err(Error::shape("input", &[0, self.channels], x.shape()));
@@ -152,13 +169,15 @@ impl Routing {
         if routing.shape() != [*batch, self.experts] {
             return Err(Error::shape("routing", &[*batch, self.experts], routing.shape()));
         }
+        // In what is bound it goes by another name.
+        self.context.home().check("routing", routing.home())?;
         let mlp = KernelMlp { channels: self.channels, hidden: None, outputs: self.experts, head: KernelHead::Sigmoid };
         let size = spatial.iter().product();
         let dispatches =
             plan::attention(&mlp, size, (Layout::ChannelsFirst, x.elem()), 0, *batch, self.context.caps())?;
         let operands = HashMap::from([
             (Operand::Input, x.clone()),
-            (Operand::Means, Tensor::zeros(&self.context, &[*batch, *channels])?),
+            (Operand::Means, Tensor::new(&self.context, Operand::Means.name(), &[*batch, *channels], Elem::F32)?),
             (Operand::HeadWeights, self.heads.clone()),
             (Operand::Temperature, self.temperature.clone()),
             (Operand::Attention, routing.clone()),

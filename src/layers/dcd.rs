@@ -5,6 +5,7 @@ use super::{
 };
 use crate::context::Context;
 use crate::desc::ConvDesc;
+use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::Operand;
 use crate::kernels::conv::Activation;
@@ -141,8 +142,9 @@ impl Dcd2d {
     fn pool(&self, x: &Tensor) -> Result<(Bound, Tensor)> {
         let [batch, height, width] = [0, 2, 3].map(|axis| x.shape()[axis]);
         let channels = self.pooled * self.pooled * self.c_in;
+        let what = Operand::Means.name();
         if self.pooled == 1 {
-            let means = Tensor::zeros(&self.context, &[batch, channels, 1, 1])?;
+            let means = Tensor::new(&self.context, what, &[batch, channels, 1, 1], Elem::F32)?;
             return Ok((global_average_pool(&self.context, x, &means)?, means));
         }
         // Two windows an axis; those of an odd one share its middle.
@@ -151,7 +153,7 @@ impl Dcd2d {
         let desc = ConvDesc::new(self.c_in, self.c_in, window).stride(step).groups(self.c_in);
         let taps = window[0] * window[1];
         let mean = Layer::<2, Static>::new(&self.context, &desc, &vec![1.0 / taps as f32; self.c_in * taps], None)?;
-        let means = Tensor::zeros(&self.context, &[batch, self.c_in, 2, 2])?;
+        let means = Tensor::new(&self.context, what, &[batch, self.c_in, 2, 2], Elem::F32)?;
         let bound = mean.bind(x, &means)?;
         Ok((bound, means.reshape(&[batch, channels, 1, 1])?))
     }
@@ -163,10 +165,10 @@ impl Dcd2d {
     pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
         let shape = self.conv.output_shape(x.shape())?;
         let batch = shape[0];
-        let zeros = |shape: &[usize]| Tensor::zeros(&self.context, shape);
+        let zeros = |shape: &[usize]| Tensor::new(&self.context, "intermediate result", shape, Elem::F32);
         let vector = |layer: &Layer<2, Static>| zeros(&[batch, layer.geometry.c_out, 1, 1]);
         let given = |layer: &Layer<2, Given>, x: &Tensor, gains: &Tensor, y: &Tensor| {
-            let gains = gains.reshape(&[batch, gains.len() / batch])?;
+            let gains = gains.reshape(&gains.shape()[..2])?;
             layer.bind_operands(x, y, &[(Operand::Attention, &gains)])
         };
 
@@ -196,8 +198,8 @@ impl Dcd2d {
     /// # Errors
     /// As [`Dcd2d::bind`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = Tensor::zeros(&self.context, &self.conv.output_shape(x.shape())?)?;
-        submit(&self.context, &self.bind(x, &y)?);
+        let y = Tensor::new(&self.context, "output", &self.conv.output_shape(x.shape())?, Elem::F32)?;
+        submit(&self.context, &self.bind(x, &y)?)?;
         Ok(y)
     }
 }

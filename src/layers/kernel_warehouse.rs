@@ -1,10 +1,12 @@
 //! KernelWarehouse: kernels assembled from cells that layers share.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Layer, Operands, one_kernel, transposed_with_bias};
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry};
+use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::kernels::aggregate::Cells;
@@ -31,13 +33,19 @@ use crate::tensor::Tensor;
 pub struct KernelWarehouse;
 
 /// The cells, on the device. Several layers are made from one warehouse and share its memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Warehouse {
     context: Context,
     cells: Cells,
     /// What the tensor holds, for the reference.
     values: Arc<Mutex<Vec<f32>>>,
     tensor: Tensor,
+}
+
+impl fmt::Debug for Warehouse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Warehouse of {:?}, {}", self.cells, self.tensor.home())
+    }
 }
 
 impl Warehouse {
@@ -47,7 +55,7 @@ impl Warehouse {
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN, [`Error::OutOfMemory`].
     pub fn new(context: &Context, cells: Cells, values: &[f32]) -> Result<Self> {
         check_cells(cells, values)?;
-        let tensor = Tensor::upload(context, &[values.len()], values)?;
+        let tensor = Tensor::filled(context, "cells", &[values.len()], values, Elem::F32)?;
         Ok(Self { context: context.clone(), cells, values: Arc::new(Mutex::new(values.to_vec())), tensor })
     }
 
@@ -135,7 +143,8 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
     /// A layer that assembles its kernels from `warehouse`. The description has one kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the cells do not tile the kernel or the sizes do not fit, [`Error::Value`] for NaN.
+    /// [`Error::Shape`] if the cells do not tile the kernel or the sizes do not fit,
+    /// [`Error::Value`] for NaN, [`Error::OtherDevice`] if the warehouse is of another device.
     pub fn new(
         context: &Context,
         desc: &ConvDesc<D>,
@@ -144,6 +153,7 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
     ) -> Result<Self> {
         let g = desc.geometry()?;
         one_kernel("a KernelWarehouse layer", &g)?;
+        context.home().check("warehouse", warehouse.tensor.home())?;
         let cells = warehouse.cells;
         let sizes = [
             ("cells: output channels", cells.c_out, g.c_out),

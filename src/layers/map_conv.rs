@@ -3,6 +3,7 @@
 use super::{BatchNorm, Bound, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit, write_all};
 use crate::context::Context;
 use crate::desc::ConvDesc;
+use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::Operand;
 use crate::kernels::average_pool::Pool;
@@ -54,7 +55,7 @@ impl PixelMix2d {
         let head = &weights.attention;
         let attention = Layer::<2, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
         let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), MapAxis::All)?;
-        let temperature = Tensor::upload(context, &[1], &[temperature])?;
+        let temperature = Tensor::filled(context, Operand::Temperature.name(), &[1], &[temperature], Elem::F32)?;
         Ok(Self { context: context.clone(), attention, conv, kernels: g.kernels, temperature })
     }
 
@@ -90,8 +91,8 @@ impl PixelMix2d {
         if output[2..] != shape[2..] {
             return Err(Error::shape("output size of a pixel mixture", &shape[2..], &output[2..]));
         }
-        let logits = Tensor::zeros(&self.context, &shape)?;
-        let maps = Tensor::zeros(&self.context, &shape)?;
+        let logits = Tensor::new(&self.context, "logits of the attention", &shape, Elem::F32)?;
+        let maps = Tensor::new(&self.context, Operand::Attention.name(), &shape, Elem::F32)?;
         Ok(Bound::chain(vec![
             self.attention.bind(x, &logits)?,
             softmax(&self.context, &logits, &maps, [shape[0], self.kernels, shape[2] * shape[3]], &self.temperature)?,
@@ -105,7 +106,7 @@ impl PixelMix2d {
     /// As [`PixelMix2d::bind`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.conv.output_for(x)?;
-        submit(&self.context, &self.bind(x, &y)?);
+        submit(&self.context, &self.bind(x, &y)?)?;
         Ok(y)
     }
 }
@@ -173,7 +174,7 @@ impl FdyConv2d {
         let heads = Layer::<1, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
         let axis = MapAxis::One(2);
         let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
-        let temperature = Tensor::upload(context, &[1], &[temperature])?;
+        let temperature = Tensor::filled(context, Operand::Temperature.name(), &[1], &[temperature], Elem::F32)?;
         Ok(Self { context: context.clone(), hidden, heads, conv, kernels: g.kernels, temperature })
     }
 
@@ -211,11 +212,12 @@ impl FdyConv2d {
         // Checks the input before its sizes are used.
         self.conv.output_shape(x.shape())?;
         let [batch, channels, frames, frequencies] = [0, 1, 2, 3].map(|axis| x.shape()[axis]);
-        let zeros = |shape: &[usize]| Tensor::zeros(&self.context, shape);
-        let means = zeros(&[batch, channels, frequencies])?;
-        let hidden = zeros(&self.hidden.output_shape(means.shape())?)?;
+        let zeros = |what, shape: &[usize]| Tensor::new(&self.context, what, shape, Elem::F32);
+        let means = zeros("means of the frames", &[batch, channels, frequencies])?;
+        let hidden = zeros("hidden layer of the attention", &self.hidden.output_shape(means.shape())?)?;
         let shape = self.heads.output_shape(hidden.shape())?;
-        let [logits, maps] = [zeros(&shape)?, zeros(&shape)?];
+        let logits = zeros("logits of the attention", &shape)?;
+        let maps = zeros(Operand::Attention.name(), &shape)?;
         Ok(Bound::chain(vec![
             pool(&self.context, x, &means, Pool::axis(channels, frames, frequencies))?,
             self.hidden.bind(&means, &hidden)?,
@@ -231,7 +233,7 @@ impl FdyConv2d {
     /// As [`FdyConv2d::bind`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.conv.output_for(x)?;
-        submit(&self.context, &self.bind(x, &y)?);
+        submit(&self.context, &self.bind(x, &y)?)?;
         Ok(y)
     }
 }

@@ -11,7 +11,8 @@ mod od_conv;
 mod per_sample;
 mod pool;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::marker::PhantomData;
 
 pub use bound::{Bound, Step};
@@ -28,7 +29,7 @@ pub use pool::global_average_pool;
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry, WeightOrder, pad_axes};
 use crate::elem::Elem;
-use crate::error::{Error, Result, check_finite, check_len};
+use crate::error::{Error, Result, check_finite, check_len, elements};
 use crate::kernels::Operand;
 use crate::kernels::conv::{Activation, Epilogue, Layout};
 use crate::plan::{AttentionSource, Branch, ConvChoice, Parts, Plan, Problem};
@@ -80,7 +81,7 @@ mod sealed {
 /// them. The values are written through the queue, in its order: what was submitted before
 /// computes with the old ones, what is submitted afterwards with the new ones, also where it was
 /// recorded before.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Layer<const D: usize, A> {
     context: Context,
     geometry: Geometry,
@@ -111,6 +112,35 @@ pub type CondConv2d = Layer<2, CondConv>;
 pub type KernelWarehouse2d = Layer<2, KernelWarehouse>;
 /// 2-D convolution with a kernel bank, mixed at every position by a map that the caller gives.
 pub type MapConv2d = Layer<2, Map>;
+
+impl<const D: usize, A> fmt::Debug for Layer<D, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = std::any::type_name::<A>().rsplit("::").next().unwrap_or_default();
+        // Sorted, since a map has its own order in every run.
+        let weights: BTreeMap<_, _> =
+            self.fixed.iter().map(|(operand, tensor)| (operand.name(), Weights(tensor))).collect();
+        f.debug_struct(&format!("Layer<{D}, {kind}>"))
+            .field("geometry", &self.geometry)
+            .field("attention", &self.attention)
+            .field("has_bias", &self.has_bias)
+            .field("epilogue", &self.epilogue)
+            .field("layouts", &self.layouts)
+            .field("kernel", &self.kernel)
+            .field("order", &self.order)
+            .field("weights", &weights)
+            .field("context", self.context.home())
+            .finish()
+    }
+}
+
+/// Weights by their size.
+struct Weights<'a>(&'a Tensor);
+
+impl fmt::Debug for Weights<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {:?}", elements(self.0.len()), self.0.elem())
+    }
+}
 
 impl<const D: usize, A> Layer<D, A> {
     /// A layer without weights.
@@ -178,7 +208,7 @@ impl<const D: usize, A> Layer<D, A> {
     fn fix(&mut self, operands: Operands) -> Result<()> {
         for (operand, values) in operands {
             let elem = if operand == Operand::Bank { self.geometry.bank } else { Elem::F32 };
-            let tensor = Tensor::upload_in(&self.context, &[values.len()], &values, elem)?;
+            let tensor = Tensor::filled(&self.context, operand.name(), &[values.len()], &values, elem)?;
             self.fixed.insert(operand, tensor);
         }
         Ok(())
@@ -341,13 +371,13 @@ impl<const D: usize, A> Layer<D, A> {
 
     /// An output of the input's element type.
     fn output_for(&self, x: &Tensor) -> Result<Tensor> {
-        Tensor::zeros_in(&self.context, &self.output_shape(x.shape())?, x.elem())
+        Tensor::new(&self.context, "output", &self.output_shape(x.shape())?, x.elem())
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     fn upload_input(&self, batch: usize, input: [usize; D], x: &[f32]) -> Result<Tensor> {
         let shape = joined_shape(self.layouts[0], batch, self.geometry.c_in, &input);
-        Tensor::upload(&self.context, &shape, x)
+        Tensor::filled(&self.context, "input", &shape, x, Elem::F32)
     }
 }
 
@@ -374,7 +404,7 @@ impl<const D: usize, A: OwnAttention> Layer<D, A> {
     /// As [`Layer::bind`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = self.output_for(x)?;
-        submit(&self.context, &self.bind(x, &y)?);
+        submit(&self.context, &self.bind(x, &y)?)?;
         Ok(y)
     }
 
@@ -445,7 +475,7 @@ impl<const D: usize> Layer<D, Given> {
     /// As [`Layer::bind`].
     pub fn forward(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
         let y = self.output_for(x)?;
-        submit(&self.context, &self.bind(x, attention, &y)?);
+        submit(&self.context, &self.bind(x, attention, &y)?)?;
         Ok(y)
     }
 
@@ -455,7 +485,8 @@ impl<const D: usize> Layer<D, Given> {
     /// As [`Layer::bind`], and [`Error::DeviceLost`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&self, batch: usize, input: [usize; D], x: &[f32], attention: &[f32]) -> Result<Vec<f32>> {
-        let attention = Tensor::upload(&self.context, &[batch, self.geometry.kernels], attention)?;
+        let shape = [batch, self.geometry.kernels];
+        let attention = Tensor::filled(&self.context, "attention", &shape, attention, Elem::F32)?;
         self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
     }
 }
@@ -508,14 +539,15 @@ new_temperature!(DyCnn, Od);
 
 /// Binds a plan to the operands of its layer, and to scratch memory of its own.
 pub(crate) fn bind_plan(context: &Context, plan: Plan, mut operands: HashMap<Operand, Tensor>) -> Result<Bound> {
-    let batch = plan.problem().batch;
-    for (operand, elements) in plan.scratch() {
-        let elements = usize::try_from(elements).unwrap_or(usize::MAX);
-        let shape = match operand {
-            Operand::Attention => vec![batch, elements / batch],
-            _ => vec![elements],
-        };
-        operands.insert(operand, Tensor::zeros(context, &shape)?);
+    let problem = plan.problem();
+    let mut scratch = |operand: Operand, shape: &[usize]| {
+        Ok(operands.insert(operand, Tensor::new(context, operand.name(), shape, Elem::F32)?))
+    };
+    if matches!(problem.attention, AttentionSource::Branch(_)) {
+        scratch(Operand::Attention, &[problem.batch, problem.attention_row().stride])?;
+    }
+    for (operand, elements) in plan.scratch().into_iter().filter(|(operand, _)| *operand != Operand::Attention) {
+        scratch(operand, &[usize::try_from(elements).unwrap_or(usize::MAX)])?;
     }
     Bound::new(context, plan.into_dispatches(), &operands, Operand::Output)
 }
@@ -538,10 +570,8 @@ fn check_elem(what: &str, found: Elem, expected: Elem) -> Result<()> {
 }
 
 /// Records and submits.
-fn submit(context: &Context, bound: &Bound) {
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    bound.record(&mut encoder);
-    context.queue().submit([encoder.finish()]);
+fn submit(context: &Context, bound: &Bound) -> Result<()> {
+    context.submit("the work of a layer", |encoder| bound.record(encoder)).map(drop)
 }
 
 /// A batch norm as scale and shift in f32.

@@ -62,7 +62,7 @@ impl ModulatedConv2d {
         let parts = Parts { channel: true, filter: demodulate, ..Parts::default() };
         let conv = Layer::<2, Given>::create(context, desc, AttentionSource::Given(parts), weight, None)?;
         let norms = norms(weight, g.taps(), demodulate)?;
-        let norms = Tensor::upload(context, &[norms.len()], &norms)?;
+        let norms = Tensor::filled(context, "norms of the weights", &[norms.len()], &norms, Elem::F32)?;
         Ok(Self { context: context.clone(), conv, norms, demodulate })
     }
 
@@ -87,8 +87,10 @@ impl ModulatedConv2d {
             return Err(Error::shape("style", &[batch, g.c_in], style.shape()));
         }
         check_elem("style", style.elem(), Elem::F32)?;
+        // In what is bound it goes by another name.
+        self.context.home().check("style", style.home())?;
         let row = g.c_in + if self.demodulate { g.c_out } else { 0 };
-        let gains = Tensor::zeros(&self.context, &[batch, row])?;
+        let gains = Tensor::new(&self.context, "gains of the style", &[batch, row], Elem::F32)?;
         let dispatch = demodulate::dispatch(g, self.demodulate, batch, self.context.caps())?;
         let operands =
             [(Operand::Input, style.clone()), (Operand::Bank, self.norms.clone()), (Operand::Output, gains.clone())];
@@ -104,7 +106,7 @@ impl ModulatedConv2d {
     /// As [`ModulatedConv2d::bind`].
     pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
         let y = self.conv.output_for(x)?;
-        submit(&self.context, &self.bind(x, style, &y)?);
+        submit(&self.context, &self.bind(x, style, &y)?)?;
         Ok(y)
     }
 }

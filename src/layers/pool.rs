@@ -14,7 +14,8 @@ use crate::tensor::Tensor;
 /// `[batch, channels, 1..]` of the same rank.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::AliasedBuffers`], [`Error::Limit`] if a tensor passes the binding limit.
+/// [`Error::Shape`], [`Error::OtherDevice`], [`Error::AliasedBuffers`], [`Error::Limit`] if a
+/// tensor passes the binding limit.
 pub fn global_average_pool(context: &Context, x: &Tensor, y: &Tensor) -> Result<Bound> {
     let [batch, channels, spatial @ ..] = x.shape() else {
         return Err(Error::Shape {
@@ -28,6 +29,8 @@ pub fn global_average_pool(context: &Context, x: &Tensor, y: &Tensor) -> Result<
     if y.shape() != expected {
         return Err(Error::shape("output", &expected, y.shape()));
     }
+    // In what is bound it goes by another name.
+    context.home().check("output", y.home())?;
     let pool = Pool::global(*channels, spatial.iter().product(), Layout::ChannelsFirst);
     let dispatch = pool.dispatch(pool.slices(0, *batch), *batch, x.elem(), context.caps())?;
     let operands = HashMap::from([(Operand::Input, x.clone()), (Operand::Means, y.clone())]);

@@ -6,10 +6,10 @@ mod problem;
 use std::fmt;
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::caps::{Caps, Missing};
 use crate::desc::WeightOrder;
 use crate::elem::Elem;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unit};
 use crate::kernels::aggregate::AttentionRow;
 use crate::kernels::attention_mlp::Head;
 use crate::kernels::conv::{ConvTask, Layout, Mix, Stage};
@@ -36,14 +36,16 @@ pub struct Plan {
     /// Input channels of each part, where the sum is split among workgroups.
     split: Option<usize>,
     why: String,
+    missing: Vec<Missing>,
 }
 
 impl Plan {
-    /// Plans a layer.
+    /// Plans a layer. The plan of an empty batch has no dispatches.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an empty batch or a kernel that does not fit, [`Error::Limit`] where even one sample passes a
-    /// limit of the device, [`Error::Overflow`], [`Error::Unsupported`] if the chosen kernel cannot compute this.
+    /// [`Error::Shape`] for a kernel that does not fit, [`Error::Limit`] where even one sample
+    /// passes a limit of the device, [`Error::Overflow`], [`Error::Unsupported`] if the chosen
+    /// kernel cannot compute this.
     pub fn new(problem: &Problem, caps: &Caps) -> Result<Self> {
         problem::check(problem)?;
         let problem = &Problem { geometry: problem.geometry.at(problem.input), ..*problem };
@@ -63,7 +65,8 @@ impl Plan {
             None => why,
         };
         let (part, dispatches) = (problem.batch, Vec::new());
-        let mut plan = Self { problem: *problem, output, part, dispatches, conv, split: None, why };
+        let missing = Vec::new();
+        let mut plan = Self { problem: *problem, output, part, dispatches, conv, split: None, why, missing };
         plan.split = plan.split(caps)?;
         let rows = if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
         let sums = product(&[plan.parts(), summed.geometry.c_out, product(&map)]);
@@ -72,7 +75,27 @@ impl Plan {
         for first in (0..problem.batch).step_by(part) {
             plan.push_part(first, part.min(problem.batch - first), caps)?;
         }
+        if problem.batch == 0 {
+            // What is refused for one sample is refused for none, which is all that there is to
+            // find out.
+            plan.push_part(0, 1, caps)?;
+            plan.dispatches.clear();
+        }
+        plan.missing = plan.missing_of(caps);
         Ok(plan)
+    }
+
+    /// What of the device is missing, if other variants would run with it.
+    fn missing_of(&self, caps: &Caps) -> Vec<Missing> {
+        let missing = caps.missing();
+        if missing.is_empty() {
+            return missing;
+        }
+        let variants = |plan: &Self| plan.dispatches.iter().map(|d| d.variant.clone()).collect::<Vec<_>>();
+        match Self::new(&self.problem, &caps.fuller()) {
+            Ok(fuller) if variants(&fuller) != variants(self) => missing,
+            _ => Vec::new(),
+        }
     }
 
     /// Plans a layer with the kernel that was measured to be the fastest for it, where `tuning` knows the problem and it leaves the kernel
@@ -310,6 +333,13 @@ impl Plan {
         self.conv
     }
 
+    /// Features and limits that the device was made without, and with which other kernels would
+    /// run, which are faster: see [`Caps::missing`].
+    #[must_use]
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
     /// Samples that run together; a batch whose operands pass the binding limit runs in parts, one after another.
     #[must_use]
     pub fn samples_per_part(&self) -> usize {
@@ -361,7 +391,8 @@ fn product(factors: &[usize]) -> usize {
     factors.iter().fold(1, |product, &n| product.saturating_mul(n))
 }
 
-/// Samples whose operands each fit one binding and one 32-bit index; `scratch` is how many elements of stored kernels and of partial sums each has.
+/// Samples whose operands each fit one binding and one 32-bit index, at least 1; `scratch` is how
+/// many elements of stored kernels and of partial sums each has.
 fn samples_per_part(problem: &Problem, output: [usize; 3], scratch: [usize; 2], caps: &Caps) -> Result<usize> {
     let g = &problem.geometry;
     let map = problem.map_size(output).saturating_mul(g.kernels);
@@ -379,12 +410,14 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], scratch: [usize; 2], 
     ];
     // Half the range of 32-bit indices, so that no kernel's rounding up to whole tiles can pass it.
     let available = binding_limit(caps).min(1 << 33);
-    let mut part = problem.batch;
+    let batch = problem.batch.max(1);
+    let mut part = batch;
     for (operand, elements) in per_sample {
         let bytes = (elements as u64).saturating_mul(4);
         if bytes > available {
             return Err(Error::Limit {
                 limit: "max_storage_buffer_binding_size",
+                unit: Unit::Bytes,
                 what: format!("the {} of one sample", operand.name()),
                 needed: bytes,
                 available,
@@ -399,6 +432,7 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], scratch: [usize; 2], 
         if needed > caps.max_buffer {
             return Err(Error::Limit {
                 limit: "max_buffer_size",
+                unit: Unit::Bytes,
                 what: format!("the {} of the batch", operand.name()),
                 needed,
                 available: caps.max_buffer,
@@ -407,7 +441,7 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], scratch: [usize; 2], 
         }
     }
     // Even parts, so that the last is not a sliver.
-    Ok(problem.batch.div_ceil(problem.batch.div_ceil(part)))
+    Ok(batch.div_ceil(batch.div_ceil(part)))
 }
 
 /// Pooling and attention of `batch` samples from `first` on.
@@ -445,6 +479,14 @@ impl fmt::Display for Plan {
             axes(self.output),
         )?;
         writeln!(f, "{} because: {}", self.conv.name(), self.why)?;
+        if !self.missing.is_empty() {
+            let names: Vec<&str> = self.missing.iter().map(|missing| missing.name).collect();
+            writeln!(
+                f,
+                "slower than need be, if the adapter has {}: the device was made without (Context::device_descriptor asks for it)",
+                names.join(" and ")
+            )?;
+        }
         if self.mix().is_some() {
             writeln!(f, "kernels are mixed as they are loaded: too few positions to store them for")?;
         }
@@ -460,15 +502,7 @@ impl fmt::Display for Plan {
             writeln!(f, "in parts of {} samples, so that every operand fits one binding", self.part)?;
         }
         for dispatch in &self.dispatches {
-            let [x, y, z] = dispatch.grid;
-            writeln!(
-                f,
-                "  {:<15} {} workgroups ({x} x {y} x {z}) of {}, {} B of workgroup memory",
-                dispatch.variant.kernel.name(),
-                dispatch.workgroups,
-                dispatch.workgroup_size,
-                dispatch.workgroup_memory,
-            )?;
+            writeln!(f, "  {dispatch}")?;
         }
         write!(f, "scratch memory {} B", self.scratch_bytes())
     }

@@ -75,7 +75,7 @@ pub enum Mixing {
 pub struct Problem {
     /// Channels, kernel, stride, padding, dilation, groups, K.
     pub geometry: Geometry,
-    /// Samples.
+    /// Samples; of none there is nothing to run.
     pub batch: usize,
     /// Input depth, height and width.
     pub input: [usize; 3],
@@ -181,7 +181,7 @@ pub(super) fn check(problem: &Problem) -> Result<()> {
         AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => cells.count.min(cells.elements()),
         _ => 1,
     };
-    for (what, count) in [("batch", problem.batch), ("hidden units", hidden), ("cells", cell)] {
+    for (what, count) in [("hidden units", hidden), ("cells", cell)] {
         if count == 0 {
             return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
         }

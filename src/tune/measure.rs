@@ -32,6 +32,10 @@ const HOPELESS: f64 = 1.5;
 /// The planner's errors ([`Plan::new`]) if not even the planner's own choice is possible, [`Error::Wrong`] if the device cannot be trusted
 /// with `conv_direct`, [`Error::OutOfMemory`], [`Error::DeviceLost`].
 pub fn tune(context: &Context, problem: &Problem) -> Result<Tuned> {
+    if problem.batch == 0 {
+        let expected = "at least 1, since nothing of an empty one can be measured".into();
+        return Err(Error::Shape { what: "batch".into(), expected, found: "0".into() });
+    }
     let problem = &measured(problem);
     let planned = Plan::new(problem, context.caps())?;
     let yardstick = Yardstick::new(context, problem)?;

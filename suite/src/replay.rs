@@ -158,7 +158,7 @@ fn place_of(modules: &mut Vec<Module>, module: Module) -> usize {
 /// A whole buffer. Reading words as f32 moves their bits as they are.
 fn read(context: &Context, buffer: &wgpu::Buffer) -> Result<Vec<u8>, dynconv::Error> {
     let words = usize::try_from(buffer.size() / 4).unwrap_or(usize::MAX);
-    let values = Tensor::wrap(buffer, 0, &[words])?.read_blocking(context)?;
+    let values = Tensor::wrap(context, buffer, 0, &[words])?.read_blocking(context)?;
     Ok(bytemuck::cast_slice(&values).to_vec())
 }
 

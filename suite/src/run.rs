@@ -69,7 +69,7 @@ impl Guarded {
         let words = usize::try_from(bytes.div_ceil(4)).unwrap_or(usize::MAX);
         let poison = [vec![GUARD; before], vec![f32::NAN; words], vec![GUARD; BEHIND]].concat();
         let whole = Tensor::upload(context, &[poison.len()], &poison)?;
-        let tensor = Tensor::wrap_in(whole.buffer(), 4 * before as u64, shape, elem)?;
+        let tensor = Tensor::wrap_in(context, whole.buffer(), 4 * before as u64, shape, elem)?;
         if let Some(values) = values {
             tensor.write(context, values)?;
         }
@@ -78,7 +78,7 @@ impl Guarded {
 
     fn check(&self, context: &Context) -> Result<(), Fault> {
         let len = self.before + self.words + BEHIND;
-        let words = Tensor::wrap(&self.buffer, 0, &[len])?.read_blocking(context)?;
+        let words = Tensor::wrap(context, &self.buffer, 0, &[len])?.read_blocking(context)?;
         let inside = self.before..self.before + self.words;
         let touched =
             words.iter().enumerate().find(|(i, word)| !inside.contains(i) && word.to_bits() != GUARD.to_bits());
@@ -317,7 +317,7 @@ impl Operands {
         };
         let tensor = |guarded: Guarded| guarded.tensor;
         let given = match data.given.len() {
-            0 => None,
+            0 if spec.batch > 0 => None,
             len => Some(guarded(&[len], Elem::F32, 2, Some(&data.given)).map(tensor)?),
         };
         let residual = data.residual.as_deref().map(|r| guarded(&y_shape, output, 5, Some(r)).map(tensor));

@@ -11,7 +11,8 @@ fn linear(noise: &mut Noise, outputs: usize, inputs: usize) -> Linear {
     Linear { weight: noise.floats(outputs * inputs), bias: noise.floats(outputs) }
 }
 
-fn batch_norm(noise: &mut Noise, width: usize) -> BatchNorm {
+/// A batch norm.
+pub fn batch_norm(noise: &mut Noise, width: usize) -> BatchNorm {
     BatchNorm {
         weight: noise.floats(width),
         bias: noise.floats(width),

@@ -1,6 +1,9 @@
 //! What the tests share: the adapter, and the data and cases of the suite.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod mixing;
+pub(crate) mod uses;
+
 use std::sync::OnceLock;
 
 use dynconv::{Bound, Context, Tensor, wgpu};

@@ -1,8 +1,18 @@
 //! Buffers of the app: offsets, guards, poison, and recordings into the app's own encoder.
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
 use dynconv::plan::ConvChoice;
 use dynconv::reference::{self, LayerWeights, narrow, widen};
-use dynconv::{BankConv2d, Bound, CondConv2d, Layer, OdConv2d, OwnAttention, Tensor, wgpu};
+use dynconv::{
+    BankConv2d, Bound, CondConv2d, Context, ConvDesc, Error, Layer, OdConv2d, OwnAttention, StaticConv2d, Tensor, wgpu,
+};
 
 use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, read, run, submit, upload, weights};
 
@@ -21,14 +31,15 @@ impl Guarded {
         let len: usize = shape.iter().product();
         let words = [vec![GUARD; before], vec![f32::NAN; len], vec![GUARD; after]].concat();
         let whole = upload(context(), &[words.len()], &words);
-        let tensor = Tensor::wrap(whole.buffer(), 4 * before as u64, shape).expect("fits");
+        let tensor = Tensor::wrap(context(), whole.buffer(), 4 * before as u64, shape).expect("fits");
         Self { buffer: whole.buffer().clone(), tensor, before, after }
     }
 
     /// The tensor's values; panics if a guard was touched.
     fn read(&self) -> Vec<f32> {
         let len = self.before + self.tensor.len() + self.after;
-        let words = Tensor::wrap(&self.buffer, 0, &[len]).expect("fits").read_blocking(context()).expect("reads");
+        let words =
+            Tensor::wrap(context(), &self.buffer, 0, &[len]).expect("fits").read_blocking(context()).expect("reads");
         let (values, after) = words[self.before..].split_at(self.tensor.len());
         assert!(words[..self.before].iter().chain(after).all(|&v| v == GUARD), "a guard was overwritten");
         values.to_vec()
@@ -181,9 +192,107 @@ fn reading_works_both_ways() {
     let tensor = upload(context(), &[10, 100], &values);
     assert_same_bits("blocking", &tensor.read_blocking(context()).expect("reads"), &values);
     assert_same_bits("async", &pollster::block_on(tensor.read(context())).expect("reads"), &values);
-    let timeout = std::time::Duration::from_secs(60);
+    let timeout = Duration::from_secs(60);
     assert_same_bits("with timeout", &tensor.read_blocking_for(context(), timeout).expect("reads"), &values);
     // A part of it, through another handle.
-    let part = Tensor::wrap(tensor.buffer(), 40, &[3]).expect("fits");
+    let part = Tensor::wrap(context(), tensor.buffer(), 40, &[3]).expect("fits");
     assert_same_bits("part", &part.read_blocking(context()).expect("reads"), &values[10..13]);
+}
+
+/// A device that no other test makes busy, or needs.
+fn own_device() -> Context {
+    Context::request_blocking().expect("these tests need a Vulkan, Metal or DX12 adapter")
+}
+
+/// Queues work that takes a software adapter the better part of a second, and gives its output.
+fn long_work(context: &Context) -> Tensor {
+    let desc = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
+    let layer = StaticConv2d::new(context, &desc, &vec![0.01; 64 * 64 * 9], None).expect("valid");
+    let [x, y] = [0, 1].map(|_| Tensor::zeros(context, &[8, 64, 56, 56]).expect("fits"));
+    let bound = layer.bind(&x, &y).expect("binds");
+    submit(context, |encoder| (0..10).for_each(|_| bound.record(encoder)));
+    y
+}
+
+/// Wakes a thread, and counts how often.
+struct Counting {
+    thread: Thread,
+    wakes: AtomicUsize,
+}
+
+impl Wake for Counting {
+    fn wake(self: Arc<Self>) {
+        self.wakes.fetch_add(1, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+/// Threads that wait for the device, where the system lists them.
+fn waiting() -> usize {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    let name = |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
+    tasks.filter_map(name).filter(|name| name.trim_end() == "dynconv read").count()
+}
+
+fn nobody_waits() {
+    let start = Instant::now();
+    while waiting() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "a thread was left behind");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_asynchronous_read_sleeps() {
+    let context = own_device();
+    let y = long_work(&context);
+    let counting = Arc::new(Counting { thread: std::thread::current(), wakes: AtomicUsize::new(0) });
+    let waker = Waker::from(Arc::clone(&counting));
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut read = pin!(y.read(&context));
+    let (start, mut polls) = (Instant::now(), 0);
+    let values = loop {
+        polls += 1;
+        match read.as_mut().poll(&mut cx) {
+            Poll::Ready(values) => break values.expect("reads"),
+            Poll::Pending => std::thread::park_timeout(Duration::from_secs(60)),
+        }
+    };
+    println!("{polls} polls, {:?} wakes, {:?}", counting.wakes, start.elapsed());
+    assert_eq!(values.len(), y.len());
+    assert!((2..=4).contains(&polls), "{polls} polls of a future that has nothing to do but wait");
+    assert!(counting.wakes.load(Ordering::SeqCst) <= 2);
+    nobody_waits();
+}
+
+#[test]
+fn a_read_that_is_dropped_leaves_nothing_behind() {
+    let context = own_device();
+    let y = long_work(&context);
+    {
+        let mut read = pin!(y.read(&context));
+        let mut cx = std::task::Context::from_waker(Waker::noop());
+        assert!(read.as_mut().poll(&mut cx).is_pending(), "the work takes longer");
+    }
+    nobody_waits();
+    assert_eq!(y.read_blocking(&context).expect("reads").len(), y.len());
+}
+
+#[test]
+fn a_read_of_a_lost_device_ends() {
+    let context = own_device();
+    let y = long_work(&context);
+    let mut read = pin!(y.read(&context));
+    let mut cx = std::task::Context::from_waker(Waker::noop());
+    let early = read.as_mut().poll(&mut cx);
+    context.device().destroy();
+    // What was submitted before may still come; what is asked for afterwards is an error.
+    if early.is_pending() {
+        drop(pollster::block_on(read));
+    }
+    assert!(matches!(pollster::block_on(y.read(&context)), Err(Error::DeviceLost { .. } | Error::Refused { .. })));
+    assert!(matches!(y.read_blocking(&context), Err(Error::DeviceLost { .. } | Error::Refused { .. })));
+    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None);
+    layer.and_then(|layer| layer.run(1, [2, 2], &[0.0; 4])).expect_err("a lost device computes nothing");
+    nobody_waits();
 }

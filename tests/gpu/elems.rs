@@ -81,7 +81,7 @@ fn input_and_output_may_differ_in_type_and_halves_leave_their_neighbours() {
         // The output lies between two guards in a buffer of f16.
         let len: usize = shape.iter().product();
         let guarded = Tensor::upload_in(context(), &[len + 4], &vec![7.0; len + 4], to).expect("uploads");
-        let y = Tensor::wrap_in(guarded.buffer(), 2 * to.bytes() / 4 * 4, &shape, to).expect("fits");
+        let y = Tensor::wrap_in(context(), guarded.buffer(), 2 * to.bytes() / 4 * 4, &shape, to).expect("fits");
         let before = usize::try_from(y.range().start / to.bytes()).expect("small");
         let bound = layer.bind(&x, &attention, &y).expect("binds");
         submit(context(), |encoder| bound.record(encoder));

@@ -11,6 +11,7 @@ mod exact;
 mod faults;
 mod laws;
 mod matrices;
+mod mixing;
+mod mixing;
 mod norms;
 mod replace;
-mod tune;

@@ -1,10 +1,10 @@
 //! Wrong input gets a typed error that names what was wrong, what was needed and what was found.
 
-use dynconv::plan::MapAxis;
+use dynconv::plan::{MapAxis, Plan};
 use dynconv::{
     BankConv2d, BatchNorm, Caps, Cells, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error, FdyConv2d, FdyWeights,
     KernelWarehouse2d, KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights,
-    PerSampleConv2d, PixelMix2d, PixelMixWeights, Routing, StaticConv2d, Tensor, Warehouse, wgpu,
+    PerSampleConv2d, PixelMix2d, PixelMixWeights, Routing, StaticConv2d, Tensor, Unit, Warehouse, wgpu,
 };
 
 use crate::common::noop;
@@ -56,10 +56,13 @@ fn weights_of_the_wrong_size_are_named() {
     let desc = DESC();
     assert_eq!(
         message(BankConv2d::new(&context, &desc, &[0.0; 5], None)),
-        "kernel bank: expected 216 elements, found 5"
+        "kernel bank: expected 216 elements, found 5 elements"
     );
     let bias = Some(&[0.0; 3][..]);
-    assert_eq!(message(BankConv2d::new(&context, &desc, &[0.0; 216], bias)), "bias bank: expected 8 elements, found 3");
+    assert_eq!(
+        message(BankConv2d::new(&context, &desc, &[0.0; 216], bias)),
+        "bias bank: expected 8 elements, found 3 elements"
+    );
     assert_eq!(
         message(StaticConv2d::new(&context, &desc, &[0.0; 216], None)),
         "kernels of a static convolution: expected 1, found 2"
@@ -67,8 +70,8 @@ fn weights_of_the_wrong_size_are_named() {
     let cases: [Spoilt<DyCnnWeights>; 4] = [
         (|w| w.fc1 = vec![0.1; 7], "fc1: expected a multiple of 3 elements, found 7"),
         (|w| w.fc1.clear(), "fc1: expected a multiple of 3 elements, found 0"),
-        (|w| w.fc2 = vec![0.1; 5], "fc2: expected 4 elements, found 5"),
-        (|w| w.fc2_bias = Some(vec![0.1]), "fc2 bias: expected 2 elements, found 1"),
+        (|w| w.fc2 = vec![0.1; 5], "fc2: expected 4 elements, found 5 elements"),
+        (|w| w.fc2_bias = Some(vec![0.1]), "fc2 bias: expected 2 elements, found 1 element"),
     ];
     for (spoil, expected) in cases {
         let mut weights = dy_weights();
@@ -76,10 +79,13 @@ fn weights_of_the_wrong_size_are_named() {
         assert_eq!(message(DynConv2d::new(&context, &desc, &weights, 1.0)), expected);
     }
     let cases: [Spoilt<OdWeights>; 4] = [
-        (|w| w.fc = vec![0.1; 7], "hidden layer: expected 48 elements, found 7"),
-        (|w| w.bn.var = vec![0.1; 7], "batch norm variance: expected 16 elements, found 7"),
+        (|w| w.fc = vec![0.1; 7], "hidden layer: expected 48 elements, found 7 elements"),
+        (|w| w.bn.var = vec![0.1; 7], "batch norm variance: expected 16 elements, found 7 elements"),
         (|w| w.kernel_fc = None, "kernel bank without kernel_fc: expected 1 kernel, found 2 kernels"),
-        (|w| w.spatial_fc.as_mut().expect("is there").bias.clear(), "spatial_fc bias: expected 9 elements, found 0"),
+        (
+            |w| w.spatial_fc.as_mut().expect("is there").bias.clear(),
+            "spatial_fc bias: expected 9 elements, found 0 elements",
+        ),
     ];
     for (spoil, expected) in cases {
         let mut weights = od_weights();
@@ -132,8 +138,8 @@ fn tensors_that_do_not_fit_are_named() {
     );
     assert_eq!(message(layer.bind(&x, &zeros(&[2, 3]), &y)), "attention: expected [2, 2], found [2, 3]");
     assert_eq!(message(layer.bind(&x, &a, &zeros(&[2, 4, 5, 5]))), "output: expected [2, 4, 5, 6], found [2, 4, 5, 5]");
-    assert_eq!(message(Tensor::zeros(&context, &[2, 0])), "tensor: expected no empty axis, found [2, 0]");
-    assert_eq!(message(Tensor::upload(&context, &[2, 3], &[0.0; 5])), "tensor: expected 6 elements, found 5");
+    assert_eq!(message(Tensor::zeros(&context, &[2, 0])), "tensor: expected no empty axis but the first, found [2, 0]");
+    assert_eq!(message(Tensor::upload(&context, &[2, 3], &[0.0; 5])), "tensor: expected 6 elements, found 5 elements");
     let huge = message(Tensor::zeros(&context, &[usize::MAX, 2]));
     assert!(huge.starts_with("size of tensor [18446744073709551615, 2] is "), "{huge}");
 }
@@ -145,18 +151,25 @@ fn buffers_that_do_not_fit_are_named() {
         context.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
     };
     let storage = buffer(64, wgpu::BufferUsages::STORAGE);
-    assert_eq!(Tensor::wrap(&storage, 4, &[3, 5]).expect("fits").range(), 4..64);
-    assert_eq!(message(Tensor::wrap(&storage, 8, &[3, 5])), "tensor [3, 5]: buffer needs 68 bytes, has 64");
-    assert_eq!(message(Tensor::wrap(&storage, 6, &[3])), "tensor [3]: byte offset 6 is not a multiple of 4");
+    assert_eq!(Tensor::wrap(&context, &storage, 4, &[3, 5]).expect("fits").range(), 4..64);
+    assert_eq!(
+        message(Tensor::wrap(&context, &storage, 8, &[3, 5])),
+        "tensor [3, 5]: buffer needs 68 bytes, has 64 bytes"
+    );
+    assert_eq!(message(Tensor::wrap(&context, &storage, 6, &[3])), "tensor [3]: byte offset 6 is not a multiple of 4");
     let uniform = buffer(64, wgpu::BufferUsages::UNIFORM);
-    assert_eq!(message(Tensor::wrap(&uniform, 0, &[3])), "tensor [3]: buffer lacks usage BufferUsages(STORAGE)");
-    let tensor = Tensor::wrap(&storage, 0, &[3]).expect("fits");
+    assert_eq!(
+        message(Tensor::wrap(&context, &uniform, 0, &[3])),
+        "tensor [3]: buffer lacks usage BufferUsages(STORAGE)"
+    );
+    let tensor = Tensor::wrap(&context, &storage, 0, &[3]).expect("fits");
     assert_eq!(message(tensor.read_blocking(&context)), "tensor [3]: buffer lacks usage BufferUsages(COPY_SRC)");
     assert_eq!(message(tensor.write(&context, &[0.0; 3])), "tensor [3]: buffer lacks usage BufferUsages(COPY_DST)");
 
     let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
     let [x, y] =
-        [Tensor::wrap(&storage, 0, &[1, 1, 2, 2]), Tensor::wrap(&storage, 32, &[1, 1, 2, 2])].map(|t| t.expect("fits"));
+        [Tensor::wrap(&context, &storage, 0, &[1, 1, 2, 2]), Tensor::wrap(&context, &storage, 32, &[1, 1, 2, 2])]
+            .map(|t| t.expect("fits"));
     assert_eq!(
         message(layer.bind(&x, &y)),
         "output and input are in the same buffer; the output needs a buffer of its own"
@@ -167,7 +180,94 @@ fn buffers_that_do_not_fit_are_named() {
 fn a_buffer_past_the_limit_is_refused_with_numbers() {
     let context = noop();
     let text = message(Tensor::zeros(&context, &[1 << 40]));
-    assert!(text.starts_with("tensor needs 4398046511104, but max_buffer_size is "), "{text}");
+    assert!(text.starts_with("tensor needs 4398046511104 bytes (4 TiB), but max_buffer_size is "), "{text}");
+}
+
+#[test]
+fn counts_have_units() {
+    let of = |count| Unit::Bytes.of(count);
+    assert_eq!([0, 1, 1023, 1024].map(of), ["0 bytes", "1 byte", "1023 bytes", "1024 bytes (1 KiB)"]);
+    assert_eq!(of(134_217_728), "134217728 bytes (128 MiB)");
+    assert_eq!(of(1_500_000), "1500000 bytes (1.4 MiB)");
+    assert_eq!(of(u64::MAX), "18446744073709551615 bytes (15.9 EiB)");
+    assert_eq!(Unit::Invocations.of(1), "1 invocation");
+    assert_eq!(Unit::Workgroups.of(65_535), "65535 workgroups");
+    assert_eq!(Unit::Bindings.of(8), "8 storage buffers");
+    assert_eq!(Unit::Trips.of(2), "2 trips");
+
+    let context = noop();
+    let caps = context.caps().clone();
+    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    let problem = *layer.plan(1, [64, 64]).expect("plans").problem();
+    let refused = |caps: Caps| message(Plan::new(&problem, &caps));
+    assert_eq!(
+        refused(Caps { max_invocations: 8, ..caps.clone() }),
+        "a workgroup of conv_pointwise needs 64 invocations, but max_compute_invocations_per_workgroup is 8 invocations; request \
+         the device with a larger limit"
+    );
+    assert_eq!(
+        refused(Caps { max_storage_binding: 4096, ..caps.clone() }),
+        "the input of one sample needs 16384 bytes (16 KiB), but max_storage_buffer_binding_size is 3840 bytes (3.7 KiB); request \
+         the device with a larger limit, or use a smaller layer"
+    );
+    assert_eq!(
+        refused(Caps { max_storage_buffers: 2, ..caps }),
+        "conv_pointwise needs 6 storage buffers, but max_storage_buffers_per_shader_stage is 2 storage buffers; \
+         request the device with a larger limit"
+    );
+}
+
+/// An operand goes by its name in whatever a layer does with it.
+#[test]
+fn operands_of_a_run_are_named() {
+    let context = noop();
+    let fixed = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    assert_eq!(message(fixed.run(1, [2, 2], &[0.0; 3])), "input: expected 4 elements, found 3 elements");
+    let given = BankConv2d::new(&context, &DESC(), &[0.0; 216], None).expect("valid");
+    assert_eq!(message(given.run(1, [1, 1], &[0.0; 3], &[0.0; 1])), "attention: expected 2 elements, found 1 element");
+    let small = context.clone().with_caps(Caps { max_buffer: 1 << 10, ..context.caps().clone() });
+    let layer = StaticConv2d::new(&small, &ConvDesc::new(1, 8, [1, 1]), &[1.0; 8], None).expect("valid");
+    let text = message(layer.run(1, [32, 32], &[0.0; 1024]));
+    assert!(text.starts_with("input needs 4096 bytes (4 KiB), but max_buffer_size is 1024 bytes (1 KiB)"), "{text}");
+    let text = message(layer.run(1, [8, 8], &[0.0; 64]));
+    assert!(text.starts_with("output needs 2048 bytes (2 KiB), but "), "{text}");
+    let tensor = Tensor::zeros(&context, &[2, 3]).expect("fits");
+    assert_eq!(message(tensor.write(&context, &[0.0; 5])), "tensor [2, 3]: expected 6 elements, found 5 elements");
+}
+
+/// What is printed for debugging is about the layer, not about handles of wgpu.
+#[test]
+fn debug_output_is_about_layers() {
+    let context = noop();
+    let layer = DynConv2d::new(&context, &DESC(), &dy_weights(), 1.0).expect("valid");
+    let text = format!("{layer:?}");
+    for part in [
+        "Layer<2, DyCnn> { geometry: Geometry {",
+        "kernel: Auto",
+        "\"kernel bank\": 216 elements of F32",
+        "context: context ",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let [x, y] = [3, 4].map(|channels| Tensor::zeros(&context, &[1, channels, 5, 5]).expect("fits"));
+    let bound = layer.bind(&x, &y).expect("binds");
+    let shown = format!("{bound:?}");
+    assert!(shown.starts_with("Bound { steps: [Step average_pool"), "{shown}");
+    assert!(shown.contains("output: Tensor [1, 4, 5, 5] of F32, context "), "{shown}");
+    let pixel = PixelMixWeights {
+        bank: vec![0.0; 216],
+        bias: None,
+        attention: Linear { weight: vec![0.1; 6], bias: vec![0.0; 2] },
+    };
+    let pixel = PixelMix2d::new(&context, &DESC(), &pixel, 1.0).expect("valid");
+    let routing = Routing::new(&context, 2, &[0.5; 4], &[0.0; 2]).expect("valid");
+    let all = [text, shown, format!("{context:?}"), format!("{x:?}"), format!("{pixel:?}"), format!("{routing:?}")];
+    for text in all {
+        assert!(!text.contains("wgpu::") && !text.contains("Core") && !text.contains("Id("), "{text}");
+    }
+    assert_eq!(format!("{routing:?}").split(", ").next(), Some("Routing from 2 channels to 2 experts"));
+    let dispatch = bound.steps()[0].dispatch();
+    assert!(dispatch.to_string().starts_with("average_pool    "), "{dispatch}");
 }
 
 #[test]
@@ -224,7 +324,7 @@ fn a_residual_in_the_output_s_buffer_is_refused() {
     let context = noop();
     let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
     let whole = Tensor::zeros(&context, &[16]).expect("fits");
-    let [r, y] = [0, 32].map(|offset| Tensor::wrap(whole.buffer(), offset, &[1, 1, 2, 2]).expect("fits"));
+    let [r, y] = [0, 32].map(|offset| Tensor::wrap(&context, whole.buffer(), offset, &[1, 1, 2, 2]).expect("fits"));
     let x = Tensor::zeros(&context, &[1, 1, 2, 2]).expect("fits");
     assert_eq!(
         message(layer.bind_add(&x, &r, &y)),
@@ -239,13 +339,13 @@ fn f16_needs_its_feature() {
     let context = context.with_caps(caps);
     assert_eq!(
         message(Tensor::zeros_in(&context, &[1, 1, 2, 2], Elem::F16)),
-        "a tensor of Elem::F16 needs the device feature SHADER_F16, which is not enabled"
+        "tensor of Elem::F16 needs the device feature SHADER_F16, which is not enabled"
     );
     let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
     let x = Tensor::zeros_in(&context, &[1, 1, 2, 2], Elem::F16Storage).expect("fits");
     let y = Tensor::zeros(&context, &[1, 1, 2, 2]).expect("fits");
     layer.bind(&x, &y).expect("binds");
-    let native = Tensor::wrap_in(x.buffer(), 0, &[1, 1, 2, 2], Elem::F16).expect("fits");
+    let native = Tensor::wrap_in(&context, x.buffer(), 0, &[1, 1, 2, 2], Elem::F16).expect("fits");
     assert_eq!(
         message(layer.bind(&native, &y)),
         "conv_pointwise with Elem::F16 needs the device feature SHADER_F16, which is not enabled"

@@ -6,11 +6,14 @@ mod common;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
 mod emission;
+mod empty;
 mod errors;
 mod interface;
 mod inventory;
 mod lints;
+mod mixing;
 mod noop;
+mod pipelines;
 mod plan;
 mod shaders;
 mod spirv_val;

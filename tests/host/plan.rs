@@ -519,6 +519,45 @@ fn one_sample_past_the_binding_limit_is_refused_with_numbers() {
 }
 
 #[test]
+fn an_empty_batch_has_a_plan_without_dispatches() {
+    let desc = ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]);
+    let plan = Plan::new(&problem(&desc, 0, [1, 7, 7]), &Caps::webgpu_default()).expect("nothing to do");
+    assert_eq!((plan.dispatches(), plan.scratch_bytes(), plan.flops()), (&[][..], 0, 0));
+    assert_eq!(plan.output(), [1, 7, 7]);
+    assert!(plan.to_string().ends_with("scratch memory 0 B"), "{plan}");
+}
+
+/// What is missing is said where it changes what runs, and nowhere else.
+#[test]
+fn a_plan_says_what_the_device_lacks() {
+    let lanes = Caps { device_type: wgpu::DeviceType::Cpu, subgroup_size: [8, 8], ..Caps::webgpu_default() };
+    let names = |caps: &Caps| caps.missing().iter().map(|missing| missing.name).collect::<Vec<_>>();
+    assert_eq!(names(&lanes), ["SUBGROUP", "SHADER_INT64"]);
+    assert_eq!(names(&Caps { subgroups: true, ..lanes.clone() }), ["SHADER_INT64"]);
+    assert_eq!(names(&Caps { subgroups: true, int64: true, ..lanes.clone() }), [""; 0]);
+    assert_eq!(names(&Caps { subgroup_size: [4, 4], ..lanes.clone() }), [""; 0], "other subgroups are no lanes");
+    let gpu = on(wgpu::DeviceType::DiscreteGpu);
+    assert_eq!(names(&gpu), ["max_compute_workgroup_storage_size"]);
+    let small = Caps { max_invocations: 128, ..gpu.clone() };
+    assert_eq!(names(&small), ["max_compute_invocations_per_workgroup", "max_compute_workgroup_storage_size"]);
+    assert_eq!(names(&Caps { max_workgroup_memory: 32 << 10, ..gpu.clone() }), [""; 0]);
+    assert_eq!(names(&Caps { name: "Mali-G78".into(), ..small }), [""; 0]);
+
+    let desc = ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]);
+    let of = |caps: &Caps, batch| Plan::new(&problem(&desc, batch, [1, 56, 56]), caps).expect("fits");
+    let plan = of(&lanes, 8);
+    assert_eq!(plan.conv_kernel(), Kernel::ConvRegister);
+    assert_eq!(plan.missing(), lanes.missing());
+    let line = "slower than need be, if the adapter has SUBGROUP and SHADER_INT64: ";
+    assert!(plan.to_string().contains(line), "{plan}");
+    let full = of(&Caps { subgroups: true, int64: true, ..lanes }, 8);
+    assert_eq!((full.conv_kernel(), full.missing()), (Kernel::ConvPatch, &[][..]));
+    assert!(!full.to_string().contains("slower"), "{full}");
+    // A tile that two buffers fit as well.
+    assert_eq!(of(&gpu, 1).missing(), []);
+}
+
+#[test]
 fn kernels_that_cannot_are_refused() {
     let desc = ConvDesc::new(64, 64, [3, 3]);
     for kernel in [ConvChoice::Pointwise, ConvChoice::Depthwise] {
@@ -526,8 +565,9 @@ fn kernels_that_cannot_are_refused() {
         let error = Plan::new(&problem, &Caps::webgpu_default()).expect_err("not possible");
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     }
-    let empty = Plan::new(&problem(&desc, 0, [1, 7, 7]), &Caps::webgpu_default()).expect_err("no samples");
-    assert_eq!(empty.to_string(), "batch: expected at least 1, found 0");
+    let pointwise = Problem { kernel: ConvChoice::Pointwise, ..problem(&desc, 0, [1, 7, 7]) };
+    let error = Plan::new(&pointwise, &Caps::webgpu_default()).expect_err("not possible, for no samples either");
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
 
 #[test]

@@ -187,7 +187,8 @@ fn a_variant_past_a_limit_is_refused_on_the_host() {
     let message = refused(&problem(4000), &|caps| caps.max_workgroup_memory = 15_000);
     assert_eq!(
         message,
-        "workgroup memory of attention_mlp needs 16012, but max_compute_workgroup_storage_size is 15000; request the device with a larger limit"
+        "workgroup memory of attention_mlp needs 16012 bytes (15.6 KiB), but max_compute_workgroup_storage_size \
+         is 15000 bytes (14.6 KiB); request the device with a larger limit"
     );
     let message = refused(&problem(8), &|caps| caps.max_storage_buffers = 4);
     assert!(message.contains("max_storage_buffers_per_shader_stage is 4"), "{message}");

@@ -143,7 +143,7 @@ pub const LAWS: [Law; 22] = [
     },
     Law {
         name: "empty",
-        says: "an empty batch, axis, channel or bank is refused, and named",
+        says: "an empty batch gives an empty output; an empty axis, channel or bank is refused, and named",
         applies: |_| true,
         check: structure::empty,
     },

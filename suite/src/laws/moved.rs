@@ -54,7 +54,7 @@ pub(super) fn moved(trial: &Trial<'_>) -> Result<(), Fault> {
     let output = prepared.output();
     let moved = find(&buffers, output.buffer());
     let place = output.range().start + 4 * moved.shift;
-    let y = Tensor::wrap_in(&moved.to, place, output.shape(), output.elem())?.read_blocking(context)?;
+    let y = Tensor::wrap_in(context, &moved.to, place, output.shape(), output.elem())?.read_blocking(context)?;
     same_bits("with every operand moved", &y, &expected)?;
     if guards(context, &prepared, &buffers)? != before {
         return Err(Fault::Wrong("something was written beside the operands of a dispatch".into()));
@@ -139,7 +139,7 @@ fn guards(context: &Context, prepared: &Prepared, buffers: &[Moved]) -> Result<V
     let mut guards = Vec::new();
     for Moved { from, to, shift } in buffers {
         let words = usize::try_from(to.size() / 4).unwrap_or(usize::MAX);
-        let mut all = Tensor::wrap(to, 0, &[words])?.read_blocking(context)?;
+        let mut all = Tensor::wrap(context, to, 0, &[words])?.read_blocking(context)?;
         for (step, (buffer, range)) in
             prepared.bound.steps().iter().flat_map(|s| s.bindings().iter().map(move |b| (s, b)))
         {

@@ -163,12 +163,11 @@ pub(super) fn adjoint(trial: &Trial<'_>) -> Result<(), Fault> {
     Err(Fault::Wrong(format!("<A x, y> is {left}, <x, A' y> is {right}")))
 }
 
-/// What is empty is refused by name, on every device.
+/// An empty batch gives an empty output. What else is empty is refused by name, on every device.
 pub(super) fn empty(trial: &Trial<'_>) -> Result<(), Fault> {
     let spec = trial.spec;
     let emptied = |size: &[usize]| [&[0], &size[1..]].concat();
     let all = [
-        Spec { batch: 0, ..spec.clone() },
         Spec { channels: [0, spec.channels[1]], ..spec.clone() },
         Spec { channels: [spec.channels[0], 0], ..spec.clone() },
         Spec { input: emptied(&spec.input), ..spec.clone() },
@@ -193,5 +192,10 @@ pub(super) fn empty(trial: &Trial<'_>) -> Result<(), Fault> {
             Ok(_) => return Err(Fault::Wrong(format!("{empty}: was not refused"))),
         }
     }
-    Ok(())
+    let none = Spec { batch: 0, ..spec.clone() };
+    let output = trial.run(&none, &Data::new(&none, Numbers::Integers)?)?;
+    match output.y.len() + output.attention.map_or(0, |rows| rows.len()) {
+        0 => Ok(()),
+        elements => Err(Fault::Wrong(format!("{none}: gave {elements} elements"))),
+    }
 }
