@@ -36,6 +36,8 @@ struct Row<'a> {
     timestamps: bool,
     f16: bool,
     subgroups: bool,
+    int64: bool,
+    missing: Vec<&'static str>,
 }
 
 impl<'a> Row<'a> {
@@ -55,6 +57,8 @@ impl<'a> Row<'a> {
             timestamps: caps.timestamps,
             f16: caps.f16,
             subgroups: caps.subgroups,
+            int64: caps.int64,
+            missing: caps.missing().iter().map(|missing| missing.name).collect(),
         }
     }
 }
@@ -99,6 +103,8 @@ fn table(row: &Row<'_>) -> Table {
         ("timestamps", yes_no(row.timestamps)),
         ("f16 in shaders", yes_no(row.f16)),
         ("subgroup operations", yes_no(row.subgroups)),
+        ("64-bit integers in shaders", yes_no(row.int64)),
+        ("would be faster with", if row.missing.is_empty() { "nothing more".into() } else { row.missing.join(", ") }),
     ] {
         table.add_row([name.to_string(), value]);
     }
