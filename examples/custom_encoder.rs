@@ -4,10 +4,12 @@
 use dynconv::{Context, ConvDesc, DyCnnWeights, DynConv2d, Tensor, wgpu};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The app's device, made as the app likes. The library asks for nothing and sets no callback on it.
+    // The app's device, made as the app likes. The library asks for nothing and sets no callback
+    // on it. What it would ask for is in the descriptor, to which an app adds what it needs
+    // itself: a device of the default descriptor may be ten times slower.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))?;
-    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?;
+    let (device, queue) = pollster::block_on(adapter.request_device(&Context::device_descriptor(&adapter)))?;
     let context = Context::from_wgpu(device.clone(), queue.clone());
 
     // The app's buffers: the input lies 1 KiB into a buffer that holds other things too.
@@ -16,8 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage: storage, mapped_at_creation: false })
     };
     let (frame, result) = (buffer(1 << 20), buffer(1 << 20));
-    let x = Tensor::wrap(&frame, 1024, &[1, 8, 32, 32])?;
-    let y = Tensor::wrap(&result, 0, &[1, 16, 32, 32])?;
+    let x = Tensor::wrap(&context, &frame, 1024, &[1, 8, 32, 32])?;
+    let y = Tensor::wrap(&context, &result, 0, &[1, 16, 32, 32])?;
 
     // The layer: attention, aggregation, convolution, bias. Everything is checked and made here.
     let desc = ConvDesc::new(8, 16, [3, 3]).kernels(4).padding([1, 1]);
