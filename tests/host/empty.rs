@@ -6,6 +6,11 @@ use dynconv::{
     StaticConv2d, Tensor, Warehouse, tune,
 };
 
+use dynconv_suite::catalogue;
+use dynconv_suite::laws::Law;
+use dynconv_suite::run::Fault;
+use dynconv_suite::variants::{with_lanes, with_matrices};
+
 use crate::common::uses::uses;
 use crate::common::{Noise, noop, weights};
 
@@ -100,4 +105,19 @@ fn what_else_is_empty_is_refused_and_named() {
         tune::tune(&context, &Problem::new(geometry, 0, [1, 4, 4])).expect_err("empty").to_string(),
         "batch: expected at least 1, since nothing of an empty one can be measured, found 0"
     );
+}
+
+/// The law runs nothing, so that it can be held to on any device, and as any.
+#[test]
+fn every_problem_of_the_catalogue_may_be_empty() {
+    let law = Law::find("empty").expect("is a law");
+    for caps in [with_lanes(), with_matrices(8)] {
+        let context = noop().with_caps(caps);
+        for spec in catalogue::problems(false).expect("parses") {
+            match law.check(&context, &spec) {
+                Ok(()) | Err(Fault::Refused(_)) => {}
+                Err(fault) => panic!("{spec}: {fault}"),
+            }
+        }
+    }
 }
