@@ -61,8 +61,8 @@ impl Default for ContextOptions {
 /// ```
 /// # fn f(layer: &dynconv::OdConv2d, batches: &[Vec<f32>]) -> dynconv::Result<()> {
 /// std::thread::scope(|scope| {
-///     let run = |images| scope.spawn(move || layer.run(1, [56, 56], images));
-///     let threads: Vec<_> = batches.iter().map(run).collect();
+///     let runs = batches.iter().map(|images| scope.spawn(|| layer.run(1, [56, 56], images)));
+///     let threads: Vec<_> = runs.collect();
 ///     for thread in threads {
 ///         let y = thread.join().expect("the thread has not panicked")?;
 ///         println!("{:?}", &y[..3]);
