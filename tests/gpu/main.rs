@@ -12,6 +12,6 @@ mod faults;
 mod laws;
 mod matrices;
 mod mixing;
-mod mixing;
 mod norms;
 mod replace;
+mod tune;
