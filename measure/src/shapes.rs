@@ -7,8 +7,7 @@
 //! s1      channels=64x64 input=56x56 kernel=3x3 padding=1 batch=8
 //! ```
 //!
-//! `channels`, `input` and `kernel` must be there. `batch` is 1 and `kernels` (K) 4 where a line does not say. A single number of `stride`,
-//! `padding` or `dilation` is meant for every axis.
+//! `channels`, `input` and `kernel` must be there. `batch` is 1 and `kernels` (K) 4 where a line does not say.
 
 use dynconv_suite::spec::{Family, Spec, SpecError};
 
@@ -35,19 +34,13 @@ pub const SETS: [(&str, &str); 8] = [
     ("smoke", include_str!("../../benches/shapes/smoke.txt")),
 ];
 
-/// What a line may say, and how often an axis is meant by a single number.
-const WORDS: [(&str, bool); 10] = [
-    ("channels", false),
-    ("input", false),
-    ("kernel", false),
-    ("stride", true),
-    ("padding", true),
-    ("dilation", true),
-    ("groups", false),
-    ("kernels", false),
-    ("winograd", false),
-    ("batch", false),
+/// What a line may say.
+const WORDS: [&str; 10] = [
+    "channels", "input", "kernel", "stride", "padding", "dilation", "groups", "kernels", "winograd", "batch",
 ];
+
+/// What a line need not say. An even seed gives the attention branches biases, and 4 of every number a temperature of 1.
+const DEFAULTS: [(&str, &str); 3] = [("batch", "1"), ("kernels", "4"), ("seed", "4")];
 
 /// The shapes of a built-in set or, if there is none of that name, of a file.
 ///
@@ -89,52 +82,14 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Shape>> {
 }
 
 fn shape(line: &str) -> Result<Shape, SpecError> {
-    let mut words = line.split_whitespace();
-    let name = words.next().unwrap_or_default();
+    let (name, words) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     if name.contains('=') {
         let expected = "the name of the shape first, without \"=\"".into();
         return Err(SpecError::Word { word: name.into(), expected });
     }
-    let axes = words.clone().find_map(|word| word.strip_prefix("input=")).map_or(1, |input| input.split('x').count());
-    let mut problem = String::from("bank");
-    let mut said: Vec<&str> = Vec::new();
-    for word in words {
-        let wrong = |word: &str, expected: String| SpecError::Word { word: word.into(), expected };
-        let (key, value) = word.split_once('=').ok_or_else(|| wrong(word, "name=value".into()))?;
-        let Some((_, is_spread)) = WORDS.iter().find(|(known, _)| *known == key) else {
-            return Err(wrong(key, WORDS.map(|(known, _)| known).join(", ")));
-        };
-        if said.contains(&key) {
-            return Err(wrong(key, "every word once".into()));
-        }
-        said.push(key);
-        let spread = *is_spread && !value.contains('x');
-        let value = if spread { vec![value; axes].join("x") } else { value.into() };
-        problem.push_str(&format!(" {key}={value}"));
-    }
-    for (key, default) in [("batch", "1"), ("kernels", "4")] {
-        if !said.contains(&key) {
-            problem.push_str(&format!(" {key}={default}"));
-        }
-    }
-    // An even seed gives the attention branches biases, and 4 of every number a temperature of 1.
-    let spec = Spec { family: Family::Bank, seed: 4, ..problem.parse()? };
-    check(&spec)?;
+    let spec = Spec::read(Family::Bank, words, &WORDS, &DEFAULTS)?;
+    spec.check()?;
     Ok(Shape { name: name.into(), spec })
-}
-
-/// A convolution that cannot be is refused with its line, not when it is its turn.
-fn check(spec: &Spec) -> Result<(), SpecError> {
-    let sizes = spec.geometry().and_then(|g| g.output_size(spec.input3()));
-    let impossible = |error: dynconv::Error| SpecError::Word {
-        word: spec.to_string(),
-        expected: format!("a convolution that is possible: {error}"),
-    };
-    sizes.map_err(impossible)?;
-    if spec.batch == 0 {
-        return Err(SpecError::Word { word: "batch=0".into(), expected: "at least 1".into() });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -170,12 +125,11 @@ mod tests {
         assert_eq!(message(&format!("a {rest} stride")), "my.txt:1: \"stride\": expected name=value");
         assert_eq!(message(&format!("a {rest} stride=two")), "my.txt:1: \"two\": expected a number");
         assert_eq!(message(&format!("a {rest} batch=2 batch=3")), "my.txt:1: \"batch\": expected every word once");
-        assert_eq!(message(&format!("a {rest} batch=0")), "my.txt:1: \"batch=0\": expected at least 1");
-        assert!(
-            message(&format!("a {rest} groups=3")).contains("expected a convolution that is possible: input channels")
-        );
+        assert_eq!(message(&format!("a {rest} batch=0")), "my.txt:1: impossible: batch: expected at least 1, found 0");
+        assert!(message(&format!("a {rest} groups=3")).contains("impossible: input channels: expected a multiple of 3"));
+        assert!(message(&format!("a {rest} batch=9999999")).contains("too large: elements of the input: expected at most"));
         assert!(message("a channels=4x4 input=2x2 kernel=3x3").contains("input height: expected at least 3, found 2"));
-        assert!(message("a channels=4x4 input=9x9 kernel=3").contains("axes of the kernel: expected 2, found 1"));
+        assert!(message("a channels=4x4 input=9x9 kernel=3").contains("axes of the kernel: expected 2, as of the input, found 1"));
         assert!(message(&format!("a {rest}\na {rest}")).starts_with("my.txt:2: \"a\": expected a name that no line"));
         assert_eq!(message("# nothing\n"), "my.txt: expected a shape a line, found none");
     }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use dynconv::Context;
+use dynconv::{Caps, Context, Error};
 
 use crate::laws::{LAWS, Law};
 use crate::run::{Fault, Prepared};
-use crate::spec::Spec;
+use crate::spec::{Spec, SpecError};
+use crate::variants::{noop, with_lanes, with_matrices};
 
 /// What came of one law on one problem.
 #[derive(Clone, Debug)]
@@ -41,6 +42,28 @@ impl Verdict {
             Err(Fault::Refused(error)) => Self::Refused(error.to_string()),
             Err(fault) => Self::Broken(fault.to_string()),
         }
+    }
+}
+
+/// A device with everything that a kernel could need, which computes nothing.
+fn ideal() -> Context {
+    let context = noop();
+    let (lanes, matrices) = (with_lanes(), with_matrices(16).matrices);
+    let Caps { device_type, subgroups, subgroup_size, int64, .. } = lanes;
+    let caps = context.caps().clone();
+    context.with_caps(Caps { device_type, subgroups, subgroup_size, int64, matrices, f16: true, ..caps })
+}
+
+/// Refuses a problem that no device could compute, with what is impossible about it, and one that is too large for this host.
+///
+/// # Errors
+/// As [`Spec::check`].
+pub fn possible(spec: &Spec) -> Result<(), SpecError> {
+    spec.check()?;
+    match Prepared::with_integers(&ideal(), &spec.single()) {
+        // Devices differ in limits.
+        Ok(_) | Err(Fault::Refused(Error::Limit { .. } | Error::MissingFeature { .. }) | Fault::Wrong(_)) => Ok(()),
+        Err(Fault::Refused(error) | Fault::Failed(error)) => Err(SpecError::Impossible(error)),
     }
 }
 

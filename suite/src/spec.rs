@@ -195,6 +195,36 @@ const WINOGRADS: [(&str, Option<Winograd>); 2] = [("f2", Some(Winograd::F2)), ("
 const LIMITS: [(&str, Limits); 4] =
     [("device", Limits::Device), ("tight", Limits::Tight), ("short", Limits::Short), ("boundless", Limits::Boundless)];
 
+/// Names of the words of a problem, in the order in which they are printed.
+pub const WORDS: [&str; 19] = [
+    "batch",
+    "channels",
+    "input",
+    "kernel",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "kernels",
+    "transposed",
+    "winograd",
+    "conv",
+    "activation",
+    "with",
+    "layouts",
+    "elems",
+    "limits",
+    "offset",
+    "seed",
+];
+
+/// Elements of a tensor at most, 512 MiB of them in f32: the host has several copies of each.
+pub const MOST_ELEMENTS: u128 = 1 << 27;
+/// The largest offset of a tensor in its buffer, in elements.
+const MOST_OFFSET: u128 = 1 << 20;
+/// The largest seed; laws count on from it.
+const MOST_SEED: u128 = u32::MAX as u128;
+
 /// A line that is no problem.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -209,6 +239,22 @@ pub enum SpecError {
     /// Something that every problem must say.
     #[error("the problem does not say its {0}")]
     Missing(&'static str),
+    /// A word that stands twice.
+    #[error("\"{0}\": expected every word once")]
+    Twice(String),
+    /// More than a run on this host could hold.
+    #[error("too large: {what}: expected at most {most}, found {found}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it can be.
+        most: u128,
+        /// How large it is.
+        found: u128,
+    },
+    /// A problem that no device could compute.
+    #[error("impossible: {0}")]
+    Impossible(dynconv::Error),
 }
 
 fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> &'static str {
@@ -223,7 +269,9 @@ fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Result<T, SpecError> {
 }
 
 fn number<T: FromStr>(word: &str) -> Result<T, SpecError> {
-    word.parse().map_err(|_| SpecError::Word { word: word.into(), expected: "a number".into() })
+    let is_long = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let expected = if is_long { "a number of at most 64 bits" } else { "a number" };
+    word.parse().map_err(|_| SpecError::Word { word: word.into(), expected: expected.into() })
 }
 
 /// Numbers with an `x` between them.
@@ -238,6 +286,16 @@ fn paddings(word: &str) -> Result<Vec<[usize; 2]>, SpecError> {
         Some((before, after)) => Ok([number(before)?, number(after)?]),
     };
     word.split('x').map(sides).collect()
+}
+
+/// What is said once is meant for every axis.
+fn spread<T: Copy>(values: Vec<T>, axes: usize) -> Vec<T> {
+    if let [value] = values[..] { vec![value; axes] } else { values }
+}
+
+/// The product of sizes; no product of sizes that fit memory reaches the largest number.
+fn product(sizes: impl IntoIterator<Item = usize>) -> u128 {
+    sizes.into_iter().fold(1, |product, size| product.saturating_mul(size as u128))
 }
 
 fn joined<T: ToString>(values: &[T]) -> String {
@@ -388,28 +446,113 @@ impl FromStr for Spec {
     type Err = SpecError;
 
     fn from_str(line: &str) -> Result<Self, SpecError> {
-        let mut words = line.split_whitespace();
-        let family = words.next().ok_or(SpecError::Missing("kind of layer"))?;
-        let family = find(&FAMILIES, family)?;
-        let mut pairs = Vec::new();
-        for word in words {
-            let pair = word.split_once('=');
-            pairs.push(pair.ok_or_else(|| SpecError::Word { word: word.into(), expected: "name=value".into() })?);
+        let (family, words) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+        if family.is_empty() {
+            return Err(SpecError::Missing("kind of layer"));
+        }
+        Self::read(find(&FAMILIES, family)?, words, &WORDS, &[])
+    }
+}
+
+impl Spec {
+    /// Reads a problem from its words `name=value`. Only the words of `known` may stand there; `defaults` has those that need not. Whether the
+    /// problem is possible is another question: [`Spec::check`].
+    ///
+    /// # Errors
+    /// [`SpecError`] for a word that says nothing, stands twice or is missing.
+    pub fn read(
+        family: Family,
+        words: &str,
+        known: &[&str],
+        defaults: &[(&'static str, &'static str)],
+    ) -> Result<Self, SpecError> {
+        let wrong = |word: &str, expected: &str| SpecError::Word { word: word.into(), expected: expected.into() };
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
+        for word in words.split_whitespace() {
+            let (name, value) = word.split_once('=').ok_or_else(|| wrong(word, "name=value"))?;
+            if !known.contains(&name) {
+                return Err(wrong(name, &known.join(", ")));
+            }
+            if pairs.iter().any(|(said, _)| *said == name) {
+                return Err(SpecError::Twice(name.into()));
+            }
+            pairs.push((name, value));
         }
         let needed = |name: &'static str| {
-            let found = pairs.iter().find(|(found, _)| *found == name);
+            let found = pairs.iter().chain(defaults).find(|(found, _)| *found == name);
             found.map(|(_, value)| *value).ok_or(SpecError::Missing(name))
         };
         let channels = sizes(needed("channels")?)?;
         let Ok(channels) = <[usize; 2]>::try_from(channels) else {
-            return Err(SpecError::Word { word: needed("channels")?.into(), expected: "two numbers".into() });
+            return Err(wrong(needed("channels")?, "two numbers"));
         };
         let (input, kernel) = (sizes(needed("input")?)?, sizes(needed("kernel")?)?);
         let mut spec = Self::new(family, number(needed("batch")?)?, channels, &input, &kernel);
-        for (name, value) in pairs {
+        let unsaid = defaults.iter().filter(|(name, _)| pairs.iter().all(|(said, _)| said != name));
+        for (name, value) in pairs.iter().chain(unsaid) {
             spec.set(name, value)?;
         }
         Ok(spec)
+    }
+
+    /// Refuses a problem that no device could compute, or whose numbers this host could not hold.
+    ///
+    /// # Errors
+    /// [`SpecError::TooLarge`] and [`SpecError::Impossible`], with the library's words.
+    pub fn check(&self) -> Result<(), SpecError> {
+        self.check_sizes().map_err(SpecError::Impossible)?;
+        let impossible = SpecError::Impossible;
+        let g = self.geometry().map_err(impossible)?;
+        let output = g.output_size(self.input3()).map_err(impossible)?;
+        let [c_in, c_out, kernels, batch] = [g.c_in, g.c_out, g.kernels, self.batch];
+        let weights = product([c_out, c_in / g.groups, g.taps()]);
+        let given = match self.family {
+            Family::Map(MapAxis::All) => product(output).saturating_mul(kernels as u128),
+            Family::PerSample => weights,
+            _ => 0,
+        };
+        // A branch squeezes the channels to a quarter or less, but not below 16, and has a head for each kind of gain.
+        let widest = c_in.max(c_out).max(kernels).max(g.taps());
+        let branch = if self.family.is_given() { 0 } else { product([c_in / 4 + 16, widest]) };
+        let counts = [
+            ("elements of the input", product(self.input.iter().copied().chain([batch, c_in])), MOST_ELEMENTS),
+            ("elements of the output", product(output.into_iter().chain([batch, c_out])), MOST_ELEMENTS),
+            ("elements of all kernels", weights.saturating_mul(self.kernels as u128), MOST_ELEMENTS),
+            ("elements given by the caller", given.saturating_mul(batch as u128), MOST_ELEMENTS),
+            ("weights of the attention", branch, MOST_ELEMENTS),
+            ("offset", self.offset as u128, MOST_OFFSET),
+            ("seed", self.seed.into(), MOST_SEED),
+        ];
+        match counts.into_iter().find(|(_, found, most)| found > most) {
+            None => Ok(()),
+            Some((what, found, most)) => Err(SpecError::TooLarge { what, most, found }),
+        }
+    }
+
+    /// Refuses an empty batch, and lists that have not one number for each of one to three axes.
+    fn check_sizes(&self) -> dynconv::Result<()> {
+        let refuse = |what: String, expected: String, found: usize| {
+            Err(dynconv::Error::Shape { what, expected, found: found.to_string() })
+        };
+        if self.batch == 0 {
+            return refuse("batch".into(), "at least 1".into(), 0);
+        }
+        let axes = self.input.len();
+        if axes > 3 {
+            return refuse("axes of the input".into(), "1 to 3".into(), axes);
+        }
+        let output_padding = self.transposed.as_ref().map_or(axes, Vec::len);
+        let lists = [
+            ("kernel", self.kernel.len()),
+            ("stride", self.stride.len()),
+            ("padding", self.padding.len()),
+            ("dilation", self.dilation.len()),
+            ("output padding", output_padding),
+        ];
+        match lists.into_iter().find(|(_, len)| *len != axes) {
+            None => Ok(()),
+            Some((what, len)) => refuse(format!("axes of the {what}"), format!("{axes}, as of the input"), len),
+        }
     }
 }
 
@@ -417,24 +560,28 @@ impl Spec {
     /// Takes one `name=value`.
     fn set(&mut self, name: &str, value: &str) -> Result<(), SpecError> {
         let list = |expected| SpecError::Word { word: value.into(), expected };
+        let axes = self.input.len();
         match name {
             "batch" | "channels" | "input" | "kernel" => {}
-            "stride" => self.stride = sizes(value)?,
-            "padding" => self.padding = paddings(value)?,
-            "dilation" => self.dilation = sizes(value)?,
+            "stride" => self.stride = spread(sizes(value)?, axes),
+            "padding" => self.padding = spread(paddings(value)?, axes),
+            "dilation" => self.dilation = spread(sizes(value)?, axes),
             "groups" => self.groups = number(value)?,
             "kernels" => self.kernels = number(value)?,
-            "transposed" => self.transposed = Some(sizes(value)?),
+            "transposed" => self.transposed = Some(spread(sizes(value)?, axes)),
             "winograd" => self.winograd = find(&WINOGRADS, value)?,
             "conv" => self.conv = find(&ConvChoice::ALL.map(|conv| (conv.name(), conv)), value)?,
             "activation" => self.activation = find(&ACTIVATIONS, value)?,
             "with" => {
                 for part in value.split('+') {
-                    *find(&[("bias", 0), ("affine", 1), ("residual", 2)], part).map(|i| match i {
+                    let has = match find(&[("bias", 0), ("affine", 1), ("residual", 2)], part)? {
                         0 => &mut self.bias,
                         1 => &mut self.affine,
                         _ => &mut self.residual,
-                    })? = true;
+                    };
+                    if std::mem::replace(has, true) {
+                        return Err(SpecError::Twice(part.into()));
+                    }
                 }
             }
             "layouts" => {
@@ -448,11 +595,7 @@ impl Spec {
             "limits" => self.limits = find(&LIMITS, value)?,
             "offset" => self.offset = number(value)?,
             "seed" => self.seed = number(value)?,
-            _ => {
-                let expected = "stride, padding, dilation, groups, kernels, transposed, winograd, conv, activation, with, \
-                     layouts, elems, limits, offset or seed";
-                return Err(SpecError::Word { word: name.into(), expected: expected.into() });
-            }
+            _ => return Err(SpecError::Word { word: name.into(), expected: WORDS.join(", ") }),
         }
         Ok(())
     }
@@ -481,9 +624,44 @@ mod tests {
         assert_eq!(message("bank batch=1 channels=1x1 kernel=3x3"), "the problem does not say its input");
         assert!(message("blank").starts_with("\"blank\": expected static, bank"));
         assert_eq!(message("bank batch=two channels=1x1 input=3 kernel=3"), "\"two\": expected a number");
-        assert!(
-            message("bank batch=1 channels=1x1 input=3 kernel=3 sride=2").starts_with("\"sride\": expected stride")
-        );
+        let rest = "bank batch=1 channels=1x1 input=3 kernel=3";
+        assert!(message(&format!("{rest} sride=2")).starts_with("\"sride\": expected batch, channels, "));
+        assert_eq!(message(&format!("{rest} seed=2 seed=2")), "\"seed\": expected every word once");
+        assert_eq!(message(&format!("{rest} with=bias+bias")), "\"bias\": expected every word once");
+        assert!(message(&format!("{rest} offset=99999999999999999999")).ends_with("a number of at most 64 bits"));
+        assert_eq!(message(" "), "the problem does not say its kind of layer");
         assert!(message("bank batch=1 channels=1x1 input=3 kernel=3 with=bios").contains("bias, affine, residual"));
+    }
+
+    #[test]
+    fn a_single_number_is_meant_for_every_axis() {
+        let spread: Spec = "bank batch=1 channels=1x1 input=9x9 kernel=3x3 padding=1:0 stride=2 dilation=2 transposed=1"
+            .parse()
+            .expect("parses");
+        let whole = "bank batch=1 channels=1x1 input=9x9 kernel=3x3 stride=2x2 padding=1:0x1:0 dilation=2x2 transposed=1x1";
+        assert_eq!(spread.to_string(), whole);
+        assert_eq!(whole.parse::<Spec>().expect("parses"), spread);
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_with_the_bound() {
+        let message = |line: &str| line.parse::<Spec>().expect("parses").check().expect_err("is too large").to_string();
+        let all = [
+            ("bank batch=1 channels=99999999999x3 input=3 kernel=3", "is 99999999999, more than the 4294967295"),
+            ("bank batch=1 channels=1x1 input=4000000000x4000000000 kernel=3x3", "elements of the input: expected at most"),
+            ("bank batch=18446744073709551615 channels=1x1 input=8 kernel=3", "elements of the input: expected at most"),
+            ("bank batch=1 channels=1x1 input=1 kernel=1 padding=4000000000", "elements of the output: expected at most"),
+            ("bank batch=1 channels=1x1 input=3 kernel=3 kernels=1000000000000", "is 1000000000000, more than the 4294967295"),
+            ("bank batch=1 channels=1x1 input=3 kernel=3 kernels=1000000000", "elements of all kernels: expected at most"),
+            ("map batch=9 channels=1x1 input=99999 kernel=3 kernels=999", "elements given by the caller: expected at most"),
+            ("per_sample batch=99999 channels=99x99 input=3 kernel=3", "elements given by the caller: expected at most"),
+            ("dycnn batch=1 channels=99999x1 input=3 kernel=3", "weights of the attention: expected at most 134217728"),
+            ("odconv batch=1 channels=1x99999999 input=1 kernel=1", "weights of the attention: expected at most 134217728"),
+            ("bank batch=1 channels=1x1 input=3 kernel=3 offset=1000000000000000000", "offset: expected at most 1048576"),
+            ("bank batch=1 channels=1x1 input=3 kernel=3 seed=18446744073709551615", "seed: expected at most 4294967295"),
+        ];
+        for (line, expected) in all {
+            assert!(message(line).contains(expected), "{line}: {}", message(line));
+        }
     }
 }
