@@ -3,6 +3,8 @@
 //! Measured as `dynconv bench` does, which has more to say: results are checked first, and our own static convolution and the batch as
 //! groups take turns with each layer.
 
+use std::ops::ControlFlow;
+
 use dynconv::Context;
 use dynconv::plan::ConvChoice;
 use dynconv_measure::{Case, Options, Outcome, Peak, load, measure};
@@ -25,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for shape in load(set)? {
             println!("\n{}: {}", shape.name, shape.spec);
             let case = Case { batch: shape.spec.batch, shape };
-            for outcome in measure(&context, &peak, &case, &options, &mut |_| {})? {
+            for outcome in measure(&context, &peak, &case, &options, &mut |_| ControlFlow::Continue(()))? {
                 print(&outcome);
             }
         }

@@ -10,17 +10,18 @@ use anyhow::Context as _;
 use clap::Args;
 use comfy_table::{Cell, CellAlignment, Color, Table};
 use dynconv::{Caps, Context, Kernel};
-use dynconv_suite::catalogue;
-use dynconv_suite::check::{Outcome, Verdict, check, kernels};
+use dynconv_suite::catalogue::{self, LineError};
+use dynconv_suite::check::{Outcome, Verdict, check, kernels, possible};
 use dynconv_suite::expect::{Expectation, KNOWN, Standing, judge, parse};
 use dynconv_suite::laws::{LAWS, Law};
-use dynconv_suite::spec::Spec;
+use dynconv_suite::spec::{Spec, SpecError};
 use dynconv_suite::variants::noop_like;
-use indicatif::{ProgressBar, ProgressStyle};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::jobs::{JobsArgs, each};
-use crate::{AdapterArgs, JsonArgs, adapter_json, adapter_line};
+use crate::progress::Progress;
+use crate::target::Target;
+use crate::{AdapterArgs, JsonArgs, Usage, adapter_json, adapter_line, stop};
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -67,47 +68,59 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let laws = laws(&options.law)?;
     let problems = problems(options)?;
+    let named = if options.case.is_empty() { Vec::new() } else { problems.clone() };
     let known = parse(KNOWN)?;
+    let (json, junit) = (options.json.open()?, Target::open_if(options.junit.as_ref())?);
     let contexts = options.jobs.contexts(&options.adapter, problems.len())?;
     print_header(contexts[0].caps());
+    stop::listen()?;
     let run = Run::new(options, &contexts, &laws, &known, problems);
-    println!("{}", run.table());
+    for table in run.tables(usize::from(Table::new().width().unwrap_or(WIDTH))) {
+        println!("{table}");
+    }
     run.print_notes();
     run.print_summary();
-    options.json.write(&run.json())?;
-    if let Some(path) = &options.junit {
-        let text = run.junit().to_string()?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    json.write(&run.json())?;
+    if let Some(junit) = junit {
+        junit.write(&run.junit().to_string()?)?;
     }
-    anyhow::ensure!(!run.outcomes.is_empty(), "no problem was run: nothing matches these options");
-    Ok(if run.count(|s| s == Standing::Broken) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_broken = run.count(|s| s == Standing::Broken) > 0;
+    if !is_broken && !stop::is_asked() {
+        run.ensure_checked(&named)?;
+    }
+    Ok(stop::status(!is_broken))
 }
 
 /// The laws of these names; all if there are none.
-fn laws(names: &[String]) -> anyhow::Result<Vec<&'static Law>> {
+fn laws(names: &[String]) -> Result<Vec<&'static Law>, Usage> {
     if names.is_empty() {
         return Ok(LAWS.iter().collect());
     }
-    let all = || LAWS.map(|law| law.name).join(", ");
-    names
-        .iter()
-        .map(|name| Law::find(name).with_context(|| format!("no law \"{name}\"; there are {}", all())))
-        .collect()
+    let unknown = |name| Usage(format!("no law \"{name}\"; there are {}", LAWS.map(|law| law.name).join(", ")));
+    names.iter().map(|name| Law::find(name).ok_or_else(|| unknown(name))).collect()
 }
 
 fn problems(options: &Options) -> anyhow::Result<Vec<Spec>> {
     if let Some(name) = &options.kernel {
         let all = Kernel::ALL.map(Kernel::name);
-        anyhow::ensure!(all.contains(&name.as_str()), "no kernel \"{name}\"; there are {}", all.join(", "));
+        Usage::unless(all.contains(&name.as_str()), || format!("no kernel \"{name}\"; there are {}", all.join(", ")))?;
     }
     if !options.case.is_empty() {
-        return options.case.iter().map(|line| line.parse().with_context(|| format!("--case \"{line}\""))).collect();
+        return Ok(options.case.iter().map(|line| problem(line)).collect::<Result<_, _>>()?);
     }
     if let Some(path) = &options.cases {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        return catalogue::parse(&text).with_context(|| path.display().to_string());
+        let located = |LineError { line, error }| Usage(format!("{}:{line}: {error}", path.display()));
+        return Ok(catalogue::parse(&text).map_err(located)?);
     }
     Ok(catalogue::problems(options.full)?)
+}
+
+/// A problem of the command line.
+fn problem(line: &str) -> Result<Spec, Usage> {
+    let spec: Result<Spec, SpecError> = line.parse();
+    let spec = spec.and_then(|spec| possible(&spec).map(|()| spec));
+    spec.map_err(|error| Usage(format!("--case \"{line}\": {error}")))
 }
 
 fn print_header(caps: &Caps) {
@@ -125,6 +138,9 @@ fn print_header(caps: &Caps) {
     );
 }
 
+/// Columns of a terminal that cannot be asked.
+const WIDTH: u16 = 80;
+
 /// Laws that run other convolution kernels beside the problem's own: if they break, they say nothing of which.
 const RUN_OTHERS: [&str; 3] = ["kernels", "blocks", "adjoint"];
 
@@ -132,6 +148,9 @@ const RUN_OTHERS: [&str; 3] = ["kernels", "blocks", "adjoint"];
 struct Run<'a> {
     caps: Caps,
     outcomes: Vec<(Outcome, Standing<'a>)>,
+    /// Problems that were to be run.
+    asked: usize,
+    /// Problems that were run.
     problems: usize,
     seconds: f64,
 }
@@ -151,49 +170,91 @@ impl<'a> Run<'a> {
             let planned = noop_like(&contexts[0]);
             problems.retain(|spec| kernels(&planned, spec).contains(&kernel.as_str()));
         }
-        let bar = ProgressBar::new(problems.len() as u64);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} problems, {elapsed} {msg}") {
-            bar.set_style(style);
-        }
+        let asked = problems.len();
+        let progress = Progress::new(Some(asked), "problems");
         let outcomes = each(contexts, problems, |context, spec| {
             let mut outcomes = Vec::new();
             for outcome in check(context, &spec, laws) {
                 let standing = judge(known, &caps, &outcome);
                 if standing == Standing::Broken {
-                    bar.suspend(|| print_failure(&outcome));
+                    progress.suspend(|| print_failure(&outcome));
                 }
                 outcomes.push((outcome, standing));
-                if options.fail_fast && standing == Standing::Broken {
+                if stop::is_asked() || (options.fail_fast && standing == Standing::Broken) {
                     return ControlFlow::Break(outcomes);
                 }
             }
-            bar.inc(1);
+            progress.inc(1);
             ControlFlow::Continue(outcomes)
         });
-        bar.finish_and_clear();
+        progress.finish();
         let problems = outcomes.len();
         let outcomes = outcomes.into_iter().flatten().collect();
-        Self { caps, outcomes, problems, seconds: start.elapsed().as_secs_f64() }
+        Self { caps, outcomes, asked, problems, seconds: start.elapsed().as_secs_f64() }
+    }
+
+    /// Refuses a run that says nothing: none of its checks was run, or none of those of a problem that was asked for by name. A problem that
+    /// runs no kernel on this device keeps the law of empty sizes all the same.
+    fn ensure_checked(&self, named: &[Spec]) -> anyhow::Result<()> {
+        anyhow::ensure!(self.asked > 0, "no problem was run: nothing matches these options");
+        let is_run = |(outcome, standing): &(Outcome, Standing<'_>)| {
+            *standing != Standing::NotRun && !outcome.kernels.is_empty()
+        };
+        let is_checked = |spec: &Spec| self.outcomes.iter().any(|all| is_run(all) && all.0.spec == *spec);
+        if let Some(spec) = named.iter().find(|spec| !is_checked(spec)) {
+            let is_refused = |standing: Standing<'_>| standing == Standing::NotRun;
+            let refused = self.outcomes.iter().find(|(outcome, s)| is_refused(*s) && outcome.spec == *spec);
+            let why = refused
+                .map_or("none of these laws says anything about it", |(outcome, standing)| words(outcome, *standing).1);
+            anyhow::bail!("nothing was checked of \"{spec}\": {why}");
+        }
+        anyhow::ensure!(!self.outcomes.is_empty(), "nothing was checked: these laws say nothing about these problems");
+        anyhow::ensure!(
+            self.outcomes.iter().any(is_run),
+            "nothing was checked: every problem was refused, for the reasons above"
+        );
+        Ok(())
     }
 
     fn count(&self, of: impl Fn(Standing<'_>) -> bool) -> usize {
         self.outcomes.iter().filter(|(_, standing)| of(*standing)).count()
     }
 
-    /// Checks by law and kernel: how many were run, and how many of them are broken.
-    fn table(&self) -> Table {
+    /// Checks by kernel and law, of those that were run: how many there are, and how many of them are broken. As many tables as `width` takes.
+    fn tables(&self, width: usize) -> Vec<Table> {
+        let has = |is_it: &dyn Fn(&Outcome) -> bool| {
+            self.outcomes.iter().any(|(outcome, standing)| *standing != Standing::NotRun && is_it(outcome))
+        };
+        let ran = |kernel: &&str| has(&|outcome| outcome.kernels.contains(kernel));
+        let kernels: Vec<&str> = Kernel::ALL.map(Kernel::name).into_iter().filter(ran).collect();
+        let mut laws: Vec<&str> =
+            LAWS.map(|law| law.name).into_iter().filter(|law| has(&|o| o.law.name == *law)).collect();
+        let mut tables = Vec::new();
+        while !laws.is_empty() && !kernels.is_empty() {
+            let table = |count: usize| self.table(&kernels, &laws[..count]);
+            let fits = |count: &usize| table(*count).force_no_tty().lines().all(|line| line.chars().count() <= width);
+            let count = (2..=laws.len()).take_while(fits).last().unwrap_or(1);
+            tables.push(table(count));
+            laws.drain(..count);
+        }
+        tables
+    }
+
+    /// A row a kernel, a column a law.
+    fn table(&self, kernels: &[&str], laws: &[&str]) -> Table {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::UTF8_BORDERS_ONLY);
-        // Names in two lines, so that all kernels fit a terminal.
-        let kernels = Kernel::ALL.map(|kernel| kernel.name().replace('_', "\n"));
-        table.set_header(std::iter::once("law".to_string()).chain(kernels));
-        for law in LAWS.iter().filter(|law| self.outcomes.iter().any(|(outcome, _)| outcome.law.name == law.name)) {
-            let cells = Kernel::ALL.map(|kernel| self.cell(kernel.name(), law.name));
-            table.add_row(std::iter::once(Cell::new(law.name)).chain(cells));
+        let heads = laws.iter().map(|law| law.replace('-', "-\n"));
+        table.set_header(std::iter::once("kernel".to_string()).chain(heads));
+        for kernel in kernels {
+            let cells = laws.iter().map(|law| self.cell(kernel, law));
+            table.add_row(std::iter::once(Cell::new(kernel)).chain(cells));
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
-            column.set_padding((0, 1));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 0));
         }
         table
     }
@@ -259,6 +320,9 @@ impl<'a> Run<'a> {
     }
 
     fn print_summary(&self) {
+        if stop::is_asked() {
+            println!("stopped after {} of {} problems", self.problems, self.asked);
+        }
         println!(
             "{} problems, {} checks: {} kept, {} broken, {} known, {} not run, in {:.0} s",
             self.problems,
@@ -285,7 +349,7 @@ impl<'a> Run<'a> {
             .collect();
         serde_json::json!({
             "adapter": adapter_json(&self.caps),
-            "problems": self.problems, "seconds": self.seconds, "checks": rows,
+            "stopped": stop::is_asked(), "problems": self.problems, "seconds": self.seconds, "checks": rows,
         })
     }
 
@@ -332,4 +396,52 @@ fn print_failure(outcome: &Outcome) {
     println!("  {found}");
     println!("  runs {}", outcome.kernels.join(", "));
     println!("  reproduce: dynconv check --law {} --case \"{}\"", outcome.law.name, outcome.spec);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A run in which every kernel kept every law but one, and one problem was refused.
+    fn run() -> Run<'static> {
+        let spec: Spec = "static batch=1 channels=1x1 input=5 kernel=1".parse().expect("parses");
+        let outcome = |law, kernel: Kernel, verdict| Outcome {
+            spec: spec.clone(),
+            law,
+            kernels: vec![kernel.name()],
+            verdict,
+            time: Duration::ZERO,
+        };
+        let each = |law| Kernel::ALL.map(|kernel| outcome(law, kernel, Verdict::Kept));
+        let mut outcomes: Vec<_> = LAWS.iter().flat_map(each).map(|outcome| (outcome, Standing::Fine)).collect();
+        let broken = outcome(&LAWS[18], Kernel::ALL[3], Verdict::Broken("it".into()));
+        outcomes.push((broken, Standing::Broken));
+        Run { caps: Caps::webgpu_default(), outcomes, asked: 1, problems: 1, seconds: 0.0 }
+    }
+
+    #[test]
+    fn tables_fit_the_terminal() {
+        for (width, count) in [(80, 3), (120, 2), (200, 1), (30, LAWS.len())] {
+            let tables = run().tables(width);
+            assert_eq!(tables.len(), count, "{width}: {}", tables[0]);
+            let mut lines = tables.iter().flat_map(|table| table.lines().collect::<Vec<_>>());
+            assert!(width == 30 || lines.all(|line| line.chars().count() <= width), "{width}");
+            let heads: String = tables.iter().map(|table| table.to_string()).collect();
+            assert!(heads.contains("1/2 BAD") && heads.contains("conv_depthwise_patch"), "{heads}");
+        }
+    }
+
+    #[test]
+    fn tables_have_what_ran() {
+        let mut run = run();
+        run.outcomes.retain(|(outcome, _)| outcome.kernels == ["aggregate"] && outcome.law.name == "exact");
+        let text = run.tables(80)[0].to_string();
+        assert!(text.contains("aggregate") && text.contains("exact") && !text.contains("conv_"), "{text}");
+        run.outcomes[0].1 = Standing::NotRun;
+        assert!(run.tables(80).is_empty());
+        let refused = run.ensure_checked(&[]).expect_err("says nothing").to_string();
+        assert!(refused.starts_with("nothing was checked: every problem was refused"), "{refused}");
+    }
 }

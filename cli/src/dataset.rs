@@ -19,14 +19,22 @@ const LABELS_MAGIC: u32 = 0x0000_0801;
 const MOST_ITEMS: usize = 1_000_000;
 
 impl Dataset {
-    /// Images of `side` x `side` pixels and labels below `classes`, from two gzip files.
-    pub(crate) fn load(images: &[u8], labels: &[u8], side: usize, classes: usize) -> Result<Self> {
-        let (images, pixels) = idx(images, IMAGES_MAGIC, [side, side]).context("images")?;
-        let (count, labels) = idx(labels, LABELS_MAGIC, []).context("labels")?;
-        ensure!(images > 0, "images: the file holds no image");
-        ensure!(images == count, "labels: expected {images}, one an image, found {count}");
+    /// Images of `side` x `side` pixels and labels below `classes`, from two gzip files of these names.
+    pub(crate) fn load(
+        images: &[u8],
+        labels: &[u8],
+        side: usize,
+        classes: usize,
+        [image_file, label_file]: [String; 2],
+    ) -> Result<Self> {
+        let of_images = || format!("{image_file}: images");
+        let of_labels = || format!("{label_file}: labels");
+        let (images, pixels) = idx(images, IMAGES_MAGIC, [side, side]).with_context(of_images)?;
+        let (count, labels) = idx(labels, LABELS_MAGIC, []).with_context(of_labels)?;
+        ensure!(images > 0, "{}: the file holds no image", of_images());
+        ensure!(images == count, "{}: expected {images}, one an image, found {count}", of_labels());
         if let Some(i) = labels.iter().position(|&label| usize::from(label) >= classes) {
-            bail!("labels: expected classes below {classes}, found {} for image {i}", labels[i]);
+            bail!("{}: expected classes below {classes}, found {} for image {i}", of_labels(), labels[i]);
         }
         Ok(Self { pixels, labels, side })
     }
@@ -90,11 +98,15 @@ mod tests {
         gzip(&[&header, data].concat())
     }
 
+    fn names() -> [String; 2] {
+        ["a.gz", "b.gz"].map(String::from)
+    }
+
     #[test]
     fn a_small_file_is_read() {
         let images = file(IMAGES_MAGIC, &[2, 2, 2], &[1, 2, 3, 4, 5, 6, 7, 8]);
         let labels = file(LABELS_MAGIC, &[2], &[0, 9]);
-        let data = Dataset::load(&images, &labels, 2, 10).expect("valid");
+        let data = Dataset::load(&images, &labels, 2, 10, names()).expect("valid");
         assert_eq!((data.len(), data.image(1)), (2, &[5, 6, 7, 8][..]));
     }
 
@@ -126,8 +138,9 @@ mod tests {
             ),
         ];
         for (images, labels, message) in cases {
-            let error = Dataset::load(&images, &labels, 2, 10).expect_err(message);
-            assert!(format!("{error:#}").starts_with(message), "{error:#}");
+            let error = Dataset::load(&images, &labels, 2, 10, names()).expect_err(message);
+            let file = if message.starts_with("images") { "a.gz" } else { "b.gz" };
+            assert!(format!("{error:#}").starts_with(&format!("{file}: {message}")), "{error:#}");
         }
     }
 }

@@ -9,14 +9,15 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table};
 use dynconv::reference::narrow;
 use dynconv::{Checkpoint, Context};
-use indicatif::{ProgressBar, ProgressStyle};
 use memmap2::Mmap;
 
 use crate::dataset::Dataset;
 use crate::map::map;
 use crate::network::{CLASSES, GpuNetwork, LayerInfo, Mix, Network, SIDE};
+use crate::progress::Progress;
 use crate::report::{LayerAttention, LayerRow, Report, Sample};
-use crate::{AdapterArgs, JsonArgs};
+use crate::target::Target;
+use crate::{AdapterArgs, JsonArgs, Usage, adapter, is_no_adapter, stop};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -65,6 +66,8 @@ struct Run {
     adapter: String,
     driver: String,
     logits: Vec<f64>,
+    /// Images that ran together; 0 where they ran one by one, on the CPU.
+    batch: usize,
     seconds: f64,
     layers: Vec<LayerRow>,
     attention: Vec<Mix>,
@@ -83,32 +86,46 @@ struct Outcome {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    ensure!(options.batch > 0, "--batch: expected at least 1, found 0");
+    Usage::unless(options.batch > 0, || "--batch: expected at least 1, found 0".into())?;
     let model = file(options.model.as_deref(), include_bytes!("../../assets/od_fashion.safetensors"))?;
     let reference = file(options.reference.as_deref(), include_bytes!("../../assets/od_fashion_logits.safetensors"))?;
     let images = file(options.image_file.as_deref(), include_bytes!("../../assets/t10k-images-idx3-ubyte.gz"))?;
     let labels = file(options.label_file.as_deref(), include_bytes!("../../assets/t10k-labels-idx1-ubyte.gz"))?;
 
-    let network = Network::load(&Checkpoint::new(&model)?)?;
-    let mut data = Dataset::load(&images, &labels, SIDE, CLASSES)?;
+    // Errors name the file that was given, or what is built in.
+    let of = |path: &Option<PathBuf>| path.as_ref().map_or("built in".into(), |path| path.display().to_string());
+    let network = Checkpoint::new(&model).map_err(anyhow::Error::from).and_then(|file| Network::load(&file));
+    let network = network.with_context(|| of(&options.model))?;
+    let mut data = Dataset::load(&images, &labels, SIDE, CLASSES, [of(&options.image_file), of(&options.label_file)])?;
     let reference = Checkpoint::new(&reference)
         .and_then(|file| file.tensor("logits", &[data.len(), CLASSES]))
-        .context("reference logits")?;
+        .with_context(|| format!("{}: reference logits", of(&options.reference)))?;
     if let Some(count) = options.images {
-        ensure!((1..=data.len()).contains(&count), "--images: expected 1 to {}, found {count}", data.len());
+        let is_possible = (1..=data.len()).contains(&count);
+        Usage::unless(is_possible, || format!("--images: expected 1 to {}, found {count}", data.len()))?;
         data.truncate(count);
     }
 
-    let run = match context(options)? {
+    let (json_target, target) = (options.json.open()?, Target::open(&options.report)?);
+    let context = context(options)?;
+    stop::listen()?;
+    let run = match context {
         Some(context) => on_gpu(&context, &network, &data, options.batch)?,
         None => on_cpu(&network, &data)?,
     };
+    if stop::is_asked() {
+        let count = run.logits.len() / CLASSES;
+        println!("stopped after {count} of {} images", data.len());
+        if count == 0 {
+            return Ok(stop::status(false));
+        }
+        data.truncate(count);
+    }
     let outcome = evaluate(&run, &data, &reference[..data.len() * CLASSES]);
     print(&run, &outcome, data.len());
-    let report = report(&run, &outcome, &data)?;
-    std::fs::write(&options.report, report).with_context(|| format!("cannot write {}", options.report.display()))?;
+    target.write(&report(&run, &outcome, &data)?)?;
     println!("report: {}", options.report.display());
-    options.json.write(&json(&run, &outcome, data.len()))?;
+    json_target.write(&json(&run, &outcome, data.len()))?;
 
     ensure!(
         outcome.class_mismatches == 0,
@@ -120,7 +137,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         "a logit differs from the reference by {:.2e}, more than {LOGIT_TOLERANCE:.0e}",
         outcome.max_logit_error
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(stop::status(true))
 }
 
 /// A file of the caller's, mapped, or a built-in one.
@@ -151,17 +168,15 @@ fn context(options: &Options) -> Result<Option<Context>> {
             println!("adapter: {}\ndriver: {}", context.caps().name, context.caps().driver);
             Ok(Some(context))
         }
-        Err(dynconv::Error::NoAdapter { .. }) if options.adapter.adapter.is_none() => {
+        Err(error) if is_no_adapter(&error) && options.adapter.adapter.is_none() => {
             println!("no Vulkan, Metal or DX12 adapter found: running on the CPU reference");
+            if let Some(advice) = adapter::advice() {
+                println!("{advice}");
+            }
             Ok(None)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
-}
-
-fn progress(images: usize) -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} images, {eta} left")?;
-    Ok(ProgressBar::new(images as u64).with_style(style))
 }
 
 fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) -> Result<Run> {
@@ -171,8 +186,12 @@ fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) ->
     let mut gpu = network.bind(context, batch)?;
     run.layers = layer_rows(&gpu);
     let mut layer_ms = vec![Vec::new(); run.layers.len()];
-    let bar = progress(data.len())?;
+    run.batch = batch;
+    let progress = Progress::new(Some(data.len()), "images");
     for first in (0..data.len()).step_by(batch) {
+        if stop::is_asked() {
+            break;
+        }
         let count = batch.min(data.len() - first);
         if count != gpu.batch {
             gpu = network.bind(context, count)?;
@@ -188,9 +207,12 @@ fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) ->
         if let Some(times) = gpu.read_times(context)?.filter(|_| count == batch) {
             layer_ms.iter_mut().zip(times).for_each(|(all, ms)| all.push(ms));
         }
-        bar.inc(count as u64);
+        progress.inc(count);
     }
-    bar.finish_and_clear();
+    progress.finish();
+    if run.logits.is_empty() {
+        return Ok(run);
+    }
 
     for ((row, info), ms) in run.layers.iter_mut().zip(gpu.layers()).zip(layer_ms) {
         row.gpu_ms = median(ms);
@@ -198,7 +220,7 @@ fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) ->
         let flops = info.flops as f64 * batch as f64 / gpu.batch as f64;
         row.gflops = row.gpu_ms.map(|ms| flops / ms * 1e-6);
     }
-    let sample = CPU_SAMPLE.min(data.len());
+    let sample = CPU_SAMPLE.min(run.logits.len() / CLASSES);
     let cpu = network.cpu_logits(&network.preprocess(&data.pixels[..sample * SIDE * SIDE]))?;
     run.max_cpu_error = Some(max_difference(&run.logits[..cpu.len()], cpu.iter().copied()));
     Ok(run)
@@ -206,14 +228,17 @@ fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) ->
 
 fn on_cpu(network: &Network, data: &Dataset) -> Result<Run> {
     let mut run = Run { adapter: "the CPU reference".into(), ..Default::default() };
-    let bar = progress(data.len())?;
+    let progress = Progress::new(Some(data.len()), "images");
     let started = Instant::now();
     for index in 0..data.len() {
+        if stop::is_asked() {
+            break;
+        }
         run.logits.extend(network.cpu_logits(&network.preprocess(data.image(index)))?);
-        bar.inc(1);
+        progress.inc(1);
     }
     run.seconds = started.elapsed().as_secs_f64();
-    bar.finish_and_clear();
+    progress.finish();
     Ok(run)
 }
 
@@ -328,6 +353,8 @@ fn json(run: &Run, outcome: &Outcome, total: usize) -> serde_json::Value {
     serde_json::json!({
         "adapter": run.adapter,
         "driver": run.driver,
+        "batch": run.batch,
+        "stopped": stop::is_asked(),
         "total": total,
         "correct": outcome.correct,
         "reference_correct": outcome.reference_correct,
@@ -354,6 +381,7 @@ fn report(run: &Run, outcome: &Outcome, data: &Dataset) -> Result<String> {
         adapter: &run.adapter,
         driver: &run.driver,
         total: data.len(),
+        batch: run.batch,
         correct: outcome.correct,
         reference_correct: outcome.reference_correct,
         class_mismatches: outcome.class_mismatches,

@@ -1,14 +1,17 @@
 //! `dynconv fuzz`: draws problems as long as one likes.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use dynconv_suite::fuzz::{Failure, Tally, Until, fuzz};
-use indicatif::ProgressBar;
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::jobs::JobsArgs;
-use crate::{AdapterArgs, JsonArgs, adapter_json, adapter_line};
+use crate::progress::Progress;
+use crate::target::Target;
+use crate::{AdapterArgs, JsonArgs, Usage, adapter_json, adapter_line, stop};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -30,41 +33,45 @@ pub(crate) struct Options {
     adapter: AdapterArgs,
     #[command(flatten)]
     json: JsonArgs,
+    /// Also write the results to this file as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(
-        options.minutes.is_finite() && (0.0..1e6).contains(&options.minutes),
-        "--minutes {}: needs a number from 0 to a million",
-        options.minutes
-    );
+    let minutes = options.minutes;
+    Usage::unless((0.0..1e6).contains(&minutes), || {
+        format!("--minutes {minutes}: needs a number from 0 to a million")
+    })?;
+    let (json, junit) = (options.json.open()?, Target::open_if(options.junit.as_ref())?);
     let contexts = options.jobs.contexts(&options.adapter, options.problems.unwrap_or(usize::MAX))?;
     let caps = contexts[0].caps();
     println!("{}; seed {}", adapter_line(caps), options.seed);
+    stop::listen()?;
     let until = match options.problems {
         Some(count) => Until::Problems(count),
-        None => Until::Elapsed(Duration::from_secs_f64(options.minutes * 60.0)),
+        None => Until::Elapsed(Duration::from_secs_f64(minutes * 60.0)),
     };
-    let bar = ProgressBar::new_spinner();
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let progress = Progress::new(None, "problems");
     let mut failures = Vec::new();
     let trace = |spec: &dynconv_suite::spec::Spec| {
         if options.trace {
             println!("{spec}");
         }
     };
-    let tally = fuzz(&contexts, options.seed, until, trace, |tally, failure| {
-        bar.set_message(summary(&tally));
+    let tally = fuzz(&contexts, options.seed, until, stop::is_asked, trace, |tally, failure| {
+        progress.set_message(summary(&tally));
         if let Some(failure) = failure {
-            bar.suspend(|| print_failure(failure));
+            progress.suspend(|| print_failure(failure));
             failures.push(failure.clone());
         }
     });
-    bar.finish_and_clear();
-    println!("{}", summary(&tally));
-    options.json.write(&serde_json::json!({
+    progress.finish();
+    println!("{}{}", if stop::is_asked() { "stopped: " } else { "" }, summary(&tally));
+    json.write(&serde_json::json!({
         "adapter": adapter_json(caps),
         "seed": options.seed,
+        "stopped": stop::is_asked(),
         "problems": tally.problems,
         "checks": tally.checks,
         "refused": tally.refused,
@@ -72,7 +79,31 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             "law": f.law.name, "problem": f.spec.to_string(), "drawn": f.drawn.to_string(), "found": f.found,
         })).collect::<Vec<_>>(),
     }))?;
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if let Some(target) = junit {
+        let suite = format!("{} ({}), seed {}", caps.name, caps.driver, options.seed);
+        target.write(&report(suite, &tally, &failures).to_string()?)?;
+    }
+    if !stop::is_asked() {
+        anyhow::ensure!(tally.checks > 0, "nothing was checked: {}", summary(&tally));
+    }
+    Ok(stop::status(failures.is_empty()))
+}
+
+/// Each failure is a case; so is all that held.
+fn report(suite: String, tally: &Tally, failures: &[Failure]) -> Report {
+    let mut suite = TestSuite::new(suite);
+    let held = if tally.checks > 0 { TestCaseStatus::success() } else { TestCaseStatus::skipped() };
+    suite.add_test_case(TestCase::new(summary(tally), held));
+    for failure in failures {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        status.set_message(failure.found.clone());
+        let mut case = TestCase::new(failure.spec.to_string(), status);
+        case.set_classname(failure.law.name);
+        suite.add_test_case(case);
+    }
+    let mut report = Report::new("dynconv fuzz");
+    report.add_test_suite(suite);
+    report
 }
 
 fn summary(tally: &Tally) -> String {

@@ -7,7 +7,8 @@ use comfy_table::Table;
 use dynconv::{Caps, Context, choose_adapter};
 use serde::Serialize;
 
-use crate::{AdapterArgs, JsonArgs, backends};
+use crate::adapter::backends;
+use crate::{AdapterArgs, JsonArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -16,9 +17,6 @@ pub(crate) struct Options {
     #[command(flatten)]
     json: JsonArgs,
 }
-
-/// Exit status when there is no adapter: other failures exit with 1, wrong arguments with 2.
-const NO_ADAPTER: u8 = 3;
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -64,22 +62,17 @@ impl<'a> Row<'a> {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let adapters = pollster::block_on(Context::adapters(backends()));
-    let selected = choose_adapter(&adapters, &options.adapter.options().adapter);
+    let json = options.json.open()?;
+    let adapters = pollster::block_on(Context::adapters(backends()?));
+    let selected = choose_adapter(&adapters, &options.adapter.options()?.adapter);
     let rows: Vec<Row<'_>> = adapters.iter().map(Row::new).collect();
-    options.json.write(&serde_json::json!({ "adapters": rows, "selected": selected.as_ref().ok() }))?;
+    json.write(&serde_json::json!({ "adapters": rows, "selected": selected.as_ref().ok() }))?;
 
     for (number, row) in rows.iter().enumerate() {
         println!("{number}: {}\n{}\n", row.name, table(row));
     }
-    match selected {
-        Ok(number) => println!("using {number}: {}", adapters[number].name),
-        Err(error) if adapters.is_empty() => {
-            println!("{error}");
-            return Ok(ExitCode::from(NO_ADAPTER));
-        }
-        Err(error) => return Err(error.into()),
-    }
+    let number = selected?;
+    println!("using {number}: {}", adapters[number].name);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use clap::Args;
 use dynconv::Context;
 
-use crate::AdapterArgs;
+use crate::{AdapterArgs, stop};
 
 /// Devices without being asked, at most: each has memory of its own.
 const MOST: usize = 4;
@@ -23,7 +23,7 @@ pub(crate) struct JobsArgs {
 
 impl JobsArgs {
     /// A context a job; no more than there are problems, but one at least.
-    pub(crate) fn contexts(&self, adapter: &AdapterArgs, problems: usize) -> dynconv::Result<Vec<Context>> {
+    pub(crate) fn contexts(&self, adapter: &AdapterArgs, problems: usize) -> anyhow::Result<Vec<Context>> {
         let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST);
         let jobs = self.jobs.map_or_else(cores, NonZeroUsize::get);
         (0..jobs.min(problems).max(1)).map(|_| adapter.context()).collect()
@@ -31,7 +31,7 @@ impl JobsArgs {
 }
 
 /// Does `work` on each item, as many at a time as there are workers, each with what is its own. Results come in the order of the items; after the
-/// first `Break` no more items are begun.
+/// first `Break`, or when the run is to stop, no more items are begun.
 pub(crate) fn each<W: Sync, T: Send, R: Send>(
     workers: &[W],
     items: Vec<T>,
@@ -39,7 +39,7 @@ pub(crate) fn each<W: Sync, T: Send, R: Send>(
 ) -> Vec<R> {
     let queue = Mutex::new(Some(items.into_iter().enumerate()));
     let done = Mutex::new(Vec::new());
-    let next = || locked(&queue).as_mut().and_then(Iterator::next);
+    let next = || if stop::is_asked() { None } else { locked(&queue).as_mut().and_then(Iterator::next) };
     let job = |worker: &W| {
         while let Some((place, item)) = next() {
             let result = match work(worker, item) {

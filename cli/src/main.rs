@@ -1,5 +1,10 @@
 //! `dynconv`: demo, adapter information and verification for the dynconv library.
 
+// First, since its macros take the place of the standard library's in all other modules.
+#[macro_use]
+mod say;
+
+mod adapter;
 mod bench;
 mod check;
 mod dataset;
@@ -11,16 +16,23 @@ mod map;
 mod mutants;
 mod network;
 mod pipelines;
+mod progress;
 mod report;
+mod stop;
+mod target;
 mod tune;
 mod verify;
 mod web;
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::fmt;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use dynconv::{AdapterChoice, Caps, Context, ContextOptions, wgpu};
+use clap::{Parser, Subcommand};
+
+use crate::adapter::{AdapterArgs, adapter_json, adapter_line};
+use crate::say::warn;
+use crate::target::JsonArgs;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Dynamic convolution on the GPU")]
@@ -51,68 +63,44 @@ enum Command {
     Web(web::Options),
 }
 
-/// Which adapter to use.
-#[derive(Debug, Args)]
-struct AdapterArgs {
-    /// Adapter: its number in `dynconv info`, or part of its name
-    #[arg(long, value_name = "NAME|NUMBER")]
-    adapter: Option<String>,
-    /// Turn on the adapter's cooperative matrices, which wgpu calls experimental
-    #[arg(long)]
-    matrices: bool,
+/// Wrong arguments.
+#[derive(Debug)]
+struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
-impl AdapterArgs {
-    fn options(&self) -> ContextOptions {
-        let adapter = match &self.adapter {
-            None => AdapterChoice::Fastest,
-            Some(text) => match text.parse() {
-                // Names have numbers in them too; no machine has a hundred adapters.
-                Ok(number) if number < 100 => AdapterChoice::Index(number),
-                _ => AdapterChoice::Name(text.clone()),
-            },
-        };
-        ContextOptions { adapter, backends: backends() }
-    }
+impl Error for Usage {}
 
-    fn context(&self) -> dynconv::Result<Context> {
-        match self.matrices {
-            true => pollster::block_on(dynconv_suite::matrices::request(&self.options())),
-            false => pollster::block_on(Context::request(&self.options())),
+impl Usage {
+    /// Refuses arguments that are not right.
+    fn unless(is_right: bool, text: impl FnOnce() -> String) -> Result<(), Self> {
+        if is_right { Ok(()) } else { Err(Self(text())) }
+    }
+}
+
+/// Exit status for wrong arguments; clap has the same.
+const WRONG_USAGE: u8 = 2;
+/// Exit status where no adapter does. All other failures exit with 1.
+const NO_ADAPTER: u8 = 3;
+
+fn is_no_adapter(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(dynconv::Error::NoAdapter { .. }))
+}
+
+/// Prints an error, and gives the exit status that belongs to it.
+fn status(error: &anyhow::Error) -> ExitCode {
+    warn(format_args!("error: {error:#}\n"));
+    if is_no_adapter(error) {
+        if let Some(advice) = adapter::advice() {
+            warn(format_args!("{advice}\n"));
         }
+        return ExitCode::from(NO_ADAPTER);
     }
-}
-
-/// Vulkan, Metal and DX12, unless `WGPU_BACKEND` names others.
-fn backends() -> wgpu::Backends {
-    wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY)
-}
-
-/// Adapter, driver and backend on one line.
-fn adapter_line(caps: &Caps) -> String {
-    format!("{} ({}), {:?}", caps.name, caps.driver, caps.backend)
-}
-
-/// Adapter, driver and backend for programs.
-fn adapter_json(caps: &Caps) -> serde_json::Value {
-    serde_json::json!({ "name": caps.name, "driver": caps.driver, "backend": format!("{:?}", caps.backend) })
-}
-
-/// Where to write results for programs.
-#[derive(Debug, Args)]
-struct JsonArgs {
-    /// Also write the results to this file as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-impl JsonArgs {
-    fn write(&self, value: &impl serde::Serialize) -> anyhow::Result<()> {
-        use anyhow::Context as _;
-        let Some(path) = &self.json else { return Ok(()) };
-        let text = serde_json::to_string_pretty(value)?;
-        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
-    }
+    ExitCode::from(if error.is::<Usage>() { WRONG_USAGE } else { 1 })
 }
 
 fn main() -> ExitCode {
@@ -127,8 +115,5 @@ fn main() -> ExitCode {
         Command::Mutants(options) => mutants::run(&options),
         Command::Web(options) => web::run(&options),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    result.unwrap_or_else(|error| status(&error))
 }

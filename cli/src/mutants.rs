@@ -5,17 +5,18 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
 use dynconv_suite::catalogue;
 use dynconv_suite::mutants::{Fate, Mutant, all, explained, sample};
-use indicatif::{ProgressBar, ProgressStyle};
 use wait_timeout::ChildExt as _;
 
 use crate::jobs::each;
-use crate::{AdapterArgs, adapter_line};
+use crate::progress::Progress;
+use crate::target::Target;
+use crate::{AdapterArgs, Usage, adapter_line, stop};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -56,31 +57,39 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return one(options, &mutants, number);
     }
     let chosen = chosen(options, &mutants)?;
+    let markdown = Target::open_if(options.markdown.as_ref())?;
+    let header = adapter_line(options.adapter.context()?.caps());
+    stop::listen()?;
     let fates = try_all(options, &chosen)?;
     let table = Table::new(&mutants, &fates);
-    let text = table.markdown(&header(options)?, &mutants);
+    let text = table.markdown(&header, &mutants);
     println!("{text}");
-    if let Some(path) = &options.markdown {
-        std::fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(markdown) = markdown {
+        markdown.write(&text)?;
     }
-    Ok(if table.rate() >= NEEDED { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if stop::is_asked() {
+        println!("stopped after {} of {} mutants", fates.len(), chosen.len());
+    } else {
+        anyhow::ensure!(
+            table.is_any_run(),
+            "no mutant was run: none compiles, or none is in a shader that this device runs"
+        );
+    }
+    Ok(stop::status(table.rate() >= NEEDED))
 }
 
-fn chosen(options: &Options, mutants: &[Mutant]) -> anyhow::Result<Vec<usize>> {
+fn chosen(options: &Options, mutants: &[Mutant]) -> Result<Vec<usize>, Usage> {
+    Usage::unless(options.sample > 0, || "--sample: expected at least 1, found 0".into())?;
     if options.file.is_empty() {
         return Ok(sample(mutants, options.sample));
     }
     for file in &options.file {
-        anyhow::ensure!(mutants.iter().any(|mutant| mutant.file == file), "no shader file \"{file}\"");
+        Usage::unless(mutants.iter().any(|mutant| mutant.file == file), || format!("no shader file \"{file}\""))?;
     }
     let is_asked = |number: &usize| options.file.iter().any(|file| file == mutants[*number].file);
     let of_file: Vec<usize> = (0..mutants.len()).filter(is_asked).collect();
     let count = options.sample.min(of_file.len());
     Ok((0..count).map(|i| of_file[i * of_file.len() / count]).collect())
-}
-
-fn header(options: &Options) -> anyhow::Result<String> {
-    Ok(adapter_line(options.adapter.context()?.caps()))
 }
 
 /// A child's part: one mutant, its fate as the exit status.
@@ -127,23 +136,28 @@ enum Told {
 }
 
 fn try_all(options: &Options, chosen: &[usize]) -> anyhow::Result<Vec<(usize, Told)>> {
-    let bar = ProgressBar::new(chosen.len() as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} mutants, {elapsed} {msg}")?);
-    let fates = each(&vec![(); options.jobs.max(1)], chosen.to_vec(), |(), number| match try_one(options, number) {
-        Ok(fate) => {
-            if fate == Told::Survived {
-                bar.suspend(|| println!("survivor: {number}"));
+    let progress = Progress::new(Some(chosen.len()), "mutants");
+    let fates =
+        each(&vec![(); options.jobs.max(1)], chosen.to_vec(), |(), number| match try_one(options, number, &progress) {
+            Ok(Some(fate)) => {
+                if fate == Told::Survived {
+                    progress.suspend(|| println!("survivor: {number}"));
+                }
+                progress.inc(1);
+                ControlFlow::Continue(Ok(Some((number, fate))))
             }
-            bar.inc(1);
-            ControlFlow::Continue(Ok((number, fate)))
-        }
-        Err(error) => ControlFlow::Break(Err(error)),
-    });
-    bar.finish_and_clear();
-    fates.into_iter().collect()
+            Ok(None) => ControlFlow::Break(Ok(None)),
+            Err(error) => ControlFlow::Break(Err(error)),
+        });
+    progress.finish();
+    fates.into_iter().filter_map(Result::transpose).collect()
 }
 
-fn try_one(options: &Options, number: usize) -> anyhow::Result<Told> {
+/// How often a process is looked after.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What became of a mutant; nothing if the run was stopped meanwhile.
+fn try_one(options: &Options, number: usize, progress: &Progress) -> anyhow::Result<Option<Told>> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["mutants", "--only", &number.to_string()]);
     if let Some(adapter) = &options.adapter.adapter {
@@ -152,19 +166,34 @@ fn try_one(options: &Options, number: usize) -> anyhow::Result<Told> {
     if options.adapter.matrices {
         command.arg("--matrices");
     }
+    // Ctrl-C is for this process alone: a mutant that it ended would count as killed.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let Some(status) = child.wait_timeout(Duration::from_secs(options.timeout))? else {
+    let start = Instant::now();
+    let status = loop {
+        let status = child.wait_timeout(LOOK)?;
+        progress.look();
+        let is_late = start.elapsed() >= Duration::from_secs(options.timeout);
+        if status.is_some() || is_late || stop::is_asked() {
+            break status;
+        }
+    };
+    if status.is_none() {
         child.kill()?;
         child.wait()?;
-        return Ok(Told::Hung);
-    };
-    Ok(match status.code() {
+    }
+    if stop::is_asked() {
+        return Ok(None);
+    }
+    let Some(status) = status else { return Ok(Some(Told::Hung)) };
+    Ok(Some(match status.code() {
         Some(code) if code == i32::from(SURVIVED) => Told::Survived,
         Some(code) if code == i32::from(STILLBORN) => Told::Stillborn,
         Some(code) if code == i32::from(NOT_RUN) => Told::NotRun,
-        Some(1 | 2) => anyhow::bail!("mutant {number} could not be tried: run `dynconv mutants --only {number}`"),
+        Some(1..=3) => anyhow::bail!("mutant {number} could not be tried: run `dynconv mutants --only {number}`"),
         _ => Told::Killed,
-    })
+    }))
 }
 
 /// Fates by file.
@@ -197,6 +226,11 @@ impl Table {
 
     fn sums(&self) -> [usize; 6] {
         self.rows.values().fold([0; 6], |sums, row| std::array::from_fn(|i| sums[i] + row[i]))
+    }
+
+    /// Whether any mutant was held to the laws.
+    fn is_any_run(&self) -> bool {
+        self.sums()[..4].iter().sum::<usize>() > 0
     }
 
     /// Part killed of those that live and could be killed.

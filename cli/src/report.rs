@@ -31,6 +31,8 @@ pub(crate) struct Report<'a> {
     pub driver: &'a str,
     /// Number of images classified.
     pub total: usize,
+    /// Images that ran together; 0 where they ran one by one, on the CPU.
+    pub batch: usize,
     /// Images classified correctly here.
     pub correct: usize,
     /// Images the float64 reference classifies correctly.
@@ -211,6 +213,10 @@ impl Report<'_> {
             Some(_) => format!("largest on {} images", count(self.cpu_sample)),
             None => "not compared in this run".to_owned(),
         };
+        let together = match self.batch {
+            0 => "one by one, by the host's clock".to_owned(),
+            batch => format!("in batches of {}, by the host's clock", count(batch)),
+        };
         let figures = [
             ("Accuracy", percent(self.correct, self.total), "this run"),
             ("Reference accuracy", percent(self.reference_correct, self.total), "PyTorch, float64"),
@@ -218,7 +224,7 @@ impl Report<'_> {
             ("Ambiguous", count(self.ambiguous), &images),
             ("Largest logit difference", scientific(self.max_logit_error), "from the reference"),
             ("Logit difference from CPU", or_dash(self.max_cpu_error, scientific), &cpu_note),
-            ("Images per second", decimal(self.images_per_second, 0), "whole network"),
+            ("Images per second", decimal(self.images_per_second, 0), &together),
             ("Ran on", escape(self.adapter), &escape(self.driver)),
         ];
         let cell = |(term, value, note)| {
@@ -261,7 +267,18 @@ impl Report<'_> {
                  them; {DASH} means no timestamps for that layer."
             ),
         };
-        format!("<p class=\"note\">{text}</p>\n")
+        format!("<p class=\"note\">{text} {}</p>\n", self.batch_note())
+    }
+
+    /// Why the images a second are fewer than the layers' times promise.
+    fn batch_note(&self) -> String {
+        format!(
+            "A batch is {} images and takes {} ms of the host's clock, from which the images a second follow: \
+             beside the layers that is copying the images to the device, recording, submitting, waiting, and \
+             copying the logits back. The layers' times are medians over the full batches.",
+            count(self.batch),
+            decimal(1e3 * self.batch as f64 / self.images_per_second, 2),
+        )
     }
 
     /// The sample images, wrong ones first.
@@ -697,6 +714,7 @@ mod tests {
             adapter: "Card <1>",
             driver: "driver & co",
             total: 10_000,
+            batch: 100,
             correct: 9213,
             reference_correct: 9214,
             class_mismatches: 1,
@@ -751,6 +769,8 @@ mod tests {
             "92.13%",
             "123,457",
             "driver &amp; co",
+            "in batches of 100, by the host's clock",
+            "A batch is 100 images and takes 0.81 ms of the host's clock",
             "2.0\u{a0}×\u{a0}10⁻⁶",
             "0.250",
             "1,250.0",

@@ -14,11 +14,13 @@ use dynconv_suite::run::problem_on;
 use dynconv_suite::spec::{Family, Spec};
 use serde_json::json;
 
+use crate::bench::ShapeArgs;
 use crate::bench::table::{ms, plain};
-use crate::bench::{ShapeArgs, progress_bar};
 use crate::pipelines::Pipelines;
+use crate::progress::Progress;
+use crate::target::Target;
 use crate::verify::ElemArg;
-use crate::{AdapterArgs, JsonArgs, adapter_json, adapter_line};
+use crate::{AdapterArgs, JsonArgs, Usage, adapter_json, adapter_line, stop};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -85,8 +87,12 @@ impl FamilyArg {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let shapes = options.shapes.load()?;
-    anyhow::ensure!(options.batch > 0, "--batch: expected at least 1, found 0");
+    Usage::unless(options.batch > 0, || "--batch: expected at least 1, found 0".into())?;
+    for shape in &shapes {
+        shape.with_batch(options.batch).map_err(|error| Usage(format!("{}: {error}", shape.name)))?;
+    }
     let folder = cache_folder(options)?;
+    let (json, gains) = (options.json.open()?, Target::open_if(options.table.as_ref())?);
     let context = options.adapter.context()?;
     let caps = context.caps().clone();
     println!("{}", adapter_line(&caps));
@@ -100,10 +106,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (context, pipelines) = Pipelines::open(context, pipelines)?;
     let mut tuning = Tuning::load(&folder, &caps)?.unwrap_or_else(|| Tuning::new(&caps));
 
+    stop::listen()?;
     let mut rows = Vec::new();
-    let bar = progress_bar(shapes.len() * options.family.len());
+    let layers = shapes.len() * options.family.len();
+    let progress = Progress::new(Some(layers), "layers");
     for (shape, family) in shapes.iter().flat_map(|shape| options.family.iter().map(move |family| (shape, *family))) {
-        bar.set_message(format!("{} {}", shape.name, family.name()));
+        if stop::is_asked() {
+            break;
+        }
+        progress.set_message(format!("{} {}", shape.name, family.name()));
         let problem = problem_of(shape, family, options, &caps)?;
         let became = match tuning.choice(&problem) {
             Some(choice) if !options.again => Became::Known(choice.to_string()),
@@ -121,23 +132,32 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             },
         };
         rows.push(Row { shape: shape.name.clone(), family, became });
-        bar.inc(1);
+        progress.inc(1);
     }
-    bar.finish_and_clear();
+    progress.finish();
     if let Some(pipelines) = pipelines {
         pipelines.save()?;
     }
 
     println!("{}", table(&rows));
-    print!("{}", notes(&rows));
+    print!("{COLUMNS}{}", notes(&rows));
+    if stop::is_asked() {
+        println!("stopped after {} of {layers} layers", rows.len());
+    }
     println!("{} shapes in {}", tuning.choices().len(), folder.join(Tuning::file_stem(&caps)).display());
-    if let Some(path) = &options.table {
-        let text = tuning.gains().to_string();
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(gains) = gains {
+        gains.write(&tuning.gains().to_string())?;
     }
     let rows_json: Vec<_> = rows.iter().map(Row::json).collect();
-    options.json.write(&json!({ "adapter": adapter_json(&caps), "batch": options.batch, "shapes": rows_json }))?;
-    Ok(if rows.iter().any(|row| row.defects().next().is_some()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let adapter = adapter_json(&caps);
+    json.write(
+        &json!({ "adapter": adapter, "batch": options.batch, "stopped": stop::is_asked(), "shapes": rows_json }),
+    )?;
+    if !stop::is_asked() {
+        let is_refused = rows.iter().all(|row| matches!(row.became, Became::Refused(_)));
+        anyhow::ensure!(!is_refused, "nothing was tuned: every layer was refused, for the reasons above");
+    }
+    Ok(stop::status(rows.iter().all(|row| row.defects().next().is_none())))
 }
 
 /// The folder asked for, or `dynconv` where the system keeps what programs may lose.
@@ -208,6 +228,13 @@ struct Row {
 
 const HEADER: [&str; 10] =
     ["shape", "layer", "planner's", "fastest", "ms", "fastest\nms", "gain", "tried", "stopped", "wrong"];
+
+/// What the columns say.
+const COLUMNS: &str = "\
+planner's, ms: the kernel that the planner chooses, and its time; fastest, fastest ms: the kernel measured to be the fastest, and its time.
+gain: the first time divided by the second. tried: kernels that were run; stopped: those of them whose first run was so slow that no more
+were made; wrong: those that gave a wrong result or were refused by the driver.
+";
 
 impl Row {
     fn cells(&self) -> [String; 10] {

@@ -42,6 +42,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         BrowserArg::Chromium => Browser::chromium(program)?,
         BrowserArg::Dawn => Browser::dawn(program)?,
     };
+    let json = options.json.open()?;
     let silence = Duration::from_secs(options.silence);
     let modules = web::all_modules(options.in_full);
     let cases = web::all_cases()?;
@@ -53,7 +54,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let summary = summary?;
     print(&summary);
-    options.json.write(&summary)?;
+    json.write(&summary)?;
     if !summary.failures.is_empty() {
         return Ok(ExitCode::FAILURE);
     }

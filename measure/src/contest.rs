@@ -175,19 +175,23 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Times all contenders in turns, `samples` times each. Every other round goes backwards, so that none always follows the same.
+/// Times all contenders in turns, `samples` times each. Every other round goes backwards, so that none always follows the same. `look_up` is
+/// called before each, and ends it all if it fails.
 pub(crate) fn take_turns(
     clock: &Clock<'_>,
     contenders: &mut [&mut Contender<'_>],
     samples: usize,
     quick: bool,
+    look_up: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     for contender in contenders.iter_mut().filter(|_| !quick) {
+        look_up()?;
         contender.repeats = clock.repeats(&contender.work)?;
     }
     for round in 0..samples {
         let count = contenders.len();
         for turn in 0..count {
+            look_up()?;
             let contender = &mut contenders[if round % 2 == 0 { turn } else { count - 1 - turn }];
             let time = clock.time(&contender.work, contender.repeats)?;
             contender.times.push(time);

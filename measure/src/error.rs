@@ -61,6 +61,9 @@ pub enum Error {
     /// The device did not do what it was asked to.
     #[error("the device failed: {0}")]
     Device(String),
+    /// Whoever is told of the progress wants no more.
+    #[error("stopped")]
+    Stopped,
 }
 
 impl From<dynconv::Error> for Error {

@@ -1,5 +1,6 @@
 //! One layer, measured in turns with what it is held against.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use dynconv::plan::{ConvChoice, Plan};
@@ -88,34 +89,40 @@ struct Ready {
 }
 
 /// Measures a layer with each kernel that `options` names, beside our own static convolution and the batch as groups. `progress` is told what
-/// is being done. What is refused or wrong is an [`Outcome`].
+/// is being done, and may end it. What is refused or wrong is an [`Outcome`].
 ///
 /// # Errors
-/// [`Error::Device`] if the device fails.
+/// [`Error::Device`] if the device fails, [`Error::Stopped`] if `progress` wants no more.
 pub fn measure(
     context: &Context,
     peak: &Peak,
     case: &Case,
     options: &Options,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Vec<Outcome>> {
+    let progress = &mut |what: &str| match progress(what) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Stopped),
+    };
     let ready = match make_ready(context, case, options, progress) {
         Ok(ready) => ready,
         Err(error) => return Ok(vec![Outcome::NotMeasured(refusal(case, "all", &error)?)]),
     };
-    progress("timing");
-    let rows = race(context, peak, case, options, &ready)?;
+    let rows = race(context, peak, case, options, &ready, progress)?;
     let refused = ready.not_measured.into_iter().map(Outcome::NotMeasured);
     Ok(rows.into_iter().map(|row| Outcome::Measured(Box::new(row))).chain(refused).collect())
 }
 
-fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Ready> {
+/// Tells what is being done, and fails if there is to be no more.
+type Progress<'a> = dyn FnMut(&str) -> Result<()> + 'a;
+
+fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut Progress<'_>) -> Result<Ready> {
     let spec = case.spec(options);
     // What the device has no room for is refused before there are numbers for it.
     plan(context, &spec)?;
     let data = Data::new(&spec, Numbers::Floats)?;
     let (flat_spec, flat_data) = static_twin(&spec)?;
-    progress("static");
+    progress("static")?;
     let mut judge = Judge::new(&flat_spec, &flat_data, flops(&flat_spec)?, options.quick);
     let flat = prepare(context, &flat_spec, &flat_data, &mut judge)?;
 
@@ -126,7 +133,7 @@ fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut 
     let mut not_measured = Vec::new();
     let mut entries = Vec::new();
     for &conv in &options.kernels {
-        progress(conv.name());
+        progress(conv.name())?;
         let judge = if sums_plainly(conv) { &mut judge } else { &mut judge_of_filtered };
         match prepare(context, &Spec { conv, ..spec.clone() }, &data, judge) {
             Ok(entry) => entries.push(entry),
@@ -135,7 +142,7 @@ fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut 
     }
     let mut without_groups = None;
     let groups = if options.groups {
-        progress("groups");
+        progress("groups")?;
         match groups(context, &spec, &data, &mut judge) {
             Ok(groups) => Some(groups),
             Err(error) => {
@@ -152,7 +159,14 @@ fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut 
 }
 
 /// Times all in turns; a row for each kernel.
-fn race(context: &Context, peak: &Peak, case: &Case, options: &Options, ready: &Ready) -> Result<Vec<Row>> {
+fn race(
+    context: &Context,
+    peak: &Peak,
+    case: &Case,
+    options: &Options,
+    ready: &Ready,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<Row>> {
     let clock = Clock::new(context);
     let attention = ready.entries.first().map(|entry| attention_steps(&entry.prepared)).unwrap_or_default();
     let layer = |entry: &'_ Entry| -> Work<'_> {
@@ -168,7 +182,7 @@ fn race(context: &Context, peak: &Peak, case: &Case, options: &Options, ready: &
     let mut turns: Vec<Contender<'_>> = ready.entries.iter().map(|entry| Contender::new(layer(entry))).collect();
     let mut all: Vec<_> =
         [&mut gauge, &mut flat].into_iter().chain(&mut groups).chain(&mut branch).chain(&mut turns).collect();
-    take_turns(&clock, &mut all, options.samples, options.quick)?;
+    take_turns(&clock, &mut all, options.samples, options.quick, &mut || progress("timing"))?;
 
     let beside = Beside { ready, gauge: &gauge, flat: &flat, groups: groups.as_ref(), attention: branch.as_ref() };
     let rows = ready.entries.iter().zip(&turns).map(|(entry, turn)| {
@@ -250,6 +264,7 @@ fn refusal(case: &Case, strategy: &str, error: &Error) -> Result<Refusal> {
     let is_wrong = match error {
         Error::Fault(Fault::Refused(_)) => false,
         Error::Fault(Fault::Wrong(_) | Fault::Failed(_)) => true,
+        Error::Stopped => return Err(Error::Stopped),
         other => return Err(Error::Device(other.to_string())),
     };
     let reason = error.to_string();

@@ -17,5 +17,5 @@ pub use contest::{Spread, median};
 pub use error::{Error, Result};
 pub use layer::{Case, Options, Outcome, measure};
 pub use peak::Peak;
-pub use results::{Change, Comparison, Refusal, Results, Row, VERSION, Verdict};
+pub use results::{Change, Comparison, ENOUGH, Refusal, Results, Row, VERSION, Verdict};
 pub use shapes::{SETS, Shape, load, parse};

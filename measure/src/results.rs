@@ -13,7 +13,7 @@ use crate::peak::Peak;
 pub const VERSION: u32 = 1;
 
 /// The fewest samples whose spread says anything.
-const ENOUGH: usize = 5;
+pub const ENOUGH: usize = 5;
 
 /// A run of the benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,15 @@ pub struct Results {
     pub samples: usize,
     /// Whether everything ran just once.
     pub quick: bool,
+    /// When it began, in UTC; empty where older results do not say.
+    #[serde(default)]
+    pub date: String,
+    /// The command line; empty where older results do not say.
+    #[serde(default)]
+    pub command: String,
+    /// Whether it was stopped before its end.
+    #[serde(default)]
+    pub stopped: bool,
     /// What was measured.
     pub rows: Vec<Row>,
     /// What was not.
@@ -156,6 +165,9 @@ impl Results {
             copy_gbps: peak.copy_gbps,
             samples,
             quick,
+            date: String::new(),
+            command: String::new(),
+            stopped: false,
             rows: Vec::new(),
             not_measured: Vec::new(),
         }

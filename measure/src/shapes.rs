@@ -22,6 +22,18 @@ pub struct Shape {
     pub spec: Spec,
 }
 
+impl Shape {
+    /// The problem with another batch.
+    ///
+    /// # Errors
+    /// [`SpecError`] for a batch that is empty or too large.
+    pub fn with_batch(&self, batch: usize) -> Result<Spec, SpecError> {
+        let spec = Spec { batch, ..self.spec.clone() };
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
 /// Built-in sets of shapes: name and text.
 pub const SETS: [(&str, &str); 8] = [
     ("peers", include_str!("../../benches/shapes/peers.txt")),
@@ -35,9 +47,8 @@ pub const SETS: [(&str, &str); 8] = [
 ];
 
 /// What a line may say.
-const WORDS: [&str; 10] = [
-    "channels", "input", "kernel", "stride", "padding", "dilation", "groups", "kernels", "winograd", "batch",
-];
+const WORDS: [&str; 10] =
+    ["channels", "input", "kernel", "stride", "padding", "dilation", "groups", "kernels", "winograd", "batch"];
 
 /// What a line need not say. An even seed gives the attention branches biases, and 4 of every number a temperature of 1.
 const DEFAULTS: [(&str, &str); 3] = [("batch", "1"), ("kernels", "4"), ("seed", "4")];
@@ -126,10 +137,17 @@ mod tests {
         assert_eq!(message(&format!("a {rest} stride=two")), "my.txt:1: \"two\": expected a number");
         assert_eq!(message(&format!("a {rest} batch=2 batch=3")), "my.txt:1: \"batch\": expected every word once");
         assert_eq!(message(&format!("a {rest} batch=0")), "my.txt:1: impossible: batch: expected at least 1, found 0");
-        assert!(message(&format!("a {rest} groups=3")).contains("impossible: input channels: expected a multiple of 3"));
-        assert!(message(&format!("a {rest} batch=9999999")).contains("too large: elements of the input: expected at most"));
+        assert!(
+            message(&format!("a {rest} groups=3")).contains("impossible: input channels: expected a multiple of 3")
+        );
+        assert!(
+            message(&format!("a {rest} batch=9999999")).contains("too large: elements of the input: expected at most")
+        );
         assert!(message("a channels=4x4 input=2x2 kernel=3x3").contains("input height: expected at least 3, found 2"));
-        assert!(message("a channels=4x4 input=9x9 kernel=3").contains("axes of the kernel: expected 2, as of the input, found 1"));
+        assert!(
+            message("a channels=4x4 input=9x9 kernel=3")
+                .contains("axes of the kernel: expected 2, as of the input, found 1")
+        );
         assert!(message(&format!("a {rest}\na {rest}")).starts_with("my.txt:2: \"a\": expected a name that no line"));
         assert_eq!(message("# nothing\n"), "my.txt: expected a shape a line, found none");
     }

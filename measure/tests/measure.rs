@@ -1,5 +1,7 @@
 //! Measurements on whatever adapter there is.
 
+use std::ops::ControlFlow;
+
 use dynconv::plan::ConvChoice;
 use dynconv::{Caps, Context, Elem};
 use dynconv_measure::{Case, Options, Outcome, Peak, Results, Row, load, measure};
@@ -14,7 +16,8 @@ fn measured(context: &Context, batch: usize, kernels: &[ConvChoice]) -> Vec<Outc
     let shape = load("smoke").expect("parses").remove(0);
     let kernels = kernels.to_vec();
     let options = Options { family: Family::Bank, elem: Elem::F32, kernels, samples: 3, groups: true, quick: false };
-    measure(context, &peak, &Case { shape, batch }, &options, &mut |_| {}).expect("the device works")
+    measure(context, &peak, &Case { shape, batch }, &options, &mut |_| ControlFlow::Continue(()))
+        .expect("the device works")
 }
 
 fn row(outcome: &Outcome) -> &Row {
@@ -45,7 +48,10 @@ fn the_planners_choice_can_be_asked_for() {
             quick: true,
         };
         let case = Case { shape: shape.clone(), batch: 1 };
-        row(&measure(&context, &peak, &case, &options, &mut |_| {}).expect("the device works")[0]).kernel.clone()
+        row(&measure(&context, &peak, &case, &options, &mut |_| ControlFlow::Continue(())).expect("the device works")
+            [0])
+        .kernel
+        .clone()
     };
     let planned = measured(ConvChoice::Auto);
     let name = planned.rsplit("conv_").next().expect("has an end").replace('_', "-");

@@ -63,11 +63,13 @@ pub enum Until {
 const SHRINKS: usize = 60;
 
 /// Draws problems that follow from `seed` and holds each to every law that says something about it, as many at a time as there are contexts.
-/// `before` sees each problem before it runs, `report` the tally after it and the failure if there is one.
+/// `before` sees each problem before it runs, `report` the tally after it and the failure if there is one. Once `is_stopped`, no more problems
+/// are run, and none is made smaller.
 pub fn fuzz(
     contexts: &[Context],
     seed: u64,
     until: Until,
+    is_stopped: impl Fn() -> bool + Sync,
     before: impl Fn(&Spec) + Sync,
     report: impl FnMut(Tally, Option<&Failure>) + Send,
 ) -> Tally {
@@ -82,12 +84,12 @@ pub fn fuzz(
         let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
         let strategy = specs();
         let mut drawn = 0;
-        while !is_over(drawn) {
+        while !is_over(drawn) && !is_stopped() {
             // The strategy gives up only if nearly nothing it draws is a problem; then there is nothing to run.
             let Ok(mut tree) = strategy.new_tree(&mut runner) else { break };
             if drawn % contexts.len() == number {
                 before(&tree.current());
-                let (tally, failure) = run(context, &mut tree);
+                let (tally, failure) = run(context, &mut tree, &is_stopped);
                 let (all, report) = &mut *progress.lock().unwrap_or_else(PoisonError::into_inner);
                 *all = all.and(tally);
                 report(*all, failure.as_ref());
@@ -105,14 +107,21 @@ pub fn fuzz(
 }
 
 /// Runs one problem.
-fn run(context: &Context, tree: &mut dyn ValueTree<Value = Spec>) -> (Tally, Option<Failure>) {
+fn run(
+    context: &Context,
+    tree: &mut dyn ValueTree<Value = Spec>,
+    is_stopped: &dyn Fn() -> bool,
+) -> (Tally, Option<Failure>) {
     let drawn = tree.current();
     let context = fresh(context);
     if is_refused(&context, &drawn) {
         return (Tally { problems: 1, refused: 1, ..Tally::default() }, None);
     }
     let (broken, checks) = first_broken(&context, &drawn);
-    let failure = broken.map(|(law, found)| shrink(&context, tree, &drawn, law, found));
+    let failure = broken.map(|(law, found)| {
+        let failure = Failure { spec: drawn.clone(), drawn, law, found };
+        shrink(&context, tree, failure, is_stopped)
+    });
     (Tally { problems: 1, checks, failures: failure.is_some().into(), ..Tally::default() }, failure)
 }
 
@@ -120,14 +129,12 @@ fn run(context: &Context, tree: &mut dyn ValueTree<Value = Spec>) -> (Tally, Opt
 fn shrink(
     context: &Context,
     tree: &mut dyn ValueTree<Value = Spec>,
-    drawn: &Spec,
-    law: &'static Law,
-    found: String,
+    mut best: Failure,
+    is_stopped: &dyn Fn() -> bool,
 ) -> Failure {
-    let mut best = Failure { spec: drawn.clone(), drawn: drawn.clone(), law, found };
     let mut may_go_on = tree.simplify();
     for _ in 0..SHRINKS {
-        if !may_go_on {
+        if !may_go_on || is_stopped() {
             break;
         }
         let spec = tree.current();

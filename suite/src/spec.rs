@@ -635,10 +635,12 @@ mod tests {
 
     #[test]
     fn a_single_number_is_meant_for_every_axis() {
-        let spread: Spec = "bank batch=1 channels=1x1 input=9x9 kernel=3x3 padding=1:0 stride=2 dilation=2 transposed=1"
-            .parse()
-            .expect("parses");
-        let whole = "bank batch=1 channels=1x1 input=9x9 kernel=3x3 stride=2x2 padding=1:0x1:0 dilation=2x2 transposed=1x1";
+        let spread: Spec =
+            "bank batch=1 channels=1x1 input=9x9 kernel=3x3 padding=1:0 stride=2 dilation=2 transposed=1"
+                .parse()
+                .expect("parses");
+        let whole =
+            "bank batch=1 channels=1x1 input=9x9 kernel=3x3 stride=2x2 padding=1:0x1:0 dilation=2x2 transposed=1x1";
         assert_eq!(spread.to_string(), whole);
         assert_eq!(whole.parse::<Spec>().expect("parses"), spread);
     }
@@ -648,17 +650,47 @@ mod tests {
         let message = |line: &str| line.parse::<Spec>().expect("parses").check().expect_err("is too large").to_string();
         let all = [
             ("bank batch=1 channels=99999999999x3 input=3 kernel=3", "is 99999999999, more than the 4294967295"),
-            ("bank batch=1 channels=1x1 input=4000000000x4000000000 kernel=3x3", "elements of the input: expected at most"),
-            ("bank batch=18446744073709551615 channels=1x1 input=8 kernel=3", "elements of the input: expected at most"),
-            ("bank batch=1 channels=1x1 input=1 kernel=1 padding=4000000000", "elements of the output: expected at most"),
-            ("bank batch=1 channels=1x1 input=3 kernel=3 kernels=1000000000000", "is 1000000000000, more than the 4294967295"),
-            ("bank batch=1 channels=1x1 input=3 kernel=3 kernels=1000000000", "elements of all kernels: expected at most"),
-            ("map batch=9 channels=1x1 input=99999 kernel=3 kernels=999", "elements given by the caller: expected at most"),
-            ("per_sample batch=99999 channels=99x99 input=3 kernel=3", "elements given by the caller: expected at most"),
+            (
+                "bank batch=1 channels=1x1 input=4000000000x4000000000 kernel=3x3",
+                "elements of the input: expected at most",
+            ),
+            (
+                "bank batch=18446744073709551615 channels=1x1 input=8 kernel=3",
+                "elements of the input: expected at most",
+            ),
+            (
+                "bank batch=1 channels=1x1 input=1 kernel=1 padding=4000000000",
+                "elements of the output: expected at most",
+            ),
+            (
+                "bank batch=1 channels=1x1 input=3 kernel=3 kernels=1000000000000",
+                "is 1000000000000, more than the 4294967295",
+            ),
+            (
+                "bank batch=1 channels=1x1 input=3 kernel=3 kernels=1000000000",
+                "elements of all kernels: expected at most",
+            ),
+            (
+                "map batch=9 channels=1x1 input=99999 kernel=3 kernels=999",
+                "elements given by the caller: expected at most",
+            ),
+            (
+                "per_sample batch=99999 channels=99x99 input=3 kernel=3",
+                "elements given by the caller: expected at most",
+            ),
             ("dycnn batch=1 channels=99999x1 input=3 kernel=3", "weights of the attention: expected at most 134217728"),
-            ("odconv batch=1 channels=1x99999999 input=1 kernel=1", "weights of the attention: expected at most 134217728"),
-            ("bank batch=1 channels=1x1 input=3 kernel=3 offset=1000000000000000000", "offset: expected at most 1048576"),
-            ("bank batch=1 channels=1x1 input=3 kernel=3 seed=18446744073709551615", "seed: expected at most 4294967295"),
+            (
+                "odconv batch=1 channels=1x99999999 input=1 kernel=1",
+                "weights of the attention: expected at most 134217728",
+            ),
+            (
+                "bank batch=1 channels=1x1 input=3 kernel=3 offset=1000000000000000000",
+                "offset: expected at most 1048576",
+            ),
+            (
+                "bank batch=1 channels=1x1 input=3 kernel=3 seed=18446744073709551615",
+                "seed: expected at most 4294967295",
+            ),
         ];
         for (line, expected) in all {
             assert!(message(line).contains(expected), "{line}: {}", message(line));

@@ -4,19 +4,22 @@ mod plot;
 mod report;
 pub(crate) mod table;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use chrono::Utc;
 use clap::Args;
 use dynconv::plan::ConvChoice;
-use dynconv_measure::{Case, Outcome, Peak, Results, Shape, Verdict, load, measure};
+use dynconv_measure::{Case, Error, Outcome, Peak, Results, Shape, Verdict, load, measure};
 use dynconv_suite::spec::Family;
-use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::progress::Progress;
+use crate::say::warn;
+use crate::target::Target;
 use crate::verify::ElemArg;
-use crate::{AdapterArgs, JsonArgs, adapter_line};
+use crate::{AdapterArgs, JsonArgs, Usage, adapter_line, stop};
 
 /// Which shapes.
 #[derive(Debug, Args)]
@@ -34,11 +37,16 @@ impl ShapeArgs {
     pub(crate) fn load(&self) -> anyhow::Result<Vec<Shape>> {
         let mut shapes: Vec<Shape> = Vec::new();
         for set in &self.shapes {
-            shapes.extend(load(set)?);
+            let found = load(set).map_err(|error| match error {
+                // A set or file that is not there is no wrong line.
+                Error::NoSuchSet { .. } => anyhow::Error::from(error),
+                error => Usage(error.to_string()).into(),
+            });
+            shapes.extend(found?);
         }
         if let Some(name) = self.only.iter().find(|name| !shapes.iter().any(|shape| shape.name == **name)) {
             let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
-            anyhow::bail!("--only {name}: there is no such shape; there are {}", names.join(", "));
+            return Err(Usage(format!("--only {name}: there is no such shape; there are {}", names.join(", "))).into());
         }
         shapes.retain(|shape| self.only.is_empty() || self.only.contains(&shape.name));
         Ok(shapes)
@@ -105,9 +113,10 @@ impl FamilyArg {
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let cases = cases(options)?;
     let kernels = kernels(&options.kernel)?;
-    anyhow::ensure!(options.samples > 0, "--samples: expected at least 1, found 0");
-    // Read first: a file that is none should not be found out after an hour.
+    Usage::unless(options.samples > 0, || "--samples: expected at least 1, found 0".into())?;
+    // Files first: one that is none should not be found out after an hour.
     let old = options.compare.as_deref().map(Results::read).transpose()?;
+    let (json, report) = (options.json.open()?, Target::open_if(options.report.as_ref())?);
 
     let context = options.adapter.context()?;
     println!("{}", adapter_line(context.caps()));
@@ -117,6 +126,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let peak = Peak::measure(&context, options.quick)?;
     println!("measured peak {:.1} GFLOP/s, copy {:.1} GB/s", peak.gflops, peak.copy_gbps);
 
+    stop::listen()?;
     let samples = if options.quick { 1 } else { options.samples };
     let how = dynconv_measure::Options {
         family: options.family.family(),
@@ -127,33 +137,69 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         quick: options.quick,
     };
     let mut results = Results::new(&context, &peak, samples, options.quick);
-    let bar = progress_bar(cases.len());
+    results.date = Utc::now().format("%Y-%m-%d %H:%M").to_string();
+    results.command = std::env::args().skip(1).fold("dynconv".into(), |line, word| format!("{line} {}", quoted(&word)));
+    let progress = Progress::new(Some(cases.len()), "layers");
     for case in &cases {
         let about = format!("{} batch {}", case.shape.name, case.batch);
-        let outcomes = measure(&context, &peak, case, &how, &mut |step| bar.set_message(format!("{about}: {step}")))
-            .with_context(|| about.clone())?;
+        let outcomes = measure(&context, &peak, case, &how, &mut |step| {
+            progress.set_message(format!("{about}: {step}"));
+            if stop::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let outcomes = match outcomes {
+            Err(Error::Stopped) => break,
+            outcomes => outcomes.with_context(|| about.clone())?,
+        };
         for outcome in outcomes {
             match outcome {
                 Outcome::Measured(row) => results.rows.push(*row),
                 Outcome::NotMeasured(refusal) => results.not_measured.push(refusal),
             }
         }
-        bar.inc(1);
+        progress.inc(1);
     }
-    bar.finish_and_clear();
+    progress.finish();
+    results.stopped = stop::is_asked();
 
     println!("{}", table::table(&results));
     print!("{}", table::notes(&results));
-    options.json.write(&results)?;
-    if let Some(path) = &options.report {
-        std::fs::write(path, report::page(&results)).with_context(|| format!("cannot write {}", path.display()))?;
+    if results.stopped {
+        println!("stopped: not all of {} layers were measured", cases.len());
+    }
+    json.write(&results)?;
+    if let Some(report) = report {
+        report.write(&report::page(&results))?;
+    }
+    if !results.stopped {
+        ensure_measured(options, &results)?;
     }
     let is_slower = match (&old, &options.compare) {
-        (Some(old), Some(path)) => compare(&results, old, &path.display().to_string())?,
+        (Some(old), Some(path)) if !results.rows.is_empty() => compare(&results, old, &path.display().to_string())?,
         _ => false,
     };
     let is_wrong = results.not_measured.iter().any(|refusal| refusal.is_wrong);
-    Ok(if is_slower || is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(stop::status(!is_slower && !is_wrong))
+}
+
+/// A word of a command line as a shell takes it.
+fn quoted(word: &str) -> String {
+    if word.chars().any(|c| c.is_whitespace() || "\"'$&|;<>()*?".contains(c)) {
+        format!("{word:?}")
+    } else {
+        word.into()
+    }
+}
+
+/// Refuses results without a number, and those without one of a kernel that was asked for by its name.
+fn ensure_measured(options: &Options, results: &Results) -> anyhow::Result<()> {
+    let is_named = |kernel: &str| options.kernel.iter().any(|name| name == kernel);
+    if let Some(refusal) = results.not_measured.iter().find(|refusal| !refusal.is_wrong && is_named(&refusal.strategy))
+    {
+        let dynconv_measure::Refusal { shape, batch, strategy, reason, .. } = refusal;
+        anyhow::bail!("--kernel {strategy}: not measured on {shape} batch {batch}: {reason}");
+    }
+    anyhow::ensure!(!results.rows.is_empty(), "nothing was measured, for the reasons above");
+    Ok(())
 }
 
 /// Prints what changed, and tells whether something has become slower.
@@ -170,29 +216,32 @@ fn compare(results: &Results, old: &Results, file: &str) -> anyhow::Result<bool>
         comparison.without_old
     );
     if slower > 0 {
-        eprintln!("error: {slower} of {} layers are slower than in {file}", comparison.changes.len());
+        warn(format_args!("error: {slower} of {} layers are slower than in {file}\n", comparison.changes.len()));
     }
     Ok(slower > 0)
 }
 
 /// Every shape with every batch.
 fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
-    let shapes = options.shapes.load()?;
-    anyhow::ensure!(!options.batch.contains(&0), "--batch: expected at least 1, found 0");
-    let batches = |shape: &Shape| if options.batch.is_empty() { vec![shape.spec.batch] } else { options.batch.clone() };
-    let cases = |shape: Shape| batches(&shape).into_iter().map(move |batch| Case { shape: shape.clone(), batch });
-    Ok(shapes.into_iter().flat_map(cases).collect())
+    let mut cases = Vec::new();
+    for shape in options.shapes.load()? {
+        let batches = if options.batch.is_empty() { vec![shape.spec.batch] } else { options.batch.clone() };
+        for batch in batches {
+            shape.with_batch(batch).map_err(|error| Usage(format!("{} batch {batch}: {error}", shape.name)))?;
+            cases.push(Case { shape: shape.clone(), batch });
+        }
+    }
+    Ok(cases)
 }
 
 /// Convolution kernels by their names.
-fn kernels(names: &[String]) -> anyhow::Result<Vec<ConvChoice>> {
+fn kernels(names: &[String]) -> Result<Vec<ConvChoice>, Usage> {
     let mut kernels = Vec::new();
     for name in names {
         let before = kernels.len();
         kernels.extend(ConvChoice::ALL.into_iter().filter(|choice| choice.name() == name || name == "all"));
-        if kernels.len() == before {
-            anyhow::bail!("--kernel {name}: expected all, {}", ConvChoice::ALL.map(ConvChoice::name).join(", "));
-        }
+        let all = || ConvChoice::ALL.map(ConvChoice::name).join(", ");
+        Usage::unless(kernels.len() > before, || format!("--kernel {name}: expected all, {}", all()))?;
     }
     let mut distinct = Vec::new();
     kernels.retain(|kernel| {
@@ -202,13 +251,4 @@ fn kernels(names: &[String]) -> anyhow::Result<Vec<ConvChoice>> {
         }
     });
     Ok(kernels)
-}
-
-pub(crate) fn progress_bar(cases: usize) -> ProgressBar {
-    let bar = ProgressBar::new(cases as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}, {elapsed} {msg}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

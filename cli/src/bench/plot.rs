@@ -47,9 +47,9 @@ pub(super) fn legend(series: &[Series]) -> String {
 /// Horizontal bars from 0, a group a row, with their values beside them.
 pub(super) fn bars(series: &[Series], groups: &[BarGroup], unit: &str) -> String {
     const WIDTH: f64 = 860.0;
-    const LABELS: f64 = 130.0;
+    const LABELS: f64 = 150.0;
     const VALUES: f64 = 70.0;
-    const BAR: f64 = 11.0;
+    const BAR: f64 = 16.0;
     const GAP: f64 = 12.0;
     let row = BAR * series.len() as f64 + GAP;
     let height = row * groups.len() as f64 + GAP;
@@ -99,7 +99,11 @@ pub(super) fn roofline(peak_gflops: f64, copy_gbps: f64, points: &[Point]) -> St
     body += &text(x.at(x.range[1]) - 6.0, y.at(peak_gflops) - 10.0, "end small", &peak);
     let middle = (start * ridge).sqrt();
     let copy = format!("copy {} GB/s", short(copy_gbps));
-    body += &text(x.at(middle) - 10.0, y.at(roof(middle)) - 8.0, "end small", &copy);
+    // Left of the slope where there is room, else right of it.
+    let [left, above] = [x.at(middle) - 10.0, y.at(roof(middle)) - 8.0];
+    let has_room = left - MARGIN[0] > 9.0 * copy.chars().count() as f64;
+    let place = if has_room { [left, above] } else { [left + 20.0, above + 24.0] };
+    body += &text(place[0], place[1], if has_room { "end small" } else { "small" }, &copy);
 
     let mut taken = Vec::new();
     for point in points {

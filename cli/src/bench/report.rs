@@ -1,6 +1,7 @@
 //! The benchmark's report: one self-contained HTML page.
 
-use dynconv_measure::{Refusal, Results, Row};
+use dynconv_measure::{ENOUGH, Refusal, Results, Row};
+use dynconv_suite::spec::Spec;
 
 use super::plot::{BarGroup, Line, Point, Series, bars, legend, lines, roofline, short};
 use super::table::{kernel, ms};
@@ -17,6 +18,7 @@ pub(super) fn page(results: &Results) -> String {
     let best = best(&results.rows);
     let sections = [
         header(results, &best),
+        shape_section(results),
         speed_section(&best),
         roofline_section(results, &best),
         batch_section(&best),
@@ -49,14 +51,70 @@ fn mean(ratios: impl Iterator<Item = f64>) -> Option<f64> {
     (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
 }
 
+/// How many times longer something takes, and between which ends that lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Ratio {
+    middle: f64,
+    /// The fastest sample against the slowest of the other, and the slowest against the fastest.
+    ends: [f64; 2],
+}
+
+impl Ratio {
+    fn to_static(row: &Row) -> Self {
+        let ends = [row.min_ms / row.static_max_ms, row.max_ms / row.static_min_ms];
+        Self { middle: row.ratio_to_static, ends }
+    }
+
+    fn to_groups(row: &Row) -> Option<Self> {
+        let ends = [row.min_ms / row.groups_max_ms?, row.max_ms / row.groups_min_ms?];
+        Some(Self { middle: row.ratio_to_groups?, ends })
+    }
+
+    /// Geometric means of several.
+    fn mean(all: &[Self]) -> Option<Self> {
+        let [low, high] = [0, 1].map(|end| mean(all.iter().map(|ratio| ratio.ends[end])));
+        Some(Self { middle: mean(all.iter().map(|ratio| ratio.middle))?, ends: [low?, high?] })
+    }
+
+    /// Whether the samples overlap: then neither is known to be the faster.
+    fn is_within_spread(self) -> bool {
+        self.ends[0] <= 1.0 && 1.0 <= self.ends[1]
+    }
+
+    /// As a key figure, and what stands under it.
+    fn figure(ratio: Option<Self>) -> [String; 2] {
+        let Some(ratio) = ratio else { return [DASH.into(), "not measured".into()] };
+        let text = if ratio.is_within_spread() { "no difference".into() } else { format!("{:.2} ×", ratio.middle) };
+        [text, format!("time, geometric mean; <span class=\"ends\">{}</span> within the spread", ratio.range())]
+    }
+
+    fn range(self) -> String {
+        format!("{:.2} to {:.2}", self.ends[0], self.ends[1])
+    }
+}
+
+/// The result in a sentence, as far as the spread of the samples allows one.
+fn headline(results: &Results, to_static: Option<Ratio>) -> String {
+    match to_static {
+        None => "Nothing was measured".into(),
+        Some(_) if results.quick || results.samples < ENOUGH => {
+            format!("Too few samples to compare: {} of each time, at least {ENOUGH} are needed", results.samples)
+        }
+        Some(ratio) if ratio.is_within_spread() => {
+            "No difference within the spread between dynamic and static convolution".into()
+        }
+        Some(ratio) => format!("Dynamic convolution takes {:.2} times the time of static convolution", ratio.middle),
+    }
+}
+
 fn header(results: &Results, best: &[&Row]) -> String {
-    let to_static = mean(best.iter().map(|row| row.ratio_to_static));
-    let to_groups = mean(best.iter().filter_map(|row| row.ratio_to_groups));
-    let times = |ratio: f64| format!("{ratio:.2} ×");
+    let to_static = Ratio::mean(&best.iter().map(|row| Ratio::to_static(row)).collect::<Vec<_>>());
+    let to_groups = Ratio::mean(&best.iter().filter_map(|row| Ratio::to_groups(row)).collect::<Vec<_>>());
+    let [against_static, against_groups] = [to_static, to_groups].map(Ratio::figure);
     let errors = best.iter().map(|row| row.verified_share_of_bound).fold(0.0, f64::max);
     let figures = [
-        ("Against static", or_dash(to_static, times), "time, geometric mean"),
-        ("Against groups", or_dash(to_groups, times), "time, geometric mean"),
+        ("Against static", against_static[0].clone(), &*against_static[1]),
+        ("Against groups", against_groups[0].clone(), &against_groups[1]),
         ("Layers", best.len().to_string(), "shape and batch"),
         ("Largest error", format!("{}%", decimal(100.0 * errors, 0)), "of its derived bound"),
         ("Measured peak", decimal(results.peak_gflops, 0), "GFLOP/s, f32 multiply-adds"),
@@ -67,18 +125,71 @@ fn header(results: &Results, best: &[&Row]) -> String {
     let cell = |(term, value, note): (&str, String, &str)| {
         format!("<div><dt>{term}</dt><dd>{value}</dd><dd class=\"small\">{note}</dd></div>\n")
     };
-    let quick = if results.quick { " <strong>This was a quick run: its times say nothing.</strong>" } else { "" };
+    let mut warnings = String::new();
+    if results.quick {
+        warnings += " <strong>This was a quick run: its times say nothing.</strong>";
+    }
+    if results.stopped {
+        warnings += " <strong>The run was stopped before its end.</strong>";
+    }
     format!(
-        "<header>\n<p class=\"kicker\">dynconv bench</p>\n\
-         <h1>Dynamic convolution takes {} the time of static convolution</h1>\n\
+        "<header>\n<p class=\"kicker\">dynconv bench{}</p>\n<h1>{}</h1>\n\
          <p class=\"lede\">Geometric mean of {} layers on {}. Static is our own convolution of the same shape, with one kernel for \
          all samples; it is measured in turns with the dynamic one, and every result was checked against a float64 reference before \
-         it was timed.{quick}</p>\n<dl class=\"figures\">\n{}</dl>\n{}</header>\n",
-        or_dash(to_static, |ratio| format!("{ratio:.2} times")),
+         it was timed.{warnings}</p>\n<dl class=\"figures\">\n{}</dl>\n{}</header>\n",
+        if results.date.is_empty() { String::new() } else { format!(" · {} UTC", escape(&results.date)) },
+        headline(results, to_static),
         best.len(),
         escape(&results.adapter),
         figures.map(cell).concat(),
         clock_note(results),
+    )
+}
+
+/// What was measured, each shape once, and by which command.
+fn shape_section(results: &Results) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    let mut rows = String::new();
+    for row in &results.rows {
+        if names.contains(&row.shape.as_str()) {
+            continue;
+        }
+        names.push(&row.shape);
+        rows += &shape_row(row);
+    }
+    let command = match &*results.command {
+        "" => String::new(),
+        command => format!("<p>Measured by <code>{}</code>.</p>\n", escape(command)),
+    };
+    section(
+        "Shapes",
+        &format!(
+            "{command}<div class=\"scroll\" tabindex=\"0\">\n<table class=\"shapes\">\n<thead><tr><th>Shape</th><th>Layer</th>\
+             <th>Channels</th><th>Input</th><th>Kernel</th><th class=\"number\">K</th><th>Elements</th><th>Other</th></tr></thead>\n\
+             <tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+        ),
+    )
+}
+
+/// A shape by the words of its problem; all that is not ordinary is among the others.
+fn shape_row(row: &Row) -> String {
+    let named = ["batch", "channels", "input", "kernel", "kernels", "seed", "conv", "elems"];
+    let (family, words) = row.problem.split_once(' ').unwrap_or((&row.problem, ""));
+    let value = |name: &str| words.split(' ').filter_map(|word| word.split_once('=')).find(|(n, _)| *n == name);
+    let sizes = |name: &str| escape(&value(name).map_or(DASH.into(), |(_, value)| value.replace('x', " × ")));
+    let channels = value("channels").map_or(DASH.into(), |(_, value)| escape(&value.replace('x', " → ")));
+    let kernels = row.problem.parse::<Spec>().map_or(DASH.into(), |spec| spec.kernels.to_string());
+    let is_other = |word: &&str| !named.iter().any(|name| word.split('=').next() == Some(name));
+    let others: Vec<&str> = words.split(' ').filter(is_other).collect();
+    format!(
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{channels}</td><td>{}</td><td>{}</td><td class=\"number\">{kernels}</td>\
+         <td>{}</td><td>{}</td></tr>\n",
+        escape(&row.shape),
+        escape(family),
+        sizes("input"),
+        sizes("kernel"),
+        escape(&row.elem),
+        escape(&others.join(", ")),
     )
 }
 
@@ -175,6 +286,11 @@ fn batch_section(best: &[&Row]) -> String {
     )
 }
 
+/// A ratio in the table; one within the spread is marked.
+fn cell(ratio: Ratio) -> String {
+    format!("{}{}", if ratio.is_within_spread() { "≈ " } else { "" }, decimal(ratio.middle, 2))
+}
+
 /// The columns of numbers: name, and what stands there.
 type Column = (&'static str, fn(&Row) -> String);
 
@@ -185,8 +301,8 @@ const COLUMNS: [Column; 13] = [
     ("% of<br>peak", |row| decimal(row.peak_percent, 1)),
     ("GB/s", |row| short(row.gbps)),
     ("% of<br>copy", |row| decimal(row.copy_percent, 1)),
-    ("×<br>static", |row| decimal(row.ratio_to_static, 2)),
-    ("×<br>groups", |row| or_dash(row.ratio_to_groups, |ratio| decimal(ratio, 2))),
+    ("×<br>static", |row| cell(Ratio::to_static(row))),
+    ("×<br>groups", |row| or_dash(Ratio::to_groups(row), cell)),
     ("attention<br>ms", |row| or_dash(row.attention_ms, ms)),
     ("record<br>µs", |row| decimal(row.host_record_us, 0)),
     ("first use<br>ms", |row| decimal(row.first_use_ms, 0)),
@@ -203,7 +319,8 @@ fn table_section(results: &Results) -> String {
     section(
         "All numbers",
         &format!(
-            "<p class=\"note\">× static and × groups: how many times the time of those. Record: host time to record the layer into a \
+            "<p class=\"note\">× static and × groups: how many times the time of those; ≈ where their samples overlap, so that it may be no \
+             difference. Record: host time to record the layer into a \
              command buffer. First use: what it takes longer than a later one, which is compiling. Memory: input, output, bank and \
              scratch. Error: the largest difference from the reference, relative to the largest output.</p>\n\
              <div class=\"scroll\" tabindex=\"0\">\n<table class=\"rows\">\n\
@@ -243,4 +360,33 @@ fn footer(results: &Results) -> String {
         escape(&results.adapter),
         escape(&results.backend)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(samples: usize) -> Results {
+        let text = format!(
+            "{{\"version\": 1, \"dynconv\": \"0.1.0\", \"adapter\": \"a\", \"driver\": \"\", \"backend\": \"Vulkan\", \"timestamps\": true, \
+             \"peak_gflops\": 1, \"copy_gbps\": 1, \"samples\": {samples}, \"quick\": false, \"rows\": [], \"not_measured\": []}}"
+        );
+        serde_json::from_str(&text).expect("are results, as older versions wrote them")
+    }
+
+    #[test]
+    fn a_headline_knows_the_spread() {
+        let line = |samples, middle, ends| headline(&results(samples), Some(Ratio { middle, ends }));
+        assert!(line(9, 1.2, [1.1, 1.3]).starts_with("Dynamic convolution takes 1.20 times the time"));
+        assert!(line(9, 0.97, [0.9, 1.05]).starts_with("No difference within the spread"));
+        assert!(line(4, 1.2, [1.1, 1.3]).starts_with("Too few samples to compare: 4 of each time"));
+        assert_eq!(headline(&results(9), None), "Nothing was measured");
+    }
+
+    #[test]
+    fn ratios_have_ends_and_are_marked_within_the_spread() {
+        let all = [Ratio { middle: 1.0, ends: [0.5, 2.0] }, Ratio { middle: 4.0, ends: [2.0, 8.0] }];
+        assert_eq!(Ratio::mean(&all), Some(Ratio { middle: 2.0, ends: [1.0, 4.0] }));
+        assert_eq!(all.map(cell), ["≈ 1.00", "4.00"]);
+    }
 }
