@@ -210,17 +210,16 @@ fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) ->
         progress.inc(count);
     }
     progress.finish();
-    if run.logits.is_empty() {
-        return Ok(run);
-    }
-
     for ((row, info), ms) in run.layers.iter_mut().zip(gpu.layers()).zip(layer_ms) {
         row.gpu_ms = median(ms);
         // Operations of the last batch, scaled to a full one.
         let flops = info.flops as f64 * batch as f64 / gpu.batch as f64;
         row.gflops = row.gpu_ms.map(|ms| flops / ms * 1e-6);
     }
-    let sample = CPU_SAMPLE.min(run.logits.len() / CLASSES);
+    if stop::is_asked() {
+        return Ok(run);
+    }
+    let sample = CPU_SAMPLE.min(data.len());
     let cpu = network.cpu_logits(&network.preprocess(&data.pixels[..sample * SIDE * SIDE]))?;
     run.max_cpu_error = Some(max_difference(&run.logits[..cpu.len()], cpu.iter().copied()));
     Ok(run)

@@ -97,11 +97,15 @@ pub fn check(context: &Context, spec: &Spec, laws: &[&'static Law]) -> impl Iter
     })
 }
 
-/// The first law that a problem does not keep, and what was found; the number of laws tried.
+/// The first law that a problem does not keep, and what was found; the number of laws tried. Once `is_stopped`, no more are tried.
 #[must_use]
-pub fn first_broken(context: &Context, spec: &Spec) -> (Option<(&'static Law, String)>, usize) {
+pub fn first_broken(
+    context: &Context,
+    spec: &Spec,
+    is_stopped: &dyn Fn() -> bool,
+) -> (Option<(&'static Law, String)>, usize) {
     let mut tried = 0;
-    for law in laws_of(spec) {
+    for law in laws_of(spec).take_while(|_| !is_stopped()) {
         tried += 1;
         if let Verdict::Broken(found) = Verdict::of(law.check(context, spec)) {
             return (Some((law, found)), tried);

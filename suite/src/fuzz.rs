@@ -117,7 +117,7 @@ fn run(
     if is_refused(&context, &drawn) {
         return (Tally { problems: 1, refused: 1, ..Tally::default() }, None);
     }
-    let (broken, checks) = first_broken(&context, &drawn);
+    let (broken, checks) = first_broken(&context, &drawn, is_stopped);
     let failure = broken.map(|(law, found)| {
         let failure = Failure { spec: drawn.clone(), drawn, law, found };
         shrink(&context, tree, failure, is_stopped)
@@ -138,7 +138,7 @@ fn shrink(
             break;
         }
         let spec = tree.current();
-        may_go_on = match first_broken(&fresh(context), &spec).0 {
+        may_go_on = match first_broken(&fresh(context), &spec, is_stopped).0 {
             Some((law, found)) => {
                 best = Failure { spec, law, found, ..best };
                 tree.simplify()
