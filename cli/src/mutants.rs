@@ -270,3 +270,19 @@ impl Table {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mutants_that_were_not_run_prove_nothing() {
+        let mutants = all();
+        let is_any_run = |fates: &[Told]| {
+            let fates: Vec<_> = fates.iter().map(|fate| (0, *fate)).collect();
+            Table::new(&mutants, &fates).is_any_run()
+        };
+        assert!(!is_any_run(&[Told::NotRun, Told::Stillborn]));
+        assert!([Told::Killed, Told::Hung, Told::Survived].iter().all(|fate| is_any_run(&[Told::NotRun, *fate])));
+    }
+}
