@@ -81,7 +81,8 @@ fn named(words: &str, built: wgpu::Backends) -> Result<wgpu::Backends, Usage> {
     Ok(backends)
 }
 
-/// What to do where no adapter was found at all; nothing where the one that was wanted is not among those that there are.
+/// What to do where no adapter was found at all; nothing where the one that was wanted is not among
+/// those that there are.
 pub(crate) fn advice() -> Option<String> {
     let is_none = pollster::block_on(Context::adapters(backends().ok()?)).is_empty();
     is_none.then(|| {

@@ -193,8 +193,9 @@ impl<'a> Run<'a> {
         Self { caps, outcomes, asked, problems, seconds: start.elapsed().as_secs_f64() }
     }
 
-    /// Refuses a run that says nothing: none of its checks was run, or none of those of a problem that was asked for by name. A problem that
-    /// runs no kernel on this device keeps the law of empty sizes all the same.
+    /// Refuses a run that says nothing: none of its checks was run, or none of those of a problem
+    /// that was asked for by name. A problem that runs no kernel on this device keeps the law of
+    /// empty sizes all the same.
     fn ensure_checked(&self, named: &[Spec]) -> anyhow::Result<()> {
         anyhow::ensure!(self.asked > 0, "no problem was run: nothing matches these options");
         let is_run = |(outcome, standing): &(Outcome, Standing<'_>)| {
@@ -220,7 +221,8 @@ impl<'a> Run<'a> {
         self.outcomes.iter().filter(|(_, standing)| of(*standing)).count()
     }
 
-    /// Checks by kernel and law, of those that were run: how many there are, and how many of them are broken. As many tables as `width` takes.
+    /// Checks by kernel and law, of those that were run: how many there are, and how many of them
+    /// are broken. As many tables as `width` takes.
     fn tables(&self, width: usize) -> Vec<Table> {
         let has = |is_it: &dyn Fn(&Outcome) -> bool| {
             self.outcomes.iter().any(|(outcome, standing)| *standing != Standing::NotRun && is_it(outcome))

@@ -19,7 +19,8 @@ const LABELS_MAGIC: u32 = 0x0000_0801;
 const MOST_ITEMS: usize = 1_000_000;
 
 impl Dataset {
-    /// Images of `side` x `side` pixels and labels below `classes`, from two gzip files of these names.
+    /// Images of `side` x `side` pixels and labels below `classes`, from two gzip files of these
+    /// names.
     pub(crate) fn load(
         images: &[u8],
         labels: &[u8],

@@ -1,4 +1,5 @@
-//! What the tool prints for people. It goes to standard output, or to standard error where `--json -` gives standard output to the results.
+//! What the tool prints for people. It goes to standard output, or to standard error where
+//! `--json -` gives standard output to the results.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -10,7 +11,8 @@ static IS_STDOUT_TAKEN: AtomicBool = AtomicBool::new(false);
 /// The status that shells tell of a program whose reader has closed the pipe.
 const PIPE_CLOSED: i32 = 141;
 
-/// The standard library's macro panics where the reader has closed the pipe, as `head` does; this one ends in silence.
+/// The standard library's macro panics where the reader has closed the pipe, as `head` does; this
+/// one ends in silence.
 macro_rules! print {
     ($($words:tt)*) => { $crate::say::say(format_args!($($words)*)) };
 }
@@ -46,7 +48,8 @@ pub(crate) fn write_stdout(text: &str) {
     end_unless_written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
 }
 
-/// Without a reader the program ends in silence; where it cannot write for another reason it says so.
+/// Without a reader the program ends in silence; where it cannot write for another reason it says
+/// so.
 fn end_unless_written(result: io::Result<()>) {
     match result {
         Ok(()) => {}

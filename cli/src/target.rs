@@ -1,4 +1,5 @@
-//! Files that a run writes at its end, tried before it begins: a folder that does not exist is no news for after an hour.
+//! Files that a run writes at its end, tried before it begins: a folder that does not exist is no
+//! news for after an hour.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -9,7 +10,8 @@ use clap::Args;
 
 use crate::say;
 
-/// A file that can be written. What was in it stays until then; a new one goes again if nothing is written.
+/// A file that can be written. What was in it stays until then; a new one goes again if nothing is
+/// written.
 #[derive(Debug)]
 pub(crate) struct Target {
     path: PathBuf,

@@ -132,7 +132,8 @@ const NO_ADAPTER: i32 = 3;
 #[cfg(unix)]
 const STOPPED: i32 = 130;
 
-/// Whether a line says how far a run has come: it ends with seconds, or has them before what is being done.
+/// Whether a line says how far a run has come: it ends with seconds, or has them before what is
+/// being done.
 fn is_progress(line: &str) -> bool {
     line.ends_with(" s") || line.contains(" s: ")
 }
@@ -378,7 +379,8 @@ fn without_an_adapter_it_says_what_to_do() {
     assert_eq!(without(&["check"], "metal").0, Some(WRONG_USAGE));
 }
 
-/// A long run, ended by Ctrl-C as soon as it tells of its progress: exit status and what it printed on standard output and standard error.
+/// A long run, ended by Ctrl-C as soon as it tells of its progress: exit status and what it printed
+/// on standard output and standard error.
 #[cfg(unix)]
 fn interrupted(arguments: &[&str]) -> (Option<i32>, [String; 2]) {
     use std::io::{BufRead, BufReader, Read};

@@ -175,8 +175,8 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Times all contenders in turns, `samples` times each. Every other round goes backwards, so that none always follows the same. `look_up` is
-/// called before each, and ends it all if it fails.
+/// Times all contenders in turns, `samples` times each. Every other round goes backwards, so that
+/// none always follows the same. `look_up` is called before each, and ends it all if it fails.
 pub(crate) fn take_turns(
     clock: &Clock<'_>,
     contenders: &mut [&mut Contender<'_>],

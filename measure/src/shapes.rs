@@ -7,7 +7,8 @@
 //! s1      channels=64x64 input=56x56 kernel=3x3 padding=1 batch=8
 //! ```
 //!
-//! `channels`, `input` and `kernel` must be there. `batch` is 1 and `kernels` (K) 4 where a line does not say.
+//! `channels`, `input` and `kernel` must be there. `batch` is 1 and `kernels` (K) 4 where a line
+//! does not say.
 
 use dynconv_suite::spec::{Family, Spec, SpecError};
 
@@ -50,7 +51,8 @@ pub const SETS: [(&str, &str); 8] = [
 const WORDS: [&str; 10] =
     ["channels", "input", "kernel", "stride", "padding", "dilation", "groups", "kernels", "winograd", "batch"];
 
-/// What a line need not say. An even seed gives the attention branches biases, and 4 of every number a temperature of 1.
+/// What a line need not say. An even seed gives the attention branches biases, and 4 of every
+/// number a temperature of 1.
 const DEFAULTS: [(&str, &str); 3] = [("batch", "1"), ("kernels", "4"), ("seed", "4")];
 
 /// The shapes of a built-in set or, if there is none of that name, of a file.

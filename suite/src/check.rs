@@ -54,7 +54,8 @@ fn ideal() -> Context {
     context.with_caps(Caps { device_type, subgroups, subgroup_size, int64, matrices, f16: true, ..caps })
 }
 
-/// Refuses a problem that no device could compute, with what is impossible about it, and one that is too large for this host.
+/// Refuses a problem that no device could compute, with what is impossible about it, and one that
+/// is too large for this host.
 ///
 /// # Errors
 /// As [`Spec::check`].
@@ -97,7 +98,8 @@ pub fn check(context: &Context, spec: &Spec, laws: &[&'static Law]) -> impl Iter
     })
 }
 
-/// The first law that a problem does not keep, and what was found; the number of laws tried. Once `is_stopped`, no more are tried.
+/// The first law that a problem does not keep, and what was found; the number of laws tried. Once
+/// `is_stopped`, no more are tried.
 #[must_use]
 pub fn first_broken(
     context: &Context,

@@ -63,8 +63,8 @@ pub enum Until {
 const SHRINKS: usize = 60;
 
 /// Draws problems that follow from `seed` and holds each to every law that says something about it, as many at a time as there are contexts.
-/// `before` sees each problem before it runs, `report` the tally after it and the failure if there is one. Once `is_stopped`, no more problems
-/// are run, and none is made smaller.
+/// `before` sees each problem before it runs, `report` the tally after it and the failure if there
+/// is one. Once `is_stopped`, no more problems are run, and none is made smaller.
 pub fn fuzz(
     contexts: &[Context],
     seed: u64,

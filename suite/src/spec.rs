@@ -455,8 +455,9 @@ impl FromStr for Spec {
 }
 
 impl Spec {
-    /// Reads a problem from its words `name=value`. Only the words of `known` may stand there; `defaults` has those that need not. Whether the
-    /// problem is possible is another question: [`Spec::check`].
+    /// Reads a problem from its words `name=value`. Only the words of `known` may stand there;
+    /// `defaults` has those that need not. Whether the problem is possible is another question:
+    /// [`Spec::check`].
     ///
     /// # Errors
     /// [`SpecError`] for a word that says nothing, stands twice or is missing.
@@ -511,7 +512,8 @@ impl Spec {
             Family::PerSample => weights,
             _ => 0,
         };
-        // A branch squeezes the channels to a quarter or less, but not below 16, and has a head for each kind of gain.
+        // A branch squeezes the channels to a quarter or less, but not below 16, and has a head for
+        // each kind of gain.
         let widest = c_in.max(c_out).max(kernels).max(g.taps());
         let branch = if self.family.is_given() { 0 } else { product([c_in / 4 + 16, widest]) };
         let counts = [

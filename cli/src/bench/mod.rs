@@ -190,7 +190,8 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Refuses results without a number, and those without one of a kernel that was asked for by its name.
+/// Refuses results without a number, and those without one of a kernel that was asked for by its
+/// name.
 fn ensure_measured(options: &Options, results: &Results) -> anyhow::Result<()> {
     let is_named = |kernel: &str| options.kernel.iter().any(|name| name == kernel);
     if let Some(refusal) = results.not_measured.iter().find(|refusal| !refusal.is_wrong && is_named(&refusal.strategy))
