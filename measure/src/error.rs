@@ -17,7 +17,7 @@ pub enum Error {
         /// Number of the line, from 1.
         line: usize,
         /// What is wrong with it.
-        error: SpecError,
+        error: Box<SpecError>,
     },
     /// A file without a single shape.
     #[error("{file}: expected a shape a line, found none")]

@@ -80,7 +80,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Shape>> {
         if text.is_empty() {
             continue;
         }
-        let located = |error| Error::Line { file: file.into(), line, error };
+        let located = |error| Error::Line { file: file.into(), line, error: Box::new(error) };
         let shape = shape(text).map_err(located)?;
         if shapes.iter().any(|earlier| earlier.name == shape.name) {
             let expected = "a name that no line before it has".into();
