@@ -41,7 +41,7 @@ fn check<L>(
     }
     let few = BatchNorm { mean: vec![0.0; 2], ..norm(1e-5) };
     let refused = normed(layer(), &few).err().expect("is refused").to_string();
-    assert_eq!(refused, "batch norm mean: expected 5 elements, found 2", "{what}");
+    assert_eq!(refused, "batch norm mean: expected 5 elements, found 2 elements", "{what}");
 }
 
 #[test]

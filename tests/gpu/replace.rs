@@ -248,13 +248,16 @@ fn other_shapes_are_refused_and_change_nothing() {
     assert_eq!(message(layer.set_weights(&with_bias)), "bias bank of the new weights: expected none, found one");
     // The attention would fit: nothing of it is written either.
     let short = OdWeights { bank: vec![0.0; 7], fc: vec![0.5; weights.fc.len()], ..weights.clone() };
-    assert_eq!(message(layer.set_weights(&short)), "kernel bank: expected 1620 elements, found 7");
+    assert_eq!(message(layer.set_weights(&short)), "kernel bank: expected 1620 elements, found 7 elements");
     let wild = OdWeights { kernel_fc: Some(Linear { weight: vec![f32::NAN; 48], bias: vec![0.0; 3] }), ..weights };
     assert_eq!(message(layer.set_weights(&wild)), "kernel_fc weight, element 0: needs a finite number, found NaN");
-    assert_eq!(message(layer.set_temperature(0.0)), "temperature: needs a finite number above 0, found 0");
+    assert_eq!(
+        message(layer.set_temperature(0.0)),
+        "temperature: needs a finite number, 1.1754944e-38 at least, found 0"
+    );
     assert_same_bits("unchanged", &run(context(), &bound), &before);
 
     let cells = Cells { count: 1, c_out: 1, c_in: 1, taps: 1 };
     let warehouse = Warehouse::new(context(), cells, &[1.0]).expect("valid");
-    assert_eq!(message(warehouse.set(&[1.0, 2.0])), "cells: expected 1 elements, found 2");
+    assert_eq!(message(warehouse.set(&[1.0, 2.0])), "cells: expected 1 element, found 2 elements");
 }
