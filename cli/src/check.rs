@@ -80,10 +80,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     run.print_notes();
     run.print_summary();
-    json.write(&run.json())?;
+    let written = json.write(&run.json());
     if let Some(junit) = junit {
         junit.write(&run.junit().to_string()?)?;
     }
+    written?;
     let is_broken = run.count(|s| s == Standing::Broken) > 0;
     if !is_broken && !stop::is_asked() {
         run.ensure_checked(&named)?;

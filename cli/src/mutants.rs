@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{self, Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -103,6 +104,12 @@ fn one(options: &Options, mutants: &[Mutant], number: usize) -> anyhow::Result<E
         mutant.original.trim(),
         mutant.mutated.trim()
     );
+    // A shader may hang, and nobody may be left who waits for it.
+    let limit = Duration::from_secs(options.timeout.saturating_add(5));
+    thread::spawn(move || {
+        thread::sleep(limit);
+        process::exit(LATE);
+    });
     let context = options.adapter.context()?;
     let status = match mutant.fate(&context, &catalogue::problems(true)?) {
         Fate::Survived => {
@@ -153,6 +160,9 @@ fn try_all(options: &Options, chosen: &[usize]) -> anyhow::Result<Vec<(usize, To
     fates.into_iter().filter_map(Result::transpose).collect()
 }
 
+/// The exit status of a child that is late, which counts as hung.
+const LATE: i32 = 14;
+
 /// How often a process is looked after.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -188,6 +198,7 @@ fn try_one(options: &Options, number: usize, progress: &Progress) -> anyhow::Res
     }
     let Some(status) = status else { return Ok(Some(Told::Hung)) };
     Ok(Some(match status.code() {
+        Some(LATE) => Told::Hung,
         Some(code) if code == i32::from(SURVIVED) => Told::Survived,
         Some(code) if code == i32::from(STILLBORN) => Told::Stillborn,
         Some(code) if code == i32::from(NOT_RUN) => Told::NotRun,

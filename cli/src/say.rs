@@ -7,6 +7,8 @@ use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static IS_STDOUT_TAKEN: AtomicBool = AtomicBool::new(false);
+static HAS_FILES: AtomicBool = AtomicBool::new(false);
+static IS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// The status that shells tell of a program whose reader has closed the pipe.
 const PIPE_CLOSED: i32 = 141;
@@ -28,8 +30,16 @@ pub(crate) fn take_stdout() {
     IS_STDOUT_TAKEN.store(true, Ordering::Relaxed);
 }
 
+/// From now on the run writes a file at its end, and goes on for it without a reader.
+pub(crate) fn keep_for_files() {
+    HAS_FILES.store(true, Ordering::Relaxed);
+}
+
 /// Prints for people.
 pub(crate) fn say(text: Arguments<'_>) {
+    if IS_CLOSED.load(Ordering::Relaxed) {
+        return;
+    }
     if IS_STDOUT_TAKEN.load(Ordering::Relaxed) {
         warn(text);
     } else {
@@ -48,11 +58,14 @@ pub(crate) fn write_stdout(text: &str) {
     end_unless_written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
 }
 
-/// Without a reader the program ends in silence; where it cannot write for another reason it says
-/// so.
+/// Without a reader the program ends in silence, or goes on in silence if it has files to write;
+/// where it cannot write for another reason it says so.
 fn end_unless_written(result: io::Result<()>) {
     match result {
         Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe && HAS_FILES.load(Ordering::Relaxed) => {
+            IS_CLOSED.store(true, Ordering::Relaxed);
+        }
         Err(error) if error.kind() == ErrorKind::BrokenPipe => process::exit(PIPE_CLOSED),
         Err(error) => {
             warn(format_args!("error: cannot write to standard output: {error}\n"));

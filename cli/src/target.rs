@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -17,7 +18,12 @@ pub(crate) struct Target {
     path: PathBuf,
     file: File,
     is_left_over: bool,
+    /// What it is called among those that are open.
+    name: Option<PathBuf>,
 }
+
+/// Files that options have opened.
+static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 impl Target {
     /// Opens a file without changing what is in it.
@@ -25,7 +31,14 @@ impl Target {
         let is_left_over = !path.exists();
         let file = OpenOptions::new().append(true).create(true).open(path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { path: path.into(), file, is_left_over })
+        // Devices and pipes may be written twice.
+        let name = path.canonicalize().ok().filter(|name| name.is_file());
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_twice = name.as_ref().is_some_and(|name| open.contains(name));
+        anyhow::ensure!(!is_twice, "{}: two options name this file", path.display());
+        open.extend(name.clone());
+        say::keep_for_files();
+        Ok(Self { path: path.into(), file, is_left_over, name })
     }
 
     /// Opens the file that an option names, if it names one.
@@ -50,6 +63,8 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
+        let is_other = |name: &PathBuf| self.name.as_ref() != Some(name);
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).retain(is_other);
         if self.is_left_over {
             // It is empty, and nobody waits for it.
             let _ = fs::remove_file(&self.path);
@@ -115,6 +130,10 @@ mod tests {
         assert_eq!(content().as_deref(), Some("a longer text"));
         Target::open(&path).expect("writable").write("short").expect("writable");
         assert_eq!(content().as_deref(), Some("short"));
+        let first = Target::open(&path).expect("writable");
+        let twice = Target::open(&path).expect_err("open already").to_string();
+        assert!(twice.ends_with("two options name this file"), "{twice}");
+        drop(first);
         fs::remove_file(&path).expect("is there");
         let error = Target::open(&path.join("in a file")).expect_err("no folder").to_string();
         assert!(error.starts_with("cannot write ") && error.ends_with("in a file"), "{error}");

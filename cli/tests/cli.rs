@@ -353,6 +353,14 @@ fn a_closed_pipe_ends_in_silence() {
         let error = String::from_utf8(out.stderr).expect("UTF-8");
         assert_eq!((out.status.code(), error.contains("panicked")), (Some(141), false), "{arguments:?}: {error}");
     }
+    // A run that has a file to write goes on.
+    let json = scratch("unheard.json");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
+    let out = command.args(["info", "--json", text(&json)]).stdout(writer).output().expect("starts");
+    assert!(out.status.success());
+    serde_json::from_slice::<serde_json::Value>(&std::fs::read(json).expect("written")).expect("is JSON");
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn what_would_change_the_result_is_not_ignored() {
         (r#","padding":"around""#, "padding: expected numbers, \"same\" or \"valid\", found \"around\""),
         (r#","padding":[1,1]"#, "padding: expected 1 numbers, one an axis, found [1, 1]"),
         (r#","output_padding":1"#, "config: output_padding without transposed"),
-        (r#","kernels":2"#, "config: kernels is Some(2), but the tensors have 1"),
+        (r#","kernels":2"#, "config: kernels is 2, but the tensors have 1"),
         (r#","kernel_size":3"#, "config: kernel_size is [3], but the tensors have"),
         (r#","tau":0.5"#, "config: tau is 0.5, but layers compute the state of inference, 0"),
         (r#","dims":2"#, "x: expected 4 axes for dims 2, found 3"),

@@ -292,7 +292,9 @@ impl Config {
             ("out_channels", self.out_channels, g.c_out),
         ];
         for (key, said, found) in said {
-            ensure!(said.is_none_or(|said| said == found), "config: {key} is {said:?}, but the tensors have {found}");
+            if let Some(said) = said.filter(|&said| said != found) {
+                bail!("config: {key} is {said}, but the tensors have {found}");
+            }
         }
         if let Some(said) = &self.kernel_size {
             let said = said.get::<D>().context("kernel_size")?;
