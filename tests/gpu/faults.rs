@@ -65,7 +65,13 @@ const FAULTS: [(&str, &str, &str, &str, &str); 21] = [
 
 /// What keeps numbers that are not finite where they are: for each, a problem, a shader, and the text to plant in place of another. All break the law
 /// on NaN and infinities.
-const LEAKS: [(&str, &str, &str, &str); 8] = [
+const LEAKS: [(&str, &str, &str, &str); 9] = [
+    (
+        "static activation=relu6 channels=2x3 kernel=1x1 conv=direct seed=3",
+        "conv_direct",
+        "value, is_nan(value)",
+        "value, is_nan(value) || abs(value) > 1e38",
+    ),
     (
         "static activation=relu6 channels=2x3 kernel=1x1 conv=direct",
         "conv_direct",

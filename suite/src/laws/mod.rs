@@ -137,7 +137,7 @@ pub const LAWS: [Law; 22] = [
     },
     Law {
         name: "cold",
-        says: "large logits at a low temperature make gains of 0 or 1, and the largest takes its kernel alone",
+        says: "large logits at a low temperature make gains of 0 or 1, the largest takes its kernel alone, and no output is NaN",
         applies: extremes::has_softmax,
         check: extremes::cold,
     },
