@@ -75,9 +75,10 @@ impl Default for ContextOptions {
 /// # Async
 ///
 /// [`Context::request`] and [`Tensor::read`](crate::Tensor::read) are futures of no particular
-/// executor, and sleep while they wait. All else returns at once, but for what compiles pipelines:
-/// binding a layer for the first time, and its `forward`. Under an executor such as tokio's that
-/// is work for a thread that may block; or compile ahead with [`Context::warm_up`].
+/// executor, and sleep while they wait. `run`, `tune` and what is called blocking wait for the
+/// device. All else returns at once, but for what compiles pipelines: binding a layer for the first
+/// time, and its `forward`. Under an executor such as tokio's these are work for a thread that may
+/// block; or compile ahead with [`Context::warm_up`].
 ///
 /// ```
 /// use dynconv::{Context, ContextOptions, OdConv2d, Tensor};
@@ -320,17 +321,20 @@ impl Context {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(variants.len());
         let next = AtomicUsize::new(0);
         let (sender, compiled) = mpsc::channel();
+        let compile = &|sender: mpsc::Sender<_>| {
+            while let Some(variant) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // Nobody listens any more once one was refused.
+                if sender.send(self.pipeline(variant)).is_err() {
+                    break;
+                }
+            }
+        };
         std::thread::scope(|scope| {
-            for _ in 0..threads {
-                let (sender, next) = (sender.clone(), &next);
-                scope.spawn(move || {
-                    while let Some(variant) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        // Nobody listens any more once one was refused.
-                        if sender.send(self.pipeline(variant)).is_err() {
-                            break;
-                        }
-                    }
-                });
+            let start = |sender| std::thread::Builder::new().spawn_scoped(scope, move || compile(sender));
+            let started = (0..threads).take_while(|_| start(sender.clone()).is_ok()).count();
+            if started == 0 {
+                // The system has no thread to spare.
+                compile(sender.clone());
             }
             drop(sender);
             for (done, pipeline) in (1..).zip(compiled) {

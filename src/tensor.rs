@@ -101,7 +101,8 @@ impl Tensor {
     /// [`Error::BufferTooSmall`], [`Error::BufferUsage`], [`Error::Misaligned`] (offsets are
     /// multiples of 4), [`Error::Shape`], [`Error::Refused`] if the buffer was destroyed, and
     /// [`Error::OtherDevice`] if it is of another device; wgpu then reports a mistake to that
-    /// device's handler, too.
+    /// device's handler, too. Buffers that are mapped, or can be, are not asked for their device,
+    /// since that is done by unmapping them.
     pub fn wrap(context: &Context, buffer: &wgpu::Buffer, offset: u64, shape: &[usize]) -> Result<Self> {
         Self::wrap_in(context, buffer, offset, shape, Elem::F32)
     }
@@ -315,6 +316,18 @@ struct ReadState {
     waker: Option<Waker>,
 }
 
+/// Wakes the future of a copy whose thread ends without a result: wgpu panics where the driver says
+/// that the device is lost.
+#[cfg(not(target_arch = "wasm32"))]
+struct Told(Arc<Mutex<ReadState>>);
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Told {
+    fn drop(&mut self) {
+        settle(&self.0, Err("the wait for the device failed".into()));
+    }
+}
+
 /// Keeps what became of a copy, the first time that it is told, and wakes who waits for it.
 fn settle(state: &Mutex<ReadState>, result: Result<(), String>) {
     let waker = {
@@ -377,10 +390,11 @@ impl Readback {
         let (device, state) = (self.device.clone(), Arc::clone(&self.state));
         let wait = wgpu::PollType::Wait { submission_index: Some(self.copied.clone()), timeout: Some(PATIENCE) };
         let thread = std::thread::Builder::new().name("dynconv read".into()).spawn(move || {
+            let _told = Told(Arc::clone(&state));
             while is_waited_for.strong_count() > 0 && lock(&state).result.is_none() {
                 match device.poll(wait.clone()) {
                     // Another thread that polled may have yet to call back.
-                    Ok(_) => std::thread::yield_now(),
+                    Ok(_) => std::thread::sleep(Duration::from_millis(1)),
                     Err(wgpu::PollError::Timeout) => {}
                     Err(e) => settle(&state, Err(e.to_string())),
                 }

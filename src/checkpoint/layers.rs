@@ -209,7 +209,8 @@ impl Checkpoint<'_> {
     fn hidden_norm(&self, prefix: &str, [bias, norm]: [&str; 2], hidden: usize, epsilon: f64) -> Result<BatchNorm> {
         let attention = format!("{prefix}attention.");
         let is_group_norm = |name: &str| ["gn", "group_norm", "groupnorm"].contains(&name);
-        if let Some(key) = self.keys_under(&attention).find(|key| key.split('.').any(is_group_norm)) {
+        if let Some(key) = self.keys_under(&attention).find(|key| key[attention.len()..].split('.').any(is_group_norm))
+        {
             return Err(unsupported_norm(key));
         }
         let bias = self.optional(&format!("{prefix}{bias}"), &[hidden])?;

@@ -1,6 +1,6 @@
 //! DY-CNN: dynamic convolution with its own attention.
 
-use super::{Layer, Operands, check_temperature, transposed_with_bias};
+use super::{Layer, Operands, checked_temperature, transposed_with_bias};
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
@@ -146,7 +146,7 @@ impl<const D: usize> Layer<D, DyCnn> {
     /// not above 0.
     pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &DyCnnWeights, temperature: f32) -> Result<Self> {
         let g = desc.geometry()?;
-        check_temperature(temperature)?;
+        let temperature = checked_temperature(temperature)?;
         let operands = weights.operands(&g)?;
         let attention = AttentionSource::Branch(weights.branch(&g));
         let mut layer = Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;

@@ -1,10 +1,10 @@
 //! KernelWarehouse: kernels assembled from cells that layers share.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{Layer, Operands, one_kernel, transposed_with_bias};
-use crate::context::Context;
+use crate::context::{Context, lock};
 use crate::desc::{ConvDesc, Geometry};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
@@ -66,7 +66,7 @@ impl Warehouse {
     /// As [`Warehouse::new`]. Nothing is changed then.
     pub fn set(&self, values: &[f32]) -> Result<()> {
         check_cells(self.cells, values)?;
-        let mut held = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.values);
         self.tensor.write(&self.context, values)?;
         held.copy_from_slice(values);
         Ok(())
@@ -80,6 +80,13 @@ impl Warehouse {
 }
 
 fn check_cells(cells: Cells, values: &[f32]) -> Result<()> {
+    if cells.count == 0 || cells.elements() == 0 {
+        return Err(Error::Shape {
+            what: "cells".into(),
+            expected: "at least 1, of at least 1 element".into(),
+            found: format!("{} of {} elements", cells.count, cells.elements()),
+        });
+    }
     check_len("cells", values, cells.count.saturating_mul(cells.elements()))?;
     check_finite("cells", values)
 }
@@ -106,6 +113,10 @@ impl KernelWarehouseWeights {
     /// Operands of the attention.
     fn operands(&self, g: &Geometry, cells: Cells) -> Result<Operands> {
         let hidden = self.norm.weight.len();
+        if hidden == 0 {
+            let what = "hidden units of the attention".into();
+            return Err(Error::Shape { what, expected: "at least 1".into(), found: "0".into() });
+        }
         let logits = cells.per_kernel(g).saturating_mul(cells.count.saturating_add(1));
         check_len("fc2 weight", &self.fc2.weight, logits.saturating_mul(hidden))?;
         check_len("fc2 bias", &self.fc2.bias, logits)?;
@@ -131,7 +142,7 @@ impl KernelWarehouseWeights {
             temperature: 1.0,
         };
         LayerWeights {
-            bank: widen(&warehouse.values.lock().unwrap_or_else(PoisonError::into_inner)),
+            bank: widen(&lock(&warehouse.values)),
             bias: self.bias.as_deref().map(widen),
             mlp: Some(mlp),
             ..Default::default()

@@ -49,7 +49,7 @@ impl PixelMix2d {
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
     pub fn new(context: &Context, desc: &ConvDesc<2>, weights: &PixelMixWeights, temperature: f32) -> Result<Self> {
-        super::check_temperature(temperature)?;
+        let temperature = super::checked_temperature(temperature)?;
         let g = desc.geometry()?;
         let to_logits = ConvDesc::new(g.c_in, g.kernels, [1, 1]);
         let head = &weights.attention;
@@ -77,7 +77,7 @@ impl PixelMix2d {
     /// # Errors
     /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.
     pub fn set_temperature(&self, temperature: f32) -> Result<()> {
-        super::check_temperature(temperature)?;
+        let temperature = super::checked_temperature(temperature)?;
         self.temperature.write(&self.context, &[temperature])
     }
 
@@ -154,7 +154,7 @@ impl FdyConv2d {
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
     pub fn new(context: &Context, desc: &ConvDesc<2>, weights: &FdyWeights, temperature: f32) -> Result<Self> {
-        super::check_temperature(temperature)?;
+        let temperature = super::checked_temperature(temperature)?;
         let g = desc.geometry()?;
         let width = weights.bn.weight.len();
         if g.transposed {
@@ -200,7 +200,7 @@ impl FdyConv2d {
     /// # Errors
     /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.
     pub fn set_temperature(&self, temperature: f32) -> Result<()> {
-        super::check_temperature(temperature)?;
+        let temperature = super::checked_temperature(temperature)?;
         self.temperature.write(&self.context, &[temperature])
     }
 

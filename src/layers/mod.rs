@@ -80,7 +80,8 @@ mod sealed {
 /// pipeline, no new buffer. They hold for the layer, its clones and everything that was bound from
 /// them. The values are written through the queue, in its order: what was submitted before
 /// computes with the old ones, what is submitted afterwards with the new ones, also where it was
-/// recorded before.
+/// recorded before. A layer has several tensors, written one after another: what another thread
+/// submits meanwhile may see some of the new values only.
 #[derive(Clone)]
 pub struct Layer<const D: usize, A> {
     context: Context,
@@ -528,7 +529,7 @@ macro_rules! new_temperature {
             /// # Errors
             /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.
             pub fn set_temperature(&self, temperature: f32) -> Result<()> {
-                check_temperature(temperature)?;
+                let temperature = checked_temperature(temperature)?;
                 self.replace(vec![(Operand::Temperature, vec![temperature])])
             }
         }
@@ -640,14 +641,15 @@ fn transposed_with_bias(weights: &[f32], columns: usize, bias: &[f32]) -> Vec<f3
     packed
 }
 
-fn check_temperature(temperature: f32) -> Result<()> {
-    // Devices may take subnormal numbers for 0.
-    if temperature.is_normal() && temperature > 0.0 {
-        return Ok(());
+/// A temperature as devices get it. They may take subnormal numbers for 0, so the smallest normal one
+/// stands for these: only logits, or differences of them, near 1e-38 show it.
+fn checked_temperature(temperature: f32) -> Result<f32> {
+    if temperature.is_finite() && temperature > 0.0 {
+        return Ok(temperature.max(f32::MIN_POSITIVE));
     }
     Err(Error::Value {
         what: "temperature".into(),
-        needed: format!("a finite number, {:e} at least", f32::MIN_POSITIVE),
+        needed: "a finite number above 0".into(),
         found: temperature.to_string(),
     })
 }

@@ -48,7 +48,8 @@ impl ModulatedConv2d {
     /// `weight [channels out, channels in / groups, kernel..]`. The description has one kernel and is not transposed.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN and for weights above 1e18 that are to be demodulated,
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN and for weights that are to be demodulated
+    /// and whose norm over the taps is above 2^60,
     /// [`Error::Unsupported`] if transposed.
     pub fn new(context: &Context, desc: &ConvDesc<2>, weight: &[f32], demodulate: bool) -> Result<Self> {
         let g = desc.geometry()?;

@@ -1,6 +1,6 @@
 //! ODConv: omni-dimensional dynamic convolution.
 
-use super::{Layer, Operands, check_temperature, transposed_with_bias};
+use super::{Layer, Operands, checked_temperature, transposed_with_bias};
 use crate::context::Context;
 use crate::desc::{ConvDesc, Geometry};
 use crate::error::{Error, Result, check_finite, check_len};
@@ -196,7 +196,7 @@ impl<const D: usize> Layer<D, Od> {
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is not above 0.
     pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &OdWeights, temperature: f32) -> Result<Self> {
         let g = desc.geometry()?;
-        check_temperature(temperature)?;
+        let temperature = checked_temperature(temperature)?;
         let branch = weights.branch();
         if !branch.parts.mix && g.kernels != 1 {
             return Err(Error::Shape {

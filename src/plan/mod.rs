@@ -483,8 +483,10 @@ impl fmt::Display for Plan {
             let names: Vec<&str> = self.missing.iter().map(|missing| missing.name).collect();
             writeln!(
                 f,
-                "slower than need be, if the adapter has {}: the device was made without (Context::device_descriptor asks for it)",
-                names.join(" and ")
+                "slower than need be, if the adapter has {}: without, there are no {} \
+                 (Context::device_descriptor asks for them)",
+                names.join(" and "),
+                self.missing[0].needed_for,
             )?;
         }
         if self.mix().is_some() {

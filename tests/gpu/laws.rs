@@ -181,15 +181,17 @@ fn a_logit_far_above_the_others_takes_its_kernel_alone() {
     let mut noise = Noise::new(24);
     let weights = weights::dy_cnn(&mut noise, &case.geometry(), [false, true]);
     let x = noise.floats(case.input_len());
-    for k in 0..case.kernels() {
-        // e^300 is no f32: the largest logit must be subtracted from all.
-        let logits = (0..case.kernels()).map(|i| if i == k { 300.0 } else { 0.0 }).collect();
+    // e^300 is no f32: the largest logit must be subtracted from all, and before the division, which
+    // overflows. The last two temperatures are subnormal numbers.
+    let extremes = [(300.0, 1.0), (3e38, 0.1), (1.0, 1e-38), (3e38, 1e-44)];
+    for ((largest, temperature), k) in extremes.into_iter().zip((0..case.kernels()).cycle()) {
+        let logits = (0..case.kernels()).map(|i| if i == k { largest } else { 0.0 }).collect();
         let fc2 = vec![0.0; weights.fc2.len()];
         let weights = DyCnnWeights { fc2, fc2_bias: Some(logits), ..weights.clone() };
-        let layer = DynConv2d::new(context(), &case.desc, &weights, 1.0).expect("valid");
+        let layer = DynConv2d::new(context(), &case.desc, &weights, temperature).expect("valid");
         let dynamic = layer.run(case.batch, case.size, &x).expect("runs");
         let fixed = of_one_kernel(&case, &weights.bank, k, ConvChoice::Auto, &x);
-        assert_same_bits(&format!("{case:?} kernel {k}"), &dynamic, &fixed);
+        assert_same_bits(&format!("{case:?} kernel {k}, logit {largest} / {temperature:e}"), &dynamic, &fixed);
     }
 }
 

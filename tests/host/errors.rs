@@ -100,7 +100,7 @@ fn values_out_of_their_domain_are_named() {
     let desc = DESC();
     for temperature in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let text = message(DynConv2d::new(&context, &desc, &dy_weights(), temperature));
-        assert_eq!(text, format!("temperature: needs a finite number, 1.1754944e-38 at least, found {temperature}"));
+        assert_eq!(text, format!("temperature: needs a finite number above 0, found {temperature}"));
     }
     let mut weights = dy_weights();
     weights.bank[17] = f32::NAN;
@@ -300,6 +300,21 @@ fn layers_refuse_what_has_no_meaning() {
     assert_eq!(
         message(KernelWarehouse2d::new(&context, &two, &weights, &warehouse)),
         "kernels of a KernelWarehouse layer: expected 1, found 2"
+    );
+    let none = BatchNorm::only_bias(Vec::new());
+    let unhidden = KernelWarehouseWeights {
+        fc1: vec![],
+        norm: none,
+        fc2: Linear { weight: vec![], bias: vec![0.0; 72] },
+        bias: None,
+    };
+    assert_eq!(
+        message(KernelWarehouse2d::new(&context, &desc, &unhidden, &warehouse)),
+        "hidden units of the attention: expected at least 1, found 0"
+    );
+    assert_eq!(
+        message(Warehouse::new(&context, Cells { count: 0, ..cells }, &[])),
+        format!("cells: expected at least 1, of at least 1 element, found 0 of {} elements", cells.elements())
     );
     let uneven = Warehouse::new(&context, Cells { c_out: 3, ..cells }, &[0.5; 18]).expect("valid");
     assert_eq!(
