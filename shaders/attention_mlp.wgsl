@@ -96,7 +96,8 @@ fn softmax(first: u32, own: u32) -> f32 {
     for (var k = 0u; k < RUN; k++) {
         sum += exp((activations[first + k] - largest) / divisor);
     }
-    return exp((activations[first + own] - largest) / divisor) / sum;
+    // Infinity less infinity is NaN, but of a single logit compilers take the difference to itself for 0.
+    return select(as_nan(largest), exp((activations[first + own] - largest) / divisor) / sum, is_finite(largest));
 }
 
 fn signed(first: u32, own: u32) -> f32 {

@@ -33,9 +33,8 @@ var<workgroup> tile_y: array<array<f32, AREA>, 4>; // [quarter][m][n]
 
 // Finite numbers stay finite: past the largest f16 there is only infinity.
 fn rounded(value: f32) -> Operand {
-    let is_finite = (bitcast<u32>(value) & 0x7fffffffu) < 0x7f800000u;
     if IS_HALF {
-        return Operand(select(value, clamp(value, -65504.0, 65504.0), is_finite));
+        return Operand(select(value, clamp(value, -65504.0, 65504.0), is_finite(value)));
     }
     return Operand(value);
 }

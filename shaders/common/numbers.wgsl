@@ -5,6 +5,15 @@ fn is_nan(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
 }
 
+fn is_finite(value: f32) -> bool {
+    return (bitcast<u32>(value) & 0x7fffffffu) < 0x7f800000u;
+}
+
+// The NaN that an operation on an infinity or a NaN may give.
+fn as_nan(value: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(value) | 0x7fc00000u);
+}
+
 // `value`, but not less than `least`.
 fn at_least(value: f32, least: f32) -> f32 {
     return select(max(value, least), value, is_nan(value));
