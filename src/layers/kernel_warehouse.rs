@@ -164,6 +164,12 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
     ) -> Result<Self> {
         let g = desc.geometry()?;
         one_kernel("a KernelWarehouse layer", &g)?;
+        if g.bank != Elem::F32 {
+            return Err(Error::Unsupported {
+                what: format!("a warehouse in {:?}", g.bank),
+                because: "its cells are kept in f32".into(),
+            });
+        }
         context.home().check("warehouse", warehouse.tensor.home())?;
         let cells = warehouse.cells;
         let sizes = [
