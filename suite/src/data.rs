@@ -41,6 +41,21 @@ pub struct Data {
 }
 
 impl Data {
+    /// No numbers, for those who look at a problem's sizes alone.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            x: vec![],
+            given: vec![],
+            bank: vec![],
+            bias: None,
+            affine: None,
+            residual: None,
+            temperature: 1.0,
+            heads: 1.0,
+        }
+    }
+
     /// The numbers of a problem.
     ///
     /// # Errors

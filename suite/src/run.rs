@@ -365,16 +365,7 @@ fn shape(layout: Layout, batch: usize, channels: usize, spatial: &[usize]) -> Ve
 /// As [`Spec::geometry`].
 pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
     let g = spec.geometry()?;
-    let data = Data {
-        x: vec![],
-        given: vec![],
-        bank: vec![],
-        bias: None,
-        affine: None,
-        residual: None,
-        temperature: 1.0,
-        heads: 1.0,
-    };
+    let data = Data::none();
     let mix = Parts { mix: true, ..Parts::default() };
     let attention = match spec.family {
         Family::Static => AttentionSource::Static,

@@ -301,6 +301,10 @@ fn layers_refuse_what_has_no_meaning() {
         message(KernelWarehouse2d::new(&context, &two, &weights, &warehouse)),
         "kernels of a KernelWarehouse layer: expected 1, found 2"
     );
+    assert_eq!(
+        message(KernelWarehouse2d::new(&context, &desc.bank_elem(Elem::F16Storage), &weights, &warehouse)),
+        "a warehouse in F16Storage is not possible: its cells are kept in f32"
+    );
     let none = BatchNorm::only_bias(Vec::new());
     let unhidden = KernelWarehouseWeights {
         fc1: vec![],

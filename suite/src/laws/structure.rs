@@ -175,16 +175,7 @@ pub(super) fn empty(trial: &Trial<'_>) -> Result<(), Fault> {
         Spec { stride: emptied(&spec.stride), ..spec.clone() },
         Spec { groups: 0, ..spec.clone() },
     ];
-    let data = Data {
-        x: vec![],
-        given: vec![],
-        bank: vec![],
-        bias: None,
-        affine: None,
-        residual: None,
-        temperature: 1.0,
-        heads: 1.0,
-    };
+    let data = Data::none();
     for empty in all {
         match trial.run(&empty, &data) {
             Err(Fault::Failed(Error::Shape { .. }) | Fault::Refused(_)) => {}
