@@ -86,10 +86,12 @@ fn inputs(window: Window, channels: Channels) -> vec4<f32> {
     if CHANNEL_GAIN {
         values *= channels.gains;
     }
+    values = select(vec4<f32>(), values, channels.exist & vec4<bool>(window.inside));
     if MAP != 0u {
+        // Padding too: a mixing weight that is NaN makes the output NaN, whatever is under the taps.
         values *= window.mix;
     }
-    return select(vec4<f32>(), values, channels.exist & vec4<bool>(window.inside));
+    return values;
 }
 
 // Sums of a run: for each of the lane's two channels, the first four positions and the last four.
