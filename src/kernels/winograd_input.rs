@@ -1,7 +1,7 @@
 //! Host side of `shaders/winograd_input.wgsl`: tiles of inputs for minimal filtering.
 
 use super::conv::{CONV, ConvTask, FINISH, STORAGE, Y_F32};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slot};
+use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Slot};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
@@ -39,5 +39,9 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> 
     };
     let consts = [("WORKGROUP", WORKGROUP), ("TILE", index32("tile", winograd.tile())?)];
     let workgroups = (task.batch * g.c_in * task.positions()).div_ceil(WORKGROUP as usize);
-    task.dispatch(Kernel::WinogradInput, &consts, workgroups, Needs::trips(0), caps)
+    let mut slices = task.slices()?;
+    // Kernels are not read; a bank that is mixed later has another size than the numbers of the tiles would give it.
+    slices[1] = Slice { len: 1, ..slices[0] };
+    let consts = consts.map(|(name, value)| (name, Const::U32(value)));
+    task.dispatch_of(Kernel::WinogradInput, &consts, workgroups, Needs::trips(0), slices, caps)
 }
