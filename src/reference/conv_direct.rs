@@ -20,6 +20,8 @@ fn sum(conv: &Conv<'_>, b: usize, channel: usize, position: usize) -> f64 {
     let [c_in, c_out] = conv.group_channels();
     let [kd, kh, kw] = conv.geometry.kernel;
     let [out_z, out_y, out_x] = conv.place(position);
+    let inputs = conv.inputs(b, channel / c_out * c_in);
+    let weights = conv.weights(b, channel);
     let mut sum = 0.0;
     for kz in 0..kd {
         let z = conv.tap(0, out_z, kz);
@@ -28,14 +30,15 @@ fn sum(conv: &Conv<'_>, b: usize, channel: usize, position: usize) -> f64 {
             for kx in 0..kw {
                 let column = conv.tap(2, out_x, kx);
                 let tap = (kz * kh + ky) * kw + kx;
-                for ci in 0..c_in {
-                    let input = match (z, row, column) {
-                        (Some(z), Some(row), Some(column)) => {
-                            conv.input_at(b, channel / c_out * c_in + ci, [z, row, column])
+                let of_tap = weights[tap..].iter().step_by(kd * kh * kw);
+                match (z, row, column) {
+                    (Some(z), Some(row), Some(column)) => {
+                        let position = (z * conv.input[1] + row) * conv.input[2] + column;
+                        for (ci, weight) in of_tap.enumerate() {
+                            sum += weight * inputs.at(ci, position);
                         }
-                        _ => 0.0,
-                    };
-                    sum += conv.weight_at(b, channel, ci * kd * kh * kw + tap) * input;
+                    }
+                    _ => of_tap.for_each(|weight| sum += weight * 0.0),
                 }
             }
         }

@@ -95,18 +95,24 @@ impl Conv<'_> {
         [position / (height * width), position / width % height, position % width]
     }
 
+    /// Inputs of sample b from a channel on.
+    fn inputs(&self, b: usize, channel: usize) -> Inputs<'_> {
+        let size = self.input.iter().product();
+        let element = |channel, position| element(self.layouts[0], [b, channel, position], self.geometry.c_in, size);
+        let first = element(channel, 0);
+        let gains = match self.gains {
+            Some((gains, AttentionRow { stride, channel: Some(start), .. })) => {
+                Some(&gains[b * stride + start + channel..])
+            }
+            _ => None,
+        };
+        let steps = [element(channel + 1, 0) - first, element(channel, 1) - first];
+        Inputs { x: &self.x[first..], steps, gains }
+    }
+
     /// `c[b, channel] * x[b, channel, z, row, column]`
     fn input_at(&self, b: usize, channel: usize, [z, row, column]: [usize; 3]) -> f64 {
-        let [_, height, width] = self.input;
-        let position = (z * height + row) * width + column;
-        let size = self.input.iter().product();
-        let value = self.x[element(self.layouts[0], [b, channel, position], self.geometry.c_in, size)];
-        match self.gains {
-            Some((gains, AttentionRow { stride, channel: Some(start), .. })) => {
-                value * gains[b * stride + start + channel]
-            }
-            _ => value,
-        }
+        self.inputs(b, channel).at(0, (z * self.input[1] + row) * self.input[2] + column)
     }
 
     /// The input at a row and column of the padded map, 0 in the padding and past it.
@@ -120,9 +126,14 @@ impl Conv<'_> {
         }
     }
 
+    /// Weights of an output channel in sample b's row, `[channels in / groups, taps]`.
+    fn weights(&self, b: usize, channel: usize) -> &[f64] {
+        let reduction = self.group_channels()[0] * self.geometry.taps();
+        &self.rows[b * self.row_stride + channel * reduction..][..reduction]
+    }
+
     fn weight_at(&self, b: usize, channel: usize, reduction: usize) -> f64 {
-        let [c_in, _] = self.group_channels();
-        self.rows[b * self.row_stride + channel * c_in * self.geometry.taps() + reduction]
+        self.weights(b, channel)[reduction]
     }
 
     /// What follows the sum; `place` is the output's element.
@@ -155,6 +166,22 @@ impl Conv<'_> {
             }
         }
         y
+    }
+}
+
+/// Inputs of a sample from some channel on.
+struct Inputs<'a> {
+    x: &'a [f64],
+    /// Elements from one channel to the next, and from one position to the next.
+    steps: [usize; 2],
+    gains: Option<&'a [f64]>,
+}
+
+impl Inputs<'_> {
+    /// An input times its channel's gain.
+    fn at(&self, channel: usize, position: usize) -> f64 {
+        let value = self.x[channel * self.steps[0] + position * self.steps[1]];
+        self.gains.map_or(value, |gains| value * gains[channel])
     }
 }
 
