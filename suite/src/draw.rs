@@ -145,9 +145,9 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.bias = bias && rest.family.takes_bias();
     spec.affine = affine;
     spec.residual = residual && rest.family.takes_residual();
+    spec.elems = rest.elems;
     if !rest.family.is_chain() {
         spec.layouts = rest.layouts.map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
-        spec.elems = rest.elems;
         spec.limits = rest.limits;
     }
     if rest.family == Family::Warehouse {

@@ -229,7 +229,8 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let problem = Problem { attention, has_bias, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
     let y = reference::layer(&problem, &plain_weights(spec, g, data), &x, &given).y;
     let largest = y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    let tolerance = vec![attention_tolerance(spec) * largest; y.len()];
+    let of_sum = attention_tolerance(spec) * largest;
+    let tolerance = y.iter().map(|&y| of_sum + storing_error(spec.elems[1], y)).collect();
     Ok(Truth { tolerance, magnitude: vec![largest; y.len()], y })
 }
 
