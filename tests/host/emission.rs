@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet};
 
 use dynconv::{Elem, Kernel, Variant};
+use dynconv_suite::variants::variants;
 use naga::back::{glsl, hlsl, msl, spv, wgsl};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::Capabilities;
 use naga::{AddressSpace, Module, ResourceBinding, ShaderStage, StorageAccess};
 
-use crate::shaders::{Compiled, compile, compiled, on_all_processors};
+use crate::shaders::{Compiled, compile, on_all_processors};
 use crate::{interface, spirv_val};
 
 /// Shaders name their entry point after the kernel.
@@ -257,12 +258,11 @@ fn has_new_pair(variant: &Compiled, seen: &mut HashSet<(Kernel, String, String)>
 
 /// The validator is a process for each module, and all of them take a minute: where nobody waits for it, under continuous integration,
 /// every variant is validated, elsewhere enough of them to have every pair of choices once.
-#[test]
-fn every_variant_is_valid_spirv() {
+pub(crate) fn all_are_valid_spirv(variants: &[Compiled]) {
     let mut modules = HashSet::new();
     let mut seen = HashSet::new();
     // Later cases have more to them: from the end on, fewer bring all pairs.
-    for variant in compiled().iter().rev() {
+    for variant in variants.iter().rev() {
         let is_validated = has_new_pair(variant, &mut seen) || spirv_val::is_ci();
         let is_validated = is_validated && (!has_matrices(variant) || is_valid_with_matrices(variant));
         for buffers in [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked] {
@@ -290,7 +290,8 @@ fn spirv_that_is_not_valid_is_refused() {
     if !spirv_val::is_installed() {
         return;
     }
-    let good = spirv(&compiled()[0], BoundsCheckPolicy::Restrict).expect("is written");
+    let variant = Compiled::new(variants().swap_remove(0));
+    let good = spirv(&variant, BoundsCheckPolicy::Restrict).expect("is written");
     let mut of_opencl = good.clone();
     assert_eq!(of_opencl[5..7], [2 << 16 | CAPABILITY, SHADER], "the first instruction");
     of_opencl[6] = KERNEL;
@@ -300,65 +301,64 @@ fn spirv_that_is_not_valid_is_refused() {
     assert!(found[0].contains("Kernel is not allowed by Vulkan 1.1"), "{}", found[0]);
 }
 
-#[test]
-fn every_variant_that_can_be_is_written_in_hlsl() {
-    for variant in compiled().iter().filter(|variant| !has_matrices(variant)) {
-        // The oldest shader models that do: f16 came with 6.2, subgroups with 6.0, all else wgpu also compiles as 5.1.
-        let model = match (computes_in_f16(variant), has_lanes(variant)) {
-            (true, _) => hlsl::ShaderModel::V6_2,
-            (false, true) => hlsl::ShaderModel::V6_0,
-            (false, false) => hlsl::ShaderModel::V5_1,
-        };
-        let text = hlsl(variant, model).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
-        let size = format!("[numthreads({}, 1, 1)]", variant.dispatch.workgroup_size);
-        let registers = slots(&variant.module, |kind| kind).into_iter().map(|(_, kind, slot)| match kind {
-            Kind::Uniform => format!("register(b{slot})"),
-            Kind::ReadOnly => format!("register(t{slot})"),
-            Kind::ReadWrite => format!("register(u{slot})"),
-        });
-        assert_once(&text, registers.chain([size, format!("void {}(", entry(variant))]), &variant.label());
+pub(crate) fn is_written_in_every_language(variant: &Compiled) {
+    is_written_in_msl(variant);
+    survives_being_written_in_wgsl(variant);
+    // GLSL ES has no lanes, and neither has matrices.
+    if !has_matrices(variant) {
+        is_written_in_hlsl(variant);
+    }
+    if !has_matrices(variant) && !has_lanes(variant) {
+        is_written_in_glsl(variant);
     }
 }
 
-#[test]
-fn every_variant_is_written_in_msl() {
-    for variant in compiled() {
-        let text = msl(variant).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
-        let buffers = (0..=bindings(&variant.module).len()).map(|slot| format!("[[buffer({slot})]]"));
-        assert_once(&text, buffers.chain([format!("kernel void {}(", entry(variant))]), &variant.label());
-    }
+fn is_written_in_hlsl(variant: &Compiled) {
+    // The oldest shader models that do: f16 came with 6.2, subgroups with 6.0, all else wgpu also compiles as 5.1.
+    let model = match (computes_in_f16(variant), has_lanes(variant)) {
+        (true, _) => hlsl::ShaderModel::V6_2,
+        (false, true) => hlsl::ShaderModel::V6_0,
+        (false, false) => hlsl::ShaderModel::V5_1,
+    };
+    let text = hlsl(variant, model).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
+    let size = format!("[numthreads({}, 1, 1)]", variant.dispatch.workgroup_size);
+    let registers = slots(&variant.module, |kind| kind).into_iter().map(|(_, kind, slot)| match kind {
+        Kind::Uniform => format!("register(b{slot})"),
+        Kind::ReadOnly => format!("register(t{slot})"),
+        Kind::ReadWrite => format!("register(u{slot})"),
+    });
+    assert_once(&text, registers.chain([size, format!("void {}(", entry(variant))]), &variant.label());
 }
 
-/// GLSL ES has no f16: just the variants that compute in it are refused, and nothing else. It has no lanes and no matrices either.
-#[test]
-fn every_variant_that_can_be_is_written_in_glsl() {
-    for variant in compiled().iter().filter(|variant| !has_lanes(variant) && !has_matrices(variant)) {
-        let label = variant.label();
-        let text = match glsl(variant) {
-            Ok(text) => text,
-            Err(glsl::Error::UnsupportedScalar(naga::Scalar::F16)) if computes_in_f16(variant) => continue,
-            Err(error) => panic!("{label}: {error}"),
-        };
-        assert!(!computes_in_f16(variant), "{label}: GLSL ES cannot compute in f16");
-        let size = variant.dispatch.workgroup_size;
-        let size = format!("layout(local_size_x = {size}, local_size_y = 1, local_size_z = 1) in;");
-        let slots =
-            slots(&variant.module, |kind| kind == Kind::Uniform).into_iter().map(|(_, kind, slot)| match kind {
-                Kind::Uniform => format!("layout(std140, binding = {slot}) uniform"),
-                Kind::ReadOnly => format!("layout(std430, binding = {slot}) readonly buffer"),
-                Kind::ReadWrite => format!("layout(std430, binding = {slot}) buffer"),
-            });
-        assert_once(&text, slots.chain([size, "void main()".into()]), &label);
-    }
+fn is_written_in_msl(variant: &Compiled) {
+    let text = msl(variant).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
+    let buffers = (0..=bindings(&variant.module).len()).map(|slot| format!("[[buffer({slot})]]"));
+    assert_once(&text, buffers.chain([format!("kernel void {}(", entry(variant))]), &variant.label());
 }
 
-#[test]
-fn every_variant_survives_being_written_in_wgsl() {
-    for variant in compiled() {
-        let text = wgsl::write_string(&variant.module, &variant.info, wgsl::WriterFlags::empty());
-        let text = text.unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
-        let (module, info) = compile(&text, variant.capabilities);
-        assert_eq!(bindings(&module), bindings(&variant.module), "{}", variant.label());
-        assert_eq!(interface::faults(&variant.dispatch, &module, &info), [""; 0], "{}", variant.label());
-    }
+/// GLSL ES has no f16: just the variants that compute in it are refused, and nothing else.
+fn is_written_in_glsl(variant: &Compiled) {
+    let label = variant.label();
+    let text = match glsl(variant) {
+        Ok(text) => text,
+        Err(glsl::Error::UnsupportedScalar(naga::Scalar::F16)) if computes_in_f16(variant) => return,
+        Err(error) => panic!("{label}: {error}"),
+    };
+    assert!(!computes_in_f16(variant), "{label}: GLSL ES cannot compute in f16");
+    let size = variant.dispatch.workgroup_size;
+    let size = format!("layout(local_size_x = {size}, local_size_y = 1, local_size_z = 1) in;");
+    let slots = slots(&variant.module, |kind| kind == Kind::Uniform).into_iter().map(|(_, kind, slot)| match kind {
+        Kind::Uniform => format!("layout(std140, binding = {slot}) uniform"),
+        Kind::ReadOnly => format!("layout(std430, binding = {slot}) readonly buffer"),
+        Kind::ReadWrite => format!("layout(std430, binding = {slot}) buffer"),
+    });
+    assert_once(&text, slots.chain([size, "void main()".into()]), &label);
+}
+
+fn survives_being_written_in_wgsl(variant: &Compiled) {
+    let text = wgsl::write_string(&variant.module, &variant.info, wgsl::WriterFlags::empty());
+    let text = text.unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
+    let (module, info) = compile(&text, variant.capabilities);
+    assert_eq!(bindings(&module), bindings(&variant.module), "{}", variant.label());
+    assert_eq!(interface::faults(&variant.dispatch, &module, &info), [""; 0], "{}", variant.label());
 }

@@ -4,7 +4,6 @@
 use crate::common;
 
 use std::collections::HashSet;
-use std::sync::OnceLock;
 use std::thread;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Problem};
@@ -14,7 +13,7 @@ use naga::Module;
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
 use crate::common::ACTIVATIONS;
-use crate::{interface, lints};
+use crate::{emission, interface, lints};
 
 /// A variant, through naga's front end.
 pub(crate) struct Compiled {
@@ -25,7 +24,7 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    fn new(dispatch: Dispatch) -> Self {
+    pub(crate) fn new(dispatch: Dispatch) -> Self {
         let capabilities = capabilities(&dispatch);
         let (module, info) = compile(&dispatch.variant.source(), capabilities);
         Self { dispatch, module, info, capabilities }
@@ -36,18 +35,12 @@ impl Compiled {
     }
 }
 
-/// Every variant, compiled once for all tests.
-pub(crate) fn compiled() -> &'static [Compiled] {
-    static ALL: OnceLock<Vec<Compiled>> = OnceLock::new();
-    ALL.get_or_init(|| {
-        let mut seen = HashSet::new();
-        let mut all = variants();
-        all.extend(elem_variants());
-        all.extend(lane_variants());
-        all.extend(matrix_variants());
-        all.retain(|dispatch| seen.insert(dispatch.variant.clone()));
-        on_all_processors(&all, |part| part.iter().cloned().map(Compiled::new).collect())
-    })
+/// Every variant.
+fn compiled() -> Vec<Compiled> {
+    let mut seen = HashSet::new();
+    let mut all = [variants(), elem_variants(), lane_variants(), matrix_variants()].concat();
+    all.retain(|dispatch| seen.insert(dispatch.variant.clone()));
+    on_all_processors(&all, |part| part.iter().cloned().map(Compiled::new).collect())
 }
 
 /// Gives each processor a part of the work, and joins what comes of it.
@@ -97,12 +90,35 @@ fn the_host_knows_every_variant() {
     }
 }
 
+/// All that holds for every variant, in one test: most of the time goes into reading them.
 #[test]
-fn host_and_lints_agree_with_every_variant() {
-    for variant in compiled() {
-        let (dispatch, module, info) = (&variant.dispatch, &variant.module, &variant.info);
-        assert_eq!(interface::faults(dispatch, module, info), [""; 0], "{}", variant.label());
-        assert_eq!(lints::findings(module, info), [""; 0], "{}", variant.label());
+fn every_variant_is_sound() {
+    let all = &compiled();
+    let check = |variant: &Compiled| {
+        host_and_lints_agree(variant);
+        needs_just_its_capabilities(variant);
+        emission::is_written_in_every_language(variant);
+    };
+    on_all_processors(all, |part| part.iter().map(check).collect::<Vec<()>>());
+    let declared: HashSet<_> = all.iter().map(|variant| variant.capabilities.bits()).collect();
+    assert_eq!(
+        declared.len(),
+        16,
+        "f16: none, each, and both; without lanes, with lanes, with 64-bit integers too, and with matrices"
+    );
+    emission::all_are_valid_spirv(all);
+}
+
+fn host_and_lints_agree(variant: &Compiled) {
+    let (dispatch, module, info) = (&variant.dispatch, &variant.module, &variant.info);
+    assert_eq!(interface::faults(dispatch, module, info), [""; 0], "{}", variant.label());
+    assert_eq!(lints::findings(module, info), [""; 0], "{}", variant.label());
+}
+
+fn needs_just_its_capabilities(variant: &Compiled) {
+    let validates = |with| validator(with).validate(&variant.module).is_ok();
+    for one in variant.capabilities.iter() {
+        assert!(!validates(variant.capabilities - one), "{} does not need {one:?}", variant.label());
     }
 }
 
@@ -148,23 +164,6 @@ fn element_types_reach_every_slot() {
             }
         }
     }
-}
-
-#[test]
-fn element_types_need_just_their_capabilities() {
-    let mut declared = HashSet::new();
-    for variant in compiled() {
-        let validates = |with| validator(with).validate(&variant.module).is_ok();
-        for one in variant.capabilities.iter() {
-            assert!(!validates(variant.capabilities - one), "{} does not need {one:?}", variant.label());
-        }
-        declared.insert(variant.capabilities.bits());
-    }
-    assert_eq!(
-        declared.len(),
-        16,
-        "f16: none, each, and both; without lanes, with lanes, with 64-bit integers too, and with matrices"
-    );
 }
 
 #[test]
