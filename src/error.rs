@@ -210,11 +210,11 @@ pub enum Error {
     },
     /// A checkpoint lacks a tensor.
     #[cfg(feature = "safetensors")]
-    #[error("checkpoint: no tensor {key}, which should have shape {expected}{}", did_you_mean(near))]
+    #[error("checkpoint: no tensor {key}{}{}", of_shape(expected), did_you_mean(near))]
     MissingKey {
         /// The tensor's name.
         key: String,
-        /// The shape it should have.
+        /// The shape it should have, or "any".
         expected: String,
         /// Tensors with similar names, the nearest first.
         near: Vec<String>,
@@ -278,6 +278,12 @@ impl Error {
     pub(crate) fn shape(what: impl Into<String>, expected: &[usize], found: &[usize]) -> Self {
         Self::Shape { what: what.into(), expected: format!("{expected:?}"), found: format!("{found:?}") }
     }
+}
+
+pub(crate) const ANY_SHAPE: &str = "any";
+
+fn of_shape(expected: &str) -> String {
+    if expected == ANY_SHAPE { String::new() } else { format!(", which should have shape {expected}") }
 }
 
 #[cfg(feature = "safetensors")]

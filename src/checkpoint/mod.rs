@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::error::{Error, Result, check_finite};
+use crate::error::{ANY_SHAPE, Error, Result, check_finite};
 use crate::layers::BatchNorm;
 
 /// A safetensors file in memory (read or mapped by the caller). Values are converted when asked
@@ -141,7 +141,7 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     /// [`Error::MissingKey`], [`Error::Checkpoint`] for a storage type that is no float.
     pub fn values(&self, key: &str) -> Result<Vec<f64>> {
-        floats(key, self.view(key, || "any".into())?, |value| value)
+        floats(key, self.view(key, || ANY_SHAPE.into())?, |value| value)
     }
 
     /// A batch norm under `prefix`: `weight`, `bias`, `running_mean`, `running_var`. Epsilon is in

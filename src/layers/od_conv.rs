@@ -71,7 +71,8 @@ impl BatchNorm {
     /// The same map as a scale and a shift a channel, computed in f64.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless all have `channels` elements, [`Error::Value`] for NaN or a variance that is not above `-epsilon`.
+    /// [`Error::Shape`] unless all have `channels` elements, [`Error::Value`] for NaN, a negative epsilon, or a variance that is not
+    /// above `-epsilon`.
     pub fn scale_shift(&self, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         let parts = [
             ("batch norm weight", self.weight.as_slice()),
@@ -82,6 +83,13 @@ impl BatchNorm {
         for (what, values) in parts {
             check_len(what, values, channels)?;
             check_finite(what, values)?;
+        }
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite()) {
+            return Err(Error::Value {
+                what: "batch norm epsilon".into(),
+                needed: "a finite number, 0 or more".into(),
+                found: self.epsilon.to_string(),
+            });
         }
         if let Some(v) = self.var.iter().find(|&&v| !is_positive(f64::from(v) + self.epsilon)) {
             return Err(Error::Value {

@@ -114,6 +114,14 @@ fn values_out_of_their_domain_are_named() {
         message(OdConv2d::new(&context, &desc, &weights, 1.0)),
         "batch norm variance: needs a number above 0 with epsilon added, found -1 and epsilon 0.00001"
     );
+    for epsilon in [-1e-9, f64::NAN, f64::INFINITY] {
+        let mut weights = od_weights();
+        weights.bn.epsilon = epsilon;
+        assert_eq!(
+            message(OdConv2d::new(&context, &desc, &weights, 1.0)),
+            format!("batch norm epsilon: needs a finite number, 0 or more, found {epsilon}")
+        );
+    }
     let layer = BankConv2d::new(&context, &desc, &[0.0; 216], None).expect("valid");
     assert_eq!(
         message(layer.scale_shift(&[1.0; 4], &[f32::INFINITY; 4])),
