@@ -48,7 +48,7 @@ pub(crate) struct Options {
     #[arg(long)]
     fail_fast: bool,
     /// List the laws and what they say, and run nothing
-    #[arg(long)]
+    #[arg(long, exclusive = true)]
     laws: bool,
     #[command(flatten)]
     jobs: JobsArgs,
@@ -56,8 +56,8 @@ pub(crate) struct Options {
     adapter: AdapterArgs,
     #[command(flatten)]
     json: JsonArgs,
-    /// Also write the results to this file as JUnit XML
-    #[arg(long, value_name = "FILE")]
+    /// Also write the results to this file as JUnit XML; `-` as with --json
+    #[arg(long, value_name = "FILE|-")]
     junit: Option<PathBuf>,
 }
 
@@ -70,20 +70,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let problems = problems(options)?;
     let named = if options.case.is_empty() { Vec::new() } else { problems.clone() };
     let known = parse(KNOWN)?;
-    let (json, junit) = (options.json.open()?, Target::open_if(options.junit.as_ref())?);
+    let (json, junit) = (options.json.open()?, Target::open(options.junit.as_deref())?);
+    stop::listen()?;
     let contexts = options.jobs.contexts(&options.adapter, problems.len())?;
     print_header(contexts[0].caps());
-    stop::listen()?;
     let run = Run::new(options, &contexts, &laws, &known, problems);
     for table in run.tables(usize::from(Table::new().width().unwrap_or(WIDTH))) {
         println!("{table}");
     }
     run.print_notes();
     run.print_summary();
-    let written = json.write(&run.json());
-    if let Some(junit) = junit {
-        junit.write(&run.junit().to_string()?)?;
-    }
+    let written = json.write_json(&run.json());
+    junit.write(&run.junit().to_string()?)?;
     written?;
     let is_broken = run.count(|s| s == Standing::Broken) > 0;
     if !is_broken && !stop::is_asked() {

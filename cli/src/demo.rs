@@ -106,9 +106,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         data.truncate(count);
     }
 
-    let (json_target, target) = (options.json.open()?, Target::open(&options.report)?);
-    let context = context(options)?;
+    let (json_target, target) = (options.json.open()?, Target::open(Some(&options.report))?);
     stop::listen()?;
+    let context = context(options)?;
     let run = match context {
         Some(context) => on_gpu(&context, &network, &data, options.batch)?,
         None => on_cpu(&network, &data)?,
@@ -116,16 +116,16 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if stop::is_asked() {
         let count = run.logits.len() / CLASSES;
         println!("stopped after {count} of {} images", data.len());
-        if count == 0 {
-            return Ok(stop::status(false));
-        }
         data.truncate(count);
     }
     let outcome = evaluate(&run, &data, &reference[..data.len() * CLASSES]);
+    json_target.write_json(&json(&run, &outcome, data.len()))?;
+    if data.len() == 0 {
+        return Ok(stop::status(false));
+    }
     print(&run, &outcome, data.len());
     target.write(&report(&run, &outcome, &data)?)?;
     println!("report: {}", options.report.display());
-    json_target.write(&json(&run, &outcome, data.len()))?;
 
     ensure!(
         outcome.class_mismatches == 0,

@@ -33,8 +33,8 @@ pub(crate) struct Options {
     adapter: AdapterArgs,
     #[command(flatten)]
     json: JsonArgs,
-    /// Also write the results to this file as JUnit XML
-    #[arg(long, value_name = "FILE")]
+    /// Also write the results to this file as JUnit XML; `-` as with --json
+    #[arg(long, value_name = "FILE|-")]
     junit: Option<PathBuf>,
 }
 
@@ -43,11 +43,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Usage::unless((0.0..1e6).contains(&minutes), || {
         format!("--minutes {minutes}: needs a number from 0 to a million")
     })?;
-    let (json, junit) = (options.json.open()?, Target::open_if(options.junit.as_ref())?);
+    let (json, junit) = (options.json.open()?, Target::open(options.junit.as_deref())?);
+    stop::listen()?;
     let contexts = options.jobs.contexts(&options.adapter, options.problems.unwrap_or(usize::MAX))?;
     let caps = contexts[0].caps();
     println!("{}; seed {}", adapter_line(caps), options.seed);
-    stop::listen()?;
     let until = match options.problems {
         Some(count) => Until::Problems(count),
         None => Until::Elapsed(Duration::from_secs_f64(minutes * 60.0)),
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     });
     progress.finish();
     println!("{}{}", if stop::is_asked() { "stopped: " } else { "" }, summary(&tally));
-    let written = json.write(&serde_json::json!({
+    let written = json.write_json(&serde_json::json!({
         "adapter": adapter_json(caps),
         "seed": options.seed,
         "stopped": stop::is_asked(),
@@ -79,10 +79,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             "law": f.law.name, "problem": f.spec.to_string(), "drawn": f.drawn.to_string(), "found": f.found,
         })).collect::<Vec<_>>(),
     }));
-    if let Some(target) = junit {
-        let suite = format!("{} ({}), seed {}", caps.name, caps.driver, options.seed);
-        target.write(&report(suite, &tally, &failures).to_string()?)?;
-    }
+    let suite = format!("{} ({}), seed {}", caps.name, caps.driver, options.seed);
+    junit.write(&report(suite, &tally, &failures).to_string()?)?;
     written?;
     if !stop::is_asked() {
         anyhow::ensure!(tally.checks > 0, "nothing was checked: {}", summary(&tally));

@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let adapters = pollster::block_on(Context::adapters(backends()?));
     let selected = choose_adapter(&adapters, &options.adapter.options()?.adapter);
     let rows: Vec<Row<'_>> = adapters.iter().map(Row::new).collect();
-    json.write(&serde_json::json!({ "adapters": rows, "selected": selected.as_ref().ok() }))?;
+    json.write_json(&serde_json::json!({ "adapters": rows, "selected": selected.as_ref().ok() }))?;
 
     for (number, row) in rows.iter().enumerate() {
         println!("{number}: {}\n{}\n", row.name, table(row));

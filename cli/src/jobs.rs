@@ -8,7 +8,7 @@ use std::thread;
 use clap::Args;
 use dynconv::Context;
 
-use crate::{AdapterArgs, stop};
+use crate::{AdapterArgs, say, stop};
 
 /// Devices without being asked, at most: each has memory of its own.
 const MOST: usize = 4;
@@ -39,17 +39,17 @@ pub(crate) fn each<W: Sync, T: Send, R: Send>(
 ) -> Vec<R> {
     let queue = Mutex::new(Some(items.into_iter().enumerate()));
     let done = Mutex::new(Vec::new());
-    let next = || if stop::is_asked() { None } else { locked(&queue).as_mut().and_then(Iterator::next) };
+    let next = || if stop::is_asked() { None } else { say::lock(&queue).as_mut().and_then(Iterator::next) };
     let job = |worker: &W| {
         while let Some((place, item)) = next() {
             let result = match work(worker, item) {
                 ControlFlow::Continue(result) => result,
                 ControlFlow::Break(result) => {
-                    *locked(&queue) = None;
+                    *say::lock(&queue) = None;
                     result
                 }
             };
-            locked(&done).push((place, result));
+            say::lock(&done).push((place, result));
         }
     };
     thread::scope(|scope| {
@@ -63,10 +63,6 @@ pub(crate) fn each<W: Sync, T: Send, R: Send>(
 }
 
 /// What a mutex holds; a job that panicked ends the run anyway.
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,11 +35,16 @@ use crate::say::warn;
 use crate::target::JsonArgs;
 
 #[derive(Debug, Parser)]
-#[command(version, about = "Dynamic convolution on the GPU")]
+#[command(version, about = "Dynamic convolution on the GPU", after_help = STATUSES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const STATUSES: &str = "\
+Exit status: 0 where all is right; 1 where something is wrong, or nothing was run; 2 for wrong arguments;
+3 where no adapter does; 130 after Ctrl-C. `mutants --only`: 0 survived, 10 killed, 11 does not compile,
+12 not run on this device.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{self, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Args;
 use dynconv_suite::catalogue;
 use dynconv_suite::mutants::{Fate, Mutant, all, explained, sample};
@@ -28,10 +28,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     file: Vec<String>,
     /// Processes at a time
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    jobs: usize,
+    #[arg(long, value_name = "N", default_value = "2")]
+    jobs: NonZeroUsize,
     /// Seconds after which a mutant counts as hanging, and killed
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Also write the table to this file as Markdown
     #[arg(long, value_name = "FILE")]
@@ -46,7 +46,7 @@ pub(crate) struct Options {
 /// Survivors that are not explained may be this part of all, so that a new one does not go unnoticed for long.
 const NEEDED: f64 = 0.97;
 
-/// Exit statuses by which a process that tried a mutant tells its fate. A crash or a signal is a kill too.
+/// Exit statuses by which a process that tried a mutant tells its fate; `--help` names them. A crash or a signal is a kill too.
 const SURVIVED: u8 = 0;
 const KILLED: u8 = 10;
 const STILLBORN: u8 = 11;
@@ -58,16 +58,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return one(options, &mutants, number);
     }
     let chosen = chosen(options, &mutants)?;
-    let markdown = Target::open_if(options.markdown.as_ref())?;
-    let header = adapter_line(options.adapter.context()?.caps());
+    let markdown = Target::open(options.markdown.as_deref())?;
     stop::listen()?;
+    let header = adapter_line(options.adapter.context()?.caps());
     let fates = try_all(options, &chosen)?;
     let table = Table::new(&mutants, &fates);
     let text = table.markdown(&header, &mutants);
     println!("{text}");
-    if let Some(markdown) = markdown {
-        markdown.write(&text)?;
-    }
+    markdown.write(&text)?;
     if stop::is_asked() {
         println!("stopped after {} of {} mutants", fates.len(), chosen.len());
     } else {
@@ -95,7 +93,8 @@ fn chosen(options: &Options, mutants: &[Mutant]) -> Result<Vec<usize>, Usage> {
 
 /// A child's part: one mutant, its fate as the exit status.
 fn one(options: &Options, mutants: &[Mutant], number: usize) -> anyhow::Result<ExitCode> {
-    let mutant = mutants.get(number).with_context(|| format!("no mutant {number}; there are {}", mutants.len()))?;
+    let wrong = || Usage(format!("--only {number}: the last mutant is {}", mutants.len() - 1));
+    let mutant = mutants.get(number).ok_or_else(wrong)?;
     println!(
         "{}:{} {}\n  - {}\n  + {}",
         mutant.file,
@@ -145,7 +144,7 @@ enum Told {
 fn try_all(options: &Options, chosen: &[usize]) -> anyhow::Result<Vec<(usize, Told)>> {
     let progress = Progress::new(Some(chosen.len()), "mutants");
     let fates =
-        each(&vec![(); options.jobs.max(1)], chosen.to_vec(), |(), number| match try_one(options, number, &progress) {
+        each(&vec![(); options.jobs.get()], chosen.to_vec(), |(), number| match try_one(options, number, &progress) {
             Ok(Some(fate)) => {
                 if fate == Told::Survived {
                     progress.suspend(|| println!("survivor: {number}"));

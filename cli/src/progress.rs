@@ -1,12 +1,12 @@
 //! How far a long run has come: a bar on a terminal, elsewhere a line now and then.
 
 use std::io::{self, IsTerminal};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::say::warn;
+use crate::say::{self, warn};
 
 /// Where standard error is no terminal, a run that lasts less says nothing.
 const FIRST: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl Progress {
     /// Prints a line if it is time for one.
     pub(crate) fn look(&self) {
         let Some(due) = &self.due else { return };
-        let mut due = due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = say::lock(due);
         let elapsed = self.bar.elapsed();
         if elapsed < *due {
             return;

@@ -5,6 +5,7 @@ use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static IS_STDOUT_TAKEN: AtomicBool = AtomicBool::new(false);
 static HAS_FILES: AtomicBool = AtomicBool::new(false);
@@ -25,9 +26,14 @@ macro_rules! println {
     ($($words:tt)*) => { $crate::say::say(format_args!("{}\n", format_args!($($words)*))) };
 }
 
-/// From now on standard output is for results alone.
-pub(crate) fn take_stdout() {
-    IS_STDOUT_TAKEN.store(true, Ordering::Relaxed);
+/// From now on standard output is for results alone. False where it was so already.
+pub(crate) fn take_stdout() -> bool {
+    !IS_STDOUT_TAKEN.swap(true, Ordering::Relaxed)
+}
+
+/// What a thread left behind that panicked is as good as any.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// From now on the run writes a file at its end, and goes on for it without a reader.

@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Measure nothing: show the tables of the cache, and whether they are of this adapter and these kernels
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["shapes", "only", "batch", "family", "elem", "again", "table", "json"])]
     list: bool,
     #[command(flatten)]
     adapter: AdapterArgs,
@@ -92,7 +92,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         shape.with_batch(options.batch).map_err(|error| Usage(format!("{}: {error}", shape.name)))?;
     }
     let folder = cache_folder(options)?;
-    let (json, gains) = (options.json.open()?, Target::open_if(options.table.as_ref())?);
+    let (json, gains) = (options.json.open()?, Target::open(options.table.as_deref())?);
+    stop::listen()?;
     let context = options.adapter.context()?;
     let caps = context.caps().clone();
     println!("{}", adapter_line(&caps));
@@ -106,7 +107,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (context, pipelines) = Pipelines::open(context, pipelines)?;
     let mut tuning = Tuning::load(&folder, &caps)?.unwrap_or_else(|| Tuning::new(&caps));
 
-    stop::listen()?;
     let mut rows = Vec::new();
     let layers = shapes.len() * options.family.len();
     let progress = Progress::new(Some(layers), "layers");
@@ -145,12 +145,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         println!("stopped after {} of {layers} layers", rows.len());
     }
     println!("{} shapes in {}", tuning.choices().len(), folder.join(Tuning::file_stem(&caps)).display());
-    if let Some(gains) = gains {
-        gains.write(&tuning.gains().to_string())?;
-    }
+    gains.write(&tuning.gains().to_string())?;
     let rows_json: Vec<_> = rows.iter().map(Row::json).collect();
     let adapter = adapter_json(&caps);
-    json.write(
+    json.write_json(
         &json!({ "adapter": adapter, "batch": options.batch, "stopped": stop::is_asked(), "shapes": rows_json }),
     )?;
     if !stop::is_asked() {

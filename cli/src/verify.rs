@@ -16,10 +16,26 @@ use dynconv::{
     Layer, Layout, Map, ModulatedConv2d, Od, OwnAttention, PerSample, PixelMix2d, Static, Tensor, Warehouse, wgpu,
 };
 
-use crate::AdapterArgs;
 use crate::map::map;
+use crate::{AdapterArgs, stop};
 use config::{Affine, Config};
-use judge::{Judgement, judge, past_f16};
+use judge::{Judgement, below_f16, judge, past_f16};
+
+/// Kinds of layer that a config may name.
+const KINDS: [&str; 12] = [
+    "dyconv",
+    "odconv",
+    "condconv",
+    "kernelwarehouse",
+    "static",
+    "bank",
+    "map",
+    "persample",
+    "pixelmix",
+    "fdyconv",
+    "modulated",
+    "dcd",
+];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -68,12 +84,17 @@ enum Outcome {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let files = files(&options.paths)?;
+    stop::listen()?;
     let context = options.adapter.context()?;
     println!("adapter: {} ({})", context.caps().name, context.caps().driver);
     let width = files.iter().map(|file| name(file).len()).max().unwrap_or(0);
     let elem = options.elem.elem();
     let [mut passed, mut failed, mut not_run] = [0; 3];
     for file in &files {
+        if stop::is_asked() {
+            println!("stopped after {} of {} cases", passed + failed + not_run, files.len());
+            break;
+        }
         let name = name(file);
         match case(&context, file, elem) {
             Ok(Outcome::Run { kind, kernel, judgement }) => {
@@ -100,8 +121,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let not_run = if not_run == 0 { String::new() } else { format!(", {not_run} not run") };
     println!("{passed} passed, {failed} failed{not_run}");
-    ensure!(passed + failed > 0, "no case could be run, so nothing is verified");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    ensure!(passed + failed > 0 || stop::is_asked(), "no case could be run, so nothing is verified");
+    Ok(stop::status(failed == 0))
 }
 
 fn name(file: &Path) -> String {
@@ -172,10 +193,15 @@ fn not_in(elem: Elem, vectors: &Checkpoint<'_>, config: &Config) -> Result<Optio
         return Ok(Some("DCD takes tensors in f32".into()));
     }
     for key in ["x", "residual", "y"] {
-        if vectors.contains(key)
-            && let Some(value) = past_f16(&vectors.values(key)?)
-        {
+        if !vectors.contains(key) {
+            continue;
+        }
+        let values = vectors.values(key)?;
+        if let Some(value) = past_f16(&values) {
             return Ok(Some(format!("{key} has {value:e}, which is past the largest number of f16, 65504")));
+        }
+        if let Some(value) = below_f16(&values) {
+            return Ok(Some(format!("{key} is at most {value:e}, below the smallest normal number of f16, 6.1e-5")));
         }
     }
     Ok(None)
@@ -298,7 +324,7 @@ impl Case<'_> {
                     Some(residual) => layer.bind_add(&x, &kernels, &residual, &y)?,
                 })
             }
-            kind => bail!("unknown kind \"{kind}\" with {D} spatial axes"),
+            kind => bail!("unknown kind \"{kind}\" with {D} spatial axes; there are {}", KINDS.join(", ")),
         }
     }
 

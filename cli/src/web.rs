@@ -22,7 +22,7 @@ pub(crate) struct Options {
     #[arg(long)]
     in_full: bool,
     /// Seconds without a word from the browser after which it is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
     silence: u64,
     #[command(flatten)]
     json: JsonArgs,
@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let summary = summary?;
     print(&summary);
-    json.write(&summary)?;
+    json.write_json(&summary)?;
     if !summary.failures.is_empty() {
         return Ok(ExitCode::FAILURE);
     }

@@ -261,6 +261,10 @@ fn a_check_writes_what_it_found() {
     let junit = std::fs::read_to_string(junit).expect("written");
     assert_eq!(junit.matches("<testcase ").count(), 10);
     assert!(junit.contains("failures=\"0\""), "{junit}");
+    let short = ["check", "--case", PROBLEM, "--law", "exact", "--junit", "-"];
+    let out = dynconv(&short);
+    assert!(out.stdout.starts_with(b"<?xml") && !Path::new("-").exists(), "{}", String::from_utf8_lossy(&out.stdout));
+    refused(&[&short[..], &["--json", "-"]].concat(), "two options name standard output");
 }
 
 #[test]
@@ -277,6 +281,17 @@ fn what_cannot_be_checked_is_named() {
     misused(&["mutants", "--sample", "0"], "--sample: expected at least 1, found 0");
     misused(&["fuzz", "--minutes=-1"], "--minutes -1: needs a number");
     misused(&["mutants", "--file", "no.wgsl"], "no shader file \"no.wgsl\"");
+    misused(&["mutants", "--only", "99999999"], "--only 99999999: the last mutant is ");
+    let zeros: [&[&str]; 3] = [&["mutants", "--timeout", "0"], &["mutants", "--jobs", "0"], &["web", "--silence", "0"]];
+    for zero in zeros {
+        assert_eq!(dynconv(zero).status.code(), Some(WRONG_USAGE), "{zero:?}");
+    }
+    // Options that say nothing together.
+    let both: [&[&str]; 3] =
+        [&["tune", "--list", "--json", "-"], &["tune", "--list", "--table", "x"], &["check", "--laws", "--json", "-"]];
+    for options in both {
+        assert_eq!(dynconv(options).status.code(), Some(WRONG_USAGE), "{options:?}");
+    }
 }
 
 #[test]
@@ -436,6 +451,18 @@ fn ctrl_c_ends_a_run_with_what_there_is() {
     let report = scratch("stopped.html");
     json_when_stopped(&["bench", "smoke", "--samples", "9999", "--report", text(&report)]);
     assert!(std::fs::read_to_string(report).expect("written").contains("The run was stopped before its end"));
+
+    // Before the first image, too, there is an answer.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
+    command.args(["demo", "--batch", "10000", "--json", "-", "--report", text(&scratch("early-demo.html"))]);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+    let child = child.expect("starts");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill is there").success());
+    let out = child.wait_with_output().expect("ends");
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("is JSON alone");
+    assert!(out.status.code() == Some(STOPPED) && json["stopped"] == true, "{json}");
 
     let json = json_when_stopped(&["demo", "--batch", "8", "--report", text(&scratch("stopped-demo.html"))]);
     assert!((1..10_000).contains(&json["total"].as_u64().expect("a number")), "{json}");
@@ -598,6 +625,7 @@ fn what_has_become_slower_is_told_from_noise() {
     let (code, _, error) = against(&old, &["--quick"]);
     assert_eq!(code, Some(1));
     assert!(error.contains("expected results of adapter ") && error.ends_with(", found another\n"), "{error}");
+    assert!(!error.lines().any(is_progress), "it is found out before the run: {error}");
 }
 
 #[test]

@@ -82,6 +82,9 @@ fn what_would_change_the_result_is_not_ignored() {
         (r#","kernel_size":3"#, "config: kernel_size is [3], but the tensors have"),
         (r#","tau":0.5"#, "config: tau is 0.5, but layers compute the state of inference, 0"),
         (r#","dims":2"#, "x: expected 4 axes for dims 2, found 3"),
+        (r#","stride":"two""#, "expected a number, or a list of numbers, one an axis"),
+        (r#","padding":{}"#, "padding: expected a number, a list of numbers or of pairs [before, after], one an axis"),
+        (r#","activation":6"#, "activation: expected a name, or an object of name, slope, scale and bias"),
     ];
     for (i, (more, message)) in cases.into_iter().enumerate() {
         let (success, printed) = verify("f32", &[static_case(&format!("wrong-{i}"), more, &[21.0, 32.0])]);
@@ -91,6 +94,8 @@ fn what_would_change_the_result_is_not_ignored() {
         [("x", &[1, 1, 1], &[1.0]), ("param.weight", &[1, 1, 1], &[1.0]), ("param.scale", &[1], &[2.0])];
     let (_, printed) = verify("f32", &[golden("spare", r#"{"kind":"static"}"#, &tensors, &[1, 1, 1], &[1.0])]);
     assert!(printed.contains("param.scale: kind static has no use for it"), "{printed}");
+    let (_, printed) = verify("f32", &[golden("kind", r#"{"kind":"involution"}"#, &tensors, &[1, 1, 1], &[1.0])]);
+    assert!(printed.contains("unknown kind \"involution\" with 1 spatial axes; there are dyconv, "), "{printed}");
 }
 
 #[test]
@@ -191,6 +196,11 @@ fn cases_past_the_range_of_f16_are_not_run_in_f16() {
     assert!(printed.contains("not run: x has 7e4, which is past the largest number of f16, 65504"), "{printed}");
     assert!(printed.contains("0 passed, 0 failed, 1 not run\n"), "{printed}");
     assert!(!success && printed.ends_with("error: no case could be run, so nothing is verified\n"), "{printed}");
+    let small: [Named<'_>; 2] = [("x", &[1, 1, 1], &[1e-7]), ("param.weight", &[1, 1, 1], &[1.0])];
+    let small = golden("tiny", r#"{"kind":"static"}"#, &small, &[1, 1, 1], &[f64::from(1e-7_f32)]);
+    assert!(verify("f32", std::slice::from_ref(&small)).0);
+    let (_, printed) = verify("f16-storage", &[small]);
+    assert!(printed.contains("below the smallest normal number of f16, 6.1e-5"), "{printed}");
     let (success, printed) = verify("f16-storage", &[large, static_case("small", "", &[21.0, 32.0])]);
     assert!(success && printed.ends_with("1 passed, 0 failed, 1 not run\n"), "{printed}");
 }

@@ -116,8 +116,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Usage::unless(options.samples > 0, || "--samples: expected at least 1, found 0".into())?;
     // Files first: one that is none should not be found out after an hour.
     let old = options.compare.as_deref().map(Results::read).transpose()?;
-    let (json, report) = (options.json.open()?, Target::open_if(options.report.as_ref())?);
+    let (json, report) = (options.json.open()?, Target::open(options.report.as_deref())?);
 
+    stop::listen()?;
     let context = options.adapter.context()?;
     println!("{}", adapter_line(context.caps()));
     if !context.caps().timestamps {
@@ -126,7 +127,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let peak = Peak::measure(&context, options.quick)?;
     println!("measured peak {:.1} GFLOP/s, copy {:.1} GB/s", peak.gflops, peak.copy_gbps);
 
-    stop::listen()?;
     let samples = if options.quick { 1 } else { options.samples };
     let how = dynconv_measure::Options {
         family: options.family.family(),
@@ -137,6 +137,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         quick: options.quick,
     };
     let mut results = Results::new(&context, &peak, samples, options.quick);
+    let old = old.as_ref().zip(options.compare.as_ref().map(|path| path.display().to_string()));
+    if let Some((old, file)) = &old {
+        // Results of another adapter are found out before the run.
+        results.compare(old, file)?;
+    }
     results.date = Utc::now().format("%Y-%m-%d %H:%M").to_string();
     results.command = std::env::args().skip(1).fold("dynconv".into(), |line, word| format!("{line} {}", quoted(&word)));
     let progress = Progress::new(Some(cases.len()), "layers");
@@ -166,15 +171,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if results.stopped {
         println!("stopped: not all of {} layers were measured", cases.len());
     }
-    json.write(&results)?;
-    if let Some(report) = report {
-        report.write(&report::page(&results))?;
-    }
+    json.write_json(&results)?;
+    report.write(&report::page(&results))?;
     if !results.stopped {
         ensure_measured(options, &results)?;
     }
-    let is_slower = match (&old, &options.compare) {
-        (Some(old), Some(path)) if !results.rows.is_empty() => compare(&results, old, &path.display().to_string())?,
+    let is_slower = match &old {
+        Some((old, file)) if !results.rows.is_empty() => compare(&results, old, file)?,
         _ => false,
     };
     let is_wrong = results.not_measured.iter().any(|refusal| refusal.is_wrong);

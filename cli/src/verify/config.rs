@@ -72,7 +72,7 @@ fn one() -> f32 {
 
 /// One number for all axes, or one an axis.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or a list of numbers, one an axis")]
 enum Axes {
     All(usize),
     Each(Vec<usize>),
@@ -92,7 +92,10 @@ impl Axes {
 
 /// As [`Axes`]; or before and after the input, for each axis; or "same" or "valid", in any case.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "padding: expected a number, a list of numbers or of pairs [before, after], one an axis, \"same\" or \"valid\""
+)]
 enum Padding {
     Even(Axes),
     Sides(Vec<[usize; 2]>),
@@ -130,7 +133,7 @@ enum LayoutText {
 
 /// A name, or a name and its parameters.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "activation: expected a name, or an object of name, slope, scale and bias")]
 enum ActivationText {
     Name(String),
     With(Parameters),

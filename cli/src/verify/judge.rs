@@ -13,6 +13,9 @@ const TOLERANCE_F16: f64 = 10.0 / 2048.0;
 /// The largest number of f16.
 const F16_MAX: f64 = 65504.0;
 
+/// The smallest that it holds in full precision.
+const F16_MIN: f64 = 1.0 / (1 << 14) as f64;
+
 /// What was found of an output.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Judgement {
@@ -58,6 +61,12 @@ pub(super) fn past_f16(values: &[f64]) -> Option<f64> {
     values.iter().copied().find(|value| value.is_finite() && value.abs() > F16_MAX)
 }
 
+/// The largest of values none of which f16 holds in full precision, so that rounding may take all of them.
+pub(super) fn below_f16(values: &[f64]) -> Option<f64> {
+    let largest = values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    (largest > 0.0 && largest < F16_MIN).then_some(largest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +110,7 @@ mod tests {
     fn the_range_of_f16_is_that_of_finite_numbers() {
         assert_eq!(past_f16(&[65504.0, f64::INFINITY, f64::NAN]), None);
         assert_eq!(past_f16(&[1.0, -65505.0]), Some(-65505.0));
+        assert_eq!(below_f16(&[1e-5, -6e-5, f64::NAN]), Some(6e-5));
+        assert!([&[0.0, -0.0][..], &[1e-9, 7e-5], &[f64::INFINITY, 1e-9], &[]].iter().all(|v| below_f16(v).is_none()));
     }
 }
