@@ -116,7 +116,7 @@ fn problems(options: &Options) -> anyhow::Result<Vec<Spec>> {
 }
 
 /// A problem of the command line.
-fn problem(line: &str) -> Result<Spec, Usage> {
+pub(crate) fn problem(line: &str) -> Result<Spec, Usage> {
     let spec: Result<Spec, SpecError> = line.parse();
     let spec = spec.and_then(|spec| possible(&spec).map(|()| spec));
     spec.map_err(|error| Usage(format!("--case \"{line}\": {error}")))

@@ -24,9 +24,13 @@ pub(crate) struct JobsArgs {
 impl JobsArgs {
     /// A context a job; no more than there are problems, but one at least.
     pub(crate) fn contexts(&self, adapter: &AdapterArgs, problems: usize) -> anyhow::Result<Vec<Context>> {
+        (0..self.get(problems)).map(|_| adapter.context()).collect()
+    }
+
+    /// How many; no more than there are problems, but one at least.
+    pub(crate) fn get(&self, problems: usize) -> usize {
         let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST);
-        let jobs = self.jobs.map_or_else(cores, NonZeroUsize::get);
-        (0..jobs.min(problems).max(1)).map(|_| adapter.context()).collect()
+        self.jobs.map_or_else(cores, NonZeroUsize::get).min(problems).max(1)
     }
 }
 

@@ -18,6 +18,7 @@ mod network;
 mod pipelines;
 mod progress;
 mod report;
+mod sanitize;
 mod stop;
 mod target;
 mod tune;
@@ -64,6 +65,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Plant faults in the shaders, one at a time, and count how many the laws find
     Mutants(mutants::Options),
+    /// Run the shaders in an interpreter that sees races, accesses out of bounds and reads of what nothing wrote
+    Sanitize(sanitize::Options),
     /// Compile all shaders and run cases in a browser
     Web(web::Options),
 }
@@ -118,6 +121,7 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Mutants(options) => mutants::run(&options),
+        Command::Sanitize(options) => sanitize::run(&options),
         Command::Web(options) => web::run(&options),
     };
     result.unwrap_or_else(|error| status(&error))

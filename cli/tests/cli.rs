@@ -403,6 +403,27 @@ fn without_an_adapter_it_says_what_to_do() {
     assert_eq!(without(&["check"], "metal").0, Some(WRONG_USAGE));
 }
 
+#[test]
+fn shaders_are_sanitized_without_an_adapter() {
+    let problem = "dycnn batch=2 channels=9x8 input=8x7 kernel=3x3 padding=1x1 kernels=4 conv=tiled limits=tight";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
+    // A backend that is not there.
+    command.env("WGPU_BACKEND", "metal").args(["sanitize", "--barriers", "--json", "-", "--case", problem]);
+    let out = command.output().expect("the tool starts");
+    let said = String::from_utf8(out.stderr).expect("UTF-8");
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("is JSON");
+    assert_eq!(json["problems"][0]["faults"], serde_json::json!([]), "{said}");
+    let barriers = json["barriers"].as_array().expect("a list");
+    let missed = |kernel: &str| barriers.iter().filter(|b| b["kernel"] == kernel && b["found"] == true).count();
+    assert_eq!((missed("average_pool"), missed("conv_tiled")), (2, 2), "{said}");
+    assert!(said.contains("1 problems: 0 faults, 0 not run"), "{said}");
+    // One round of runs does not miss the last barrier.
+    assert!(said.contains("NOT MISSED: the barrier in shaders/attention_mlp.wgsl, line "), "{said}");
+    assert_eq!(out.status.code(), Some(FAILED));
+    let matrices = PROBLEM.replace("direct", "depthwise");
+    misused(&["sanitize", "--case", &matrices], "conv_depthwise is not possible");
+}
+
 /// A long run, ended by Ctrl-C as soon as it tells of its progress: exit status and what it printed
 /// on standard output and standard error.
 #[cfg(unix)]

@@ -8,6 +8,9 @@ pub const QUICK: &str = include_str!("../cases/quick.txt");
 /// Problems that [`QUICK`] is extended by: combinations, and sizes past tiles and limits.
 pub const FULL: &str = include_str!("../cases/full.txt");
 
+/// Small problems for an interpreter.
+pub const SANITIZED: &str = include_str!("../cases/sanitize.txt");
+
 /// A line that is no problem.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {error}")]
@@ -51,6 +54,14 @@ pub fn problems(full: bool) -> Result<Vec<Spec>, LineError> {
         all.extend(lines(FULL, str::parse)?);
     }
     Ok(all)
+}
+
+/// The problems for the interpreter.
+///
+/// # Errors
+/// As [`problems`].
+pub fn sanitized() -> Result<Vec<Spec>, LineError> {
+    lines(SANITIZED, str::parse)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod mutants;
 pub mod noise;
 pub mod replay;
 pub mod run;
+pub mod sanitize;
 pub mod spec;
 pub mod truth;
 pub mod twin;

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use dynconv::{Context, Error, Kernel, Variant};
 
+use crate::catalogue;
 use crate::check::laws_of;
-use crate::laws::Law;
 use crate::run::{Fault, Prepared};
+use crate::sanitize::Subject;
 use crate::spec::Spec;
 use crate::variants::{elem_variants, noop_like};
 
@@ -184,9 +185,14 @@ impl Mutant {
     /// The mutated text of a variant; its own where the file is no part of it.
     #[must_use]
     pub fn apply(&self, variant: &Variant) -> String {
+        self.apply_to(&variant.source())
+    }
+
+    /// The same of a variant's text.
+    fn apply_to(&self, source: &str) -> String {
         let mut lines: Vec<&str> = self.source.lines().collect();
         lines[self.line - 1] = &self.mutated;
-        variant.source().replacen(self.source.trim_end(), &lines.join("\n"), 1)
+        source.replacen(self.source.trim_end(), &lines.join("\n"), 1)
     }
 
     /// Whether a problem runs a variant that the file is part of.
@@ -196,7 +202,8 @@ impl Mutant {
         files.any(|(file, _)| file == self.file)
     }
 
-    /// Holds the problems that run the mutated shader to their laws, those against the reference first, until one breaks.
+    /// Holds the problems that run the mutated shader to their laws until one breaks, problem by problem, since most of the time goes into
+    /// compiling; then runs the mutated shader in the interpreter, which sees what drivers hide.
     #[must_use]
     pub fn fate(&self, context: &Context, specs: &[Spec]) -> Fate {
         let planned = noop_like(context);
@@ -206,19 +213,25 @@ impl Mutant {
         }
         let mutant = self.clone();
         let context = context.clone().with_shaders(move |variant| mutant.apply(variant));
-        let against_reference = |law: &Law| ["exact", "bound", "attention"].contains(&law.name);
-        for is_first in [true, false] {
-            for spec in &specs {
-                for law in laws_of(spec).filter(|law| against_reference(law) == is_first) {
-                    match law.check(&context, spec) {
-                        Ok(()) | Err(Fault::Refused(_)) => {}
-                        Err(Fault::Failed(Error::Shader { message, .. })) => return Fate::Stillborn(message),
-                        Err(fault) => return Fate::Killed(law.name, Box::new((*spec).clone()), fault.to_string()),
-                    }
+        for spec in specs {
+            for law in laws_of(spec) {
+                match law.check(&context, spec) {
+                    Ok(()) | Err(Fault::Refused(_)) => {}
+                    Err(Fault::Failed(Error::Shader { message, .. })) => return Fate::Stillborn(message),
+                    Err(fault) => return Fate::Killed(law.name, Box::new(spec.clone()), fault.to_string()),
                 }
             }
         }
-        Fate::Survived
+        self.in_interpreter().unwrap_or(Fate::Survived)
+    }
+
+    /// The fault that the interpreter finds, if any.
+    fn in_interpreter(&self) -> Option<Fate> {
+        catalogue::sanitized().ok()?.into_iter().find_map(|spec| {
+            let subject = Subject::altered(&spec, |source| self.apply_to(source)).ok()??;
+            let fault = subject.faults().ok()?.into_iter().next()?;
+            Some(Fate::Killed("interpreter", Box::new(spec), fault))
+        })
     }
 }
 
@@ -284,6 +297,21 @@ mod tests {
         assert_eq!(chosen.len(), 200);
         assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), 200);
         assert_eq!(chosen.iter().map(|&number| all[number].file).collect::<HashSet<_>>().len(), mutated.len());
+    }
+
+    #[test]
+    fn the_interpreter_kills_what_drivers_hide() {
+        // All lanes add, not the lower half alone: lanes that run in order give the right sum all the same.
+        let is_it = |mutant: &Mutant| {
+            let [original, mutated] = [&mutant.original, &mutant.mutated].map(|line| line.trim());
+            mutant.file == "average_pool.wgsl" && original == "if lane < half {" && mutated == "if true {"
+        };
+        let mutant = all().into_iter().find(is_it).expect("is there");
+        let fate = mutant.in_interpreter();
+        assert!(
+            matches!(&fate, Some(Fate::Killed("interpreter", _, found)) if found.contains("data race")),
+            "{fate:?}"
+        );
     }
 
     #[test]

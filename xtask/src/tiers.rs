@@ -99,6 +99,11 @@ pub(crate) fn fuzz() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("fuzz --problems 100 --seed 1"))
 }
 
+/// Every kernel in the interpreter, and every barrier taken out in turn.
+pub(crate) fn sanitize() -> Result<(), String> {
+    exec::run(&mut Tool::DEBUG.command("sanitize --barriers"))
+}
+
 /// The shaders in Chromium.
 pub(crate) fn web() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("web"))

@@ -4,7 +4,7 @@
 //! out. It judges nothing: expected values stay here.
 
 mod browser;
-mod cases;
+pub(crate) mod cases;
 mod ledger;
 mod server;
 

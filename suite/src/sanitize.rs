@@ -1,0 +1,252 @@
+//! Problems in an interpreter that sees what a driver hides: races, accesses out of bounds, reads of memory that nothing wrote.
+
+use std::collections::HashMap;
+
+use dynconv::{Caps, Context, Kernel};
+use wgsl_sanitizer::{Binding, Buffer, Dispatch, Finding, Kind, Shader};
+
+use crate::replay::Replay;
+use crate::spec::{Limits, Spec};
+use crate::variants::{noop, with_lanes, with_matrices};
+use crate::web::WebCase;
+use crate::web::cases::{CaseError, case_on};
+
+/// Why a problem was not run.
+#[derive(Debug, thiserror::Error)]
+pub enum SanitizeError {
+    /// It cannot be planned or recorded.
+    #[error(transparent)]
+    Case(#[from] Box<CaseError>),
+    /// A shader that the interpreter does not know all of.
+    #[error("{label}: {error}")]
+    Shader {
+        /// The shader.
+        label: String,
+        /// What it does not know.
+        error: wgsl_sanitizer::Error,
+    },
+}
+
+/// A problem, ready to run in the interpreter.
+#[derive(Debug)]
+pub struct Subject {
+    case: WebCase,
+    shaders: Vec<Shader>,
+    subgroup_size: usize,
+}
+
+/// What was found, by shader, and the buffers afterwards.
+type Ran = (Vec<(usize, Finding)>, Vec<Buffer>);
+
+/// A barrier of a kernel. Its place in the kernel's own file, which comes last in a shader's text, is the same in all variants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BarrierName {
+    /// The kernel.
+    pub kernel: String,
+    /// Line of `shaders/<kernel>.wgsl`, from 1.
+    pub line: u32,
+}
+
+/// A device on which a problem runs what a GPU runs; software adapters have kernels of their own.
+fn device(spec: &Spec) -> Context {
+    let name = spec.conv.name();
+    let of_lanes = ["lanes", "patch", "stride-two", "winograd-rows", "row"];
+    if name == "matrix" {
+        return noop().with_caps(with_matrices(8));
+    }
+    if of_lanes.iter().any(|kind| name.ends_with(kind)) {
+        return noop().with_caps(Caps { f16: true, ..with_lanes() });
+    }
+    // Memory for one of two buffers, or for both.
+    let max_workgroup_memory = if spec.limits == Limits::Tight { 8 << 10 } else { 16 << 10 };
+    noop().with_caps(Caps { f16: true, max_workgroup_memory, ..Caps::webgpu_default() })
+}
+
+fn recorded(spec: &Spec) -> Result<WebCase, Box<CaseError>> {
+    case_on(&device(spec), spec).map_err(Box::new)
+}
+
+impl Subject {
+    /// Plans and records a problem.
+    ///
+    /// # Errors
+    /// [`SanitizeError`].
+    pub fn new(spec: &Spec) -> Result<Self, SanitizeError> {
+        Self::of(spec, recorded(spec)?)
+    }
+
+    /// The same with other shader texts; nothing if `alter` changes none of them.
+    ///
+    /// # Errors
+    /// [`SanitizeError`].
+    pub fn altered(spec: &Spec, alter: impl Fn(&str) -> String) -> Result<Option<Self>, SanitizeError> {
+        let mut case = recorded(spec)?;
+        let mut is_altered = false;
+        for module in &mut case.replay.modules {
+            let source = alter(&module.source);
+            is_altered |= source != module.source;
+            module.source = source;
+        }
+        is_altered.then(|| Self::of(spec, case)).transpose()
+    }
+
+    fn of(spec: &Spec, case: WebCase) -> Result<Self, SanitizeError> {
+        let subgroup_size = device(spec).caps().subgroup_size[0].max(1) as usize;
+        let shaders = case.replay.modules.iter().map(|module| {
+            let named = |error| SanitizeError::Shader { label: module.label.clone(), error };
+            Shader::new(&module.source).map_err(named)
+        });
+        Ok(Self { shaders: shaders.collect::<Result<_, _>>()?, case, subgroup_size })
+    }
+
+    /// Names of the kernels that it runs.
+    #[must_use]
+    pub fn kernels(&self) -> Vec<&str> {
+        self.shaders.iter().filter_map(|shader| shader.entry_points().next()).collect()
+    }
+
+    /// What is wrong with its shaders or with what they compute, in words; nothing where all is well.
+    ///
+    /// # Errors
+    /// [`SanitizeError::Shader`].
+    pub fn faults(&self) -> Result<Vec<String>, SanitizeError> {
+        let (mut found, buffers) = self.run(None, 0)?;
+        // WebGPU lets kernels read past the end of a buffer, where nothing may come of it: the results must be the same whatever is read.
+        found.retain(|(_, finding)| finding.kind != Kind::ReadPastEnd);
+        let words = |(number, finding): &(usize, Finding)| {
+            let module = &self.case.replay.modules[*number];
+            format!("{}: {}", module.label, finding.describe(&module.source))
+        };
+        let mut faults: Vec<String> = found.iter().map(words).collect();
+        let output = &self.case.replay.output;
+        let (_, otherwise) = self.run(None, f32::NAN.to_bits())?;
+        if buffers[output.buffer].bytes != otherwise[output.buffer].bytes {
+            faults.push("what is read past the end of a buffer shows in the output".into());
+        }
+        let range = bytes(output.offset, output.size);
+        let values = output.values(&buffers[output.buffer].bytes[range]);
+        let wrong = self.case.expected.iter().zip(&self.case.tolerance).zip(&values);
+        let is_wrong = |((expected, tolerance), found): &((&f64, &f64), &f64)| {
+            !((*found - *expected).abs() <= **tolerance || found.is_nan() && expected.is_nan())
+        };
+        if let Some((i, ((expected, _), found))) = wrong.enumerate().find(|(_, all)| is_wrong(all)) {
+            faults.push(format!("output {i} is {found}, expected {expected}"));
+        }
+        Ok(faults)
+    }
+
+    /// Takes out one barrier after another, and tells of each whether that is found.
+    ///
+    /// # Errors
+    /// [`SanitizeError::Shader`].
+    pub fn without_barriers(&self) -> Result<HashMap<BarrierName, bool>, SanitizeError> {
+        let mut told = HashMap::new();
+        for (number, (shader, module)) in self.shaders.iter().zip(&self.case.replay.modules).enumerate() {
+            let kernel = shader.entry_points().next().unwrap_or_default().to_owned();
+            for barrier in 0..shader.barriers() {
+                let named = |error| SanitizeError::Shader { label: module.label.clone(), error };
+                let (blind, line) = shader.without_barrier(barrier, &module.source).map_err(named)?;
+                let line = line_in_file(&kernel, &module.source, line);
+                let (found, _) = self.run(Some((number, &blind)), 0)?;
+                let is_found = found.iter().any(|(_, finding)| finding.kind != Kind::ReadPastEnd);
+                *told.entry(BarrierName { kernel: kernel.clone(), line }).or_default() |= is_found;
+            }
+        }
+        Ok(told)
+    }
+
+    /// Runs all dispatches, one shader perhaps replaced.
+    fn run(&self, replaced: Option<(usize, &Shader)>, past_end: u32) -> Result<Ran, SanitizeError> {
+        let Replay { modules, buffers, dispatches, output } = &self.case.replay;
+        let mut buffers: Vec<Buffer> = buffers.iter().map(|buffer| Buffer::new(buffer.bytes.clone())).collect();
+        let mut known = HashMap::new();
+        let mut found = Vec::new();
+        for dispatch in dispatches {
+            let number = dispatch.module;
+            let shader = replaced.filter(|(at, _)| *at == number).map_or(&self.shaders[number], |(_, shader)| shader);
+            let bindings: Vec<Binding> = dispatch
+                .bindings
+                .iter()
+                .map(|b| Binding { group: 0, binding: b.binding, buffer: b.buffer, range: bytes(b.offset, b.size) })
+                .collect();
+            for binding in &bindings {
+                // What a dispatch writes that none before it has bound holds nothing yet. Halves are written by atomic operations on words,
+                // which read the other half.
+                let is_half = output.is_half && binding.buffer == output.buffer;
+                let is_new = known.insert((binding.buffer, binding.range.start), ()).is_none();
+                if is_new && !is_half && shader.writes(binding.group, binding.binding) {
+                    buffers[binding.buffer].forget(binding.range.clone());
+                }
+            }
+            let entry = shader.entry_points().next().unwrap_or_default();
+            let run = Dispatch::new(shader, entry, &bindings, dispatch.grid);
+            let run = run.subgroup_size(self.subgroup_size).past_end(past_end);
+            let findings = wgsl_sanitizer::run(&run, &mut buffers);
+            let named = |error| SanitizeError::Shader { label: modules[number].label.clone(), error };
+            found.extend(findings.map_err(named)?.into_iter().map(|finding| (number, finding)));
+        }
+        Ok((found, buffers))
+    }
+}
+
+fn bytes(offset: u64, size: u64) -> std::ops::Range<usize> {
+    let [first, last] = [offset, offset + size].map(|byte| usize::try_from(byte).unwrap_or(usize::MAX));
+    first..last
+}
+
+/// A line of a shader's text as a line of the kernel's file, with which the text ends.
+fn line_in_file(kernel: &str, source: &str, line: u32) -> u32 {
+    let file = Kernel::ALL.into_iter().find(|one| one.name() == kernel).and_then(|one| one.def().parts.last().copied());
+    let lines = |text: &str| u32::try_from(text.trim_end().lines().count()).unwrap_or(u32::MAX);
+    let before = lines(source).saturating_sub(file.map_or(0, |(_, text)| lines(text)));
+    line.saturating_sub(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::catalogue;
+
+    #[test]
+    fn the_problems_reach_every_kernel() {
+        let problems = catalogue::sanitized().expect("parses");
+        let subjects: Result<Vec<_>, _> = problems.iter().map(Subject::new).collect();
+        let subjects = subjects.expect("all can be recorded");
+        let reached: HashSet<&str> = subjects.iter().flat_map(Subject::kernels).collect();
+        let missing: Vec<_> =
+            Kernel::ALL.map(Kernel::name).into_iter().filter(|name| !reached.contains(name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    /// The faults of a kernel with one change, on the problem for it.
+    fn faults(problem: &str, from: &str, to: &str) -> Vec<String> {
+        let spec: Spec = problem.parse().expect("parses");
+        let subject = Subject::altered(&spec, |source| source.replacen(from, to, 1)).expect("compiles");
+        subject.expect("is in the text").faults().expect("runs")
+    }
+
+    const DIRECT: &str = "static batch=2 channels=3x5 input=5x6 kernel=3x3 padding=1x1 conv=direct with=bias";
+
+    #[test]
+    fn a_read_past_the_end_that_shows_is_found() {
+        let found =
+            faults(DIRECT, "let value = x_value(params.x_base + ", "let value = x_value(9999u + params.x_base + ");
+        assert!(found.iter().any(|fault| fault.contains("shows in the output")), "{found:?}");
+    }
+
+    #[test]
+    fn stores_of_others_are_found() {
+        let found = faults(DIRECT, "return params.y_base + element(", "return params.y_base + 0u * element(");
+        assert!(found.iter().any(|fault| fault.contains("data race")), "{found:?}");
+        let found = faults(DIRECT, "return params.y_base + element(", "return 9999u + element(");
+        assert!(found.iter().any(|fault| fault.contains("access out of bounds")), "{found:?}");
+    }
+
+    #[test]
+    fn sums_of_what_nothing_wrote_are_found() {
+        let found = faults(DIRECT, "var value = sum;", "var value = sum + y_value(params.y_base + place);");
+        assert!(found.iter().any(|fault| fault.contains("memory that nothing has written")), "{found:?}");
+    }
+}
