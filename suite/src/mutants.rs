@@ -308,10 +308,7 @@ mod tests {
         };
         let mutant = all().into_iter().find(is_it).expect("is there");
         let fate = mutant.in_interpreter();
-        assert!(
-            matches!(&fate, Some(Fate::Killed("interpreter", _, found)) if found.contains("data race")),
-            "{fate:?}"
-        );
+        assert!(matches!(&fate, Some(Fate::Killed("interpreter", ..))), "{fate:?}");
     }
 
     #[test]
