@@ -65,7 +65,7 @@ const FAULTS: [(&str, &str, &str, &str, &str); 21] = [
 
 /// What keeps numbers that are not finite where they are: for each, a problem, a shader, and the text to plant in place of another. All break the law
 /// on NaN and infinities.
-const LEAKS: [(&str, &str, &str, &str); 9] = [
+const LEAKS: [(&str, &str, &str, &str); 10] = [
     (
         "static activation=relu6 channels=2x3 kernel=1x1 conv=direct seed=3",
         "conv_direct",
@@ -92,6 +92,12 @@ const LEAKS: [(&str, &str, &str, &str); 9] = [
     ),
     ("dycnn channels=4x6 kernel=3x3 kernels=3 conv=direct", "attention_mlp", "value, is_nan(value)", "value, false"),
     ("per_sample channels=5x11 kernel=3x3 conv=lanes", "conv_lanes", "weights, ci < params.ci_end", "weights, true"),
+    (
+        "map channels=5x3 kernel=1x1 padding=0x0:9 kernels=3 conv=lanes",
+        "conv_lanes",
+        "return values;",
+        "return select(vec4<f32>(), values, vec4<bool>(window.inside));",
+    ),
     ("per_sample channels=5x11 kernel=1x1 conv=lanes", "conv_lanes", "weights, ci < params.ci_end", "weights, true"),
     (
         "styled channels=4x17 kernel=3x3 padding=4x4 conv=patch",
