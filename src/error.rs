@@ -280,8 +280,10 @@ impl Error {
     }
 }
 
+#[cfg(feature = "safetensors")]
 pub(crate) const ANY_SHAPE: &str = "any";
 
+#[cfg(feature = "safetensors")]
 fn of_shape(expected: &str) -> String {
     if expected == ANY_SHAPE { String::new() } else { format!(", which should have shape {expected}") }
 }

@@ -7,7 +7,7 @@ use naga::{BinaryOperator, Expression, Handle, Literal, MathFunction, Relational
 use crate::Error;
 use crate::finding::Kind;
 use crate::layout::{length, scalar};
-use crate::machine::{Frame, Machine, Mask, Object, Pointer, Value};
+use crate::machine::{Frame, Machine, Mask, Object, Past, Pointer, Value};
 use crate::value::{self, Slip, Worked};
 
 impl<'m> Machine<'m> {
@@ -180,7 +180,7 @@ impl<'m> Machine<'m> {
     }
 
     fn pointer_to(&self, object: usize) -> Value {
-        Value::Pointer(Rc::new(Pointer { object, slots: vec![Some(0); self.width] }))
+        Value::Pointer(Rc::new(Pointer { object, slots: vec![Ok(0); self.width] }))
     }
 
     /// Applies `work` to the components of operands, invocation by invocation. A scalar goes with every component of a vector.
@@ -320,10 +320,14 @@ impl<'m> Machine<'m> {
             TypeInner::Pointer { base, .. } => &self.module.types[base].inner,
             ref other => other,
         };
+        let mut past = Past::Array;
         let count = match *inner {
             TypeInner::Array { size, .. } => match length(size) {
                 Some(count) => count,
-                None => self.dynamic_length(frame, base, active)?,
+                None => {
+                    past = Past::Buffer;
+                    self.dynamic_length(frame, base, active)?
+                }
             },
             TypeInner::Struct { ref members, .. } => members.len(),
             TypeInner::Vector { size, .. } | TypeInner::ValuePointer { size: Some(size), .. } => size as usize,
@@ -341,12 +345,14 @@ impl<'m> Machine<'m> {
         }
         match value {
             Value::Pointer(pointer) => {
-                let slots = pointer.slots.iter().zip(starts).map(|(slot, start)| Some((*slot)? + start?)).collect();
+                let slots = pointer.slots.iter().zip(starts).map(|(slot, start)| Ok((*slot)? + start.ok_or(past)?));
+                let slots = slots.collect();
                 Ok(Value::Pointer(Rc::new(Pointer { object: pointer.object, slots })))
             }
             Value::Numbers(numbers) => {
-                // Only elements of one size have an index that is not constant.
-                let first = u32::try_from(indices[0]).unwrap_or(0);
+                // Members of a struct have an index that is constant; all others are of one size.
+                let is_struct = matches!(inner, TypeInner::Struct { .. });
+                let first = if is_struct { u32::try_from(indices[0]).unwrap_or(0) } else { 0 };
                 let size = self.layout.slots_before(inner, first + 1)? - self.layout.slots_before(inner, first)?;
                 let at = |component: usize, lane: usize| {
                     starts[lane].map_or(0, |start| numbers[(start + component) * self.width + lane])
@@ -373,7 +379,7 @@ impl<'m> Machine<'m> {
         };
         let value = self.value(frame, array, active)?;
         let pointer = self.pointer(&value)?;
-        let start = pointer.slots.iter().flatten().next().copied().unwrap_or(0);
+        let start = pointer.slots.iter().find_map(|slot| slot.ok()).unwrap_or(0);
         let slots = match &self.objects[pointer.object] {
             Object::Shared { memory, .. } => memory.slots.len(),
             Object::Own(numbers) => numbers.len() / self.width,

@@ -20,7 +20,7 @@ pub enum Kind {
     Unwritten,
     /// A barrier that not all invocations of the workgroup reach together.
     DivergentBarrier,
-    /// A subgroup operation that reads an invocation which takes no part in it.
+    /// A subgroup operation that reads an invocation which takes no part in it, be the value used or not; or that needs one to write.
     InactiveLane,
     /// A shift by as many bits as the number has, or more.
     Shift,
@@ -65,16 +65,16 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// The line of the shader's text, counted from 1.
+    /// The line of the shader's text, counted from 1; 0 if this is another text.
     #[must_use]
     pub fn line(&self, source: &str) -> u32 {
-        self.span.location(source).line_number
+        line_of(self.span, source)
     }
 
     /// Of a race, the line of the other access.
     #[must_use]
     pub fn other_line(&self, source: &str) -> Option<u32> {
-        self.other.map(|span| span.location(source).line_number)
+        self.other.map(|span| line_of(span, source))
     }
 
     /// In words, with the lines of the text.
@@ -92,6 +92,11 @@ impl Finding {
     }
 }
 
+fn line_of(span: Span, source: &str) -> u32 {
+    let is_inside = span.to_range().is_some_and(|range| source.get(range).is_some());
+    if is_inside { span.location(source).line_number } else { 0 }
+}
+
 /// Bytes of the text.
 type Place = Option<Range<usize>>;
 
@@ -104,7 +109,11 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn add(&mut self, kind: Kind, span: Span, invocation: [u32; 2], other: Option<(Span, [u32; 2])>) {
-        let key = (kind, span.to_range(), other.and_then(|other| other.0.to_range()));
+        let mut places = [span.to_range(), other.and_then(|other| other.0.to_range())];
+        // Two accesses that race are the same two in any order.
+        places.sort_by_key(|place| place.as_ref().map(|range| range.start));
+        let [first, second] = places;
+        let key = (kind, first, second);
         if self.seen.insert(key) {
             self.all.push(Finding {
                 kind,

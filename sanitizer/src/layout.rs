@@ -59,7 +59,7 @@ impl Layout<'_> {
             }
             TypeInner::Array { base, size: count, stride } => {
                 let stride = stride as usize;
-                let count = length(count).unwrap_or((size - first) / stride);
+                let count = length(count).unwrap_or(size.saturating_sub(first) / stride);
                 let mut all = Vec::new();
                 for i in 0..count {
                     all.extend(self.places(base, first + i * stride, size)?);

@@ -8,9 +8,15 @@
 //! * shifts by too many bits, integer divisions by zero, conversions to an integer that cannot hold the value;
 //! * loops without an end.
 //!
-//! All invocations of a workgroup go through the shader in step. What is found does not depend on the order, nor on luck: a race is two
-//! accesses that no barrier orders, and every access is remembered until a barrier orders it. Only the data matter, so that a branch that
-//! is not taken is not judged.
+//! All invocations of a workgroup go through the shader in step, one workgroup after another. Whether two accesses race does not depend on
+//! this order: a race is two accesses that no barrier orders, and every access is remembered until a barrier orders it. What is not
+//! reached is not judged: a branch that these data do not take, or one that another outcome of an atomic operation would.
+//!
+//! Components of a vector count as places of their own, though WGSL lets a write to one touch all of them.
+//!
+//! Not interpreted, with [`Error::Unsupported`]: overrides, textures, matrices in buffers, arguments that are structs, `subgroupBarrier`,
+//! quad operations, and of the built-in functions those that are rare in compute shaders (`length`, `normalize`, `cross`, `distance`,
+//! `modf`, `frexp`, `extractBits`, `firstLeadingBit`, packing in other formats than two halves).
 //!
 //! ```
 //! use wgsl_sanitizer::{Binding, Buffer, Dispatch, Kind, Shader};
@@ -65,6 +71,10 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A loop has no end: for those within, who stop there.
+    #[doc(hidden)]
+    #[error("a loop without an end")]
+    Endless,
     /// Something of WGSL that is not interpreted.
     #[error("not interpreted: {what}")]
     Unsupported {
@@ -112,7 +122,7 @@ impl Shader {
         of_compute.map(|entry| entry.name.as_str())
     }
 
-    /// How many barriers its text has.
+    /// How many barriers its text has; `workgroupUniformLoad` does not count.
     #[must_use]
     pub fn barriers(&self) -> usize {
         let mut count = 0;
@@ -123,12 +133,24 @@ impl Shader {
     /// Whether it may write what is bound here.
     #[must_use]
     pub fn writes(&self, group: u32, binding: u32) -> bool {
-        let is_it = |variable: &naga::GlobalVariable| {
-            let is_here = variable.binding.is_some_and(|place| (place.group, place.binding) == (group, binding));
-            let naga::AddressSpace::Storage { access } = variable.space else { return false };
-            is_here && access.contains(naga::StorageAccess::STORE)
+        let may_write = |variable: &naga::GlobalVariable| matches!(variable.space, naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE));
+        self.variables(group, binding).any(may_write)
+    }
+
+    /// Whether what is bound here is an array of atomic numbers.
+    #[must_use]
+    pub fn has_atomics(&self, group: u32, binding: u32) -> bool {
+        let types = &self.module.types;
+        let is_atomic = |ty: naga::Handle<naga::Type>| match types[ty].inner {
+            naga::TypeInner::Array { base, .. } => matches!(types[base].inner, naga::TypeInner::Atomic(_)),
+            _ => false,
         };
-        self.module.global_variables.iter().any(|(_, variable)| is_it(variable))
+        self.variables(group, binding).any(|variable| is_atomic(variable.ty))
+    }
+
+    fn variables(&self, group: u32, binding: u32) -> impl Iterator<Item = &naga::GlobalVariable> {
+        let is_here = move |place: &naga::ResourceBinding| (place.group, place.binding) == (group, binding);
+        self.module.global_variables.iter().map(|(_, v)| v).filter(move |v| v.binding.as_ref().is_some_and(is_here))
     }
 
     /// The same shader without one of its barriers, and the barrier's line in `source`.
@@ -159,9 +181,15 @@ impl Buffer {
         Self { written: vec![true; bytes.len()], bytes }
     }
 
-    /// From now on these bytes count as never written.
+    /// From now on these bytes count as never written. Those past the end are nobody's.
     pub fn forget(&mut self, range: Range<usize>) {
-        self.written[range].fill(false);
+        self.written.iter_mut().take(range.end).skip(range.start).for_each(|written| *written = false);
+    }
+
+    /// Whether somebody has written all of these bytes.
+    #[must_use]
+    pub fn is_written(&self, range: Range<usize>) -> bool {
+        self.written.get(range).is_some_and(|bytes| bytes.iter().all(|written| *written))
     }
 
     /// A buffer that nobody has written.
@@ -214,10 +242,10 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    /// Invocations of a subgroup.
+    /// Invocations of a subgroup: a power of two up to 128.
     #[must_use]
     pub fn subgroup_size(self, subgroup_size: usize) -> Self {
-        Self { subgroup_size: subgroup_size.max(1), ..self }
+        Self { subgroup_size, ..self }
     }
 
     /// Whether workgroup memory holds zeros at first, as WGSL says.
@@ -233,7 +261,7 @@ impl<'a> Dispatch<'a> {
         Self { past_end, ..self }
     }
 
-    /// Trips of one loop after which it counts as endless.
+    /// Trips of all loops of a workgroup together after which the one that runs counts as endless; a million unless said otherwise.
     #[must_use]
     pub fn most_trips(self, most_trips: u64) -> Self {
         Self { most_trips, ..self }

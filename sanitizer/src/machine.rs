@@ -39,8 +39,17 @@ pub(crate) enum Value {
 #[derive(Clone, Debug)]
 pub(crate) struct Pointer {
     pub(crate) object: usize,
-    /// First slot; none where an index was past the end.
-    pub(crate) slots: Vec<Option<usize>>,
+    /// First slot.
+    pub(crate) slots: Vec<Result<usize, Past>>,
+}
+
+/// An index that was past the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// Of an array whose length is that of what is bound.
+    Buffer,
+    /// Of anything else.
+    Array,
 }
 
 /// A variable.
@@ -82,6 +91,8 @@ pub(crate) struct Machine<'m> {
     pub(crate) workgroup: u32,
     /// Barriers passed: for storage, for workgroup memory.
     pub(crate) epochs: [u32; 2],
+    /// Trips that the loops of a workgroup may still make.
+    trips: u64,
     most_trips: u64,
     /// What reads past the end of a buffer give.
     pub(crate) past_end: u64,
@@ -93,7 +104,16 @@ pub(crate) fn run(dispatch: &Dispatch<'_>, buffers: &mut [Buffer]) -> Result<Vec
     let number = module.entry_points.iter().position(|entry| entry.name == dispatch.entry);
     let number = number.ok_or_else(|| Error::NoEntryPoint(dispatch.entry.into()))?;
     let entry = &module.entry_points[number];
-    let width = entry.workgroup_size.iter().product::<u32>() as usize;
+    if !module.overrides.is_empty() {
+        return Err(Error::unsupported("overrides".into()));
+    }
+    let width = entry.workgroup_size.iter().map(|size| *size as usize).product::<usize>();
+    if width > MOST_INVOCATIONS {
+        return Err(Error::unsupported(format!("workgroups of more than {MOST_INVOCATIONS} invocations")));
+    }
+    if !(dispatch.subgroup_size.is_power_of_two() && dispatch.subgroup_size <= 128) {
+        return Err(Error::unsupported("subgroups of other sizes than powers of two up to 128".into()));
+    }
     let mut machine = Machine {
         module,
         infos,
@@ -104,22 +124,29 @@ pub(crate) fn run(dispatch: &Dispatch<'_>, buffers: &mut [Buffer]) -> Result<Vec
         subgroup_size: dispatch.subgroup_size,
         workgroup: 0,
         epochs: [0; 2],
+        trips: 0,
         most_trips: dispatch.most_trips,
         past_end: dispatch.past_end.into(),
         findings: Findings::default(),
     };
-    let bound = machine.bind(dispatch, buffers)?;
+    let used = infos.get_entry_point(number);
+    let bound = machine.bind(dispatch, buffers, |variable| !used[variable].is_empty())?;
     let first_own = machine.objects.len();
     let [gx, gy, gz] = dispatch.grid;
     let grid = (0..gz).flat_map(|z| (0..gy).flat_map(move |y| (0..gx).map(move |x| [x, y, z])));
     for (workgroup, place) in (0..).zip(grid) {
         machine.workgroup = workgroup;
         machine.epochs = [0; 2];
+        machine.trips = machine.most_trips;
         machine.objects.truncate(first_own);
         machine.make_variables(dispatch.clears_workgroup_memory)?;
         let arguments = machine.builtins(&entry.function, entry.workgroup_size, place, dispatch.grid)?;
         let all = vec![true; width];
-        machine.call(&entry.function, infos.get_entry_point(number), arguments, &all)?;
+        match machine.call(&entry.function, used, arguments, &all) {
+            // Found, and told.
+            Err(Error::Endless) => break,
+            ran => ran?,
+        };
     }
     for (object, buffer, places) in bound {
         let Object::Shared { memory, .. } = &machine.objects[object] else { continue };
@@ -132,15 +159,25 @@ pub(crate) fn run(dispatch: &Dispatch<'_>, buffers: &mut [Buffer]) -> Result<Vec
     Ok(machine.findings.into_all())
 }
 
+const MOST_INVOCATIONS: usize = 1024;
+/// Numbers of a variable, at most.
+const MOST_SLOTS: usize = 1 << 24;
+
 /// A buffer that an object stands for, and where its slots lie in it.
 type Bound = (usize, usize, Vec<Place>);
 
 impl<'m> Machine<'m> {
     /// Makes objects of what is bound, and tells which are written back.
-    fn bind(&mut self, dispatch: &Dispatch<'_>, buffers: &[Buffer]) -> Result<Vec<Bound>, Error> {
+    fn bind(
+        &mut self,
+        dispatch: &Dispatch<'_>,
+        buffers: &[Buffer],
+        is_used: impl Fn(Handle<GlobalVariable>) -> bool,
+    ) -> Result<Vec<Bound>, Error> {
         let mut bound = Vec::new();
+        let mut taken: Vec<(&crate::Binding, bool)> = Vec::new();
         for (handle, variable) in self.module.global_variables.iter() {
-            let Some(place) = variable.binding else { continue };
+            let Some(place) = variable.binding.filter(|_| is_used(handle)) else { continue };
             let what = variable.name.clone().unwrap_or_default();
             let wrong = |why: &str| Error::Binding { what: what.clone(), why: why.into() };
             let is_it = |b: &&crate::Binding| (b.group, b.binding) == (place.group, place.binding);
@@ -149,6 +186,20 @@ impl<'m> Machine<'m> {
             if binding.range.end > buffer.bytes.len() || binding.range.start > binding.range.end {
                 return Err(wrong("bound past the end of the buffer"));
             }
+            let is_written = matches!(
+                variable.space,
+                AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)
+            );
+            let is_shared = |(other, writes): &(&crate::Binding, bool)| {
+                let (a, b) = (&binding.range, &other.range);
+                let overlap = binding.buffer == other.buffer && a.start < b.end && b.start < a.end;
+                overlap && (is_written || *writes)
+            };
+            if taken.iter().any(is_shared) {
+                return Err(wrong("overlaps another binding, and one of them is written"));
+            }
+            taken.push((binding, is_written));
+            self.slots_of(variable.ty)?;
             let places = self.layout.places(variable.ty, binding.range.start, binding.range.end)?;
             if places.iter().any(|place| place.byte + usize::from(place.scalar.width) > binding.range.end) {
                 return Err(wrong("larger than what is bound"));
@@ -159,8 +210,7 @@ impl<'m> Machine<'m> {
                 buffer.written[byte..byte + usize::from(scalar.width)].iter().all(|written| *written)
             });
             self.globals.insert(handle, self.objects.len());
-            if matches!(variable.space, AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE))
-            {
+            if is_written {
                 bound.push((self.objects.len(), binding.buffer, places));
             }
             self.objects.push(Object::Shared { memory, is_workgroup: false });
@@ -173,12 +223,12 @@ impl<'m> Machine<'m> {
         for (handle, variable) in self.module.global_variables.iter() {
             let object = match variable.space {
                 AddressSpace::WorkGroup => {
-                    let slots = vec![0; self.layout.slots_of(variable.ty)?];
+                    let slots = vec![0; self.slots_of(variable.ty)?];
                     Object::Shared { memory: Shared::new(slots, |_| clears_workgroup_memory), is_workgroup: true }
                 }
                 AddressSpace::Private => Object::Own(match variable.init {
                     Some(init) => self.spread(&self.constant(init)?),
-                    None => vec![0; self.layout.slots_of(variable.ty)? * self.width],
+                    None => vec![0; self.slots_of(variable.ty)? * self.width],
                 }),
                 AddressSpace::Uniform | AddressSpace::Storage { .. } => continue,
                 other => return Err(Error::unsupported(format!("variables in {other:?}"))),
@@ -187,6 +237,15 @@ impl<'m> Machine<'m> {
             self.objects.push(object);
         }
         Ok(())
+    }
+
+    /// Slots of a variable, which are made.
+    fn slots_of(&self, ty: Handle<naga::Type>) -> Result<usize, Error> {
+        let slots = self.layout.slots_of(ty)?;
+        match slots > MOST_SLOTS {
+            true => Err(Error::unsupported(format!("a variable of more than {MOST_SLOTS} numbers"))),
+            false => Ok(slots),
+        }
     }
 
     fn builtins(
@@ -207,9 +266,9 @@ impl<'m> Machine<'m> {
                 BuiltIn::LocalInvocationId => three(&local),
                 BuiltIn::WorkGroupId => three(&|_| workgroup),
                 BuiltIn::NumWorkGroups => three(&|_| grid),
-                BuiltIn::GlobalInvocationId => {
-                    three(&|lane| std::array::from_fn(|axis| workgroup[axis] * size[axis] + local(lane)[axis]))
-                }
+                BuiltIn::GlobalInvocationId => three(&|lane| {
+                    std::array::from_fn(|axis| workgroup[axis].wrapping_mul(size[axis]).wrapping_add(local(lane)[axis]))
+                }),
                 BuiltIn::SubgroupInvocationId => each(&|lane| lane % subgroup),
                 BuiltIn::SubgroupId => each(&|lane| lane / subgroup),
                 BuiltIn::SubgroupSize => each(&|_| subgroup),
@@ -246,7 +305,7 @@ impl<'m> Machine<'m> {
                     let value = self.value(&mut frame, init, active)?;
                     self.numbers(&value)?.to_vec()
                 }
-                None => vec![0; self.layout.slots_of(variable.ty)? * self.width],
+                None => vec![0; self.slots_of(variable.ty)? * self.width],
             };
             frame.locals.insert(handle, self.objects.len());
             self.objects.push(Object::Own(init));
@@ -318,12 +377,15 @@ impl<'m> Machine<'m> {
                 }
                 return Ok(nobody());
             }
-            Statement::ControlBarrier(flags) => self.barrier(flags, span, &active),
+            Statement::ControlBarrier(flags) if (Barrier::STORAGE | Barrier::WORK_GROUP).contains(flags) => {
+                self.barrier(flags, span, &active);
+            }
             Statement::MemoryBarrier(_) => {}
             Statement::Store { pointer, value } => {
+                let is_atomic = self.is_atomic(frame, pointer);
                 let pointer = self.value(frame, pointer, &active)?;
                 let value = self.value(frame, value, &active)?;
-                self.store(&pointer, &value, span, &active)?;
+                self.store(&pointer, &value, (span, is_atomic), &active)?;
             }
             Statement::Atomic { pointer, ref fun, value, result } => {
                 self.atomic(frame, pointer, fun, (value, result), span, &active)?;
@@ -392,14 +454,13 @@ impl<'m> Machine<'m> {
         mut active: Mask,
     ) -> Result<Mask, Error> {
         frame.breaks.push(vec![false; self.width]);
-        let mut trips = 0;
         while is_any(&active) {
-            trips += 1;
-            if trips > self.most_trips {
+            if self.trips == 0 {
                 let lane = active.iter().position(|lane| *lane).unwrap_or(0);
                 self.find(Kind::EndlessLoop, span, lane);
-                break;
+                return Err(Error::Endless);
             }
+            self.trips -= 1;
             frame.continues.push(vec![false; self.width]);
             active = self.block(frame, body, active)?;
             join(&mut active, &frame.continues.pop().unwrap_or_default());

@@ -10,20 +10,22 @@ use naga::{
 use crate::Error;
 use crate::evaluate::lane_number;
 use crate::finding::Kind;
-use crate::machine::{Frame, Machine, Mask, Object, Pointer, Value};
+use crate::machine::{Frame, Machine, Mask, Object, Past, Pointer, Value};
 use crate::memory::{Access, Seen};
 use crate::value;
 
 /// An access that is no atomic one, or one that is.
-type IsAtomic = bool;
+pub(crate) type IsAtomic = bool;
 
 impl<'m> Machine<'m> {
     /// Reads the scalar `component` past where an invocation points to.
     fn read(&mut self, pointer: &Pointer, component: usize, lane: usize, (span, is_atomic): (Span, IsAtomic)) -> u64 {
-        let Some(slot) = self.slot(pointer, component, lane) else {
-            let is_buffer = matches!(self.objects[pointer.object], Object::Shared { is_workgroup: false, .. });
-            self.find(if is_buffer { Kind::ReadPastEnd } else { Kind::OutOfBounds }, span, lane);
-            return self.past_end;
+        let slot = match self.slot(pointer, component, lane) {
+            Ok(slot) => slot,
+            Err(past) => {
+                self.find(if past == Past::Buffer { Kind::ReadPastEnd } else { Kind::OutOfBounds }, span, lane);
+                return self.past_end;
+            }
         };
         let access = self.access_by(pointer.object, lane, span, is_atomic);
         let (bits, seen) = match &mut self.objects[pointer.object] {
@@ -42,7 +44,7 @@ impl<'m> Machine<'m> {
         bits: u64,
         (span, is_atomic): (Span, IsAtomic),
     ) {
-        let Some(slot) = self.slot(pointer, component, lane) else {
+        let Ok(slot) = self.slot(pointer, component, lane) else {
             self.find(Kind::OutOfBounds, span, lane);
             return;
         };
@@ -60,14 +62,14 @@ impl<'m> Machine<'m> {
         self.tell(seen, access);
     }
 
-    /// Where in its object; nothing past its end.
-    fn slot(&self, pointer: &Pointer, component: usize, lane: usize) -> Option<usize> {
-        let slot = pointer.slots[lane]? + component;
+    /// Where in its object.
+    fn slot(&self, pointer: &Pointer, component: usize, lane: usize) -> Result<usize, Past> {
+        let slot = pointer.slots[lane]?.saturating_add(component);
         let slots = match &self.objects[pointer.object] {
             Object::Own(numbers) => numbers.len() / self.width,
             Object::Shared { memory, .. } => memory.slots.len(),
         };
-        (slot < slots).then_some(slot)
+        if slot < slots { Ok(slot) } else { Err(Past::Array) }
     }
 
     fn access_by(&self, object: usize, lane: usize, span: Span, is_atomic: IsAtomic) -> Access {
@@ -87,6 +89,14 @@ impl<'m> Machine<'m> {
         }
     }
 
+    /// Whether a pointer is to an atomic number: `atomicLoad` and `atomicStore` are loads and stores through one.
+    pub(crate) fn is_atomic(&self, frame: &Frame<'m>, pointer: Handle<Expression>) -> IsAtomic {
+        match *self.inner(frame, pointer) {
+            TypeInner::Pointer { base, .. } => matches!(self.module.types[base].inner, TypeInner::Atomic(_)),
+            _ => false,
+        }
+    }
+
     pub(crate) fn load(
         &mut self,
         frame: &mut Frame<'m>,
@@ -94,12 +104,10 @@ impl<'m> Machine<'m> {
         span: Span,
         active: &Mask,
     ) -> Result<Value, Error> {
-        let (slots, is_atomic) = match *self.inner(frame, pointer) {
-            TypeInner::Pointer { base, .. } => {
-                let is_atomic = matches!(self.module.types[base].inner, TypeInner::Atomic(_));
-                (self.layout.slots_of(base)?, is_atomic)
-            }
-            TypeInner::ValuePointer { size, .. } => (size.map_or(1, |size| size as usize), false),
+        let is_atomic = self.is_atomic(frame, pointer);
+        let slots = match *self.inner(frame, pointer) {
+            TypeInner::Pointer { base, .. } => self.layout.slots_of(base)?,
+            TypeInner::ValuePointer { size, .. } => size.map_or(1, |size| size as usize),
             ref other => return Err(Error::unsupported(format!("a load through {other:?}"))),
         };
         let value = self.value(frame, pointer, active)?;
@@ -113,11 +121,17 @@ impl<'m> Machine<'m> {
         Ok(Value::Numbers(Rc::new(numbers)))
     }
 
-    pub(crate) fn store(&mut self, pointer: &Value, value: &Value, span: Span, active: &Mask) -> Result<(), Error> {
+    pub(crate) fn store(
+        &mut self,
+        pointer: &Value,
+        value: &Value,
+        how: (Span, IsAtomic),
+        active: &Mask,
+    ) -> Result<(), Error> {
         let (pointer, numbers) = (Rc::clone(self.pointer(pointer)?), Rc::clone(self.numbers(value)?));
         let width = self.width;
         for (i, bits) in numbers.iter().enumerate().filter(|(i, _)| active[i % width]) {
-            self.write(&pointer, i / width, i % width, *bits, (span, false));
+            self.write(&pointer, i / width, i % width, *bits, how);
         }
         Ok(())
     }
@@ -333,7 +347,10 @@ impl<'m> Machine<'m> {
         let pointer = Rc::clone(self.pointer(&value)?);
         for (i, bits) in numbers.iter().enumerate() {
             let (element, lane) = (i / self.width, i % self.width);
-            if active[lane] && lane % self.subgroup_size == 0 {
+            let writer = lane - lane % self.subgroup_size;
+            if active[lane] && !active[writer] {
+                self.find(Kind::InactiveLane, span, lane);
+            } else if active[lane] && lane == writer {
                 let place = place(element, rows as usize, stride[lane], data.row_major);
                 self.write(&pointer, place, lane, *bits, (span, false));
             }

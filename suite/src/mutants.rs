@@ -209,7 +209,7 @@ impl Mutant {
         let planned = noop_like(context);
         let specs: Vec<&Spec> = specs.iter().filter(|spec| self.is_in(&planned, spec)).collect();
         if specs.is_empty() {
-            return Fate::NotRun;
+            return self.in_interpreter().unwrap_or(Fate::NotRun);
         }
         let mutant = self.clone();
         let context = context.clone().with_shaders(move |variant| mutant.apply(variant));
@@ -238,15 +238,24 @@ impl Mutant {
 /// Reasons why a mutant cannot be told from the shader: file | line as it is | line as it becomes | reason.
 const EXPLANATIONS: &str = include_str!("../explanations.txt");
 
+/// File, line as it is, line as it becomes, and reason.
+type Explanation = [&'static str; 4];
+
+/// All of them; nothing for a line that is no explanation.
+fn explanations() -> impl Iterator<Item = Option<Explanation>> {
+    let lines = EXPLANATIONS.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines.map(|line| line.split(" | ").map(str::trim).collect::<Vec<_>>().try_into().ok())
+}
+
+fn is_of(explanation: &Explanation, mutant: &Mutant) -> bool {
+    let [file, original, mutated, _] = explanation;
+    *file == mutant.file && *original == mutant.original.trim() && *mutated == mutant.mutated.trim()
+}
+
 /// Why nothing can kill a mutant, if that is known.
 #[must_use]
 pub fn explained(mutant: &Mutant) -> Option<&'static str> {
-    EXPLANATIONS.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let fields: Vec<&str> = line.split(" | ").map(str::trim).collect();
-        let [file, original, mutated, reason] = fields[..] else { return None };
-        let is_it = file == mutant.file && original == mutant.original.trim() && mutated == mutant.mutated.trim();
-        is_it.then_some(reason)
-    })
+    explanations().flatten().find(|explanation| is_of(explanation, mutant)).map(|[.., reason]| reason)
 }
 
 /// At most `count` of all mutants, as evenly over the files as their numbers allow, and over each file's lines. Their numbers.
@@ -297,6 +306,15 @@ mod tests {
         assert_eq!(chosen.len(), 200);
         assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), 200);
         assert_eq!(chosen.iter().map(|&number| all[number].file).collect::<HashSet<_>>().len(), mutated.len());
+    }
+
+    #[test]
+    fn explanations_are_of_mutants_that_there_are() {
+        let all = all();
+        for explanation in explanations() {
+            let explanation = explanation.expect("file | line as it is | line as it becomes | reason");
+            assert!(all.iter().any(|mutant| is_of(&explanation, mutant)), "{explanation:?}");
+        }
     }
 
     #[test]
