@@ -86,6 +86,7 @@ struct Outcome {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    stop::listen()?;
     Usage::unless(options.batch > 0, || "--batch: expected at least 1, found 0".into())?;
     let model = file(options.model.as_deref(), include_bytes!("../../assets/od_fashion.safetensors"))?;
     let reference = file(options.reference.as_deref(), include_bytes!("../../assets/od_fashion_logits.safetensors"))?;
@@ -107,7 +108,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
 
     let (json_target, target) = (options.json.open()?, Target::open(Some(&options.report))?);
-    stop::listen()?;
     let context = context(options)?;
     let run = match context {
         Some(context) => on_gpu(&context, &network, &data, options.batch)?,

@@ -473,18 +473,6 @@ fn ctrl_c_ends_a_run_with_what_there_is() {
     json_when_stopped(&["bench", "smoke", "--samples", "9999", "--report", text(&report)]);
     assert!(std::fs::read_to_string(report).expect("written").contains("The run was stopped before its end"));
 
-    // Before the first image, too, there is an answer.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
-    command.args(["demo", "--batch", "10000", "--json", "-", "--report", text(&scratch("early-demo.html"))]);
-    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
-    let child = child.expect("starts");
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill is there").success());
-    let out = child.wait_with_output().expect("ends");
-    let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("is JSON alone");
-    assert!(out.status.code() == Some(STOPPED) && json["stopped"] == true, "{json}");
-
     let json = json_when_stopped(&["demo", "--batch", "8", "--report", text(&scratch("stopped-demo.html"))]);
     assert!((1..10_000).contains(&json["total"].as_u64().expect("a number")), "{json}");
 
@@ -492,6 +480,27 @@ fn ctrl_c_ends_a_run_with_what_there_is() {
     let (status, [printed, said]) = interrupted(&["mutants", "--jobs", "1", "--markdown", text(&table)]);
     assert_eq!(status, Some(STOPPED), "{said}");
     assert!(printed.contains("stopped after ") && table.exists(), "{printed}");
+}
+
+/// Before the first image, too, there is an answer.
+#[test]
+#[cfg(unix)]
+fn a_demo_that_is_stopped_early_writes_its_json() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
+    command.args(["demo", "--batch", "10000", "--json", "-", "--report", text(&scratch("early-demo.html"))]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("is piped"));
+    let mut said = String::new();
+    while !said.contains("adapter: ") && stderr.read_line(&mut said).expect("UTF-8") > 0 {}
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill is there").success());
+    stderr.read_to_string(&mut said).expect("UTF-8");
+    let out = child.wait_with_output().expect("ends");
+    assert_eq!(out.status.code(), Some(STOPPED), "{said}");
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("is JSON alone");
+    assert_eq!(json["stopped"], true, "{json}");
 }
 
 #[test]
