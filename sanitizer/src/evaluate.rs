@@ -7,7 +7,7 @@ use naga::{BinaryOperator, Expression, Handle, Literal, MathFunction, Relational
 use crate::Error;
 use crate::finding::Kind;
 use crate::layout::{length, scalar};
-use crate::machine::{Frame, Machine, Mask, Object, Past, Pointer, Value};
+use crate::machine::{Frame, Machine, Mask, Past, Pointer, Value};
 use crate::value::{self, Slip, Worked};
 
 impl<'m> Machine<'m> {
@@ -271,7 +271,7 @@ impl<'m> Machine<'m> {
         }
     }
 
-    fn numbers_of(
+    pub(crate) fn numbers_of(
         &mut self,
         frame: &mut Frame<'m>,
         handle: Handle<Expression>,
@@ -380,11 +380,7 @@ impl<'m> Machine<'m> {
         let value = self.value(frame, array, active)?;
         let pointer = self.pointer(&value)?;
         let start = pointer.slots.iter().find_map(|slot| slot.ok()).unwrap_or(0);
-        let slots = match &self.objects[pointer.object] {
-            Object::Shared { memory, .. } => memory.slots.len(),
-            Object::Own(numbers) => numbers.len() / self.width,
-        };
-        Ok((slots - start) / element)
+        Ok((self.objects[pointer.object].slots(self.width) - start) / element)
     }
 }
 

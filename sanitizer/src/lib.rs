@@ -133,8 +133,7 @@ impl Shader {
     /// Whether it may write what is bound here.
     #[must_use]
     pub fn writes(&self, group: u32, binding: u32) -> bool {
-        let may_write = |variable: &naga::GlobalVariable| matches!(variable.space, naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE));
-        self.variables(group, binding).any(may_write)
+        self.variables(group, binding).any(machine::may_write)
     }
 
     /// Whether what is bound here is an array of atomic numbers.

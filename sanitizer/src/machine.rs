@@ -63,6 +63,15 @@ pub(crate) enum Object {
     Own(Vec<u64>),
 }
 
+impl Object {
+    pub(crate) fn slots(&self, width: usize) -> usize {
+        match self {
+            Self::Shared { memory, .. } => memory.slots.len(),
+            Self::Own(numbers) => numbers.len() / width,
+        }
+    }
+}
+
 /// A call of a function.
 #[derive(Debug)]
 pub(crate) struct Frame<'m> {
@@ -163,6 +172,11 @@ const MOST_INVOCATIONS: usize = 1024;
 /// Numbers of a variable, at most.
 const MOST_SLOTS: usize = 1 << 24;
 
+/// Whether a shader may write a variable that is bound.
+pub(crate) fn may_write(variable: &GlobalVariable) -> bool {
+    matches!(variable.space, AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE))
+}
+
 /// A buffer that an object stands for, and where its slots lie in it.
 type Bound = (usize, usize, Vec<Place>);
 
@@ -186,10 +200,7 @@ impl<'m> Machine<'m> {
             if binding.range.end > buffer.bytes.len() || binding.range.start > binding.range.end {
                 return Err(wrong("bound past the end of the buffer"));
             }
-            let is_written = matches!(
-                variable.space,
-                AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)
-            );
+            let is_written = may_write(variable);
             let is_shared = |(other, writes): &(&crate::Binding, bool)| {
                 let (a, b) = (&binding.range, &other.range);
                 let overlap = binding.buffer == other.buffer && a.start < b.end && b.start < a.end;

@@ -65,11 +65,7 @@ impl<'m> Machine<'m> {
     /// Where in its object.
     fn slot(&self, pointer: &Pointer, component: usize, lane: usize) -> Result<usize, Past> {
         let slot = pointer.slots[lane]?.saturating_add(component);
-        let slots = match &self.objects[pointer.object] {
-            Object::Own(numbers) => numbers.len() / self.width,
-            Object::Shared { memory, .. } => memory.slots.len(),
-        };
-        if slot < slots { Ok(slot) } else { Err(Past::Array) }
+        if slot < self.objects[pointer.object].slots(self.width) { Ok(slot) } else { Err(Past::Array) }
     }
 
     fn access_by(&self, object: usize, lane: usize, span: Span, is_atomic: IsAtomic) -> Access {
@@ -148,13 +144,9 @@ impl<'m> Machine<'m> {
         let scalar = self.scalar(frame, value)?;
         let pointer = self.value(frame, pointer, active)?;
         let pointer = Rc::clone(self.pointer(&pointer)?);
-        let value = self.value(frame, value, active)?;
-        let numbers = Rc::clone(self.numbers(&value)?);
+        let numbers = self.numbers_of(frame, value, active)?;
         let compare = match fun {
-            AtomicFunction::Exchange { compare: Some(compare) } => {
-                let compare = self.value(frame, *compare, active)?;
-                Some(Rc::clone(self.numbers(&compare)?))
-            }
+            AtomicFunction::Exchange { compare: Some(compare) } => Some(self.numbers_of(frame, *compare, active)?),
             _ => None,
         };
         // What was there; after comparing also whether it was exchanged.
@@ -196,10 +188,7 @@ impl<'m> Machine<'m> {
         let (result, numbers) = match *statement {
             Statement::SubgroupBallot { result, predicate } => {
                 let predicate = match predicate {
-                    Some(predicate) => {
-                        let value = self.value(frame, predicate, active)?;
-                        Rc::clone(self.numbers(&value)?)
-                    }
+                    Some(predicate) => self.numbers_of(frame, predicate, active)?,
                     None => Rc::new(vec![1; self.width]),
                 };
                 let mut numbers = vec![0; 4 * self.width];
@@ -214,16 +203,14 @@ impl<'m> Machine<'m> {
                 (result, numbers)
             }
             Statement::SubgroupGather { mode, argument, result } => {
-                let value = self.value(frame, argument, active)?;
-                let numbers = Rc::clone(self.numbers(&value)?);
+                let numbers = self.numbers_of(frame, argument, active)?;
                 let sources = self.sources(frame, mode, span, active)?;
                 let at = |i: usize| sources[i % self.width].map_or(0, |lane| numbers[i - i % self.width + lane]);
                 (result, (0..numbers.len()).map(at).collect())
             }
             Statement::SubgroupCollectiveOperation { op, collective_op, argument, result } => {
                 let scalar = self.scalar(frame, argument)?;
-                let value = self.value(frame, argument, active)?;
-                let numbers = Rc::clone(self.numbers(&value)?);
+                let numbers = self.numbers_of(frame, argument, active)?;
                 let mut all = vec![0; numbers.len()];
                 for i in 0..numbers.len() {
                     let lane = i % self.width;
@@ -262,17 +249,13 @@ impl<'m> Machine<'m> {
         span: Span,
         active: &Mask,
     ) -> Result<Vec<Option<usize>>, Error> {
-        let mut index = |handle: Handle<Expression>| -> Result<Vec<u64>, Error> {
-            let value = self.value(frame, handle, active)?;
-            Ok(self.numbers(&value)?.to_vec())
-        };
         let by = match mode {
-            GatherMode::BroadcastFirst => Vec::new(),
+            GatherMode::BroadcastFirst => Rc::default(),
             GatherMode::Broadcast(handle)
             | GatherMode::Shuffle(handle)
             | GatherMode::ShuffleDown(handle)
             | GatherMode::ShuffleUp(handle)
-            | GatherMode::ShuffleXor(handle) => index(handle)?,
+            | GatherMode::ShuffleXor(handle) => self.numbers_of(frame, handle, active)?,
             other => return Err(Error::unsupported(format!("{other:?}"))),
         };
         let size = self.subgroup_size as u64;
@@ -299,12 +282,6 @@ impl<'m> Machine<'m> {
         Ok(sources)
     }
 
-    /// Where an element of a matrix lies.
-    fn stride(&mut self, frame: &mut Frame<'m>, data: &CooperativeData, active: &Mask) -> Result<Vec<u64>, Error> {
-        let stride = self.value(frame, data.stride, active)?;
-        Ok(self.numbers(&stride)?.to_vec())
-    }
-
     /// A matrix, column by column. It belongs to the subgroup: here every invocation has all of it.
     pub(crate) fn load_matrix(
         &mut self,
@@ -314,7 +291,7 @@ impl<'m> Machine<'m> {
         span: Span,
         active: &Mask,
     ) -> Result<Value, Error> {
-        let stride = self.stride(frame, data, active)?;
+        let stride = self.numbers_of(frame, data.stride, active)?;
         let value = self.value(frame, data.pointer, active)?;
         let pointer = Rc::clone(self.pointer(&value)?);
         let mut numbers = vec![0; rows * columns * self.width];
@@ -340,9 +317,8 @@ impl<'m> Machine<'m> {
         let TypeInner::CooperativeMatrix { rows, .. } = *self.inner(frame, target) else {
             return Err(Error::unsupported("a store of what is no matrix".into()));
         };
-        let stride = self.stride(frame, data, active)?;
-        let target = self.value(frame, target, active)?;
-        let numbers = Rc::clone(self.numbers(&target)?);
+        let stride = self.numbers_of(frame, data.stride, active)?;
+        let numbers = self.numbers_of(frame, target, active)?;
         let value = self.value(frame, data.pointer, active)?;
         let pointer = Rc::clone(self.pointer(&value)?);
         for (i, bits) in numbers.iter().enumerate() {
@@ -373,8 +349,7 @@ impl<'m> Machine<'m> {
         let (_, columns, of_sum) = shape(self.inner(frame, operands[2]))?;
         let mut numbers = Vec::new();
         for operand in operands {
-            let value = self.value(frame, operand, active)?;
-            numbers.push(Rc::clone(self.numbers(&value)?));
+            numbers.push(self.numbers_of(frame, operand, active)?);
         }
         let at = |operand: usize, rows: usize, row: usize, column: usize, lane: usize| {
             numbers[operand][(column * rows + row) * self.width + lane]

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use dynconv::plan::ConvChoice;
 use dynconv::{Caps, Context, Kernel};
 use wgsl_sanitizer::{Binding, Buffer, Dispatch, Finding, Kind, Shader};
 
+use crate::cases::needs_lanes;
 use crate::replay::Replay;
 use crate::spec::{Limits, Spec};
 use crate::variants::{noop, with_lanes, with_matrices};
@@ -49,12 +51,10 @@ pub struct BarrierName {
 
 /// A device on which a problem runs what a GPU runs; software adapters have kernels of their own.
 fn device(spec: &Spec) -> Context {
-    let name = spec.conv.name();
-    let of_lanes = ["lanes", "patch", "stride-two", "winograd-rows", "row"];
-    if name == "matrix" {
+    if spec.conv == ConvChoice::Matrix {
         return noop().with_caps(with_matrices(8));
     }
-    if of_lanes.iter().any(|kind| name.ends_with(kind)) {
+    if needs_lanes(spec.conv) {
         return noop().with_caps(Caps { f16: true, ..with_lanes() });
     }
     // Memory for one of two buffers, or for both.
