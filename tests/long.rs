@@ -1,10 +1,10 @@
 //! Long runs: memory stays flat, and results the same to the bit.
 //!
-//! The counts here are those of seconds; `cargo test --release --test long -- --ignored --nocapture` has those of minutes, and
-//! contexts.
+//! The counts here are those of seconds; `cargo test --test long -- --ignored --nocapture` has those of minutes, and contexts.
 
 mod common;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use dynconv::{Bound, Context, ConvDesc, DynConv2d, Tensor};
@@ -37,10 +37,16 @@ fn resident() -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Kept by the test that runs: the memory is the process's, and another test's would count.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What may be added from the first tenth of a run to its end, in KiB: the system's allocator gives back in large pieces.
 const SLACK: u64 = 16 << 10;
 
-/// Does something so many times, and holds every tenth of the results against the first.
+/// Does something so many times, and holds the results that are read against the first.
 fn repeat(what: &str, count: usize, mut once: impl FnMut(usize) -> Option<Vec<f32>>) {
     let start = Instant::now();
     let (mut first, mut early) = (None, None);
@@ -61,6 +67,7 @@ fn repeat(what: &str, count: usize, mut once: impl FnMut(usize) -> Option<Vec<f3
 }
 
 fn forwards(count: usize) {
+    let _alone = alone();
     let context = new_context();
     let bound = bind(&context, &layer(&context));
     repeat("forwards", count, |i| {
@@ -71,12 +78,14 @@ fn forwards(count: usize) {
 }
 
 fn binds(count: usize) {
+    let _alone = alone();
     let context = new_context();
     let layer = layer(&context);
     repeat("binds", count, |_| Some(run(&context, &bind(&context, &layer))));
 }
 
 fn contexts(count: usize) {
+    let _alone = alone();
     repeat("contexts", count, |_| {
         let context = new_context();
         Some(run(&context, &bind(&context, &layer(&context))))

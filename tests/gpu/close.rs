@@ -97,7 +97,7 @@ fn assert_close(what: &str, y: &[f32], truth: &[f64]) {
     assert!(error <= LAYER_TOLERANCE, "{what}: {error:e}");
 }
 
-/// Holds a layer against the reference, by every kernel.
+/// Holds a layer against the reference, by its share of the kernels.
 fn follow<A: OwnAttention + Clone>(case: &Case<2>, layer: &Layer<2, A>, weights: &LayerWeights, x: &[f32]) {
     for choice in case.common_choices() {
         let layer = layer.clone().kernel(choice);
@@ -177,7 +177,7 @@ fn convolved(problem: &Problem, bank: &[f32], bias: Option<&[f32]>, x: &[f64], g
 /// Kernels that mix by a map.
 const MIXING: [ConvChoice; 4] = [ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
 
-/// Holds a layer that mixes by a map against its truth, by every kernel that can.
+/// Holds a layer that mixes by a map against its truth, by its share of the kernels that can.
 fn mix_close(case: &Case<2>, truth: &[f64], forward: impl Fn(ConvChoice) -> dynconv::Result<Tensor>) {
     for choice in MIXING {
         let y = forward(choice).expect("runs");

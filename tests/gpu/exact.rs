@@ -26,12 +26,12 @@ fn exactly(truth: &[f64]) -> Vec<f32> {
     narrow(truth)
 }
 
-/// All strategies give the reference's bits.
+/// The case's share of the kernels gives the reference's bits.
 fn check<const D: usize>(context: &Context, case: &Case<D>) {
     check_with(context, case, &[false, true]);
 }
 
-/// All strategies give the reference's bits, without or with what can follow the sum.
+/// The case's share of the kernels gives the reference's bits, without or with what can follow the sum.
 fn check_with<const D: usize>(context: &Context, case: &Case<D>, epilogues: &[bool]) {
     let mut noise = Noise::new(10);
     let x = noise.integers(case.input_len(), 4);

@@ -81,7 +81,7 @@ fn tight() -> &'static Context {
     })
 }
 
-/// Runs a law over all layers of these cases, by every kernel.
+/// Runs a law over all layers of these cases, by their share of the kernels.
 fn for_all(context: &Context, cases: &[Case<2>], law: impl Fn(&str, &[Sample], &Run)) {
     for case in cases {
         for choice in case.common_choices() {
