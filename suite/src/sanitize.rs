@@ -243,6 +243,19 @@ mod tests {
         let found =
             faults(DIRECT, "let value = x_value(params.x_base + ", "let value = x_value(9999u + params.x_base + ");
         assert!(found.iter().any(|fault| fault.contains("shows in the output")), "{found:?}");
+        // An even half of a word, too.
+        for elems in ["f16,f16,f32", "f16_storage,f16_storage,f32"] {
+            let problem = format!("{DIRECT} elems={elems}");
+            let found = faults(&problem, "let value = x_value(params.x_base + ", "let value = x_value(99998u + ");
+            assert!(found.iter().any(|fault| fault.contains("shows in the output")), "{elems}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_not_written_is_found() {
+        let found =
+            faults(DIRECT, "    y_store(y_element(", "    if position == 0u { return; }\n    y_store(y_element(");
+        assert!(found.iter().any(|fault| fault.contains("not all of the output was written")), "{found:?}");
     }
 
     #[test]
