@@ -204,6 +204,12 @@ impl Context {
         self
     }
 
+    /// The text that is compiled for a variant: [`Variant::source`], or what [`Context::with_shaders`] makes of it.
+    #[must_use]
+    pub fn shader(&self, variant: &Variant) -> String {
+        self.edit.as_ref().map_or_else(|| variant.source(), |edit| edit(variant))
+    }
+
     /// Lets layers whose kernel is left to the planner run the one that was measured to be the fastest: see [`tune`](crate::tune).
     ///
     /// # Errors
@@ -356,7 +362,7 @@ impl Context {
 
     fn compile(&self, variant: &Variant) -> Result<wgpu::ComputePipeline> {
         let label = variant.label();
-        let source = self.edit.as_ref().map_or_else(|| variant.source(), |edit| edit(variant));
+        let source = self.shader(variant);
         let compiled = self.scoped(&label, || {
             let module = self.device().create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(&label),

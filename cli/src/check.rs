@@ -14,9 +14,10 @@ use dynconv_suite::catalogue::{self, LineError};
 use dynconv_suite::check::{Outcome, Verdict, check, kernels, possible};
 use dynconv_suite::expect::{Expectation, KNOWN, Standing, judge, parse};
 use dynconv_suite::laws::{LAWS, Law};
+use dynconv_suite::report::{Broken, Report};
 use dynconv_suite::spec::{Spec, SpecError};
 use dynconv_suite::variants::noop_like;
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use crate::jobs::{JobsArgs, each};
 use crate::progress::Progress;
@@ -59,6 +60,9 @@ pub(crate) struct Options {
     /// Also write the results to this file as JUnit XML; `-` as with --json
     #[arg(long, value_name = "FILE|-")]
     junit: Option<PathBuf>,
+    /// Also write what a driver's developer needs of the failures to this file, for `dynconv replay`; `-` as with --json
+    #[arg(long, value_name = "FILE|-")]
+    report: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
@@ -71,6 +75,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let named = if options.case.is_empty() { Vec::new() } else { problems.clone() };
     let known = parse(KNOWN)?;
     let (json, junit) = (options.json.open()?, Target::open(options.junit.as_deref())?);
+    let report = Target::open(options.report.as_deref())?;
     stop::listen()?;
     let contexts = options.jobs.contexts(&options.adapter, problems.len())?;
     print_header(contexts[0].caps());
@@ -82,6 +87,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     run.print_summary();
     let written = json.write_json(&run.json());
     junit.write(&run.junit().to_string()?)?;
+    if options.report.is_some() {
+        // The device of a failure may be lost.
+        report.write_json(&run.report(&options.adapter.context()?))?;
+    }
     written?;
     let is_broken = run.count(|s| s == Standing::Broken) > 0;
     if !is_broken && !stop::is_asked() {
@@ -354,8 +363,21 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn junit(&self) -> Report {
-        let mut report = Report::new("dynconv check");
+    fn report(&self, context: &Context) -> Report {
+        let broken = self.outcomes.iter().filter(|(_, standing)| *standing == Standing::Broken);
+        let report = Report::new(context, &broken.map(|(outcome, _)| outcome).collect::<Vec<_>>());
+        let count = |of: fn(&Broken) -> bool| report.problems.iter().filter(|broken| of(broken)).count();
+        println!(
+            "report: {} broken problems, {} of them recorded; {} of these runs are wrong by themselves",
+            report.problems.len(),
+            count(|broken| broken.run.is_some()),
+            count(|broken| broken.found.is_some()),
+        );
+        report
+    }
+
+    fn junit(&self) -> quick_junit::Report {
+        let mut report = quick_junit::Report::new("dynconv check");
         let mut suite = TestSuite::new(format!("{} ({})", self.caps.name, self.caps.driver));
         for (outcome, standing) in &self.outcomes {
             let (verdict, found) = words(outcome, *standing);

@@ -17,6 +17,7 @@ mod mutants;
 mod network;
 mod pipelines;
 mod progress;
+mod replay;
 mod report;
 mod sanitize;
 mod stop;
@@ -61,6 +62,8 @@ enum Command {
     Verify(verify::Options),
     /// Hold an adapter and its driver to the laws of the correctness suite
     Check(check::Options),
+    /// Run again what `check --report` recorded of failures, on an adapter or in the interpreter
+    Replay(replay::Options),
     /// Draw problems at random and hold them to the laws, for as long as you like
     Fuzz(fuzz::Options),
     /// Plant faults in the shaders, one at a time, and count how many the laws find
@@ -119,6 +122,7 @@ fn main() -> ExitCode {
         Command::Tune(options) => tune::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Replay(options) => replay::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Sanitize(options) => sanitize::run(&options),

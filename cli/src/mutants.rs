@@ -9,9 +9,10 @@ use std::process::{self, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use clap::Args;
 use dynconv_suite::catalogue;
-use dynconv_suite::mutants::{Fate, Mutant, all, explained, sample};
+use dynconv_suite::mutants::{Fate, Interpreter, Mutant, all, explained, sample};
 use wait_timeout::ChildExt as _;
 
 use crate::jobs::each;
@@ -21,9 +22,18 @@ use crate::{AdapterArgs, Usage, adapter_line, stop};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many mutants, taken evenly from all shaders; all there are if there are fewer
+    /// How many mutants, drawn evenly from all shaders; all there are if there are fewer
     #[arg(long, value_name = "N", default_value_t = 240)]
     sample: usize,
+    /// Seed of the drawing
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Only the interpreter of `sanitize` judges, which takes a second a mutant and no adapter
+    #[arg(long)]
+    without_laws: bool,
+    /// Only the laws judge, on the adapter
+    #[arg(long, conflicts_with = "without_laws")]
+    without_interpreter: bool,
     /// Only mutants of this file of `shaders/`; may be given again
     #[arg(long, value_name = "FILE")]
     file: Vec<String>,
@@ -36,8 +46,8 @@ pub(crate) struct Options {
     /// Also write the table to this file as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Try this mutant alone, in this process
-    #[arg(long, value_name = "NUMBER")]
+    /// Hold this mutant alone to the laws, in this process
+    #[arg(long, value_name = "NUMBER", conflicts_with = "without_laws")]
     only: Option<usize>,
     #[command(flatten)]
     adapter: AdapterArgs,
@@ -60,8 +70,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let chosen = chosen(options, &mutants)?;
     let markdown = Target::open(options.markdown.as_deref())?;
     stop::listen()?;
-    let header = adapter_line(options.adapter.context()?.caps());
-    let fates = try_all(options, &chosen)?;
+    let judges = judges(options)?;
+    let header = format!("{}, {}", judges.join(" and "), Utc::now().format("%Y-%m-%d"));
+    let fates = try_all(options, &mutants, chosen.clone())?;
     let table = Table::new(&mutants, &fates);
     let text = table.markdown(&header, &mutants);
     println!("{text}");
@@ -79,16 +90,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 fn chosen(options: &Options, mutants: &[Mutant]) -> Result<Vec<usize>, Usage> {
     Usage::unless(options.sample > 0, || "--sample: expected at least 1, found 0".into())?;
-    if options.file.is_empty() {
-        return Ok(sample(mutants, options.sample));
-    }
     for file in &options.file {
         Usage::unless(mutants.iter().any(|mutant| mutant.file == file), || format!("no shader file \"{file}\""))?;
     }
-    let is_asked = |number: &usize| options.file.iter().any(|file| file == mutants[*number].file);
-    let of_file: Vec<usize> = (0..mutants.len()).filter(is_asked).collect();
-    let count = options.sample.min(of_file.len());
-    Ok((0..count).map(|i| of_file[i * of_file.len() / count]).collect())
+    let is_asked = |mutant: &Mutant| options.file.is_empty() || options.file.iter().any(|file| file == mutant.file);
+    Ok(sample(mutants, is_asked, options.sample, options.seed))
+}
+
+/// Who judges, as a table says it.
+fn judges(options: &Options) -> anyhow::Result<Vec<String>> {
+    let mut judges = Vec::new();
+    if !options.without_interpreter {
+        judges.push("in the interpreter".to_owned());
+    }
+    if !options.without_laws {
+        judges.push(format!("by the laws on {}", adapter_line(options.adapter.context()?.caps())));
+    }
+    Ok(judges)
 }
 
 /// A child's part: one mutant, its fate as the exit status.
@@ -110,7 +128,7 @@ fn one(options: &Options, mutants: &[Mutant], number: usize) -> anyhow::Result<E
         process::exit(LATE);
     });
     let context = options.adapter.context()?;
-    let status = match mutant.fate(&context, &catalogue::problems(true)?) {
+    let status = match mutant.by_laws(&context, &catalogue::problems(true)?) {
         Fate::Survived => {
             println!("survived");
             SURVIVED
@@ -131,30 +149,78 @@ fn one(options: &Options, mutants: &[Mutant], number: usize) -> anyhow::Result<E
     Ok(ExitCode::from(status))
 }
 
-/// What a process of its own said of a mutant: the shader may hang or crash the driver.
+/// What became of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
+    /// The interpreter found the fault.
+    Seen,
+    /// A law broke.
     Killed,
+    /// The shader was still running when its time was over.
     Hung,
     Stillborn,
     Survived,
     NotRun,
 }
 
-fn try_all(options: &Options, chosen: &[usize]) -> anyhow::Result<Vec<(usize, Told)>> {
-    let progress = Progress::new(Some(chosen.len()), "mutants");
-    let fates =
-        each(&vec![(); options.jobs.get()], chosen.to_vec(), |(), number| match try_one(options, number, &progress) {
-            Ok(Some(fate)) => {
-                if fate == Told::Survived {
-                    progress.suspend(|| println!("survivor: {number}"));
-                }
-                progress.inc(1);
-                ControlFlow::Continue(Ok(Some((number, fate))))
+impl From<Fate> for Told {
+    fn from(fate: Fate) -> Self {
+        match fate {
+            Fate::Killed(..) => Self::Seen,
+            Fate::Stillborn(_) => Self::Stillborn,
+            Fate::Survived => Self::Survived,
+            Fate::NotRun => Self::NotRun,
+        }
+    }
+}
+
+/// First in the interpreter; what survives there is held to the laws, each mutant in a process of its own: it may hang or crash the driver.
+fn try_all(options: &Options, mutants: &[Mutant], chosen: Vec<usize>) -> anyhow::Result<Vec<(usize, Told)>> {
+    let workers = vec![(); options.jobs.get()];
+    let (mut fates, left) = match options.without_interpreter {
+        true => (Vec::new(), chosen.into_iter().map(|number| (number, Told::NotRun)).collect()),
+        false => in_interpreter(&workers, mutants, chosen)?,
+    };
+    if options.without_laws {
+        fates.extend(left);
+    } else {
+        fates.extend(by_laws(options, &workers, left)?);
+    }
+    fates.sort_unstable_by_key(|(number, _)| *number);
+    Ok(fates)
+}
+
+/// Numbers of mutants, and what became of them.
+type Fates = Vec<(usize, Told)>;
+
+/// What the interpreter says of these mutants, and what is left of them.
+fn in_interpreter(workers: &[()], mutants: &[Mutant], chosen: Vec<usize>) -> anyhow::Result<(Fates, Fates)> {
+    let interpreter = Interpreter::new()?;
+    let progress = Progress::new(Some(chosen.len()), "mutants in the interpreter");
+    let fates = each(workers, chosen, |(), number| {
+        let told = Told::from(interpreter.fate(&mutants[number]));
+        progress.inc(1);
+        ControlFlow::Continue((number, told))
+    });
+    progress.finish();
+    Ok(fates.into_iter().partition(|(_, told)| matches!(told, Told::Seen | Told::Stillborn)))
+}
+
+/// What the laws say of these mutants; where they do not run one, it remains what it was.
+fn by_laws(options: &Options, workers: &[()], left: Fates) -> anyhow::Result<Fates> {
+    let progress = Progress::new(Some(left.len()), "mutants held to the laws");
+    let fates = each(workers, left, |(), (number, before)| match try_one(options, number, &progress) {
+        Ok(Some(told)) => {
+            let told = if told == Told::NotRun { before } else { told };
+            if told == Told::Survived {
+                progress.suspend(|| println!("survivor: {number}"));
             }
-            Ok(None) => ControlFlow::Break(Ok(None)),
-            Err(error) => ControlFlow::Break(Err(error)),
-        });
+            progress.inc(1);
+            ControlFlow::Continue(Ok(Some((number, told))))
+        }
+        Ok(None) => ControlFlow::Break(Ok(None)),
+        Err(error) => ControlFlow::Break(Err(error)),
+    });
     progress.finish();
     fates.into_iter().filter_map(Result::transpose).collect()
 }
@@ -206,9 +272,12 @@ fn try_one(options: &Options, number: usize, progress: &Progress) -> anyhow::Res
     }))
 }
 
+/// In the interpreter, by a law, hung, survived and explained, survived, not compiled, not run.
+const COLUMNS: usize = 7;
+
 /// Fates by file.
 struct Table {
-    rows: BTreeMap<&'static str, [usize; 6]>,
+    rows: BTreeMap<&'static str, [usize; COLUMNS]>,
     /// Survivors and their explanations.
     survivors: Vec<(usize, Option<&'static str>)>,
 }
@@ -219,12 +288,13 @@ impl Table {
         for &(number, fate) in fates {
             let explanation = explained(&mutants[number]);
             let column = match (fate, explanation) {
-                (Told::Killed, _) => 0,
-                (Told::Hung, _) => 1,
-                (Told::Survived, Some(_)) => 2,
-                (Told::Survived, None) => 3,
-                (Told::Stillborn, _) => 4,
-                (Told::NotRun, _) => 5,
+                (Told::Seen, _) => 0,
+                (Told::Killed, _) => 1,
+                (Told::Hung, _) => 2,
+                (Told::Survived, Some(_)) => 3,
+                (Told::Survived, None) => 4,
+                (Told::Stillborn, _) => 5,
+                (Told::NotRun, _) => 6,
             };
             table.rows.entry(mutants[number].file).or_default()[column] += 1;
             if fate == Told::Survived {
@@ -234,41 +304,47 @@ impl Table {
         table
     }
 
-    fn sums(&self) -> [usize; 6] {
-        self.rows.values().fold([0; 6], |sums, row| std::array::from_fn(|i| sums[i] + row[i]))
+    fn sums(&self) -> [usize; COLUMNS] {
+        self.rows.values().fold([0; COLUMNS], |sums, row| std::array::from_fn(|i| sums[i] + row[i]))
     }
 
-    /// Whether any mutant was held to the laws.
+    /// Mutants killed, and mutants that could be: those that survive for a reason do not count.
+    fn killed(&self) -> [usize; 2] {
+        let [seen, killed, hung, _, survived, ..] = self.sums();
+        [seen + killed + hung, seen + killed + hung + survived]
+    }
+
+    /// Whether any mutant was judged.
     fn is_any_run(&self) -> bool {
-        self.sums()[..4].iter().sum::<usize>() > 0
+        self.sums()[..5].iter().sum::<usize>() > 0
     }
 
-    /// Part killed of those that live and could be killed.
+    /// Part killed of those that could be.
     fn rate(&self) -> f64 {
-        let [killed, hung, _, survived, ..] = self.sums();
-        let lived = killed + hung + survived;
-        if lived == 0 { 0.0 } else { (killed + hung) as f64 / lived as f64 }
+        let [killed, all] = self.killed();
+        if all == 0 { 0.0 } else { killed as f64 / all as f64 }
     }
 
     fn markdown(&self, header: &str, mutants: &[Mutant]) -> String {
         let mut text = String::from("# Mutants\n\n");
-        let [killed, hung, alike, survived, stillborn, not_run] = self.sums();
+        let [killed, all] = self.killed();
+        let [.., alike, _, stillborn, not_run] = self.sums();
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "`dynconv mutants` on {header}: {} of {} mutants killed, {:.1} %; {alike} more survived for a reason that is given \
-             below; {stillborn} do not compile and {not_run} run on no such device, and are not counted.\n",
-            killed + hung,
-            killed + hung + survived,
+            "`dynconv mutants` {header}: {} of {} mutants tried.\n\n{killed} of {all} killed, {:.1} %; {alike} more survived for a reason \
+             that is given below; {stillborn} do not compile and {not_run} run on no such device, and are not counted.\n",
+            self.rows.values().flatten().sum::<usize>(),
+            mutants.len(),
             100.0 * self.rate(),
         );
-        text.push_str("| file | killed | of these hung | survived, explained | survived | not compiled | not run |\n|---|---|---|---|---|---|---|\n");
-        for (file, [killed, hung, alike, survived, stillborn, not_run]) in &self.rows {
-            let _ = writeln!(
-                text,
-                "| {file} | {} | {hung} | {alike} | {survived} | {stillborn} | {not_run} |",
-                killed + hung
-            );
+        text.push_str(
+            "| file | interpreter | laws | hung | survived, explained | survived | not compiled | not run |\n",
+        );
+        text.push_str("|---|---|---|---|---|---|---|---|\n");
+        for (file, row) in &self.rows {
+            let cells: String = row.iter().map(|count| format!(" {count} |")).collect();
+            let _ = writeln!(text, "| {file} |{cells}");
         }
         text.push_str("\n## Survivors\n\n");
         for &(number, explanation) in &self.survivors {
@@ -293,6 +369,10 @@ mod tests {
             Table::new(&mutants, &fates).is_any_run()
         };
         assert!(!is_any_run(&[Told::NotRun, Told::Stillborn]));
-        assert!([Told::Killed, Told::Hung, Told::Survived].iter().all(|fate| is_any_run(&[Told::NotRun, *fate])));
+        assert!(
+            [Told::Seen, Told::Killed, Told::Hung, Told::Survived]
+                .iter()
+                .all(|fate| is_any_run(&[Told::NotRun, *fate]))
+        );
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use dynconv_suite::web::{self, Adapter, Browser, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::JsonArgs;
+use crate::{JsonArgs, replay};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Seconds without a word from the browser after which it is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
     silence: u64,
+    /// Only run what `dynconv check --report` recorded of failures
+    #[arg(long, value_name = "FILE", conflicts_with = "in_full")]
+    replay: Option<PathBuf>,
     #[command(flatten)]
     json: JsonArgs,
 }
@@ -42,10 +45,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         BrowserArg::Chromium => Browser::chromium(program)?,
         BrowserArg::Dawn => Browser::dawn(program)?,
     };
+    let report = options.replay.as_deref().map(replay::read).transpose()?;
     let json = options.json.open()?;
     let silence = Duration::from_secs(options.silence);
-    let modules = web::all_modules(options.in_full);
-    let cases = web::all_cases()?;
+    let (modules, cases) = match report {
+        Some(report) => (Vec::new(), report.problems.into_iter().filter_map(|broken| broken.run).collect()),
+        None => (web::all_modules(options.in_full), web::all_cases()?),
+    };
+    anyhow::ensure!(!cases.is_empty(), "the report has no recorded run");
 
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{wide_msg}")?);
     let summary = web::run(&browser, &modules, &cases, silence, &mut |at| {

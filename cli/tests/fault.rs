@@ -31,31 +31,42 @@ fn library() -> PathBuf {
     library
 }
 
+/// A folder for what this run writes.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fault-{}", name.replace(':', "-")));
+    fs::create_dir_all(&folder).expect("writable");
+    folder
+}
+
 /// Checks a driver with this fault, or with none.
 fn check(fault: Option<&str>) -> Run {
-    let name = fault.unwrap_or("none").replace(':', "-");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fault-{name}"));
-    fs::create_dir_all(&folder).expect("writable");
+    // The layer speaks once for each device.
+    let arguments = ["check", "--jobs", "1", "--cases", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fault.txt")];
+    let run = run(&folder(fault.unwrap_or("none")), fault, &arguments);
+    // Other errors than a broken law, as a crash, would show nothing.
+    assert!(run.printed.contains(" checks: "), "{fault:?}: {}{:?}", run.printed, run.layer);
+    run
+}
+
+/// Runs the tool on a driver with this fault, or with none.
+fn run(folder: &Path, fault: Option<&str>, arguments: &[&str]) -> Run {
     fs::write(folder.join("fault.json"), manifest(&library())).expect("writable");
     // Files, since a pipe that nobody empties would stop the tool.
     let [stdout, stderr] = ["stdout", "stderr"].map(|name| folder.join(name));
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
-    // The layer speaks once for each device.
-    command.args(["check", "--jobs", "1", "--cases", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fault.txt")]);
-    command.env("WGPU_BACKEND", "vulkan").env("VK_LAYER_PATH", &folder).env("VK_INSTANCE_LAYERS", LAYER);
+    command.args(arguments);
+    command.env("WGPU_BACKEND", "vulkan").env("VK_LAYER_PATH", folder).env("VK_INSTANCE_LAYERS", LAYER);
     command.env_remove(FAULT).envs(fault.map(|fault| (FAULT, fault)));
     command.stdout(File::create(&stdout).expect("writable")).stderr(File::create(&stderr).expect("writable"));
     let mut child = command.spawn().expect("the tool starts");
     let Some(status) = child.wait_timeout(LIMIT).expect("the tool can be waited for") else {
         child.kill().expect("the tool can be ended");
         child.wait().expect("the tool ends");
-        panic!("{name}: no end after {LIMIT:?}");
+        panic!("{arguments:?}: no end after {LIMIT:?}");
     };
 
     let [printed, said] = [stdout, stderr].map(|file| fs::read_to_string(file).expect("was written"));
-    // Other errors than a broken law, as a crash, would show nothing.
-    assert!(printed.contains(" checks: "), "{name}: {status}\n{printed}{said}");
     let suspects = printed.lines().filter_map(|line| line.strip_prefix("suspect: ")?.split(',').next());
     Run {
         passed: status.success(),
@@ -97,4 +108,25 @@ fn comparisons_one_off_are_located() {
 #[test]
 fn lost_barriers_are_located() {
     ["attention_mlp:barrier", "conv_tiled:barrier"].into_iter().for_each(locate);
+}
+
+#[test]
+fn a_report_shows_the_fault_again_and_clears_the_shaders() {
+    let fault = Some("conv_direct:compare");
+    let folder = folder("report");
+    let report = folder.join("report.json");
+    let report = report.to_str().expect("paths here are UTF-8");
+    let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fault.txt");
+    let checked = run(&folder, fault, &["check", "--law", "exact", "--cases", cases, "--report", report]);
+    assert!(!checked.passed, "{}", checked.printed);
+    let line = checked.printed.lines().find(|line| line.starts_with("report: ")).expect("tells of the report");
+    assert!(line.contains(" broken problems, "), "{line}");
+
+    let again = run(&folder, fault, &["replay", report]);
+    assert!(!again.passed && again.printed.contains("WRONG static "), "{}", again.printed);
+    assert!(again.printed.contains("  now: element 0 of "), "{}", again.printed);
+    for sound in [run(&folder, None, &["replay", report]), run(&folder, None, &["replay", "--interpreter", report])] {
+        assert!(sound.passed && sound.printed.contains("  recorded: element 0 of "), "{}", sound.printed);
+        assert!(sound.printed.ends_with(" right, 0 wrong\n"), "{}", sound.printed);
+    }
 }

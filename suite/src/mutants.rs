@@ -9,8 +9,10 @@ use dynconv::{Context, Error, Kernel, Variant};
 
 use crate::catalogue;
 use crate::check::laws_of;
+use crate::noise::Noise;
+use crate::recorded::Recorded;
 use crate::run::{Fault, Prepared};
-use crate::sanitize::Subject;
+use crate::sanitize::{SanitizeError, Subject, device, subgroup_size};
 use crate::spec::Spec;
 use crate::variants::{elem_variants, noop_like};
 
@@ -35,7 +37,7 @@ pub struct Mutant {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
     /// A law broke: its name, the problem, and what was found.
-    Killed(&'static str, Box<Spec>, String),
+    Killed(&'static str, String, String),
     /// The shader does not compile: it proves nothing.
     Stillborn(String),
     /// Every law holds.
@@ -203,13 +205,13 @@ impl Mutant {
     }
 
     /// Holds the problems that run the mutated shader to their laws until one breaks, problem by problem, since most of the time goes into
-    /// compiling; then runs the mutated shader in the interpreter, which sees what drivers hide.
+    /// compiling.
     #[must_use]
-    pub fn fate(&self, context: &Context, specs: &[Spec]) -> Fate {
+    pub fn by_laws(&self, context: &Context, specs: &[Spec]) -> Fate {
         let planned = noop_like(context);
         let specs: Vec<&Spec> = specs.iter().filter(|spec| self.is_in(&planned, spec)).collect();
         if specs.is_empty() {
-            return self.in_interpreter().unwrap_or(Fate::NotRun);
+            return Fate::NotRun;
         }
         let mutant = self.clone();
         let context = context.clone().with_shaders(move |variant| mutant.apply(variant));
@@ -218,20 +220,58 @@ impl Mutant {
                 match law.check(&context, spec) {
                     Ok(()) | Err(Fault::Refused(_)) => {}
                     Err(Fault::Failed(Error::Shader { message, .. })) => return Fate::Stillborn(message),
-                    Err(fault) => return Fate::Killed(law.name, Box::new(spec.clone()), fault.to_string()),
+                    Err(fault) => return Fate::Killed(law.name, spec.to_string(), fault.to_string()),
                 }
             }
         }
-        self.in_interpreter().unwrap_or(Fate::Survived)
+        Fate::Survived
+    }
+}
+
+/// Runs for the interpreter, which sees what drivers hide: every small problem as it is, with its operands at the end of larger
+/// buffers, and with a NaN in the input.
+#[derive(Debug)]
+pub struct Interpreter {
+    /// Each with the size of subgroups.
+    runs: Vec<(usize, Recorded)>,
+}
+
+impl Interpreter {
+    /// Records all runs.
+    ///
+    /// # Errors
+    /// [`SanitizeError::Case`] for a problem that cannot be recorded.
+    pub fn new() -> Result<Self, SanitizeError> {
+        let specs = catalogue::sanitized().map_err(|error| Box::new(error.into()))?;
+        let as_it_is = specs.iter().map(|spec| (spec, Recorded::on(&device(spec), spec)));
+        let moved = specs.iter().map(|spec| (spec, Recorded::elsewhere(&device(spec), spec)));
+        let with_nan = specs.iter().filter(|spec| Recorded::may_drop_nan(spec));
+        let with_nan = with_nan.map(|spec| (spec, Recorded::with_nan(&device(spec), spec)));
+        let all = as_it_is.chain(moved).chain(with_nan);
+        let runs = all.map(|(spec, run)| Ok((subgroup_size(spec), run.map_err(Box::new)?)));
+        Ok(Self { runs: runs.collect::<Result<_, SanitizeError>>()? })
     }
 
-    /// The fault that the interpreter finds, if any.
-    fn in_interpreter(&self) -> Option<Fate> {
-        catalogue::sanitized().ok()?.into_iter().find_map(|spec| {
-            let subject = Subject::altered(&spec, |source| self.apply_to(source)).ok()??;
-            let fault = subject.faults().ok()?.into_iter().next()?;
-            Some(Fate::Killed("interpreter", Box::new(spec), fault))
-        })
+    /// Runs a mutant until a fault is found.
+    #[must_use]
+    pub fn fate(&self, mutant: &Mutant) -> Fate {
+        let mut is_run = false;
+        for (subgroup_size, run) in &self.runs {
+            let alter = |source: &str| mutant.apply_to(source);
+            let told = Subject::altered(run, *subgroup_size, alter)
+                .and_then(|subject| subject.map(|subject| subject.first_fault()).transpose());
+            match told {
+                Ok(Some(Some(fault))) => return Fate::Killed("interpreter", run.name.clone(), fault),
+                Ok(Some(None)) => is_run = true,
+                Ok(None) => {}
+                Err(SanitizeError::Shader { error: wgsl_sanitizer::Error::Invalid(message), .. }) => {
+                    return Fate::Stillborn(message);
+                }
+                // What is not interpreted is left to the laws.
+                Err(_) => {}
+            }
+        }
+        if is_run { Fate::Survived } else { Fate::NotRun }
     }
 }
 
@@ -258,13 +298,15 @@ pub fn explained(mutant: &Mutant) -> Option<&'static str> {
     explanations().flatten().find(|explanation| is_of(explanation, mutant)).map(|[.., reason]| reason)
 }
 
-/// At most `count` of all mutants, as evenly over the files as their numbers allow, and over each file's lines. Their numbers.
+/// At most `count` of the mutants that are asked for, drawn as evenly over the files as their numbers allow, and over each file's lines.
+/// Their numbers.
 #[must_use]
-pub fn sample(mutants: &[Mutant], count: usize) -> Vec<usize> {
+pub fn sample(mutants: &[Mutant], is_asked: impl Fn(&Mutant) -> bool, count: usize, seed: u64) -> Vec<usize> {
     let mut of_file: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (number, mutant) in mutants.iter().enumerate() {
+    for (number, mutant) in mutants.iter().enumerate().filter(|(_, mutant)| is_asked(mutant)) {
         of_file.entry(mutant.file).or_default().push(number);
     }
+    let mut noise = Noise::new(seed);
     let mut chosen = Vec::new();
     // Small files give all they have; what they leave is shared by the larger ones.
     let mut files: Vec<Vec<usize>> = of_file.into_values().collect();
@@ -272,7 +314,9 @@ pub fn sample(mutants: &[Mutant], count: usize) -> Vec<usize> {
     for (i, numbers) in files.iter().enumerate() {
         let share = (count - chosen.len()) / (files.len() - i);
         let taken = share.min(numbers.len());
-        chosen.extend((0..taken).map(|k| numbers[k * numbers.len() / taken]));
+        // One of each run of lines.
+        let first = |k: usize| k * numbers.len() / taken;
+        chosen.extend((0..taken).map(|k| numbers[first(k) + noise.below(first(k + 1) - first(k))]));
     }
     chosen.sort_unstable();
     chosen
@@ -302,10 +346,14 @@ mod tests {
         let mutated: HashSet<&str> = all.iter().map(|mutant| mutant.file).collect();
         // Some of the files of element types have nothing but a declaration and a plain load.
         assert!(files().keys().all(|file| mutated.contains(file) || file.starts_with("elem/")), "{mutated:?}");
-        let chosen = sample(&all, 200);
+        let chosen = sample(&all, |_| true, 200, 1);
         assert_eq!(chosen.len(), 200);
         assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), 200);
         assert_eq!(chosen.iter().map(|&number| all[number].file).collect::<HashSet<_>>().len(), mutated.len());
+        assert_ne!(sample(&all, |_| true, 200, 2), chosen);
+        assert_eq!(sample(&all, |_| true, all.len(), 2), (0..all.len()).collect::<Vec<_>>());
+        let of_file = sample(&all, |mutant| mutant.file == "demodulate.wgsl", 10, 1);
+        assert!(of_file.len() == 10 && of_file.iter().all(|&number| all[number].file == "demodulate.wgsl"));
     }
 
     #[test]
@@ -318,6 +366,18 @@ mod tests {
     }
 
     #[test]
+    fn shaders_without_a_slip_survive() {
+        let interpreter = Interpreter::new().expect("records");
+        // The problems as they are stand in `dynconv sanitize`.
+        let others = interpreter.runs.iter().filter(|(_, run)| run.name.contains(" with "));
+        for (subgroup_size, run) in others {
+            // A change that changes nothing.
+            let subject = Subject::altered(run, *subgroup_size, |source| format!("{source}\n")).expect("compiles");
+            assert_eq!(subject.expect("is another text").first_fault().expect("runs"), None, "{}", run.name);
+        }
+    }
+
+    #[test]
     fn the_interpreter_kills_what_drivers_hide() {
         // All lanes add, not the lower half alone: lanes that run in order give the right sum all the same.
         let is_it = |mutant: &Mutant| {
@@ -325,8 +385,8 @@ mod tests {
             mutant.file == "average_pool.wgsl" && original == "if lane < half {" && mutated == "if true {"
         };
         let mutant = all().into_iter().find(is_it).expect("is there");
-        let fate = mutant.in_interpreter();
-        assert!(matches!(&fate, Some(Fate::Killed("interpreter", ..))), "{fate:?}");
+        let fate = Interpreter::new().expect("records").fate(&mutant);
+        assert!(matches!(&fate, Fate::Killed("interpreter", ..)), "{fate:?}");
     }
 
     #[test]

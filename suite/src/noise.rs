@@ -16,6 +16,11 @@ impl Noise {
         (self.0 >> 33) as u32
     }
 
+    /// A number below `count`, which is not 0.
+    pub fn below(&mut self, count: usize) -> usize {
+        self.next() as usize % count
+    }
+
     /// Integers from -limit to limit.
     pub fn integers(&mut self, len: usize, limit: i32) -> Vec<f32> {
         (0..len).map(|_| (self.next() % (2 * limit as u32 + 1)) as f32 - limit as f32).collect()

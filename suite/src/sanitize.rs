@@ -7,18 +7,20 @@ use dynconv::{Caps, Context, Kernel};
 use wgsl_sanitizer::{Binding, Buffer, Dispatch, Finding, Kind, Shader};
 
 use crate::cases::needs_lanes;
-use crate::replay::Replay;
+use crate::recorded::{Recorded, RecordedError};
+use crate::replay::{Replay, ReplayError};
 use crate::spec::{Limits, Spec};
 use crate::variants::{noop, with_lanes, with_matrices};
-use crate::web::WebCase;
-use crate::web::cases::{CaseError, case_on};
 
 /// Why a problem was not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SanitizeError {
     /// It cannot be planned or recorded.
     #[error(transparent)]
-    Case(#[from] Box<CaseError>),
+    Case(#[from] Box<RecordedError>),
+    /// A recorded run that refers to what there is not.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// A shader that the interpreter does not know all of.
     #[error("{label}: {error}")]
     Shader {
@@ -32,9 +34,11 @@ pub enum SanitizeError {
 /// A problem, ready to run in the interpreter.
 #[derive(Debug)]
 pub struct Subject {
-    case: WebCase,
+    case: Recorded,
     shaders: Vec<Shader>,
     subgroup_size: usize,
+    /// Trips of a workgroup's loops after which one counts as endless; as many as the interpreter allows if there is no number.
+    most_trips: Option<u64>,
 }
 
 /// What was found, by shader, and the buffers afterwards.
@@ -50,7 +54,7 @@ pub struct BarrierName {
 }
 
 /// A device on which a problem runs what a GPU runs; software adapters have kernels of their own.
-fn device(spec: &Spec) -> Context {
+pub(crate) fn device(spec: &Spec) -> Context {
     if spec.conv == ConvChoice::Matrix {
         return noop().with_caps(with_matrices(8));
     }
@@ -62,11 +66,18 @@ fn device(spec: &Spec) -> Context {
     noop().with_caps(Caps { f16: true, max_workgroup_memory, ..Caps::webgpu_default() })
 }
 
+/// Trips that no workgroup of the small problems comes near: a change that makes a loop endless is found sooner.
+const MOST_TRIPS: Option<u64> = Some(1 << 12);
+
 /// What is read past the end of a buffer the second time: NaN in f32 and in both halves of a word.
 const PAST_END: u32 = 0x7fff_7fff;
 
-fn recorded(spec: &Spec) -> Result<WebCase, Box<CaseError>> {
-    case_on(&device(spec), spec).map_err(Box::new)
+pub(crate) fn recorded(spec: &Spec) -> Result<Recorded, Box<RecordedError>> {
+    Recorded::on(&device(spec), spec).map_err(Box::new)
+}
+
+pub(crate) fn subgroup_size(spec: &Spec) -> usize {
+    device(spec).caps().subgroup_size[0].max(1) as usize
 }
 
 impl Subject {
@@ -75,31 +86,39 @@ impl Subject {
     /// # Errors
     /// [`SanitizeError`].
     pub fn new(spec: &Spec) -> Result<Self, SanitizeError> {
-        Self::of(spec, recorded(spec)?)
+        Self::of(recorded(spec)?, subgroup_size(spec))
     }
 
-    /// The same with other shader texts; nothing if `alter` changes none of them.
+    /// What was recorded for a device with subgroups of this many invocations.
     ///
     /// # Errors
     /// [`SanitizeError`].
-    pub fn altered(spec: &Spec, alter: impl Fn(&str) -> String) -> Result<Option<Self>, SanitizeError> {
-        let mut case = recorded(spec)?;
-        let mut is_altered = false;
-        for module in &mut case.replay.modules {
-            let source = alter(&module.source);
-            is_altered |= source != module.source;
-            module.source = source;
-        }
-        is_altered.then(|| Self::of(spec, case)).transpose()
+    pub fn recorded(case: Recorded, subgroup_size: usize) -> Result<Self, SanitizeError> {
+        case.replay.check()?;
+        Self::of(case, subgroup_size)
     }
 
-    fn of(spec: &Spec, case: WebCase) -> Result<Self, SanitizeError> {
-        let subgroup_size = device(spec).caps().subgroup_size[0].max(1) as usize;
+    /// A recorded run with other shader texts; nothing if `alter` changes none of them.
+    pub(crate) fn altered(
+        run: &Recorded,
+        subgroup_size: usize,
+        alter: impl Fn(&str) -> String,
+    ) -> Result<Option<Self>, SanitizeError> {
+        let sources: Vec<String> = run.replay.modules.iter().map(|module| alter(&module.source)).collect();
+        if run.replay.modules.iter().zip(&sources).all(|(module, source)| module.source == *source) {
+            return Ok(None);
+        }
+        let mut case = run.clone();
+        case.replay.modules.iter_mut().zip(sources).for_each(|(module, source)| module.source = source);
+        Ok(Some(Self { most_trips: MOST_TRIPS, ..Self::of(case, subgroup_size)? }))
+    }
+
+    fn of(case: Recorded, subgroup_size: usize) -> Result<Self, SanitizeError> {
         let shaders = case.replay.modules.iter().map(|module| {
             let named = |error| SanitizeError::Shader { label: module.label.clone(), error };
             Shader::new(&module.source).map_err(named)
         });
-        Ok(Self { shaders: shaders.collect::<Result<_, _>>()?, case, subgroup_size })
+        Ok(Self { shaders: shaders.collect::<Result<_, _>>()?, case, subgroup_size, most_trips: None })
     }
 
     /// Names of the kernels that it runs.
@@ -113,32 +132,45 @@ impl Subject {
     /// # Errors
     /// [`SanitizeError::Shader`].
     pub fn faults(&self) -> Result<Vec<String>, SanitizeError> {
-        let (mut found, buffers) = self.run(None, 0)?;
-        // WebGPU lets kernels read past the end of a buffer, where nothing may come of it: the results must be the same whatever is read.
-        found.retain(|(_, finding)| finding.kind != Kind::ReadPastEnd);
-        let words = |(number, finding): &(usize, Finding)| {
+        let (found, buffers) = self.run(None, 0)?;
+        let mut faults: Vec<String> = self.wrong_accesses(&found).chain(self.wrong_output(&buffers)).collect();
+        faults.extend(self.what_shows(&buffers)?);
+        Ok(faults)
+    }
+
+    /// The first of the faults, if any: no more is run than that takes.
+    ///
+    /// # Errors
+    /// [`SanitizeError::Shader`].
+    pub fn first_fault(&self) -> Result<Option<String>, SanitizeError> {
+        let (found, buffers) = self.run(None, 0)?;
+        let fault = self.wrong_accesses(&found).chain(self.wrong_output(&buffers)).next();
+        fault.map_or_else(|| self.what_shows(&buffers), |fault| Ok(Some(fault)))
+    }
+
+    /// WebGPU lets kernels read past the end of a buffer, where nothing may come of it: that is [`Subject::what_shows`].
+    fn wrong_accesses(&self, found: &[(usize, Finding)]) -> impl Iterator<Item = String> {
+        let wrong = found.iter().filter(|(_, finding)| finding.kind != Kind::ReadPastEnd);
+        wrong.map(|(number, finding)| {
             let module = &self.case.replay.modules[*number];
             format!("{}: {}", module.label, finding.describe(&module.source))
-        };
-        let mut faults: Vec<String> = found.iter().map(words).collect();
+        })
+    }
+
+    fn wrong_output(&self, buffers: &[Buffer]) -> impl Iterator<Item = String> {
         let output = &self.case.replay.output;
-        let (_, otherwise) = self.run(None, PAST_END)?;
-        if buffers[output.buffer].bytes != otherwise[output.buffer].bytes {
-            faults.push("what is read past the end of a buffer shows in the output".into());
-        }
         let range = bytes(output.offset, output.size);
-        let values = output.values(&buffers[output.buffer].bytes[range.clone()]);
-        if !buffers[output.buffer].is_written(range) {
-            faults.push("not all of the output was written".into());
-        }
-        let wrong = self.case.expected.iter().zip(&self.case.tolerance).zip(&values);
-        let is_wrong = |((expected, tolerance), found): &((&f64, &f64), &f64)| {
-            !((*found - *expected).abs() <= **tolerance || found.is_nan() && expected.is_nan())
-        };
-        if let Some((i, ((expected, _), found))) = wrong.enumerate().find(|(_, all)| is_wrong(all)) {
-            faults.push(format!("output {i} is {found}, expected {expected}"));
-        }
-        Ok(faults)
+        let wrong = self.case.first_wrong(&buffers[output.buffer].bytes[range.clone()]);
+        let not_all = !buffers[output.buffer].is_written(range);
+        not_all.then(|| "not all of the output was written".into()).into_iter().chain(wrong)
+    }
+
+    /// What would come of it if other numbers stood past the end of buffers.
+    fn what_shows(&self, buffers: &[Buffer]) -> Result<Option<String>, SanitizeError> {
+        let output = self.case.replay.output.buffer;
+        let (_, otherwise) = self.run(None, PAST_END)?;
+        let shows = buffers[output].bytes != otherwise[output].bytes;
+        Ok(shows.then(|| "what is read past the end of a buffer shows in the output".into()))
     }
 
     /// Takes out one barrier after another, and tells of each whether that is found.
@@ -190,6 +222,7 @@ impl Subject {
             let entry = shader.entry_points().next().unwrap_or_default();
             let run = Dispatch::new(shader, entry, &bindings, dispatch.grid);
             let run = run.subgroup_size(self.subgroup_size).past_end(past_end);
+            let run = self.most_trips.map_or(run.clone(), |trips| run.most_trips(trips));
             let findings = wgsl_sanitizer::run(&run, &mut buffers);
             let named = |error| SanitizeError::Shader { label: modules[number].label.clone(), error };
             found.extend(findings.map_err(named)?.into_iter().map(|finding| (number, finding)));
@@ -232,7 +265,8 @@ mod tests {
     /// The faults of a kernel with one change, on the problem for it.
     fn faults(problem: &str, from: &str, to: &str) -> Vec<String> {
         let spec: Spec = problem.parse().expect("parses");
-        let subject = Subject::altered(&spec, |source| source.replacen(from, to, 1)).expect("compiles");
+        let run = recorded(&spec).expect("can be recorded");
+        let subject = Subject::altered(&run, 32, |source| source.replacen(from, to, 1)).expect("compiles");
         subject.expect("is in the text").faults().expect("runs")
     }
 

@@ -11,6 +11,7 @@ mod structure;
 mod sums;
 mod truth;
 
+pub(crate) use moved::elsewhere;
 pub use structure::choices;
 
 use dynconv::plan::ConvChoice;

@@ -4,19 +4,20 @@
 //! out. It judges nothing: expected values stay here.
 
 mod browser;
-pub(crate) mod cases;
+mod cases;
 mod ledger;
 mod server;
 
 use std::time::Duration;
 
 pub use browser::Browser;
-pub use cases::{CaseError, all_cases, all_modules};
+pub use cases::{all_cases, all_modules};
 pub use ledger::{Adapter, Failure, Summary};
 
 use serde::Serialize;
 
-use crate::replay::{Module, Replay};
+use crate::recorded::Recorded;
+use crate::replay::Module;
 
 /// A shader to compile.
 #[derive(Clone, Debug, Serialize)]
@@ -27,19 +28,6 @@ pub struct WebModule {
     /// Whether a pipeline is made too, which takes the shader through Tint's back end and the driver. Software drivers take half a
     /// second for one.
     pub has_pipeline: bool,
-}
-
-/// A run, and what it must give.
-#[derive(Clone, Debug)]
-pub struct WebCase {
-    /// Name in messages.
-    pub name: String,
-    /// What to do.
-    pub replay: Replay,
-    /// Value of every element of the output.
-    pub expected: Vec<f64>,
-    /// How far each element may be off; 0 asks for the very bits of the expected value.
-    pub tolerance: Vec<f64>,
 }
 
 /// What kept the browser from finishing its work. Wrong results are no error but in the [`Summary`].
@@ -115,7 +103,7 @@ pub enum WebError {
 pub fn run(
     browser: &Browser,
     modules: &[WebModule],
-    cases: &[WebCase],
+    cases: &[Recorded],
     silence: Duration,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Summary, WebError> {
@@ -130,13 +118,13 @@ pub fn run(
 ///
 /// # Errors
 /// [`WebError::Blind`] for a fault that it does not report; as [`run`].
-pub fn check_sight(browser: &Browser, case: &WebCase, silence: Duration) -> Result<(), WebError> {
+pub fn check_sight(browser: &Browser, case: &Recorded, silence: Duration) -> Result<(), WebError> {
     let module = |label: &str, body: &str| {
         let source = format!("@compute @workgroup_size(1) fn main() {{ {body} }}");
         WebModule { module: Module { label: label.into(), source }, has_pipeline: true }
     };
     let modules = [module("a type error", "let a: u32 = 1.5;"), module("a warning", "return; let a = 1u;")];
-    let mut wrong = WebCase { name: "a wrong element".into(), ..case.clone() };
+    let mut wrong = Recorded { name: "a wrong element".into(), ..case.clone() };
     if let Some(last) = wrong.expected.last_mut() {
         *last += 1.0;
     }
@@ -146,32 +134,5 @@ pub fn check_sight(browser: &Browser, case: &WebCase, silence: Duration) -> Resu
     match planted.into_iter().find(|name| !summary.failures.iter().any(|failure| failure.name == **name)) {
         None => Ok(()),
         Some(name) => Err(WebError::Blind(name.clone())),
-    }
-}
-
-impl WebCase {
-    /// The first element of an output that is wrong.
-    pub(crate) fn first_wrong(&self, bytes: &[u8]) -> Option<String> {
-        let found = self.replay.output.values(bytes);
-        let len = self.expected.len();
-        // An odd number of halves is followed by one that means nothing.
-        let padding = usize::from(self.replay.output.is_half && len % 2 == 1);
-        if found.len() != len + padding || self.tolerance.len() != len {
-            let tolerances = self.tolerance.len();
-            return Some(format!("{} elements, expected {len} ({tolerances} tolerances)", found.len()));
-        }
-        let elements = found.iter().zip(&self.expected).zip(&self.tolerance);
-        let wrong = elements.enumerate().find(|(_, ((found, expected), tolerance))| {
-            // NaN is within nothing but NaN.
-            let is_right = match **tolerance {
-                _ if expected.is_nan() => found.is_nan(),
-                0.0 => found.to_bits() == expected.to_bits(),
-                tolerance => (*found - *expected).abs() <= tolerance,
-            };
-            !is_right
-        });
-        wrong.map(|(i, ((found, expected), tolerance))| {
-            format!("element {i} of {len} is {found}, expected {expected} within {tolerance:e}")
-        })
     }
 }

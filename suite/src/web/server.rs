@@ -7,7 +7,8 @@ use tiny_http::{Header, Method, Request, Response};
 
 use super::browser::Process;
 use super::ledger::{Ledger, Report, Summary};
-use super::{WebCase, WebError, WebModule};
+use super::{WebError, WebModule};
+use crate::recorded::Recorded;
 use crate::replay::Replay;
 
 const PAGE: &str = include_str!("../../web/index.html");
@@ -35,16 +36,16 @@ pub(super) struct Server<'a> {
     port: u16,
     work: String,
     modules: &'a [WebModule],
-    cases: &'a [WebCase],
+    cases: &'a [Recorded],
 }
 
 impl<'a> Server<'a> {
     /// A server on a free port, which only this machine reaches.
-    pub(super) fn new(modules: &'a [WebModule], cases: &'a [WebCase]) -> Result<Self, WebError> {
+    pub(super) fn new(modules: &'a [WebModule], cases: &'a [Recorded]) -> Result<Self, WebError> {
         let http = tiny_http::Server::http("127.0.0.1:0").map_err(|error| WebError::Serve(error.to_string()))?;
         let address = http.server_addr().to_ip();
         let port = address.ok_or_else(|| WebError::Serve("no port".into()))?.port();
-        let given = cases.iter().map(|WebCase { name, replay, .. }| Case { name, replay });
+        let given = cases.iter().map(|Recorded { name, replay, .. }| Case { name, replay });
         let work = serde_json::to_string(&Work { modules, cases: given.collect() })?;
         Ok(Self { http, port, work, modules, cases })
     }
