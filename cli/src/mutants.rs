@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use chrono::Utc;
 use clap::Args;
 use dynconv_suite::catalogue;
 use dynconv_suite::mutants::{Fate, Interpreter, Mutant, all, explained, sample};
+use serde::{Deserialize, Serialize};
 use wait_timeout::ChildExt as _;
 
 use crate::jobs::each;
@@ -46,6 +49,9 @@ pub(crate) struct Options {
     /// Also write the table to this file as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Do not try again what this file says was killed, and write it anew: for a run in several parts, or after a change to a few shaders
+    #[arg(long, value_name = "FILE", conflicts_with = "only")]
+    known: Option<PathBuf>,
     /// Hold this mutant alone to the laws, in this process
     #[arg(long, value_name = "NUMBER", conflicts_with = "without_laws")]
     only: Option<usize>,
@@ -68,17 +74,31 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return one(options, &mutants, number);
     }
     let chosen = chosen(options, &mutants)?;
-    let markdown = Target::open(options.markdown.as_deref())?;
+    let mut known = known(options.known.as_deref())?;
+    let [markdown, to_know] = [&options.markdown, &options.known].map(|path| Target::open(path.as_deref()));
+    let (markdown, to_know) = (markdown?, to_know?);
     stop::listen()?;
     let judges = judges(options)?;
     let header = format!("{}, {}", judges.join(" and "), Utc::now().format("%Y-%m-%d"));
-    let fates = try_all(options, &mutants, chosen.clone())?;
+    let (before, chosen): (Vec<_>, Vec<_>) = chosen
+        .into_iter()
+        .map(|number| (number, known.get(&mutants[number].name())))
+        .partition(|(_, told)| told.is_some());
+    let mut fates: Fates = before.into_iter().filter_map(|(number, told)| Some((number, *told?))).collect();
+    let count = fates.len() + chosen.len();
+    fates.extend(try_all(options, &mutants, chosen.into_iter().map(|(number, _)| number).collect())?);
+    fates.sort_unstable_by_key(|(number, _)| *number);
+    let is_settled = |told: Told| !matches!(told, Told::Survived | Told::NotRun);
+    known.extend(
+        fates.iter().filter(|(_, told)| is_settled(*told)).map(|(number, told)| (mutants[*number].name(), *told)),
+    );
+    to_know.write_json(&known)?;
     let table = Table::new(&mutants, &fates);
     let text = table.markdown(&header, &mutants);
     println!("{text}");
     markdown.write(&text)?;
     if stop::is_asked() {
-        println!("stopped after {} of {} mutants", fates.len(), chosen.len());
+        println!("stopped after {} of {count} mutants", fates.len());
     } else {
         anyhow::ensure!(
             table.is_any_run(),
@@ -128,7 +148,7 @@ fn one(options: &Options, mutants: &[Mutant], number: usize) -> anyhow::Result<E
         process::exit(LATE);
     });
     let context = options.adapter.context()?;
-    let status = match mutant.by_laws(&context, &catalogue::problems(true)?) {
+    let status = match mutant.by_laws(&context, &catalogue::problems(false)?) {
         Fate::Survived => {
             println!("survived");
             SURVIVED
@@ -149,8 +169,15 @@ fn one(options: &Options, mutants: &[Mutant], number: usize) -> anyhow::Result<E
     Ok(ExitCode::from(status))
 }
 
+/// Fates by the names of mutants, from a file that need not be there.
+fn known(path: Option<&Path>) -> anyhow::Result<BTreeMap<String, Told>> {
+    let Some(path) = path.filter(|path| path.exists()) else { return Ok(BTreeMap::new()) };
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| path.display().to_string())
+}
+
 /// What became of a mutant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Told {
     /// The interpreter found the fault.
     Seen,
@@ -186,7 +213,6 @@ fn try_all(options: &Options, mutants: &[Mutant], chosen: Vec<usize>) -> anyhow:
     } else {
         fates.extend(by_laws(options, &workers, left)?);
     }
-    fates.sort_unstable_by_key(|(number, _)| *number);
     Ok(fates)
 }
 

@@ -180,12 +180,20 @@ impl Results {
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |error: String| Error::NoResults { file: path.display().to_string(), error };
         let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-        let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        Self::parse(&text).map_err(wrong)
+    }
+
+    /// Reads results from JSON.
+    ///
+    /// # Errors
+    /// What is wrong with the text, in words.
+    pub fn parse(text: &[u8]) -> std::result::Result<Self, String> {
+        let value: serde_json::Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         if value["version"] != VERSION {
             let found = &value["version"];
-            return Err(wrong(format!("expected results of version {VERSION}, found version {found}")));
+            return Err(format!("expected results of version {VERSION}, found version {found}"));
         }
-        serde_json::from_value(value).map_err(|error| wrong(error.to_string()))
+        serde_json::from_value(value).map_err(|error| error.to_string())
     }
 
     /// Holds these results against older ones of the same adapter; `file` is where those came from.

@@ -4,6 +4,7 @@
 //! forgotten offset, a dropped barrier. It lives where the changed shader still compiles; it is killed if a law of the catalogue breaks.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use dynconv::{Context, Error, Kernel, Variant};
 
@@ -184,6 +185,14 @@ fn is_whole(code: &str, at: usize, piece: &str) -> bool {
 }
 
 impl Mutant {
+    /// A name that no other mutant has, nor one of another text of the file.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.source.hash(&mut hasher);
+        format!("{}:{:016x}:{}:{}", self.file, hasher.finish(), self.line, self.mutated.trim())
+    }
+
     /// The mutated text of a variant; its own where the file is no part of it.
     #[must_use]
     pub fn apply(&self, variant: &Variant) -> String {
@@ -347,6 +356,7 @@ mod tests {
         // Some of the files of element types have nothing but a declaration and a plain load.
         assert!(files().keys().all(|file| mutated.contains(file) || file.starts_with("elem/")), "{mutated:?}");
         let chosen = sample(&all, |_| true, 200, 1);
+        assert_eq!(all.iter().map(Mutant::name).collect::<HashSet<_>>().len(), all.len());
         assert_eq!(chosen.len(), 200);
         assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), 200);
         assert_eq!(chosen.iter().map(|&number| all[number].file).collect::<HashSet<_>>().len(), mutated.len());

@@ -121,7 +121,8 @@ impl Recorded {
     }
 
     /// The first element of an output that is wrong.
-    pub(crate) fn first_wrong(&self, bytes: &[u8]) -> Option<String> {
+    #[must_use]
+    pub fn first_wrong(&self, bytes: &[u8]) -> Option<String> {
         let found = self.replay.output.values(bytes);
         let len = self.expected.len();
         // An odd number of halves is followed by one that means nothing.

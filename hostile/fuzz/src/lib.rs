@@ -1,0 +1,17 @@
+//! What all targets do with their bytes.
+
+use dynconv_hostile::{TARGETS, most_memory};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Has a target read the bytes, within the memory that is promised.
+pub fn read(name: &str, bytes: &[u8]) {
+    let Some(target) = TARGETS.iter().find(|target| target.name == name) else { panic!("no target {name}") };
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    (target.read)(bytes);
+    let held = MEMORY.peak_usage().saturating_sub(before);
+    assert!(held <= most_memory(bytes.len()), "{held} bytes of memory for {}", bytes.len());
+}
