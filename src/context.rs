@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 #[cfg(not(target_arch = "wasm32"))]
+use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::{AtomicUsize, Ordering};
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::mpsc;
@@ -166,8 +168,8 @@ impl Context {
     /// [`Error::NoAdapter`] if no adapter fits, [`Error::DeviceLost`] if it gives no device.
     pub async fn request(options: &ContextOptions) -> Result<Self> {
         let adapter = find_adapter(options).await?;
-        let device = adapter.request_device(&Self::device_descriptor(&adapter)).await;
-        let (device, queue) = device.map_err(|e| Error::DeviceLost { message: e.to_string() })?;
+        let device = request_device(&adapter, &Self::device_descriptor(&adapter)).await;
+        let (device, queue) = device.map_err(|message| Error::DeviceLost { message })?;
         Ok(Self::from_wgpu(device, queue))
     }
 
@@ -259,10 +261,15 @@ impl Context {
     }
 
     /// Waits until the device has done all that was submitted.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn wait(&self) -> Result<()> {
-        let done = self.device().poll(wgpu::PollType::wait_indefinitely());
-        done.map(|_| ()).map_err(|error| Error::DeviceLost { message: error.to_string() })
+    pub fn wait(&self) -> Result<()> {
+        poll(self.device(), wgpu::PollType::wait_indefinitely()).map_err(|fault| match fault {
+            PollFault::Timeout => unreachable!("this wait has no end"),
+            PollFault::Lost(message) => Error::DeviceLost { message },
+        })
     }
 
     /// A buffer of `bytes` bytes, or the device's refusal as an error.
@@ -417,7 +424,14 @@ impl Context {
             match reports.last() {
                 None => Ok(value),
                 Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.into() }),
-                Some(report) => Err(Error::Refused { what: what.into(), message: one_line(&report.to_string()) }),
+                Some(report) => {
+                    let message = one_line(&report.to_string());
+                    // What is made on a device that is lost is not reported; what is done with it then is.
+                    Err(match self.home.is_lost() {
+                        true => Error::DeviceLost { message: format!("{what}: {message}") },
+                        false => Error::Refused { what: what.into(), message },
+                    })
+                }
             }
         }
     }
@@ -427,6 +441,53 @@ impl Context {
 /// another.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a wait for the device ended too early.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) enum PollFault {
+    /// Its time was over.
+    Timeout,
+    /// The device is lost, for this reason.
+    Lost(String),
+}
+
+/// Waits for the device. wgpu panics where a driver loses the device meanwhile.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn poll(device: &wgpu::Device, how: wgpu::PollType) -> std::result::Result<(), PollFault> {
+    match caught(|| device.poll(how)).map_err(PollFault::Lost)? {
+        Ok(_) => Ok(()),
+        Err(wgpu::PollError::Timeout) => Err(PollFault::Timeout),
+        Err(error) => Err(PollFault::Lost(error.to_string())),
+    }
+}
+
+/// A device of an adapter, or why there is none. wgpu panics where there is memory for a part of the device only.
+#[cfg(not(target_arch = "wasm32"))]
+async fn request_device(
+    adapter: &wgpu::Adapter,
+    descriptor: &wgpu::DeviceDescriptor<'_>,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), String> {
+    // Natively the request is done before the future is there.
+    caught(|| pollster::block_on(adapter.request_device(descriptor)))?.map_err(|error| error.to_string())
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn request_device(
+    adapter: &wgpu::Adapter,
+    descriptor: &wgpu::DeviceDescriptor<'_>,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), String> {
+    adapter.request_device(descriptor).await.map_err(|error| error.to_string())
+}
+
+/// What `work` gives, or what it panicked with: a driver that fails is no end for a program that has other work, or another device. wgpu
+/// holds no lock where this is called.
+#[cfg(not(target_arch = "wasm32"))]
+fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        one_line(text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("wgpu panicked"))
+    })
 }
 
 /// wgpu's reports have several lines; errors have one.

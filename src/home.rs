@@ -43,6 +43,12 @@ impl Home {
         Err(Error::OtherDevice { what: what.into(), found: other.to_string(), expected: self.to_string() })
     }
 
+    /// Whether the device is lost: then it reports no mistakes.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn is_lost(&self) -> bool {
+        !hears(&self.device, || mistake(&self.device))
+    }
+
     /// Refuses a buffer that is destroyed or of another device.
     ///
     /// wgpu looks buffers up by numbers that each of its instances counts anew, so that a buffer
@@ -67,8 +73,7 @@ impl Home {
             drop(std::panic::catch_unwind(unmap));
         };
         // A device that is lost reports nothing; whatever is done next says that it is lost.
-        if !state.contains("not mapped") || hears(&self.device, unmap) || !hears(&self.device, || mistake(&self.device))
-        {
+        if !state.contains("not mapped") || hears(&self.device, unmap) || self.is_lost() {
             return Ok(());
         }
         Err(Error::OtherDevice {

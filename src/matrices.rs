@@ -96,9 +96,7 @@ fn test(context: &Context, shape: MatrixShape) -> Result<()> {
     let input = Tensor::upload_in(context, &[BATCH, CHANNELS[0], SIZE[0], SIZE[1]], &x, shape.operand)?;
     let output = Tensor::zeros(context, &[BATCH, CHANNELS[1], SIZE[0], SIZE[1]])?;
     let bound = layer.bind(&input, &output)?;
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    bound.record(&mut encoder);
-    context.queue().submit([encoder.finish()]);
+    context.submit("the test of cooperative matrices", |encoder| bound.record(encoder))?;
     let found = output.read_blocking(context)?;
     let size = [1, SIZE[0], SIZE[1]];
     let expected = narrow(&conv_matrix::conv_matrix(&Conv {

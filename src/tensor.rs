@@ -9,6 +9,8 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::context::{Context, lock};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::context::{PollFault, poll};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_len};
 use crate::home::Home;
@@ -239,10 +241,10 @@ impl Tensor {
     fn read_within(&self, context: &Context, timeout: Option<Duration>) -> Result<Vec<f32>> {
         let Some(readback) = self.start_read(context)? else { return Ok(Vec::new()) };
         let wait = wgpu::PollType::Wait { submission_index: Some(readback.copied.clone()), timeout };
-        match (context.device().poll(wait), timeout) {
-            (Ok(_), _) => pollster::block_on(readback),
-            (Err(wgpu::PollError::Timeout), Some(timeout)) => Err(Error::Timeout(timeout)),
-            (Err(e), _) => Err(Error::DeviceLost { message: e.to_string() }),
+        match poll(context.device(), wait) {
+            Ok(()) => pollster::block_on(readback),
+            Err(PollFault::Timeout) => Err(Error::Timeout(timeout.unwrap_or(Duration::MAX))),
+            Err(PollFault::Lost(message)) => Err(Error::DeviceLost { message }),
         }
     }
 
@@ -270,7 +272,10 @@ impl Tensor {
                     settle(&set, result.map_err(|error| error.to_string()));
                 });
             })
-            .map_err(|error| Error::DeviceLost { message: error.to_string() })?;
+            .map_err(|error| match error {
+                Error::DeviceLost { .. } => error,
+                other => Error::DeviceLost { message: other.to_string() },
+            })?;
         Ok(Some(Readback {
             device: context.device().clone(),
             staging,
@@ -392,11 +397,11 @@ impl Readback {
         let thread = std::thread::Builder::new().name("dynconv read".into()).spawn(move || {
             let _told = Told(Arc::clone(&state));
             while is_waited_for.strong_count() > 0 && lock(&state).result.is_none() {
-                match device.poll(wait.clone()) {
+                match poll(&device, wait.clone()) {
                     // Another thread that polled may have yet to call back.
-                    Ok(_) => std::thread::sleep(Duration::from_millis(1)),
-                    Err(wgpu::PollError::Timeout) => {}
-                    Err(e) => settle(&state, Err(e.to_string())),
+                    Ok(()) => std::thread::sleep(Duration::from_millis(1)),
+                    Err(PollFault::Timeout) => {}
+                    Err(PollFault::Lost(message)) => settle(&state, Err(message)),
                 }
             }
         });

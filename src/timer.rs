@@ -16,32 +16,28 @@ pub struct PassTimer {
 
 impl PassTimer {
     /// A timer of `passes` passes, if the device can time.
-    #[must_use]
-    pub fn new(context: &Context, passes: u32) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Refused`] for more passes than a set of queries has room for.
+    pub fn new(context: &Context, passes: u32) -> Result<Option<Self>> {
         if !context.caps().timestamps {
-            return None;
+            return Ok(None);
         }
-        let device = context.device();
-        let size = u64::from(passes) * 16;
-        let buffer = |usage| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("timestamps"),
-                size,
-                usage,
-                mapped_at_creation: false,
-            })
-        };
-        Some(Self {
-            home: context.home().clone(),
-            queries: device.create_query_set(&wgpu::QuerySetDescriptor {
+        let buffer = |usage| context.buffer("timestamps", u64::from(passes) * 16, usage);
+        let queries = context.scoped("timestamps", || {
+            context.device().create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("timestamps"),
                 ty: wgpu::QueryType::Timestamp,
-                count: 2 * passes,
-            }),
-            resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
-            readable: buffer(wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ),
+                count: passes.saturating_mul(2),
+            })
+        });
+        Ok(Some(Self {
+            home: context.home().clone(),
+            queries: queries?,
+            resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC)?,
+            readable: buffer(wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?,
             passes,
-        })
+        }))
     }
 
     /// What to put in the descriptor of pass `number`.
@@ -60,7 +56,8 @@ impl PassTimer {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readable, 0, self.readable.size());
     }
 
-    /// Milliseconds of each pass, once the work was submitted.
+    /// Milliseconds of each pass, once the work was submitted: 0 where the device's clock stands still, runs backwards or
+    /// counts in no time that there is, since nothing was timed then.
     ///
     /// # Errors
     /// [`Error::OtherDevice`] if the context is of another device, [`Error::DeviceLost`] if the
@@ -81,6 +78,28 @@ impl PassTimer {
         };
         self.readable.unmap();
         let period = f64::from(context.queue().get_timestamp_period());
-        Ok(stamps.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period * 1e-6).collect())
+        Ok(stamps.chunks_exact(2).map(|pair| elapsed_ms([pair[0], pair[1]], period)).collect())
+    }
+}
+
+/// Milliseconds between two timestamps that count in `period` nanoseconds.
+fn elapsed_ms([begin, end]: [u64; 2], period: f64) -> f64 {
+    let ms = end.saturating_sub(begin) as f64 * period * 1e-6;
+    if ms > 0.0 && ms.is_finite() { ms } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::float_cmp, reason = "powers of two")]
+    fn a_clock_that_lies_times_nothing() {
+        assert_eq!(elapsed_ms([1_000_000, 3_000_000], 0.5), 1.0);
+        for (stamps, period) in
+            [([3, 1], 1.0), ([7, 7], 1.0), ([0, u64::MAX], f64::INFINITY), ([1, 9], f64::NAN), ([1, 9], -1.0)]
+        {
+            assert_eq!(elapsed_ms(stamps, period), 0.0, "{stamps:?} {period}");
+        }
     }
 }

@@ -155,7 +155,7 @@ impl Network {
         let logits = Tensor::zeros(context, &fc.output_shape(means.shape())?)?;
         steps.push(GpuStep::new(fc.bind(&means, &logits)?, fc.plan(batch, [1, 1])?.flops()));
 
-        let timer = PassTimer::new(context, 6);
+        let timer = PassTimer::new(context, 6)?;
         Ok(GpuNetwork { batch, input, logits, steps, timer })
     }
 }

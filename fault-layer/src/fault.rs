@@ -1,4 +1,4 @@
-//! Faults, and where they go in a SPIR-V module.
+//! Faults, and where those of a compiler go in a SPIR-V module.
 
 use std::fmt;
 
@@ -31,6 +31,32 @@ const KINDS: [Kind; 3] = [
     Kind { name: "compare", opcode: OP_ULESS_THAN, change: Change::Opcode(OP_ULESS_THAN_EQUAL) },
     Kind { name: "barrier", opcode: OP_CONTROL_BARRIER, change: Change::Drop },
 ];
+
+/// What a driver does wrong.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// It miscompiles a kernel.
+    Miscompile(Fault),
+    /// It has no memory for the object whose creation has this number, counted from 0, and then has some again.
+    Refuse(usize),
+    /// It loses the device at the submission of this number.
+    Lose(usize),
+    /// Timestamps that are to be written first are written last, and the other way round.
+    Backwards,
+}
+
+impl Plan {
+    /// Reads `refuse:CALL`, `lose:SUBMISSION`, `clock:backwards`, or a fault of a compiler.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("expected a number, found \"{text}\""));
+        match text.split_once(':') {
+            Some(("refuse", call)) => Ok(Self::Refuse(number(call)?)),
+            Some(("lose", submission)) => Ok(Self::Lose(number(submission)?)),
+            Some(("clock", "backwards")) => Ok(Self::Backwards),
+            _ => Fault::parse(text).map(Self::Miscompile),
+        }
+    }
+}
 
 /// A fault in a kernel.
 #[derive(Debug)]
@@ -207,6 +233,16 @@ mod tests {
         for code in [&[][..], &module()[..4], &module()[..5], &[0; 9], &[u32::MAX; 9]] {
             assert_eq!(fault.plant(code), None);
         }
+    }
+
+    #[test]
+    fn faults_that_are_no_compilers_are_read() {
+        assert!(matches!(Plan::parse("refuse:12"), Ok(Plan::Refuse(12))));
+        assert!(matches!(Plan::parse("lose:0"), Ok(Plan::Lose(0))));
+        assert!(matches!(Plan::parse("clock:backwards"), Ok(Plan::Backwards)));
+        assert!(matches!(Plan::parse("sum:add"), Ok(Plan::Miscompile(_))));
+        assert_eq!(Plan::parse("lose:x").expect_err("is wrong"), "expected a number, found \"x\"");
+        assert!(Plan::parse("clock:slow").is_err());
     }
 
     #[test]

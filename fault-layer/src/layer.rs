@@ -12,7 +12,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use ash::vk;
 
-use crate::fault::Fault;
+use crate::fault::Plan;
+use crate::refusal::{self, Refused};
 use crate::{FAULT, PREFIX};
 
 /// `VkNegotiateLayerInterface`: what the loader knows, to be answered with where the layer begins.
@@ -70,6 +71,7 @@ struct Device {
     get_proc_addr: vk::PFN_vkGetDeviceProcAddr,
     create_shader_module: vk::PFN_vkCreateShaderModule,
     destroy: vk::PFN_vkDestroyDevice,
+    refused: Refused,
 }
 
 /// Things by the key of the handle they belong to.
@@ -97,16 +99,29 @@ fn lock<T>(table: &'static Table<T>) -> MutexGuard<'static, HashMap<Key, T>> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The next layer's functions that may be refused.
+///
+/// # Safety
+/// `handle` is a device or one of its queues or command buffers, and alive.
+pub(crate) unsafe fn refused(handle: impl vk::Handle) -> Option<Refused> {
+    // SAFETY: as the caller says.
+    get(&DEVICES, unsafe { Key::of(handle) }).map(|device| device.refused)
+}
+
 fn get<T: Copy>(table: &'static Table<T>, key: Key) -> Option<T> {
     lock(table).get(&key).copied()
 }
 
 /// The fault to plant, read once.
-static PLANNED: LazyLock<Result<Option<Fault>, String>> = LazyLock::new(|| match env::var(FAULT) {
-    Ok(text) => Fault::parse(&text).map(Some),
+static PLANNED: LazyLock<Result<Option<Plan>, String>> = LazyLock::new(|| match env::var(FAULT) {
+    Ok(text) => Plan::parse(&text).map(Some),
     Err(env::VarError::NotPresent) => Ok(None),
     Err(error) => Err(error.to_string()),
 });
+
+pub(crate) fn planned() -> Option<&'static Plan> {
+    PLANNED.as_ref().ok().and_then(Option::as_ref)
+}
 
 /// Where the loader begins.
 ///
@@ -138,6 +153,8 @@ macro_rules! void {
     }};
 }
 
+pub(crate) use void;
+
 /// A function of the next layer: `lookup!(get_proc_addr, handle, name as type)`. Its type is the name's in Vulkan.
 macro_rules! lookup {
     ($get_proc_addr:expr, $handle:expr, $name:literal as $type:ty) => {
@@ -149,13 +166,15 @@ macro_rules! lookup {
     };
 }
 
+pub(crate) use lookup;
+
 /// What the layer does itself of a device's functions.
 fn own_device_function(name: &CStr) -> vk::PFN_vkVoidFunction {
     match name.to_bytes() {
         b"vkGetDeviceProcAddr" => void!(get_device_proc_addr: vk::PFN_vkGetDeviceProcAddr),
         b"vkDestroyDevice" => void!(destroy_device: vk::PFN_vkDestroyDevice),
         b"vkCreateShaderModule" => void!(create_shader_module: vk::PFN_vkCreateShaderModule),
-        _ => None,
+        _ => refusal::own_function(name),
     }
 }
 
@@ -307,7 +326,10 @@ unsafe fn keep_device(device: vk::Device, get_proc_addr: vk::PFN_vkGetDeviceProc
     if let (Some(create_shader_module), Some(destroy)) = (create_shader_module, destroy) {
         // SAFETY: the device is alive.
         let key = unsafe { Key::of(device) };
-        lock(&DEVICES).insert(key, Device { get_proc_addr, create_shader_module, destroy });
+        // SAFETY: the device is alive, and this is the next layer's function for it.
+        let refused = unsafe { Refused::of(device, get_proc_addr) };
+        lock(&DEVICES).insert(key, Device { get_proc_addr, create_shader_module, destroy, refused });
+        refusal::begin();
     }
 }
 
@@ -335,7 +357,13 @@ unsafe extern "system" fn create_shader_module(
     };
     // SAFETY: Vulkan passes a create info, and in it where the code is and its bytes, a multiple of 4.
     let (mut info, code) = unsafe { (*info, std::slice::from_raw_parts((*info).p_code, (*info).code_size / 4)) };
-    let fault = PLANNED.as_ref().ok().and_then(Option::as_ref);
+    if refusal::refuses("vkCreateShaderModule") {
+        return vk::Result::ERROR_OUT_OF_DEVICE_MEMORY;
+    }
+    let fault = match planned() {
+        Some(Plan::Miscompile(fault)) => Some(fault),
+        _ => None,
+    };
     let planted = fault.and_then(|fault| Some((fault, fault.plant(code)?)));
     if let Some((fault, planted)) = &planted {
         eprintln!("{PREFIX}{fault} in {} of {} places", planted.changed, planted.found);

@@ -1,4 +1,4 @@
-//! A Vulkan layer that stands in for a driver with a fault: it changes one kernel's SPIR-V on its way to the driver, as a miscompiling
+//! A Vulkan layer that stands in for a driver with a fault. Mostly it changes one kernel's SPIR-V on its way to the driver, as a miscompiling
 //! driver would. The correctness suite must find the fault and say which kernel has it.
 //!
 //! With the library and a [`manifest`] of it in a folder:
@@ -15,6 +15,12 @@
 //! * `compare`: `<` of unsigned numbers is taken for `<=`,
 //! * `barrier`: barriers do nothing.
 //!
+//! Or the driver fails in another way:
+//!
+//! * `refuse:CALL`: there is no memory for the object whose creation has this number, counted from 0; there is some again for the next one,
+//! * `lose:SUBMISSION`: the device is lost at this submission,
+//! * `clock:backwards`: timestamps are written in the wrong order.
+//!
 //! Without `DYNCONV_FAULT` the layer changes nothing. It says on stderr what it does.
 
 #![allow(unsafe_code, reason = "Vulkan calls a layer through C pointers")]
@@ -22,6 +28,7 @@
 
 mod fault;
 mod layer;
+mod refusal;
 
 use std::path::Path;
 

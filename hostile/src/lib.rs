@@ -1,5 +1,5 @@
 //! Everything that reads a user's file, as a function of any bytes: what it makes of them does not matter, but it may not panic, and may
-//! hold no more memory than [`most_memory`] of a file's size.
+//! hold no more memory than [`Target::most_memory`] says.
 //!
 //! The fuzzer is in `fuzz/`, a package of its own since it needs a nightly compiler and a C++ compiler. In this folder:
 //!
@@ -10,6 +10,7 @@
 //!
 //! `corpus/` has small files from which each target starts, and what once went wrong; `tests/corpus.rs` reads all of it, and pieces of it.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use dynconv::tune::Tuning;
@@ -26,45 +27,83 @@ use dynconv_suite::variants::noop;
 /// A reader of files.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, which its folder in `corpus/` has too.
+    /// Its name.
     pub name: &'static str,
+    /// Its folder in `corpus/`.
+    pub corpus: &'static str,
+    /// Bytes that a device may take for itself meanwhile.
+    own: usize,
     /// Reads a file.
     pub read: fn(&[u8]),
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
-    Target { name: "safetensors", read: safetensors },
-    Target { name: "tuning", read: tuning },
-    Target { name: "problems", read: problems },
-    Target { name: "shapes", read: shapes_of_benchmarks },
-    Target { name: "results", read: results },
-    Target { name: "reports", read: reports },
+pub const TARGETS: [Target; 7] = [
+    Target { name: "safetensors", corpus: "safetensors", own: 0, read: safetensors },
+    Target { name: "layers", corpus: "safetensors", own: 16 << 20, read: layers },
+    Target { name: "tuning", corpus: "tuning", own: 0, read: tuning },
+    Target { name: "problems", corpus: "problems", own: 0, read: problems },
+    Target { name: "shapes", corpus: "shapes", own: 0, read: shapes_of_benchmarks },
+    Target { name: "results", corpus: "results", own: 0, read: results },
+    Target { name: "reports", corpus: "reports", own: 0, read: reports },
 ];
 
-/// Bytes that reading a file of `len` bytes may hold at a time, the file not counted: values in f64 take eight times the room of a byte
-/// of a checkpoint, and lists grow by doubling.
-#[must_use]
-pub const fn most_memory(len: usize) -> usize {
-    64 * len + (1 << 20)
+impl Target {
+    /// Bytes that reading a file of `len` bytes may hold at a time, the file not counted: values in f64 take eight times the room of a byte
+    /// of a checkpoint, lists grow by doubling, and messages name what they are about.
+    #[must_use]
+    pub const fn most_memory(&self, len: usize) -> usize {
+        self.own + 64 * len + (64 << 10)
+    }
+}
+
+/// Makes what all files share, so that none of them is charged with it.
+pub fn prepare() {
+    LazyLock::force(&DEVICE);
 }
 
 /// A device that computes nothing.
 static DEVICE: LazyLock<Context> = LazyLock::new(noop);
 
-/// A checkpoint: every tensor, every reader of layers under every prefix that its keys have, and the layers themselves.
+/// A checkpoint: every tensor, and every reader of layers under every prefix that its keys have.
 fn safetensors(bytes: &[u8]) {
     let Ok(checkpoint) = Checkpoint::new(bytes) else { return };
-    let keys: Vec<String> = checkpoint.keys().map(str::to_owned).collect();
+    let keys: Vec<&str> = checkpoint.keys().collect();
     for key in &keys {
         let _ = checkpoint.values(key);
         let _ = checkpoint.tensor(key, &[1]);
     }
-    let mut prefixes: Vec<&str> = keys.iter().map(|key| &key[..key.rfind("weight").unwrap_or(0)]).collect();
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    for prefix in prefixes {
-        let _ = checkpoint.batch_norm(prefix, 3, BatchNorm::EPSILON_PYTORCH);
+    for prefix in prefixes(&checkpoint) {
+        let _ = checkpoint.batch_norm(prefix, 3, EPSILON);
+        let _ = checkpoint.dy_cnn::<1>(prefix);
+        let _ = checkpoint.dy_cnn_transposed::<2>(prefix, 1);
+        let _ = checkpoint.od_conv::<2>(prefix, EPSILON);
+        let _ = checkpoint.od_conv::<3>(prefix, EPSILON);
+        let _ = checkpoint.pixel_mix(prefix);
+        let _ = checkpoint.fdy(prefix, EPSILON);
+        let _ = checkpoint.dcd(prefix, EPSILON);
+        let _ = checkpoint.cond_conv(prefix, "routing_fn.", &described());
+        if let Ok((cells, _)) = checkpoint.warehouse(&format!("{prefix}weight")) {
+            let _ = checkpoint.kernel_warehouse(prefix, &described(), cells, EPSILON);
+        }
+    }
+}
+
+const EPSILON: f64 = BatchNorm::EPSILON_PYTORCH;
+/// What layers are of which a file does not say what they are.
+fn described() -> ConvDesc<2> {
+    ConvDesc::new(2, 3, [3, 1])
+}
+
+/// Beginnings of the keys of layers.
+fn prefixes<'c>(checkpoint: &'c Checkpoint<'_>) -> BTreeSet<&'c str> {
+    checkpoint.keys().map(|key| &key[..key.rfind("weight").unwrap_or(0)]).collect()
+}
+
+/// The layers of a checkpoint, made on a device.
+fn layers(bytes: &[u8]) {
+    let Ok(checkpoint) = Checkpoint::new(bytes) else { return };
+    for prefix in prefixes(&checkpoint) {
         let _ = layer_of_one_bank(&checkpoint, prefix);
         let _ = layer_of_a_family(&checkpoint, prefix);
         let _ = described_layer(&checkpoint, prefix);
@@ -83,7 +122,7 @@ fn layer_of_one_bank(checkpoint: &Checkpoint<'_>, prefix: &str) -> Result<()> {
     if let Ok((desc, weights)) = checkpoint.dy_cnn_transposed::<2>(prefix, 1) {
         DynConv2d::new(&DEVICE, &desc, &weights, 1.0)?;
     }
-    let (desc, weights) = checkpoint.od_conv::<2>(prefix, BatchNorm::EPSILON_PYTORCH)?;
+    let (desc, weights) = checkpoint.od_conv::<2>(prefix, EPSILON)?;
     OdConv2d::new(&DEVICE, &desc, &weights, 1.0).map(drop)
 }
 
@@ -91,23 +130,22 @@ fn layer_of_a_family(checkpoint: &Checkpoint<'_>, prefix: &str) -> Result<()> {
     if let Ok((desc, weights)) = checkpoint.pixel_mix(prefix) {
         PixelMix2d::new(&DEVICE, &desc, &weights, 1.0)?;
     }
-    if let Ok((desc, weights)) = checkpoint.fdy(prefix, BatchNorm::EPSILON_TENSORFLOW) {
+    if let Ok((desc, weights)) = checkpoint.fdy(prefix, EPSILON) {
         FdyConv2d::new(&DEVICE, &desc, &weights, 31.0)?;
     }
-    let (desc, weights) = checkpoint.dcd(prefix, BatchNorm::EPSILON_PYTORCH)?;
+    let (desc, weights) = checkpoint.dcd(prefix, EPSILON)?;
     Dcd2d::new(&DEVICE, &desc, &weights).map(drop)
 }
 
 /// Layers of which the caller says what they are.
 fn described_layer(checkpoint: &Checkpoint<'_>, prefix: &str) -> Result<()> {
-    let desc = ConvDesc::new(2, 3, [3, 1]);
-    if let Ok((desc, weights)) = checkpoint.cond_conv(prefix, "routing_fn.", &desc) {
+    if let Ok((desc, weights)) = checkpoint.cond_conv(prefix, "routing_fn.", &described()) {
         CondConv2d::new(&DEVICE, &desc, &weights)?;
     }
     let (cells, values) = checkpoint.warehouse(&format!("{prefix}weight"))?;
     let warehouse = Warehouse::new(&DEVICE, cells, &values)?;
-    let weights = checkpoint.kernel_warehouse(prefix, &desc, cells, BatchNorm::EPSILON_PYTORCH)?;
-    KernelWarehouse2d::new(&DEVICE, &desc, &weights, &warehouse).map(drop)
+    let weights = checkpoint.kernel_warehouse(prefix, &described(), cells, EPSILON)?;
+    KernelWarehouse2d::new(&DEVICE, &described(), &weights, &warehouse).map(drop)
 }
 
 /// A tuning table, which is written as it was read.

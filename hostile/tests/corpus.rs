@@ -3,18 +3,19 @@
 use std::fs;
 use std::path::Path;
 
-use dynconv_hostile::{TARGETS, Target, most_memory};
+use dynconv_hostile::{TARGETS, Target, prepare};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
 fn read(target: &Target, name: &str, bytes: &[u8]) {
+    prepare();
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
     (target.read)(bytes);
     let held = MEMORY.peak_usage().saturating_sub(before);
-    let most = most_memory(bytes.len());
+    let most = target.most_memory(bytes.len());
     assert!(held <= most, "{} {name}: {held} bytes for {}, expected {most} at most", target.name, bytes.len());
 }
 
@@ -22,7 +23,7 @@ fn read(target: &Target, name: &str, bytes: &[u8]) {
 #[test]
 fn files_are_read_whole_cut_and_spoilt() {
     for target in TARGETS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.corpus);
         let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut count = 0;
         for file in files {

@@ -6,7 +6,6 @@ use dynconv::{Context, PassTimer, wgpu};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::timer::wait;
 
 /// A sample lasts at least this long: work that is shorter runs several times in one pass. Timestamps of some devices tick once a
 /// microsecond or slower, and a pass has a beginning and an end.
@@ -75,8 +74,8 @@ pub(crate) struct Clock<'a> {
 }
 
 impl<'a> Clock<'a> {
-    pub(crate) fn new(context: &'a Context) -> Self {
-        Self { context, timer: PassTimer::new(context, 1) }
+    pub(crate) fn new(context: &'a Context) -> Result<Self> {
+        Ok(Self { context, timer: PassTimer::new(context, 1)? })
     }
 
     /// Runs work several times in one pass; the time is that of one of them.
@@ -93,13 +92,16 @@ impl<'a> Clock<'a> {
             timer.resolve(&mut encoder);
         }
         self.context.queue().submit([encoder.finish()]);
-        wait(self.context)?;
+        self.context.wait()?;
         let each = |ms: f64| ms / f64::from(repeats);
         let wall = each(start.elapsed().as_secs_f64() * 1e3);
         let gpu = match &self.timer {
             None => None,
-            // A clock that stands still has timed nothing.
-            Some(timer) => timer.read(self.context)?.first().copied().filter(|ms| *ms > 0.0).map(each),
+            // A clock that stands still has timed nothing, and a pass takes no longer than the wait for it.
+            Some(timer) => {
+                let is_possible = |ms: &f64| *ms > 0.0 && each(*ms) <= wall;
+                timer.read(self.context)?.first().copied().filter(is_possible).map(each)
+            }
         };
         Ok(Time { gpu, wall })
     }

@@ -167,7 +167,7 @@ fn race(
     ready: &Ready,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Row>> {
-    let clock = Clock::new(context);
+    let clock = Clock::new(context)?;
     let attention = ready.entries.first().map(|entry| attention_steps(&entry.prepared)).unwrap_or_default();
     let layer = |entry: &'_ Entry| -> Work<'_> {
         let bound = entry.prepared.bound.clone();

@@ -10,7 +10,6 @@ mod layer;
 mod peak;
 mod results;
 mod shapes;
-mod timer;
 mod verify;
 
 pub use contest::{Spread, median};

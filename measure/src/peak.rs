@@ -8,7 +8,6 @@ use dynconv_suite::noise::Noise;
 
 use crate::contest::{Clock, Contender, Spread, take_turns};
 use crate::error::{Error, Result};
-use crate::timer::wait;
 
 /// Multiply-adds of one chain. Old software Vulkan ends loops after 65,535 trips; these are 512 trips of 16.
 const STEPS: u32 = 8192;
@@ -42,7 +41,7 @@ impl Peak {
     /// # Errors
     /// [`Error::Fault`] if a shader or a buffer is refused, or if the device computes something else; [`Error::Device`].
     pub fn measure(context: &Context, quick: bool) -> Result<Self> {
-        let clock = Clock::new(context);
+        let clock = Clock::new(context)?;
         let mut gflops = 0.0_f64;
         for [chains, workgroup] in VARIANTS.into_iter().take(if quick { 1 } else { VARIANTS.len() }) {
             if workgroup <= context.caps().max_invocations.min(context.caps().max_workgroup_size) {
@@ -184,14 +183,14 @@ fn copies(context: &Context, clock: &Clock<'_>, bytes: u64, quick: bool) -> Resu
 
 /// Milliseconds of one copy by the driver, by the host's clock.
 fn copy_ms(context: &Context, x: &Tensor, y: &Tensor, repeats: u32) -> Result<f64> {
-    wait(context)?;
+    context.wait()?;
     let start = Instant::now();
     let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     for _ in 0..repeats {
         encoder.copy_buffer_to_buffer(x.buffer(), 0, y.buffer(), 0, x.range().end);
     }
     context.queue().submit([encoder.finish()]);
-    wait(context)?;
+    context.wait()?;
     Ok(start.elapsed().as_secs_f64() * 1e3 / f64::from(repeats))
 }
 

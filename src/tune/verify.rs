@@ -197,9 +197,7 @@ fn check(kernel: &str, output: usize, found: f32, expected: f64, tolerance: f64)
 }
 
 fn run(context: &Context, bound: &Bound) -> Result<Vec<f32>> {
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    bound.record(&mut encoder);
-    context.queue().submit([encoder.finish()]);
+    context.submit("a kernel under test", |encoder| bound.record(encoder))?;
     bound.output().read_blocking(context)
 }
 

@@ -3,17 +3,19 @@
 //! A mutant changes one place of one file of `shaders/` the way a slip would: a comparison that includes its bound, a swapped axis, a
 //! forgotten offset, a dropped barrier. It lives where the changed shader still compiles; it is killed if a law of the catalogue breaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::panic::resume_unwind;
+use std::thread;
 
 use dynconv::{Context, Error, Kernel, Variant};
 
 use crate::catalogue;
 use crate::check::laws_of;
 use crate::noise::Noise;
-use crate::recorded::Recorded;
+use crate::recorded::{Recorded, RecordedError};
 use crate::run::{Fault, Prepared};
-use crate::sanitize::{SanitizeError, Subject, device, subgroup_size};
+use crate::sanitize::{Right, SanitizeError, device, subgroup_size};
 use crate::spec::Spec;
 use crate::variants::{elem_variants, noop_like};
 
@@ -237,12 +239,11 @@ impl Mutant {
     }
 }
 
-/// Runs for the interpreter, which sees what drivers hide: every small problem as it is, with its operands at the end of larger
-/// buffers, and with a NaN in the input.
+/// Runs for the interpreter, which sees what drivers hide: every small problem as it is; and as many as bring each kernel in each element
+/// type with its operands at the end of larger buffers, and with a NaN in the input before each activation.
 #[derive(Debug)]
 pub struct Interpreter {
-    /// Each with the size of subgroups.
-    runs: Vec<(usize, Recorded)>,
+    runs: Vec<Right>,
 }
 
 impl Interpreter {
@@ -252,25 +253,49 @@ impl Interpreter {
     /// [`SanitizeError::Case`] for a problem that cannot be recorded.
     pub fn new() -> Result<Self, SanitizeError> {
         let specs = catalogue::sanitized().map_err(|error| Box::new(error.into()))?;
-        let as_it_is = specs.iter().map(|spec| (spec, Recorded::on(&device(spec), spec)));
-        let moved = specs.iter().map(|spec| (spec, Recorded::elsewhere(&device(spec), spec)));
-        let with_nan = specs.iter().filter(|spec| Recorded::may_drop_nan(spec));
-        let with_nan = with_nan.map(|spec| (spec, Recorded::with_nan(&device(spec), spec)));
-        let all = as_it_is.chain(moved).chain(with_nan);
-        let runs = all.map(|(spec, run)| Ok((subgroup_size(spec), run.map_err(Box::new)?)));
-        Ok(Self { runs: runs.collect::<Result<_, SanitizeError>>()? })
+        let run = |record: fn(&Context, &Spec) -> Result<Recorded, RecordedError>, spec: &Spec| {
+            let recorded = record(&device(spec), spec).map_err(Box::new)?;
+            Ok((recorded, subgroup_size(spec)))
+        };
+        let mut all = specs.iter().map(|spec| run(Recorded::on, spec)).collect::<Result<Vec<_>, SanitizeError>>()?;
+        let mut seen = HashSet::new();
+        for (spec, is_moved) in specs.iter().flat_map(|spec| [(spec, true), (spec, false)]) {
+            if !is_moved && !Recorded::may_drop_nan(spec) {
+                continue;
+            }
+            let run = run(if is_moved { Recorded::elsewhere } else { Recorded::with_nan }, spec)?;
+            let kernels = run.0.replay.modules.iter().map(|module| module.label.split(' ').next().unwrap_or_default());
+            let is_new =
+                |kernel: &&str| seen.insert((is_moved, (*kernel).to_owned(), format!("{:?}", spec.activation)));
+            if kernels.filter(is_new).count() > 0 {
+                all.push(run);
+            }
+        }
+        // Each runs once, which takes one processor half a minute.
+        let share = all.len().div_ceil(thread::available_parallelism().map_or(1, usize::from));
+        let right = |part: &[(Recorded, usize)]| {
+            part.iter()
+                .map(|(run, subgroup_size)| Right::new(run.clone(), *subgroup_size))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let parts = thread::scope(|scope| {
+            let threads: Vec<_> = all.chunks(share).map(|part| scope.spawn(move || right(part))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect::<Vec<_>>()
+        });
+        let runs = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { runs: runs.into_iter().flatten().collect() })
     }
 
     /// Runs a mutant until a fault is found.
     #[must_use]
     pub fn fate(&self, mutant: &Mutant) -> Fate {
         let mut is_run = false;
-        for (subgroup_size, run) in &self.runs {
-            let alter = |source: &str| mutant.apply_to(source);
-            let told = Subject::altered(run, *subgroup_size, alter)
-                .and_then(|subject| subject.map(|subject| subject.first_fault()).transpose());
-            match told {
-                Ok(Some(Some(fault))) => return Fate::Killed("interpreter", run.name.clone(), fault),
+        for run in &self.runs {
+            match run.first_fault(|source| mutant.apply_to(source)) {
+                Ok(Some(Some(fault))) => return Fate::Killed("interpreter", run.name().to_owned(), fault),
                 Ok(Some(None)) => is_run = true,
                 Ok(None) => {}
                 Err(SanitizeError::Shader { error: wgsl_sanitizer::Error::Invalid(message), .. }) => {
@@ -333,8 +358,6 @@ pub fn sample(mutants: &[Mutant], is_asked: impl Fn(&Mutant) -> bool, count: usi
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     #[test]
@@ -379,11 +402,10 @@ mod tests {
     fn shaders_without_a_slip_survive() {
         let interpreter = Interpreter::new().expect("records");
         // The problems as they are stand in `dynconv sanitize`.
-        let others = interpreter.runs.iter().filter(|(_, run)| run.name.contains(" with "));
-        for (subgroup_size, run) in others {
+        for run in interpreter.runs.iter().filter(|run| run.name().contains(" with ")) {
             // A change that changes nothing.
-            let subject = Subject::altered(run, *subgroup_size, |source| format!("{source}\n")).expect("compiles");
-            assert_eq!(subject.expect("is another text").first_fault().expect("runs"), None, "{}", run.name);
+            let fault = run.first_fault(|source| format!("{source}\n")).expect("runs");
+            assert_eq!(fault, Some(None), "{}", run.name());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Problems in an interpreter that sees what a driver hides: races, accesses out of bounds, reads of memory that nothing wrote.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use dynconv::plan::ConvChoice;
 use dynconv::{Caps, Context, Kernel};
@@ -8,7 +9,7 @@ use wgsl_sanitizer::{Binding, Buffer, Dispatch, Finding, Kind, Shader};
 
 use crate::cases::needs_lanes;
 use crate::recorded::{Recorded, RecordedError};
-use crate::replay::{Replay, ReplayError};
+use crate::replay::{Module, Replay, ReplayError};
 use crate::spec::{Limits, Spec};
 use crate::variants::{noop, with_lanes, with_matrices};
 
@@ -37,12 +38,27 @@ pub struct Subject {
     case: Recorded,
     shaders: Vec<Shader>,
     subgroup_size: usize,
-    /// Trips of a workgroup's loops after which one counts as endless; as many as the interpreter allows if there is no number.
-    most_trips: Option<u64>,
 }
 
-/// What was found, by shader, and the buffers afterwards.
-type Ran = (Vec<(usize, Finding)>, Vec<Buffer>);
+/// What was found, by shader.
+type Found = Vec<(usize, Finding)>;
+
+/// Memory between two dispatches.
+#[derive(Clone, Debug)]
+struct Memory {
+    buffers: Vec<Buffer>,
+    /// Bytes that a dispatch has bound.
+    bound: Vec<Vec<bool>>,
+}
+
+impl Memory {
+    fn is_same(&self, other: &Self) -> bool {
+        self.buffers.iter().zip(&other.buffers).all(|(own, other)| own.bytes == other.bytes)
+    }
+}
+
+/// Shaders in place of others, by module, and their texts.
+type Replaced = BTreeMap<usize, (Shader, String)>;
 
 /// A barrier of a kernel. Its place in the kernel's own file, which comes last in a shader's text, is the same in all variants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,7 +88,7 @@ const MOST_TRIPS: Option<u64> = Some(1 << 12);
 /// What is read past the end of a buffer the second time: NaN in f32 and in both halves of a word.
 const PAST_END: u32 = 0x7fff_7fff;
 
-pub(crate) fn recorded(spec: &Spec) -> Result<Recorded, Box<RecordedError>> {
+fn recorded(spec: &Spec) -> Result<Recorded, Box<RecordedError>> {
     Recorded::on(&device(spec), spec).map_err(Box::new)
 }
 
@@ -98,27 +114,9 @@ impl Subject {
         Self::of(case, subgroup_size)
     }
 
-    /// A recorded run with other shader texts; nothing if `alter` changes none of them.
-    pub(crate) fn altered(
-        run: &Recorded,
-        subgroup_size: usize,
-        alter: impl Fn(&str) -> String,
-    ) -> Result<Option<Self>, SanitizeError> {
-        let sources: Vec<String> = run.replay.modules.iter().map(|module| alter(&module.source)).collect();
-        if run.replay.modules.iter().zip(&sources).all(|(module, source)| module.source == *source) {
-            return Ok(None);
-        }
-        let mut case = run.clone();
-        case.replay.modules.iter_mut().zip(sources).for_each(|(module, source)| module.source = source);
-        Ok(Some(Self { most_trips: MOST_TRIPS, ..Self::of(case, subgroup_size)? }))
-    }
-
     fn of(case: Recorded, subgroup_size: usize) -> Result<Self, SanitizeError> {
-        let shaders = case.replay.modules.iter().map(|module| {
-            let named = |error| SanitizeError::Shader { label: module.label.clone(), error };
-            Shader::new(&module.source).map_err(named)
-        });
-        Ok(Self { shaders: shaders.collect::<Result<_, _>>()?, case, subgroup_size, most_trips: None })
+        let shaders = case.replay.modules.iter().map(|module| parsed(module, &module.source));
+        Ok(Self { shaders: shaders.collect::<Result<_, _>>()?, case, subgroup_size })
     }
 
     /// Names of the kernels that it runs.
@@ -132,48 +130,38 @@ impl Subject {
     /// # Errors
     /// [`SanitizeError::Shader`].
     pub fn faults(&self) -> Result<Vec<String>, SanitizeError> {
-        let (found, buffers) = self.run(None, 0)?;
-        let mut faults: Vec<String> = self.wrong_accesses(&found).chain(self.wrong_output(&buffers)).collect();
-        faults.extend(self.what_shows(&found, &buffers)?);
+        let none = Replaced::new();
+        let (found, memory) = self.run(&none, 0)?;
+        let mut faults: Vec<String> = self.wrong_accesses(&none, &found).chain(self.wrong_output(&memory)).collect();
+        // WebGPU lets kernels read past the end of a buffer, where nothing may come of it: the results must be the same whatever is read.
+        if is_any_past_end(&found) && self.differs(&memory, &self.run(&none, PAST_END)?.1) {
+            faults.push(SHOWS.into());
+        }
         Ok(faults)
     }
 
-    /// The first of the faults, if any: no more is run than that takes.
-    ///
-    /// # Errors
-    /// [`SanitizeError::Shader`].
-    pub fn first_fault(&self) -> Result<Option<String>, SanitizeError> {
-        let (found, buffers) = self.run(None, 0)?;
-        let fault = self.wrong_accesses(&found).chain(self.wrong_output(&buffers)).next();
-        fault.map_or_else(|| self.what_shows(&found, &buffers), |fault| Ok(Some(fault)))
-    }
-
-    /// WebGPU lets kernels read past the end of a buffer, where nothing may come of it: that is [`Subject::what_shows`].
-    fn wrong_accesses(&self, found: &[(usize, Finding)]) -> impl Iterator<Item = String> {
+    fn wrong_accesses<'a>(&'a self, replaced: &'a Replaced, found: &'a Found) -> impl Iterator<Item = String> + 'a {
         let wrong = found.iter().filter(|(_, finding)| finding.kind != Kind::ReadPastEnd);
         wrong.map(|(number, finding)| {
             let module = &self.case.replay.modules[*number];
-            format!("{}: {}", module.label, finding.describe(&module.source))
+            let source = replaced.get(number).map_or(&module.source, |(_, source)| source);
+            format!("{}: {}", module.label, finding.describe(source))
         })
     }
 
-    fn wrong_output(&self, buffers: &[Buffer]) -> impl Iterator<Item = String> {
+    fn wrong_output(&self, memory: &Memory) -> impl Iterator<Item = String> + use<> {
         let output = &self.case.replay.output;
         let range = bytes(output.offset, output.size);
-        let wrong = self.case.first_wrong(&buffers[output.buffer].bytes[range.clone()]);
-        let not_all = !buffers[output.buffer].is_written(range);
+        let buffer = &memory.buffers[output.buffer];
+        let wrong = self.case.first_wrong(&buffer.bytes[range.clone()]);
+        let not_all = !buffer.is_written(range);
         not_all.then(|| "not all of the output was written".into()).into_iter().chain(wrong)
     }
 
-    /// What would come of it if other numbers stood past the end of buffers, where any are read.
-    fn what_shows(&self, found: &[(usize, Finding)], buffers: &[Buffer]) -> Result<Option<String>, SanitizeError> {
-        if found.iter().all(|(_, finding)| finding.kind != Kind::ReadPastEnd) {
-            return Ok(None);
-        }
+    /// Whether the outputs of two runs differ.
+    fn differs(&self, one: &Memory, other: &Memory) -> bool {
         let output = self.case.replay.output.buffer;
-        let (_, otherwise) = self.run(None, PAST_END)?;
-        let shows = buffers[output].bytes != otherwise[output].bytes;
-        Ok(shows.then(|| "what is read past the end of a buffer shows in the output".into()))
+        one.buffers[output].bytes != other.buffers[output].bytes
     }
 
     /// Takes out one barrier after another, and tells of each whether that is found.
@@ -188,7 +176,7 @@ impl Subject {
                 let named = |error| SanitizeError::Shader { label: module.label.clone(), error };
                 let (blind, line) = shader.without_barrier(barrier, &module.source).map_err(named)?;
                 let line = line_in_file(&kernel, &module.source, line);
-                let (found, _) = self.run(Some((number, &blind)), 0)?;
+                let (found, _) = self.run(&BTreeMap::from([(number, (blind, module.source.clone()))]), 0)?;
                 let is_found = found.iter().any(|(_, finding)| finding.kind != Kind::ReadPastEnd);
                 *told.entry(BarrierName { kernel: kernel.clone(), line }).or_default() |= is_found;
             }
@@ -196,42 +184,139 @@ impl Subject {
         Ok(told)
     }
 
-    /// Runs all dispatches, one shader perhaps replaced.
-    fn run(&self, replaced: Option<(usize, &Shader)>, past_end: u32) -> Result<Ran, SanitizeError> {
-        let Replay { modules, buffers, dispatches, .. } = &self.case.replay;
-        let mut buffers: Vec<Buffer> = buffers.iter().map(|buffer| Buffer::new(buffer.bytes.clone())).collect();
-        let mut known: Vec<Vec<bool>> = buffers.iter().map(|buffer| vec![false; buffer.bytes.len()]).collect();
-        let mut found = Vec::new();
-        for dispatch in dispatches {
-            let number = dispatch.module;
-            let shader = replaced.filter(|(at, _)| *at == number).map_or(&self.shaders[number], |(_, shader)| shader);
-            let bindings: Vec<Binding> = dispatch
-                .bindings
-                .iter()
-                .map(|b| Binding { group: 0, binding: b.binding, buffer: b.buffer, range: bytes(b.offset, b.size) })
-                .collect();
-            for binding in &bindings {
-                // What a dispatch writes that none before it has bound holds nothing yet. Halves are written by atomic operations on words,
-                // which read the other half.
-                let is_written = shader.writes(binding.group, binding.binding);
-                let is_half = shader.has_atomics(binding.group, binding.binding);
-                for byte in binding.range.clone() {
-                    if is_written && !is_half && !known[binding.buffer][byte] {
-                        buffers[binding.buffer].forget(byte..byte + 1);
-                    }
-                    known[binding.buffer][byte] = true;
-                }
-            }
-            let entry = shader.entry_points().next().unwrap_or_default();
-            let run = Dispatch::new(shader, entry, &bindings, dispatch.grid);
-            let run = run.subgroup_size(self.subgroup_size).past_end(past_end);
-            let run = self.most_trips.map_or(run.clone(), |trips| run.most_trips(trips));
-            let findings = wgsl_sanitizer::run(&run, &mut buffers);
-            let named = |error| SanitizeError::Shader { label: modules[number].label.clone(), error };
-            found.extend(findings.map_err(named)?.into_iter().map(|finding| (number, finding)));
+    /// Runs all dispatches, some shaders perhaps replaced.
+    fn run(&self, replaced: &Replaced, past_end: u32) -> Result<(Found, Memory), SanitizeError> {
+        let mut memory = self.memory();
+        let mut found = Found::new();
+        for number in 0..self.case.replay.dispatches.len() {
+            found.extend(self.dispatch(number, replaced, None, past_end, &mut memory)?);
         }
-        Ok((found, buffers))
+        Ok((found, memory))
     }
+
+    /// As it is at first.
+    fn memory(&self) -> Memory {
+        let buffers = &self.case.replay.buffers;
+        let bound = buffers.iter().map(|buffer| vec![false; buffer.bytes.len()]).collect();
+        Memory { buffers: buffers.iter().map(|buffer| Buffer::new(buffer.bytes.clone())).collect(), bound }
+    }
+
+    /// Runs one dispatch. Without `most_trips` of a workgroup's loops, as many as the interpreter allows.
+    fn dispatch(
+        &self,
+        number: usize,
+        replaced: &Replaced,
+        most_trips: Option<u64>,
+        past_end: u32,
+        memory: &mut Memory,
+    ) -> Result<Found, SanitizeError> {
+        let Replay { modules, dispatches, .. } = &self.case.replay;
+        let dispatch = &dispatches[number];
+        let shader = replaced.get(&dispatch.module).map_or(&self.shaders[dispatch.module], |(shader, _)| shader);
+        let binding = |b: &crate::replay::Binding| {
+            let range = bytes(b.offset, b.size);
+            Binding { group: 0, binding: b.binding, buffer: b.buffer, range }
+        };
+        let bindings: Vec<Binding> = dispatch.bindings.iter().map(binding).collect();
+        for binding in &bindings {
+            // What a dispatch writes that none before it has bound holds nothing yet. Halves are written by atomic operations on words,
+            // which read the other half.
+            let is_written = shader.writes(binding.group, binding.binding);
+            let is_half = shader.has_atomics(binding.group, binding.binding);
+            for byte in binding.range.clone() {
+                if is_written && !is_half && !memory.bound[binding.buffer][byte] {
+                    memory.buffers[binding.buffer].forget(byte..byte + 1);
+                }
+                memory.bound[binding.buffer][byte] = true;
+            }
+        }
+        let entry = shader.entry_points().next().unwrap_or_default();
+        let run = Dispatch::new(shader, entry, &bindings, dispatch.grid);
+        let run = run.subgroup_size(self.subgroup_size).past_end(past_end);
+        let run = most_trips.map_or(run.clone(), |trips| run.most_trips(trips));
+        let findings = wgsl_sanitizer::run(&run, &mut memory.buffers);
+        let named = |error| SanitizeError::Shader { label: modules[dispatch.module].label.clone(), error };
+        Ok(findings.map_err(named)?.into_iter().map(|finding| (dispatch.module, finding)).collect())
+    }
+}
+
+/// A right run and its memory before each dispatch and at the end, so that of a run with a change no more need be done than the change reaches.
+#[derive(Debug)]
+pub(crate) struct Right {
+    subject: Subject,
+    before: Vec<Memory>,
+}
+
+impl Right {
+    pub(crate) fn new(case: Recorded, subgroup_size: usize) -> Result<Self, SanitizeError> {
+        let subject = Subject::of(case, subgroup_size)?;
+        let mut before = vec![subject.memory()];
+        for number in 0..subject.case.replay.dispatches.len() {
+            let mut memory = before[number].clone();
+            subject.dispatch(number, &Replaced::new(), None, 0, &mut memory)?;
+            before.push(memory);
+        }
+        Ok(Self { subject, before })
+    }
+
+    /// What runs.
+    pub(crate) fn name(&self) -> &str {
+        &self.subject.case.name
+    }
+
+    /// The first fault, if any, of the run with other shader texts; nothing if `alter` changes none of them.
+    pub(crate) fn first_fault(&self, alter: impl Fn(&str) -> String) -> Result<Option<Option<String>>, SanitizeError> {
+        let mut replaced = Replaced::new();
+        for (number, module) in self.subject.case.replay.modules.iter().enumerate() {
+            let source = alter(&module.source);
+            if source != module.source {
+                replaced.insert(number, (parsed(module, &source)?, source));
+            }
+        }
+        if replaced.is_empty() {
+            return Ok(None);
+        }
+        let (found, memory) = self.changed(&replaced, 0)?;
+        let mut faults =
+            self.subject.wrong_accesses(&replaced, &found).chain(self.subject.wrong_output(memory.as_ref()));
+        if let Some(fault) = faults.next() {
+            return Ok(Some(Some(fault)));
+        }
+        let shows = is_any_past_end(&found)
+            && self.subject.differs(memory.as_ref(), self.changed(&replaced, PAST_END)?.1.as_ref());
+        Ok(Some(shows.then(|| SHOWS.into())))
+    }
+
+    /// What is found from the first dispatch of a changed shader on, and the memory at the end.
+    fn changed(&self, replaced: &Replaced, past_end: u32) -> Result<(Found, Cow<'_, Memory>), SanitizeError> {
+        let dispatches = &self.subject.case.replay.dispatches;
+        let is_changed = |number: &usize| replaced.contains_key(&dispatches[*number].module);
+        let first = (0..dispatches.len()).find(is_changed).unwrap_or(0);
+        let last = (0..dispatches.len()).rfind(is_changed).unwrap_or(0);
+        let mut memory = self.before[first].clone();
+        let mut found = Found::new();
+        for number in first..dispatches.len() {
+            found.extend(self.subject.dispatch(number, replaced, MOST_TRIPS, past_end, &mut memory)?);
+            let is_wrong = found.iter().any(|(_, finding)| finding.kind != Kind::ReadPastEnd);
+            // From here on all is as it was, or does not matter.
+            if is_wrong || number >= last && memory.is_same(&self.before[number + 1]) {
+                return Ok((found, Cow::Borrowed(&self.before[dispatches.len()])));
+            }
+        }
+        Ok((found, Cow::Owned(memory)))
+    }
+}
+
+fn parsed(module: &Module, source: &str) -> Result<Shader, SanitizeError> {
+    let named = |error| SanitizeError::Shader { label: module.label.clone(), error };
+    Shader::new(source).map_err(named)
+}
+
+/// Said of a run that needs what it reads past the end of a buffer.
+const SHOWS: &str = "what is read past the end of a buffer shows in the output";
+
+fn is_any_past_end(found: &Found) -> bool {
+    found.iter().any(|(_, finding)| finding.kind == Kind::ReadPastEnd)
 }
 
 fn bytes(offset: u64, size: u64) -> std::ops::Range<usize> {
@@ -269,8 +354,14 @@ mod tests {
     fn faults(problem: &str, from: &str, to: &str) -> Vec<String> {
         let spec: Spec = problem.parse().expect("parses");
         let run = recorded(&spec).expect("can be recorded");
-        let subject = Subject::altered(&run, 32, |source| source.replacen(from, to, 1)).expect("compiles");
-        subject.expect("is in the text").faults().expect("runs")
+        let mut altered = run.clone();
+        altered.replay.modules.iter_mut().for_each(|module| module.source = module.source.replacen(from, to, 1));
+        assert_ne!(altered.replay, run.replay, "{from} is in no text");
+        let faults = Subject::recorded(altered, 32).expect("compiles").faults().expect("runs");
+        let right = Right::new(run, 32).expect("runs");
+        let first = right.first_fault(|source| source.replacen(from, to, 1)).expect("runs");
+        assert_eq!(first, Some(faults.first().cloned()));
+        faults
     }
 
     const DIRECT: &str = "static batch=2 channels=3x5 input=5x6 kernel=3x3 padding=1x1 conv=direct with=bias";
