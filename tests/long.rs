@@ -92,6 +92,41 @@ fn contexts(count: usize) {
     });
 }
 
+/// Threads that share a context and a layer: each binds, records, runs, reads, changes nothing and drops, all at once.
+fn threads(count: usize) {
+    const THREADS: usize = 4;
+    let _alone = alone();
+    let context = new_context();
+    let layer = layer(&context);
+    let expected = run(&context, &bind(&context, &layer));
+    let one = &|number: usize| {
+        // Some have layers of their own, which are made and dropped meanwhile.
+        let own = (number % 2 == 1).then(|| self::layer(&context.clone()));
+        let bound = bind(&context, own.as_ref().unwrap_or(&layer));
+        drop(own);
+        let y = run(&context, &bound);
+        assert_same_bits(&format!("thread {number}"), &y, &expected);
+        y
+    };
+    repeat("turns of four threads", count, |_| {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = (0..THREADS).map(|number| scope.spawn(move || one(number))).collect();
+            running.into_iter().map(|thread| thread.join().expect("no thread panics")).next_back()
+        })
+    });
+}
+
+#[test]
+fn threads_share_a_context_and_a_layer() {
+    threads(50);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn threads_share_a_context_and_a_layer_for_long() {
+    threads(5000);
+}
+
 #[test]
 fn memory_is_flat_over_ten_thousand_forwards() {
     forwards(10_000);

@@ -14,7 +14,8 @@ use anyhow::Context as _;
 use chrono::Utc;
 use clap::Args;
 use dynconv_suite::catalogue;
-use dynconv_suite::mutants::{Fate, Interpreter, Mutant, all, explained, sample};
+use dynconv_suite::interpreter::Interpreter;
+use dynconv_suite::mutants::{Fate, Mutant, all, explained, sample};
 use serde::{Deserialize, Serialize};
 use wait_timeout::ChildExt as _;
 

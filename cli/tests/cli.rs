@@ -539,6 +539,27 @@ fn a_drawn_problem_can_be_drawn_again() {
 }
 
 #[test]
+fn what_is_no_report_is_not_replayed() {
+    let file = scratch("no-report.json");
+    for (content, message) in [
+        ("", "no report of `dynconv check --report`: EOF while parsing"),
+        (r#"{"checks": []}"#, "missing field `version`"),
+        (r#"{"version": 2}"#, "a report of version 2, expected version 1"),
+    ] {
+        std::fs::write(&file, content).expect("writable");
+        refused(&["replay", text(&file)], message);
+        refused(&["web", "--replay", text(&file)], message);
+    }
+    refused(&["replay", text(&scratch("absent.json"))], "cannot read ");
+    // A sound driver breaks nothing, so that nothing can be replayed.
+    let case = "static batch=1 channels=1x1 input=3 kernel=1";
+    let out = dynconv(&["check", "--law", "exact", "--case", case, "--report", text(&file)]);
+    let printed = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success() && printed.contains("report: 0 broken problems"), "{printed}");
+    refused(&["replay", "--interpreter", text(&file)], "the report has no recorded run");
+}
+
+#[test]
 fn mutants_of_a_shader_are_killed() {
     let table = scratch("mutants.md");
     // The laws: the interpreter has a step of its own.

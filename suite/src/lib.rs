@@ -7,6 +7,7 @@ pub mod data;
 pub mod draw;
 pub mod expect;
 pub mod fuzz;
+pub mod interpreter;
 pub mod laws;
 pub mod matrices;
 pub mod mutants;

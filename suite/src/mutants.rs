@@ -3,19 +3,14 @@
 //! A mutant changes one place of one file of `shaders/` the way a slip would: a comparison that includes its bound, a swapped axis, a
 //! forgotten offset, a dropped barrier. It lives where the changed shader still compiles; it is killed if a law of the catalogue breaks.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::panic::resume_unwind;
-use std::thread;
 
 use dynconv::{Context, Error, Kernel, Variant};
 
-use crate::catalogue;
 use crate::check::laws_of;
 use crate::noise::Noise;
-use crate::recorded::{Recorded, RecordedError};
 use crate::run::{Fault, Prepared};
-use crate::sanitize::{Right, SanitizeError, device, subgroup_size};
 use crate::spec::Spec;
 use crate::variants::{elem_variants, noop_like};
 
@@ -202,7 +197,7 @@ impl Mutant {
     }
 
     /// The same of a variant's text.
-    fn apply_to(&self, source: &str) -> String {
+    pub(crate) fn apply_to(&self, source: &str) -> String {
         let mut lines: Vec<&str> = self.source.lines().collect();
         lines[self.line - 1] = &self.mutated;
         source.replacen(self.source.trim_end(), &lines.join("\n"), 1)
@@ -236,76 +231,6 @@ impl Mutant {
             }
         }
         Fate::Survived
-    }
-}
-
-/// Runs for the interpreter, which sees what drivers hide: every small problem as it is; and as many as bring each kernel in each element
-/// type with its operands at the end of larger buffers, and with a NaN in the input before each activation.
-#[derive(Debug)]
-pub struct Interpreter {
-    runs: Vec<Right>,
-}
-
-impl Interpreter {
-    /// Records all runs.
-    ///
-    /// # Errors
-    /// [`SanitizeError::Case`] for a problem that cannot be recorded.
-    pub fn new() -> Result<Self, SanitizeError> {
-        let specs = catalogue::sanitized().map_err(|error| Box::new(error.into()))?;
-        let run = |record: fn(&Context, &Spec) -> Result<Recorded, RecordedError>, spec: &Spec| {
-            let recorded = record(&device(spec), spec).map_err(Box::new)?;
-            Ok((recorded, subgroup_size(spec)))
-        };
-        let mut all = specs.iter().map(|spec| run(Recorded::on, spec)).collect::<Result<Vec<_>, SanitizeError>>()?;
-        let mut seen = HashSet::new();
-        for (spec, is_moved) in specs.iter().flat_map(|spec| [(spec, true), (spec, false)]) {
-            if !is_moved && !Recorded::may_drop_nan(spec) {
-                continue;
-            }
-            let run = run(if is_moved { Recorded::elsewhere } else { Recorded::with_nan }, spec)?;
-            let kernels = run.0.replay.modules.iter().map(|module| module.label.split(' ').next().unwrap_or_default());
-            let is_new =
-                |kernel: &&str| seen.insert((is_moved, (*kernel).to_owned(), format!("{:?}", spec.activation)));
-            if kernels.filter(is_new).count() > 0 {
-                all.push(run);
-            }
-        }
-        // Each runs once, which takes one processor half a minute.
-        let share = all.len().div_ceil(thread::available_parallelism().map_or(1, usize::from));
-        let right = |part: &[(Recorded, usize)]| {
-            part.iter()
-                .map(|(run, subgroup_size)| Right::new(run.clone(), *subgroup_size))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        let parts = thread::scope(|scope| {
-            let threads: Vec<_> = all.chunks(share).map(|part| scope.spawn(move || right(part))).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect::<Vec<_>>()
-        });
-        let runs = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { runs: runs.into_iter().flatten().collect() })
-    }
-
-    /// Runs a mutant until a fault is found.
-    #[must_use]
-    pub fn fate(&self, mutant: &Mutant) -> Fate {
-        let mut is_run = false;
-        for run in &self.runs {
-            match run.first_fault(|source| mutant.apply_to(source)) {
-                Ok(Some(Some(fault))) => return Fate::Killed("interpreter", run.name().to_owned(), fault),
-                Ok(Some(None)) => is_run = true,
-                Ok(None) => {}
-                Err(SanitizeError::Shader { error: wgsl_sanitizer::Error::Invalid(message), .. }) => {
-                    return Fate::Stillborn(message);
-                }
-                // What is not interpreted is left to the laws.
-                Err(_) => {}
-            }
-        }
-        if is_run { Fate::Survived } else { Fate::NotRun }
     }
 }
 
@@ -358,6 +283,8 @@ pub fn sample(mutants: &[Mutant], is_asked: impl Fn(&Mutant) -> bool, count: usi
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -396,29 +323,6 @@ mod tests {
             let explanation = explanation.expect("file | line as it is | line as it becomes | reason");
             assert!(all.iter().any(|mutant| is_of(&explanation, mutant)), "{explanation:?}");
         }
-    }
-
-    #[test]
-    fn shaders_without_a_slip_survive() {
-        let interpreter = Interpreter::new().expect("records");
-        // The problems as they are stand in `dynconv sanitize`.
-        for run in interpreter.runs.iter().filter(|run| run.name().contains(" with ")) {
-            // A change that changes nothing.
-            let fault = run.first_fault(|source| format!("{source}\n")).expect("runs");
-            assert_eq!(fault, Some(None), "{}", run.name());
-        }
-    }
-
-    #[test]
-    fn the_interpreter_kills_what_drivers_hide() {
-        // All lanes add, not the lower half alone: lanes that run in order give the right sum all the same.
-        let is_it = |mutant: &Mutant| {
-            let [original, mutated] = [&mutant.original, &mutant.mutated].map(|line| line.trim());
-            mutant.file == "average_pool.wgsl" && original == "if lane < half {" && mutated == "if true {"
-        };
-        let mutant = all().into_iter().find(is_it).expect("is there");
-        let fate = Interpreter::new().expect("records").fate(&mutant);
-        assert!(matches!(&fate, Fate::Killed("interpreter", ..)), "{fate:?}");
     }
 
     #[test]

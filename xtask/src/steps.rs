@@ -69,6 +69,7 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
         Step::new("check", &tiers::check),
         Step::new("fuzz", &tiers::fuzz),
         Step::new("sanitize", &tiers::sanitize),
+        Step::new("mutants", &tiers::mutants),
         Step::new("isa", &run_budgets).where_available(&has_radv),
         Step::new("swiftshader", &run_swiftshader).where_available(&has_swiftshader),
         Step::new("gl", &run_gl).where_available(&has_gl),

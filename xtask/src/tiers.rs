@@ -104,6 +104,11 @@ pub(crate) fn sanitize() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("sanitize --barriers"))
 }
 
+/// A few faults planted in the shaders: the interpreter must find nearly all.
+pub(crate) fn mutants() -> Result<(), String> {
+    exec::run(&mut Tool::DEBUG.command("mutants --without-laws --sample 80 --seed 15"))
+}
+
 /// The shaders in Chromium.
 pub(crate) fn web() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("web"))
