@@ -155,9 +155,9 @@ fn everywhere(fault: &str, first: usize, step: usize) -> [usize; 2] {
 
 #[test]
 fn memory_that_is_missing_is_told_wherever_it_is_missing() {
-    let [places, told] = everywhere("refuse", 30, 13);
+    let [places, told] = everywhere("refuse", 6, 5);
     // wgpu makes up for some: there is memory for the next object.
-    assert!(places >= 30 && 4 * told >= 3 * places, "{told} of {places}");
+    assert!(places >= 20 && 4 * told >= 3 * places, "{told} of {places}");
 }
 
 #[test]

@@ -325,6 +325,33 @@ mod tests {
         }
     }
 
+    /// File, line as it is and line as it becomes, of a survivor in the table.
+    fn survivor(line: &str) -> Option<[&str; 3]> {
+        let (place, rest) = line.strip_prefix("* ")?.split_once(": `")?;
+        let (original, rest) = rest.split_once("` becomes `")?;
+        let (mutated, _) = rest.split_once("`: ")?;
+        let (_, file) = place.split_once(", ")?;
+        Some([file.rsplit_once(':')?.0, original, mutated])
+    }
+
+    #[test]
+    fn the_table_is_of_shaders_that_there_are() {
+        let table = include_str!("../MUTANTS.md");
+        let all = all();
+        let rows: HashSet<&str> =
+            table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
+        let mutated: HashSet<&str> = all.iter().map(|mutant| mutant.file).collect();
+        let missing: Vec<_> = mutated.iter().filter(|file| !rows.contains(*file)).collect();
+        assert!(missing.is_empty(), "suite/MUTANTS.md lacks {missing:?}: run `dynconv mutants` again");
+        for line in table.lines().filter(|line| line.starts_with("* ")) {
+            let [file, original, mutated] = survivor(line).unwrap_or_else(|| panic!("no survivor: {line}"));
+            let is_it = |mutant: &Mutant| {
+                mutant.file == file && mutant.original.trim() == original && mutant.mutated.trim() == mutated
+            };
+            assert!(all.iter().any(is_it), "suite/MUTANTS.md is out of date, run `dynconv mutants` again: {line}");
+        }
+    }
+
     #[test]
     fn a_mutant_changes_its_file_in_a_variant() {
         let all = all();
