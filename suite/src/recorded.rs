@@ -172,17 +172,17 @@ fn expectation(spec: &Spec, data: &Data, is_exact: bool) -> dynconv::Result<(Vec
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::replay::Output;
 
-    fn case(expected: &[f64], tolerance: &[f64], is_half: bool) -> Recorded {
+    pub(crate) fn case(expected: &[f64], tolerance: &[f64], is_half: bool) -> Recorded {
         let output = Output { buffer: 0, offset: 0, size: 8, is_half };
         let replay = Replay { modules: vec![], buffers: vec![], dispatches: vec![], output };
         Recorded { name: "two".into(), replay, expected: expected.into(), tolerance: tolerance.into() }
     }
 
-    fn words(values: [f32; 2]) -> Vec<u8> {
+    pub(crate) fn words(values: [f32; 2]) -> Vec<u8> {
         values.map(f32::to_le_bytes).concat()
     }
 

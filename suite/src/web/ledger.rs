@@ -175,17 +175,7 @@ impl<'a> Ledger<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::{Output, Replay};
-
-    fn case(expected: &[f64], tolerance: &[f64], is_half: bool) -> Recorded {
-        let output = Output { buffer: 0, offset: 0, size: 8, is_half };
-        let replay = Replay { modules: vec![], buffers: vec![], dispatches: vec![], output };
-        Recorded { name: "two".into(), replay, expected: expected.into(), tolerance: tolerance.into() }
-    }
-
-    fn words(values: [f32; 2]) -> Vec<u8> {
-        values.map(f32::to_le_bytes).concat()
-    }
+    use crate::recorded::tests::{case, words};
 
     #[test]
     fn everything_is_counted_and_nothing_is_forgotten() {
