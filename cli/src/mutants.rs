@@ -83,18 +83,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     stop::listen()?;
     let judges = judges(options)?;
     let header = format!("{}, {}", judges.join(" and "), Utc::now().format("%Y-%m-%d"));
-    let (before, chosen): (Vec<_>, Vec<_>) = chosen
-        .into_iter()
-        .map(|number| (number, known.get(&mutants[number].name())))
-        .partition(|(_, told)| told.is_some());
-    let mut fates: Fates = before.into_iter().filter_map(|(number, told)| Some((number, *told?))).collect();
-    let count = fates.len() + chosen.len();
-    fates.extend(try_all(options, &mutants, chosen.into_iter().map(|(number, _)| number).collect())?);
+    let count = chosen.len();
+    let (settled, chosen): (Vec<usize>, Vec<usize>) =
+        chosen.into_iter().partition(|&number| known.contains_key(&mutants[number].name()));
+    let mut fates: Fates = settled.into_iter().map(|number| (number, known[&mutants[number].name()])).collect();
+    fates.extend(try_all(options, &mutants, chosen)?);
     fates.sort_unstable_by_key(|(number, _)| *number);
-    let is_settled = |told: Told| !matches!(told, Told::Survived | Told::NotRun);
-    known.extend(
-        fates.iter().filter(|(_, told)| is_settled(*told)).map(|(number, told)| (mutants[*number].name(), *told)),
-    );
+    let killed = fates.iter().filter(|(_, told)| !matches!(told, Told::Survived | Told::NotRun));
+    known.extend(killed.map(|(number, told)| (mutants[*number].name(), *told)));
     to_know.write_json(&known)?;
     let table = Table::new(&mutants, &fates);
     let text = table.markdown(&header, &mutants);
@@ -152,7 +148,7 @@ fn one(options: &Options, mutants: &[Mutant], number: usize) -> anyhow::Result<E
         process::exit(LATE);
     });
     let context = options.adapter.context()?;
-    let status = match mutant.by_laws(&context, &catalogue::problems(false)?) {
+    let status = match mutant.by_laws(&context, &catalogue::problems(true)?) {
         Fate::Survived => {
             println!("survived");
             SURVIVED
@@ -206,7 +202,7 @@ impl From<Fate> for Told {
 }
 
 /// First in the interpreter; what survives there is held to the laws, each mutant in a process of its own: it may hang or crash the driver.
-fn try_all(options: &Options, mutants: &[Mutant], chosen: Vec<usize>) -> anyhow::Result<Vec<(usize, Told)>> {
+fn try_all(options: &Options, mutants: &[Mutant], chosen: Vec<usize>) -> anyhow::Result<Fates> {
     let workers = vec![(); options.jobs.get()];
     let (mut fates, left) = match options.without_interpreter {
         true => (Vec::new(), chosen.into_iter().map(|number| (number, Told::NotRun)).collect()),
