@@ -141,8 +141,7 @@ impl Subject {
     }
 
     fn wrong_accesses<'a>(&'a self, replaced: &'a Replaced, found: &'a Found) -> impl Iterator<Item = String> + 'a {
-        let wrong = found.iter().filter(|(_, finding)| finding.kind != Kind::ReadPastEnd);
-        wrong.map(|(number, finding)| {
+        found.iter().filter(|one| is_wrong(one)).map(|(number, finding)| {
             let module = &self.case.replay.modules[*number];
             let source = replaced.get(number).map_or(&module.source, |(_, source)| source);
             format!("{}: {}", module.label, finding.describe(source))
@@ -173,11 +172,10 @@ impl Subject {
         for (number, (shader, module)) in self.shaders.iter().zip(&self.case.replay.modules).enumerate() {
             let kernel = shader.entry_points().next().unwrap_or_default().to_owned();
             for barrier in 0..shader.barriers() {
-                let named = |error| SanitizeError::Shader { label: module.label.clone(), error };
-                let (blind, line) = shader.without_barrier(barrier, &module.source).map_err(named)?;
+                let (blind, line) = shader.without_barrier(barrier, &module.source).map_err(unknown(module))?;
                 let line = line_in_file(&kernel, &module.source, line);
                 let (found, _) = self.run(&BTreeMap::from([(number, (blind, module.source.clone()))]), 0)?;
-                let is_found = found.iter().any(|(_, finding)| finding.kind != Kind::ReadPastEnd);
+                let is_found = found.iter().any(is_wrong);
                 *told.entry(BarrierName { kernel: kernel.clone(), line }).or_default() |= is_found;
             }
         }
@@ -235,8 +233,11 @@ impl Subject {
         let run = run.subgroup_size(self.subgroup_size).past_end(past_end);
         let run = most_trips.map_or(run.clone(), |trips| run.most_trips(trips));
         let findings = wgsl_sanitizer::run(&run, &mut memory.buffers);
-        let named = |error| SanitizeError::Shader { label: modules[dispatch.module].label.clone(), error };
-        Ok(findings.map_err(named)?.into_iter().map(|finding| (dispatch.module, finding)).collect())
+        Ok(findings
+            .map_err(unknown(&modules[dispatch.module]))?
+            .into_iter()
+            .map(|finding| (dispatch.module, finding))
+            .collect())
     }
 }
 
@@ -297,9 +298,8 @@ impl Right {
         let mut found = Found::new();
         for number in first..dispatches.len() {
             found.extend(self.subject.dispatch(number, replaced, MOST_TRIPS, past_end, &mut memory)?);
-            let is_wrong = found.iter().any(|(_, finding)| finding.kind != Kind::ReadPastEnd);
             // From here on all is as it was, or does not matter.
-            if is_wrong || number >= last && memory.is_same(&self.before[number + 1]) {
+            if found.iter().any(is_wrong) || number >= last && memory.is_same(&self.before[number + 1]) {
                 return Ok((found, Cow::Borrowed(&self.before[dispatches.len()])));
             }
         }
@@ -308,8 +308,17 @@ impl Right {
 }
 
 fn parsed(module: &Module, source: &str) -> Result<Shader, SanitizeError> {
-    let named = |error| SanitizeError::Shader { label: module.label.clone(), error };
-    Shader::new(source).map_err(named)
+    Shader::new(source).map_err(unknown(module))
+}
+
+/// Names the module of an error.
+fn unknown(module: &Module) -> impl FnOnce(wgsl_sanitizer::Error) -> SanitizeError + use<'_> {
+    |error| SanitizeError::Shader { label: module.label.clone(), error }
+}
+
+/// WebGPU lets kernels read past the end of a buffer, where nothing may come of it: that is looked at by itself.
+fn is_wrong((_, finding): &(usize, Finding)) -> bool {
+    finding.kind != Kind::ReadPastEnd
 }
 
 /// Said of a run that needs what it reads past the end of a buffer.
