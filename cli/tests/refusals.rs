@@ -2,15 +2,15 @@
 //! backwards: the library says so with its own errors, computes nothing wrong, and goes on where the device does.
 #![cfg(target_os = "linux")]
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+mod layer;
+
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use dynconv::plan::{AttentionSource, Problem};
 use dynconv::{BatchNorm, Context, ConvDesc, Error, Linear, OdConv2d, OdWeights, PassTimer, Tensor, tune, wgpu};
-use dynconv_fault_layer::{FAULT, LAYER, PREFIX, manifest};
-use wait_timeout::ChildExt as _;
+use layer::{Run, folder};
 
 /// Numbers of no particular kind, small and not 0.
 fn numbers(len: usize) -> Vec<f32> {
@@ -51,6 +51,7 @@ fn everything(context: &Context) -> Result<Vec<f32>, Error> {
         timer.resolve(&mut encoder);
         context.queue().submit([encoder.finish()]);
         let ms = timer.read(context)?;
+        println!("timed: {ms:?}");
         assert!(ms.iter().all(|ms| *ms >= 0.0 && ms.is_finite()), "{ms:?}");
         assert_eq!(y.read_blocking(context)?, values, "two runs differ");
     }
@@ -101,41 +102,18 @@ fn program() {
     println!("ended well");
 }
 
-/// What the program and the layer said.
-struct Run {
-    printed: String,
-    layer: Vec<String>,
-}
-
 /// A driver that waits for what never comes is no answer.
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn run(fault: &str) -> Run {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("refusals-{}", fault.replace(':', "-")));
-    fs::create_dir_all(&folder).expect("writable");
-    let test = std::env::current_exe().expect("the test is a file");
-    fs::write(folder.join("fault.json"), manifest(&test.with_file_name("libdynconv_fault_layer.so")))
-        .expect("writable");
-    let [stdout, stderr]: [PathBuf; 2] = ["stdout", "stderr"].map(|name| folder.join(name));
-    let mut command = Command::new(&test);
+    let folder = folder(fault);
+    let mut command = Command::new(std::env::current_exe().expect("the test is a file"));
     command.args(["--exact", "program", "--ignored", "--nocapture"]);
-    command
-        .env("WGPU_BACKEND", "vulkan")
-        .env("VK_LAYER_PATH", &folder)
-        .env("VK_INSTANCE_LAYERS", LAYER)
-        .env(FAULT, fault);
-    command.stdout(File::create(&stdout).expect("writable")).stderr(File::create(&stderr).expect("writable"));
-    let mut child = command.spawn().expect("the program starts");
-    let Some(status) = child.wait_timeout(LIMIT).expect("the program can be waited for") else {
-        child.kill().expect("the program can be ended");
-        child.wait().expect("the program ends");
-        panic!("{fault}: no end after {LIMIT:?}");
-    };
-    let [printed, said] = [stdout, stderr].map(|file| fs::read_to_string(file).expect("was written"));
-    assert!(status.success() && printed.contains("ended well"), "{fault}: {status}\n{printed}\n{said}");
-    let layer = said.lines().filter_map(|line| line.strip_prefix(PREFIX)).map(str::to_owned).collect();
+    let run = layer::run(&mut command, &folder, Some(fault), LIMIT);
+    let has_ended = run.status.success() && run.printed.contains("ended well");
+    assert!(has_ended, "{fault}: {}\n{}\n{}", run.status, run.printed, run.said);
     fs::remove_dir_all(&folder).expect("was written");
-    Run { printed, layer }
+    run
 }
 
 /// Runs the program with a fault in one place after another, until there is none: in each of the first, and then in one of some. How many
@@ -143,7 +121,7 @@ fn run(fault: &str) -> Run {
 fn everywhere(fault: &str, first: usize, step: usize) -> [usize; 2] {
     let [mut places, mut told] = [0, 0];
     for place in (0..first).chain((first..).step_by(step)) {
-        let Run { printed, layer } = run(&format!("{fault}:{place}"));
+        let Run { printed, layer, .. } = run(&format!("{fault}:{place}"));
         if layer.is_empty() {
             break;
         }
@@ -166,7 +144,26 @@ fn a_device_that_is_lost_is_told_at_whatever_submission() {
     assert!(places >= 10 && told == places, "{told} of {places}");
 }
 
+/// What the tests above do to some places.
+#[test]
+#[ignore = "takes minutes"]
+fn every_creation_and_every_submission() {
+    let [refused, told] = everywhere("refuse", usize::MAX, 1);
+    println!("{told} of {refused} refusals told");
+    let [lost, told] = everywhere("lose", usize::MAX, 1);
+    println!("{told} of {lost} losses told");
+    assert!(told == lost, "{told} of {lost}");
+}
+
 #[test]
 fn a_clock_that_runs_backwards_times_nothing() {
-    run("clock:backwards");
+    let timed = |fault: &str| {
+        let printed = run(fault).printed;
+        printed.lines().filter_map(|line| line.strip_prefix("timed: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let backwards = timed("clock:backwards");
+    assert!(!backwards.is_empty() && backwards.iter().all(|ms| ms == "[0.0]"), "{backwards:?}");
+    // A loss that never comes: the clock of the same driver without that fault.
+    let forwards = timed(&format!("lose:{}", usize::MAX));
+    assert!(forwards.iter().all(|ms| ms != "[0.0]"), "{forwards:?}");
 }
