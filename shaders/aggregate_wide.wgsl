@@ -128,13 +128,13 @@ fn aggregate_wide(
                     sum.even *= gain;
                     sum.odd *= gain;
                 }
-                let target_unit = (params.rows_base + (b + sample) * params.row_stride) / 8u + i;
-                if k > 0u {
-                    let before = unpacked(rows[target_unit]);
-                    sum.even += before.even;
-                    sum.odd += before.odd;
-                }
                 if place < units {
+                    let target_unit = (params.rows_base + (b + sample) * params.row_stride) / 8u + i;
+                    if k > 0u {
+                        let before = unpacked(rows[target_unit]);
+                        sum.even += before.even;
+                        sum.odd += before.odd;
+                    }
                     rows[target_unit] = packed(sum);
                 }
             }
