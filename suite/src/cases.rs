@@ -4,6 +4,8 @@
 use dynconv::plan::ConvChoice;
 use dynconv::{Activation, Caps, ConvDesc, Elem, Geometry};
 
+use crate::spec::Spec;
+
 /// Every activation, in the order of its number in the shader.
 pub const ACTIVATIONS: [Activation; 11] = [
     Activation::None,
@@ -167,6 +169,11 @@ pub fn able(g: &Geometry) -> Vec<ConvChoice> {
 #[must_use]
 pub fn sums_plainly(choice: ConvChoice) -> bool {
     choice != ConvChoice::WinogradRows
+}
+
+/// Whether outputs are computed in tiles, with numbers that are not finite in the sums of others.
+pub(crate) fn is_filtered(spec: &Spec) -> bool {
+    spec.winograd.is_some() || !sums_plainly(spec.conv)
 }
 
 /// Whether a kernel runs only on devices with lanes.

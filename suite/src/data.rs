@@ -102,6 +102,21 @@ impl Data {
         }
     }
 
+    /// What the caller gives, and the bank, times these powers of two.
+    #[must_use]
+    pub(crate) fn scaled(mut self, given: i32, bank: i32) -> Self {
+        self.given.iter_mut().for_each(|value| *value *= 2.0_f32.powi(given));
+        self.bank.iter_mut().for_each(|value| *value *= 2.0_f32.powi(bank));
+        self
+    }
+
+    /// Weights that matrices of f16 hold: larger ones count as the largest.
+    #[must_use]
+    pub(crate) fn in_halves(mut self) -> Self {
+        self.bank.iter_mut().for_each(|weight| *weight = weight.clamp(-65_504.0, 65_504.0));
+        self
+    }
+
     /// Sample `b` alone.
     #[must_use]
     pub fn sample(&self, spec: &Spec, b: usize) -> Self {
@@ -187,10 +202,14 @@ impl Data {
         DyCnnWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
     }
 
-    /// ODConv.
+    /// ODConv, for some seeds without the gains of channels.
     #[must_use]
     pub fn od_conv(&self, spec: &Spec, g: &Geometry) -> OdWeights {
         let mut weights = weights::od_conv(&mut Self::branch_noise(spec), g);
+        // Published layers have these; others need not.
+        if spec.seed % 50 == 49 {
+            weights.channel_fc = None;
+        }
         let heads = [&mut weights.channel_fc, &mut weights.filter_fc, &mut weights.spatial_fc, &mut weights.kernel_fc];
         heads.into_iter().flatten().for_each(|head| self.multiply_head(head));
         OdWeights { bank: self.bank.clone(), ..weights }
@@ -206,7 +225,8 @@ impl Data {
     /// KernelWarehouse.
     #[must_use]
     pub fn warehouse(&self, spec: &Spec, g: &Geometry) -> KernelWarehouseWeights {
-        let weights = weights::kernel_warehouse(&mut Self::branch_noise(spec), g, cells(spec, g), false);
+        let mut weights = weights::kernel_warehouse(&mut Self::branch_noise(spec), g, cells(spec, g), false);
+        self.multiply_head(&mut weights.fc2);
         KernelWarehouseWeights { bias: self.bias.clone(), ..weights }
     }
 

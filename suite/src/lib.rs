@@ -18,6 +18,7 @@ pub mod report;
 pub mod run;
 pub mod sanitize;
 pub mod spec;
+mod strain;
 pub mod truth;
 pub mod twin;
 pub mod variants;

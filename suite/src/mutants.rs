@@ -353,6 +353,21 @@ mod tests {
     }
 
     #[test]
+    fn the_table_has_all_mutants_and_explains_every_survivor() {
+        let table = include_str!("../MUTANTS.md");
+        let tried = format!("{} of {} mutants tried", all().len(), all().len());
+        assert!(
+            table.contains(&tried),
+            "suite/MUTANTS.md is of other shaders, run `dynconv mutants` again: no \"{tried}\""
+        );
+        for line in table.lines().filter(|line| line.starts_with("* ")) {
+            let reason = line.rsplit_once("`: ").map(|(_, reason)| reason);
+            let is_explained = reason.is_some_and(|reason| EXPLANATIONS.contains(&format!(" | {reason}\n")));
+            assert!(is_explained, "no line of suite/explanations.txt explains {line}");
+        }
+    }
+
+    #[test]
     fn a_mutant_changes_its_file_in_a_variant() {
         let all = all();
         let variant = &elem_variants()[0].variant;

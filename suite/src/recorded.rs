@@ -1,16 +1,19 @@
 //! A problem's run as plain data, and what it must give: what browsers, an interpreter and whoever gets a report are held to.
 
+use std::borrow::Cow;
+
 use dynconv::plan::ConvChoice;
 use dynconv::{Activation, Context, Elem};
 use serde::{Deserialize, Serialize};
 
-use crate::cases::sums_plainly;
+use crate::cases::is_filtered;
 use crate::catalogue::LineError;
 use crate::data::{Data, Numbers};
 use crate::laws::{Law, elsewhere};
 use crate::replay::{RecordError, Replay, ReplayError, numbers_in_base64};
 use crate::run::{Fault, Prepared};
 use crate::spec::Spec;
+use crate::strain::strained;
 use crate::truth::{self, attention_tolerance};
 
 /// Why a problem cannot be recorded.
@@ -68,21 +71,32 @@ impl Recorded {
     }
 
     /// Whether a kernel of the problem may drop a NaN: in an activation, a hidden layer, an output in f16.
-    pub(crate) fn may_drop_nan(spec: &Spec) -> bool {
-        // Minimal filtering spreads a NaN over a tile.
-        let is_filtered = spec.winograd.is_some() || !sums_plainly(spec.conv);
-        !is_filtered && (spec.activation != Activation::None || spec.family.has_branch() || spec.elems[1] != Elem::F32)
+    fn may_drop_nan(spec: &Spec) -> bool {
+        !is_filtered(spec)
+            && (spec.activation != Activation::None || spec.family.has_branch() || spec.elems[1] != Elem::F32)
     }
 
-    /// The same on fractions, with a NaN in the input.
-    pub(crate) fn with_nan(context: &Context, spec: &Spec) -> Result<Self, RecordedError> {
+    /// The same on fractions, with a NaN in the input; nothing where no kernel may drop a NaN.
+    pub(crate) fn with_nan(context: &Context, spec: &Spec) -> Result<Option<Self>, RecordedError> {
+        if !Self::may_drop_nan(spec) {
+            return Ok(None);
+        }
         let mut data = Data::new(spec, Numbers::Floats).map_err(|error| RecordedError::of(spec, error.into()))?;
         let middle = data.x.len() / 2;
         if let Some(x) = data.x.get_mut(middle) {
             *x = f32::NAN;
         }
         let recorded = Self::with(context, spec, &data, false)?;
-        Ok(Self { name: format!("{spec} with NaN in the input"), ..recorded })
+        Ok(Some(Self { name: format!("{spec} with NaN in the input"), ..recorded }))
+    }
+
+    /// The same on extreme numbers, if there are such for it.
+    pub(crate) fn strained(context: &Context, spec: &Spec) -> Result<Vec<Self>, RecordedError> {
+        let all = strained(spec).map_err(|error| RecordedError::of(spec, error.into()))?;
+        let recorded = |(what, data): (&str, Data)| {
+            Ok(Self { name: format!("{spec} with {what}"), ..Self::with(context, spec, &data, false)? })
+        };
+        all.into_iter().map(recorded).collect()
     }
 
     /// The same with these data. No adapter is needed: the noop device keeps buffers and computes nothing.
@@ -137,6 +151,8 @@ impl Recorded {
             let is_right = match **tolerance {
                 _ if expected.is_nan() => found.is_nan(),
                 0.0 => found.to_bits() == expected.to_bits(),
+                // Infinities and what is made of them.
+                tolerance if !tolerance.is_finite() => *found == *expected,
                 tolerance => (*found - *expected).abs() <= tolerance,
             };
             !is_right
@@ -158,8 +174,9 @@ fn drawn(spec: &Spec) -> Result<(Data, bool), RecordedError> {
 /// Expected values and tolerances. Attention that the browser computes is not read back, so its own tolerance adds to the output's.
 fn expectation(spec: &Spec, data: &Data, is_exact: bool) -> dynconv::Result<(Vec<f64>, Vec<f64>)> {
     let attention = truth::attention(spec, data)?.map(|values| dynconv::reference::narrow(&values));
-    let truth = truth::truth(spec, data, attention.as_deref())?;
     let rounds = spec.conv == ConvChoice::Matrix && spec.elems[0] != Elem::F32;
+    let data = if rounds { Cow::Owned(data.clone().in_halves()) } else { Cow::Borrowed(data) };
+    let truth = truth::truth(spec, &data, attention.as_deref())?;
     let truth = if rounds { truth.in_halves(spec) } else { truth };
     if is_exact {
         let exact = vec![0.0; truth.y.len()];

@@ -197,8 +197,8 @@ impl Report {
 fn recorded(context: &Context, spec: &Spec) -> (Option<Recorded>, Option<String>) {
     let planned = noop_like(context);
     let mut first = None;
-    for record in [Recorded::on, Recorded::with_fractions, Recorded::with_nan] {
-        let Ok(recorded) = record(&planned, spec) else { continue };
+    let plain = [Recorded::on, Recorded::with_fractions].into_iter().filter_map(|record| record(&planned, spec).ok());
+    for recorded in plain.chain(Recorded::with_nan(&planned, spec).ok().flatten()) {
         match recorded.run(context) {
             Ok(None) => drop(first.get_or_insert(recorded)),
             Ok(Some(wrong)) => return (Some(recorded), Some(wrong)),

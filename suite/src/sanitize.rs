@@ -30,6 +30,14 @@ pub enum SanitizeError {
         /// What it does not know.
         error: wgsl_sanitizer::Error,
     },
+    /// A run that is at fault though no shader has been changed.
+    #[error("{name}: {fault}")]
+    Wrong {
+        /// The run.
+        name: String,
+        /// What is wrong.
+        fault: String,
+    },
 }
 
 /// A problem, ready to run in the interpreter.
@@ -76,6 +84,10 @@ pub(crate) fn device(spec: &Spec) -> Context {
     }
     if needs_lanes(spec.conv) {
         return noop().with_caps(Caps { f16: true, ..with_lanes() });
+    }
+    // Only software adapters bound loops; this one has no lanes.
+    if spec.limits == Limits::Boundless {
+        return noop().with_caps(Caps { device_type: wgpu::DeviceType::Cpu, ..Caps::webgpu_default() });
     }
     // Memory for one of two buffers, or for both.
     let max_workgroup_memory = if spec.limits == Limits::Tight { 8 << 10 } else { 16 << 10 };
@@ -249,14 +261,25 @@ pub(crate) struct Right {
 }
 
 impl Right {
+    /// The run of shaders without a change.
+    ///
+    /// # Errors
+    /// [`SanitizeError::Wrong`] if that is at fault: it would count every change as found.
     pub(crate) fn new(case: Recorded, subgroup_size: usize) -> Result<Self, SanitizeError> {
         let subject = Subject::of(case, subgroup_size)?;
-        let mut before = vec![subject.memory()];
+        let none = Replaced::new();
+        let mut memory = subject.memory();
+        let mut before = Vec::new();
+        let mut found = Found::new();
         for number in 0..subject.case.replay.dispatches.len() {
-            let mut memory = before[number].clone();
-            subject.dispatch(number, &Replaced::new(), None, 0, &mut memory)?;
-            before.push(memory);
+            before.push(memory.clone());
+            found.extend(subject.dispatch(number, &none, MOST_TRIPS, 0, &mut memory)?);
         }
+        let fault = subject.wrong_accesses(&none, &found).chain(subject.wrong_output(&memory)).next();
+        if let Some(fault) = fault {
+            return Err(SanitizeError::Wrong { name: subject.case.name, fault });
+        }
+        before.push(memory);
         Ok(Self { subject, before })
     }
 
@@ -386,6 +409,15 @@ mod tests {
             let found = faults(&problem, "let value = x_value(params.x_base + ", "let value = x_value(99998u + ");
             assert!(found.iter().any(|fault| fault.contains("shows in the output")), "{elems}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_run_that_is_wrong_as_it_is_tells_nothing_of_changes() {
+        let mut run = recorded(&DIRECT.parse().expect("parses")).expect("can be recorded");
+        Right::new(run.clone(), 32).expect("is right");
+        run.expected[0] += 1.0;
+        let error = Right::new(run, 32).expect_err("is wrong").to_string();
+        assert!(error.starts_with(DIRECT) && error.contains("element 0 of 300 is "), "{error}");
     }
 
     #[test]

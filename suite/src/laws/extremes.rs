@@ -4,7 +4,7 @@ use dynconv::reference::{activate, narrow};
 use dynconv::{Activation, Elem};
 
 use super::{Trial, same_bits};
-use crate::cases::sums_plainly;
+use crate::cases::is_filtered;
 use crate::data::{Data, Numbers};
 use crate::run::Fault;
 use crate::spec::{Family, Spec};
@@ -45,11 +45,6 @@ fn pick(spec: &Spec, len: usize) -> usize {
 fn formula(spec: &Spec, data: &Data) -> dynconv::Result<Vec<f64>> {
     let attention = truth::attention(spec, data)?.map(|values| narrow(&values));
     Ok(truth::truth(spec, data, attention.as_deref())?.y)
-}
-
-/// Whether outputs are computed in tiles, with numbers that are not finite in the sums of others.
-fn is_filtered(spec: &Spec) -> bool {
-    spec.winograd.is_some() || !sums_plainly(spec.conv)
 }
 
 /// Whether an infinity of the formula is the same one in f32. It may be NaN where sums have parts of other signs (minimal filtering, maps that are
@@ -103,10 +98,7 @@ pub(super) fn is_demodulated(spec: &Spec) -> bool {
 /// Demodulation adds 1e-8 to a sum of squares, which large styles leave without effect.
 pub(super) fn scaled(trial: &Trial<'_>) -> Result<(), Fault> {
     let data = trial.data(Numbers::Floats)?;
-    let times = |values: &[f32], power: i32| values.iter().map(|v| v * 2.0_f32.powi(power)).collect();
-    let scaled = |style, weight| {
-        trial.y(&Data { given: times(&data.given, style), bank: times(&data.bank, weight), ..data.clone() })
-    };
+    let scaled = |style, weight| trial.y(&data.clone().scaled(style, weight));
     let expected = scaled(30, 0)?;
     if expected.iter().all(|&y| y == 0.0) {
         return Err(Fault::Wrong("styles times 2^30 give zeros".into()));
