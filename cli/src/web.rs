@@ -40,12 +40,13 @@ enum BrowserArg {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // Before the browser, which may not be there: what is wrong with the file is told on every machine.
+    let report = options.replay.as_deref().map(replay::read).transpose()?;
     let program = options.program.as_deref();
     let browser = match options.browser {
         BrowserArg::Chromium => Browser::chromium(program)?,
         BrowserArg::Dawn => Browser::dawn(program)?,
     };
-    let report = options.replay.as_deref().map(replay::read).transpose()?;
     let json = options.json.open()?;
     let silence = Duration::from_secs(options.silence);
     let (modules, cases) = match report {
