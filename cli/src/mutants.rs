@@ -60,7 +60,7 @@ pub(crate) struct Options {
     adapter: AdapterArgs,
 }
 
-/// Survivors that are not explained may be this part of all: one in a sample of eighty is told.
+/// The part that must be killed of all mutants without an explanation: a single survivor in a sample of eighty fails.
 const NEEDED: f64 = 0.99;
 
 /// Exit statuses by which a process that tried a mutant tells its fate; `--help` names them. A crash or a signal is a kill too.

@@ -110,9 +110,9 @@ impl Data {
         self
     }
 
-    /// Weights that matrices of f16 hold: larger ones count as the largest.
+    /// With weights as matrices of f16 hold them: larger ones count as the largest.
     #[must_use]
-    pub(crate) fn in_halves(mut self) -> Self {
+    pub(crate) fn with_f16_weights(mut self) -> Self {
         self.bank.iter_mut().for_each(|weight| *weight = weight.clamp(-65_504.0, 65_504.0));
         self
     }

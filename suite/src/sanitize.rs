@@ -142,11 +142,16 @@ impl Subject {
     /// # Errors
     /// [`SanitizeError::Shader`].
     pub fn faults(&self) -> Result<Vec<String>, SanitizeError> {
+        let (found, memory) = self.run(&Replaced::new(), 0)?;
+        self.faults_of(&found, &memory)
+    }
+
+    /// What is wrong with a run of the shaders as they are.
+    fn faults_of(&self, found: &Found, memory: &Memory) -> Result<Vec<String>, SanitizeError> {
         let none = Replaced::new();
-        let (found, memory) = self.run(&none, 0)?;
-        let mut faults: Vec<String> = self.wrong_accesses(&none, &found).chain(self.wrong_output(&memory)).collect();
+        let mut faults: Vec<String> = self.wrong_accesses(&none, found).chain(self.wrong_output(memory)).collect();
         // WebGPU lets kernels read past the end of a buffer, where nothing may come of it: the results must be the same whatever is read.
-        if is_any_past_end(&found) && self.differs(&memory, &self.run(&none, PAST_END)?.1) {
+        if is_any_past_end(found) && self.differs(memory, &self.run(&none, PAST_END)?.1) {
             faults.push(SHOWS.into());
         }
         Ok(faults)
@@ -275,8 +280,7 @@ impl Right {
             before.push(memory.clone());
             found.extend(subject.dispatch(number, &none, MOST_TRIPS, 0, &mut memory)?);
         }
-        let fault = subject.wrong_accesses(&none, &found).chain(subject.wrong_output(&memory)).next();
-        if let Some(fault) = fault {
+        if let Some(fault) = subject.faults_of(&found, &memory)?.into_iter().next() {
             return Err(SanitizeError::Wrong { name: subject.case.name, fault });
         }
         before.push(memory);
