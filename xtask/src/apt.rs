@@ -36,11 +36,17 @@ pub(crate) fn has(package: &str) -> bool {
 }
 
 /// Installs packages that tests use.
-pub(crate) fn install_tools(privilege: Privilege, packages: &[&str]) -> Result<(), String> {
+pub(crate) fn install_tools(os: &OsRelease, privilege: Privilege, packages: &[&str]) -> Result<(), String> {
     update(privilege);
     println!("installing what tests use ({}) ...", packages.join(" "));
-    let mut command = apt_get(privilege);
-    exec::run_quietly(command.args(["install", "-y", "--no-install-recommends"]).args(packages))
+    let suite = tools_suite(os, &apt_sources::configured());
+    exec::run_quietly(&mut install_command(privilege, suite, packages))
+}
+
+/// Where tools come from. Mesa's OpenGL must be of the same version as its Vulkan drivers, which [`install`] took from backports
+/// if they are there; what backports lack comes from the release all the same.
+fn tools_suite(os: &OsRelease, sources: &[Source]) -> Option<&'static str> {
+    (os.is_debian_12() && apt_sources::has_backports(sources)).then_some(BACKPORTS)
 }
 
 /// The commands that do what [`install`] does, for people to run; `sudo` precedes what needs the rights of root.
@@ -92,12 +98,17 @@ fn update(privilege: Privilege) {
 fn install_packages(privilege: Privilege, suite: Option<&str>) -> Result<(), String> {
     let origin = suite.map(|suite| format!(" from {suite}"));
     println!("installing software Vulkan ({}{}) ...", PACKAGES.join(" "), origin.unwrap_or_default());
+    exec::run_quietly(&mut install_command(privilege, suite, &PACKAGES))
+}
+
+fn install_command(privilege: Privilege, suite: Option<&str>, packages: &[&str]) -> Command {
     let mut command = apt_get(privilege);
     command.args(["install", "-y", "--no-install-recommends"]);
     if let Some(suite) = suite {
         command.args(["-t", suite]);
     }
-    exec::run_quietly(command.args(PACKAGES))
+    command.args(packages);
+    command
 }
 
 /// `env` carries the variable through `sudo`, which drops the caller's variables. The wait is for
@@ -131,6 +142,14 @@ mod tests {
         ];
         assert_eq!(commands(&debian("12"), &source("bookworm"), "sudo "), expected);
         assert_eq!(commands(&debian("12"), &source(BACKPORTS), "sudo "), expected[1..]);
+    }
+
+    #[test]
+    fn tools_are_of_the_suite_that_software_vulkan_is_of() {
+        assert_eq!(tools_suite(&debian("12"), &source(BACKPORTS)), Some(BACKPORTS));
+        assert_eq!(tools_suite(&debian("12"), &source("bookworm")), None);
+        assert_eq!(tools_suite(&debian("12"), &[]), None);
+        assert_eq!(tools_suite(&debian("13"), &source(BACKPORTS)), None);
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub(crate) fn set_up(install: bool) -> Result<(), String> {
         println!("not installed: {}", missing.join(" "));
         return Ok(());
     };
-    if let Err(reason) = apt::install_tools(privilege, &missing) {
+    if let Err(reason) = apt::install_tools(&os, privilege, &missing) {
         println!("{reason}");
     }
     Ok(())
