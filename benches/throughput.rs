@@ -12,7 +12,8 @@ use dynconv_suite::spec::Family;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cargo adds `--bench` to the arguments.
-    let mut sets: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let mut sets: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     if sets.is_empty() {
         sets.push("peers".into());
     }
@@ -20,14 +21,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let peak = Peak::measure(&context, false)?;
     println!("{} ({})", context.caps().name, context.caps().driver);
     println!("measured peak {:.1} GFLOP/s, copy {:.1} GB/s", peak.gflops, peak.copy_gbps);
-    let kernels = ConvChoice::ALL.into_iter().filter(|kernel| *kernel != ConvChoice::Auto).collect();
-    let options =
-        Options { family: Family::Bank, elem: dynconv::Elem::F32, kernels, samples: 7, groups: true, quick: false };
+    let kernels =
+        ConvChoice::ALL.into_iter().filter(|kernel| *kernel != ConvChoice::Auto).collect();
+    let options = Options {
+        family: Family::Bank,
+        elem: dynconv::Elem::F32,
+        kernels,
+        samples: 7,
+        groups: true,
+        quick: false,
+    };
     for set in &sets {
         for shape in load(set)? {
             println!("\n{}: {}", shape.name, shape.spec);
             let case = Case { batch: shape.spec.batch, shape };
-            for outcome in measure(&context, &peak, &case, &options, &mut |_| ControlFlow::Continue(()))? {
+            for outcome in
+                measure(&context, &peak, &case, &options, &mut |_| ControlFlow::Continue(()))?
+            {
                 print(&outcome);
             }
         }
@@ -40,7 +50,13 @@ fn print(outcome: &Outcome) {
     match outcome {
         Outcome::Measured(row) => println!(
             "  {:<10} {:9.2} ms (min {:.2}, max {:.2})  {:8.2} GFLOP/s  {:5.2} x static  error {:.0e}",
-            row.strategy, row.median_ms, row.min_ms, row.max_ms, row.gflops, row.ratio_to_static, row.verified_error,
+            row.strategy,
+            row.median_ms,
+            row.min_ms,
+            row.max_ms,
+            row.gflops,
+            row.ratio_to_static,
+            row.verified_error,
         ),
         Outcome::NotMeasured(refusal) if refusal.is_wrong => {
             println!("  {:<10} WRONG: {}", refusal.strategy, refusal.reason)

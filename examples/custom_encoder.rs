@@ -8,14 +8,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // on it. What it would ask for is in the descriptor, to which an app adds what it needs
     // itself: a device of the default descriptor may be ten times slower.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))?;
-    let (device, queue) = pollster::block_on(adapter.request_device(&Context::device_descriptor(&adapter)))?;
+    let adapter =
+        pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))?;
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&Context::device_descriptor(&adapter)))?;
     let context = Context::from_wgpu(device.clone(), queue.clone());
 
     // The app's buffers: the input lies 1 KiB into a buffer that holds other things too.
-    let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+    let storage =
+        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
     let buffer = |size: u64| {
-        device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage: storage, mapped_at_creation: false })
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage: storage,
+            mapped_at_creation: false,
+        })
     };
     let (frame, result) = (buffer(1 << 20), buffer(1 << 20));
     let x = Tensor::wrap(&context, &frame, 1024, &[1, 8, 32, 32])?;
@@ -38,7 +46,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for number in 0..3_u16 {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         // The app's own work on the frame would stand here; this one just uploads it.
-        let pixels: Vec<f32> = (0..x.len()).map(|i| ((i as f32) * 0.01 + f32::from(number)).cos()).collect();
+        let pixels: Vec<f32> =
+            (0..x.len()).map(|i| ((i as f32) * 0.01 + f32::from(number)).cos()).collect();
         x.write(&context, &pixels)?;
         // Nothing is allocated and nothing submitted: the layer joins whatever the encoder holds.
         bound.record(&mut encoder);

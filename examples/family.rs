@@ -2,9 +2,10 @@
 
 use dynconv::plan::MapAxis;
 use dynconv::{
-    BankConv2d, BatchNorm, Cells, CondConv2d, CondConvWeights, Context, ConvDesc, Dcd2d, DcdWeights, DyCnnWeights,
-    DynConv2d, FdyConv2d, FdyWeights, KernelWarehouse2d, KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d,
-    OdConv2d, OdWeights, PerSampleConv2d, PixelMix2d, PixelMixWeights, Result, Routing, StaticConv2d,
+    BankConv2d, BatchNorm, Cells, CondConv2d, CondConvWeights, Context, ConvDesc, Dcd2d,
+    DcdWeights, DyCnnWeights, DynConv2d, FdyConv2d, FdyWeights, KernelWarehouse2d,
+    KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights,
+    PerSampleConv2d, PixelMix2d, PixelMixWeights, Result, Routing, StaticConv2d,
     TemperatureSchedule, Tensor, Warehouse, wgpu,
 };
 
@@ -41,7 +42,8 @@ fn main() -> Result<()> {
     let context = &Context::request_blocking()?;
     let desc = ConvDesc::new(C_IN, C_OUT, [3, 3]).padding([1, 1]);
     let bank = desc.kernels(K);
-    let x = &Tensor::upload(context, &[BATCH, C_IN, SIDE, SIDE], &wave(BATCH * C_IN * SIDE * SIDE))?;
+    let x =
+        &Tensor::upload(context, &[BATCH, C_IN, SIDE, SIDE], &wave(BATCH * C_IN * SIDE * SIDE))?;
 
     show(context, "static", &StaticConv2d::new(context, &desc, &wave(WEIGHTS), None)?.forward(x)?)?;
 
@@ -71,8 +73,12 @@ fn main() -> Result<()> {
     };
     show(context, "ODConv", &OdConv2d::new(context, &bank, &od, 1.0)?.forward(x)?)?;
 
-    let cond =
-        CondConvWeights { experts: wave(K * WEIGHTS), bias: None, routing: wave(K * C_IN), routing_bias: wave(K) };
+    let cond = CondConvWeights {
+        experts: wave(K * WEIGHTS),
+        bias: None,
+        routing: wave(K * C_IN),
+        routing_bias: wave(K),
+    };
     show(context, "CondConv", &CondConv2d::new(context, &bank.padding_same(), &cond)?.forward(x)?)?;
     shared_routing(context, x, &cond, &given)?;
 
@@ -85,7 +91,11 @@ fn main() -> Result<()> {
         fc2: linear(logits, HIDDEN),
         bias: Some(wave(C_OUT)),
     };
-    show(context, "KernelWarehouse", &KernelWarehouse2d::new(context, &desc, &kw, &warehouse)?.forward(x)?)?;
+    show(
+        context,
+        "KernelWarehouse",
+        &KernelWarehouse2d::new(context, &desc, &kw, &warehouse)?.forward(x)?,
+    )?;
 
     let mix = PixelMixWeights { bank: wave(K * WEIGHTS), bias: None, attention: linear(K, C_IN) };
     show(context, "pixel mixture", &PixelMix2d::new(context, &bank, &mix, 1.0)?.forward(x)?)?;
@@ -121,9 +131,11 @@ fn main() -> Result<()> {
     let kernels = Tensor::upload(context, &[BATCH, WEIGHTS], &wave(BATCH * WEIGHTS))?;
     let map = Tensor::upload(context, &[BATCH, K, SIDE], &wave(BATCH * K * SIDE))?;
     let per_sample = PerSampleConv2d::new(context, &desc)?.bind(x, &kernels, &y)?;
-    let mapped = MapConv2d::new(context, &bank, &wave(K * WEIGHTS), None, MapAxis::One(2))?.bind_map(x, &map, &y)?;
+    let mapped = MapConv2d::new(context, &bank, &wave(K * WEIGHTS), None, MapAxis::One(2))?
+        .bind_map(x, &map, &y)?;
     for (name, bound) in [("per-sample kernels", per_sample), ("given map", mapped)] {
-        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         bound.record(&mut encoder);
         context.queue().submit([encoder.finish()]);
         show(context, name, &y)?;
@@ -132,12 +144,19 @@ fn main() -> Result<()> {
 }
 
 /// One routing vector for several convolutions of a block.
-fn shared_routing(context: &Context, x: &Tensor, cond: &CondConvWeights, conv: &BankConv2d) -> Result<()> {
+fn shared_routing(
+    context: &Context,
+    x: &Tensor,
+    cond: &CondConvWeights,
+    conv: &BankConv2d,
+) -> Result<()> {
     let vector = Tensor::zeros(context, &[BATCH, K])?;
-    let routing = Routing::new(context, C_IN, &cond.routing, &cond.routing_bias)?.bind(x, &vector)?;
+    let routing =
+        Routing::new(context, C_IN, &cond.routing, &cond.routing_bias)?.bind(x, &vector)?;
     let [first, second] = [0, 1].map(|_| Tensor::zeros(context, &[BATCH, C_OUT, SIDE, SIDE]));
     let (first, second) = (first?, second?);
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder =
+        context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     for bound in [routing, conv.bind(x, &vector, &first)?, conv.bind(x, &vector, &second)?] {
         bound.record(&mut encoder);
     }

@@ -67,7 +67,8 @@ impl MatrixShape {
             _ => return None,
         };
         let [size, n, k] = [properties.m_size, properties.n_size, properties.k_size];
-        let can_write = (size == 8 || size == 16) && [n, k] == [size; 2] && properties.cr_type == F32;
+        let can_write =
+            (size == 8 || size == 16) && [n, k] == [size; 2] && properties.cr_type == F32;
         can_write.then_some(Self { size, operand })
     }
 }
@@ -82,7 +83,11 @@ pub struct Missing {
 }
 
 impl Caps {
-    pub(crate) fn new(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
+    pub(crate) fn new(
+        info: &wgpu::AdapterInfo,
+        limits: &wgpu::Limits,
+        features: wgpu::Features,
+    ) -> Self {
         let driver = [info.driver.as_str(), info.driver_info.as_str()];
         let driver: Vec<&str> = driver.into_iter().filter(|s| !s.is_empty()).collect();
         Self {
@@ -135,9 +140,15 @@ impl Caps {
             (of_eight && !self.subgroups, "SUBGROUP", lanes),
             (of_eight && !self.int64, "SHADER_INT64", lanes),
             (self.has_fewer(invocations), "max_compute_invocations_per_workgroup", tiles),
-            (self.has_tiles() && self.max_workgroup_memory < memory, "max_compute_workgroup_storage_size", tiles),
+            (
+                self.has_tiles() && self.max_workgroup_memory < memory,
+                "max_compute_workgroup_storage_size",
+                tiles,
+            ),
         ];
-        let is_missing = |(is_missing, name, needed_for)| bool::then_some(is_missing, Missing { name, needed_for });
+        let is_missing = |(is_missing, name, needed_for)| {
+            bool::then_some(is_missing, Missing { name, needed_for })
+        };
         all.into_iter().filter_map(is_missing).collect()
     }
 
@@ -198,8 +209,11 @@ impl Caps {
 /// Mesa's llvmpipe of 22.3 silently ends the loops of an invocation after 65,535 trips, counted over all of them; 25.0 does not.
 /// What lies between was not measured, and counts as the older.
 fn loop_trips(name: &str, driver_info: &str) -> u32 {
-    let version =
-        driver_info.split("Mesa ").nth(1).and_then(|v| v.split('.').next()).and_then(|v| v.parse::<u32>().ok());
+    let version = driver_info
+        .split("Mesa ")
+        .nth(1)
+        .and_then(|v| v.split('.').next())
+        .and_then(|v| v.parse::<u32>().ok());
     match version {
         Some(major) if name.contains("llvmpipe") && major < 25 => 65_535,
         _ => u32::MAX,
@@ -212,8 +226,14 @@ mod tests {
 
     #[test]
     fn old_software_vulkan_has_a_loop_limit() {
-        assert_eq!(loop_trips("llvmpipe (LLVM 15.0.6, 256 bits)", "Mesa 22.3.6 (LLVM 15.0.6)"), 65_535);
-        assert_eq!(loop_trips("llvmpipe (LLVM 15.0.6, 256 bits)", "Mesa 25.0.7-2~bpo12+1 (LLVM 15.0.6)"), u32::MAX);
+        assert_eq!(
+            loop_trips("llvmpipe (LLVM 15.0.6, 256 bits)", "Mesa 22.3.6 (LLVM 15.0.6)"),
+            65_535
+        );
+        assert_eq!(
+            loop_trips("llvmpipe (LLVM 15.0.6, 256 bits)", "Mesa 25.0.7-2~bpo12+1 (LLVM 15.0.6)"),
+            u32::MAX
+        );
         assert_eq!(loop_trips("AMD Radeon RX 6800 (RADV NAVI21)", "Mesa 22.3.6"), u32::MAX);
         assert_eq!(loop_trips("NVIDIA GeForce", "550.54"), u32::MAX);
     }

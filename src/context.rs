@@ -145,7 +145,15 @@ impl Context {
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let caps = Arc::new(Caps::of_device(&device));
         let home = Home::new(device);
-        Self { home, queue, caps, pipelines: Arc::default(), edit: None, tuning: None, pipeline_cache: None }
+        Self {
+            home,
+            queue,
+            caps,
+            pipelines: Arc::default(),
+            edit: None,
+            tuning: None,
+            pipeline_cache: None,
+        }
     }
 
     /// What to ask an adapter for: all its limits, and what it has of [`Context::FEATURES`]. An
@@ -199,7 +207,10 @@ impl Context {
     /// Compiles what `edit` makes of a variant instead of [`Variant::source`]: to try a change to a shader without building the
     /// library, or to plant a fault that a test must find. The entry point keeps its name, which is the kernel's.
     #[must_use]
-    pub fn with_shaders(mut self, edit: impl Fn(&Variant) -> String + Send + Sync + 'static) -> Self {
+    pub fn with_shaders(
+        mut self,
+        edit: impl Fn(&Variant) -> String + Send + Sync + 'static,
+    ) -> Self {
         self.edit = Some(Arc::new(edit));
         // What was compiled so far stays with the other clones.
         self.pipelines = Arc::default();
@@ -273,7 +284,12 @@ impl Context {
     }
 
     /// A buffer of `bytes` bytes, or the device's refusal as an error.
-    pub(crate) fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    pub(crate) fn buffer(
+        &self,
+        what: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer> {
         if bytes > self.caps.max_buffer {
             return Err(Error::Limit {
                 limit: "max_buffer_size",
@@ -284,8 +300,15 @@ impl Context {
                 remedy: "use a smaller batch or a device with a larger limit".into(),
             });
         }
-        let descriptor = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
-        self.scoped(&format!("{what} of {}", Unit::Bytes.of(bytes)), || self.device().create_buffer(&descriptor))
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some(what),
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        };
+        self.scoped(&format!("{what} of {}", Unit::Bytes.of(bytes)), || {
+            self.device().create_buffer(&descriptor)
+        })
     }
 
     /// The compiled pipeline of a kernel variant; compiled on first use. A variant that was
@@ -331,7 +354,8 @@ impl Context {
     /// Compiles variants on all cores, and tells how many are done.
     #[cfg(not(target_arch = "wasm32"))]
     fn pipelines(&self, variants: &[&Variant], mut progress: impl FnMut(usize)) -> Result<()> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(variants.len());
+        let threads =
+            std::thread::available_parallelism().map_or(1, usize::from).min(variants.len());
         let next = AtomicUsize::new(0);
         let (sender, compiled) = mpsc::channel();
         let compile = &|sender: mpsc::Sender<_>| {
@@ -343,7 +367,8 @@ impl Context {
             }
         };
         std::thread::scope(|scope| {
-            let start = |sender| std::thread::Builder::new().spawn_scoped(scope, move || compile(sender));
+            let start =
+                |sender| std::thread::Builder::new().spawn_scoped(scope, move || compile(sender));
             let started = (0..threads).take_while(|_| start(sender.clone()).is_ok()).count();
             if started == 0 {
                 // The system has no thread to spare.
@@ -401,7 +426,8 @@ impl Context {
         record: impl FnOnce(&mut wgpu::CommandEncoder),
     ) -> Result<wgpu::SubmissionIndex> {
         self.scoped(what, || {
-            let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder =
+                self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             record(&mut encoder);
             self.queue.submit([encoder.finish()])
         })
@@ -417,13 +443,20 @@ impl Context {
         }
         #[cfg(not(target_arch = "wasm32"))]
         {
-            let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
+            let filters = [
+                wgpu::ErrorFilter::Validation,
+                wgpu::ErrorFilter::OutOfMemory,
+                wgpu::ErrorFilter::Internal,
+            ];
             let scopes = filters.map(|filter| self.device().push_error_scope(filter));
             let value = create();
-            let reports = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
+            let reports =
+                scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
             match reports.last() {
                 None => Ok(value),
-                Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.into() }),
+                Some(wgpu::Error::OutOfMemory { .. }) => {
+                    Err(Error::OutOfMemory { what: what.into() })
+                }
                 Some(report) => {
                     let message = one_line(&report.to_string());
                     // What is made on a device that is lost is not reported; what is done with it then is.
@@ -454,7 +487,10 @@ pub(crate) enum PollFault {
 
 /// Waits for the device. wgpu panics where a driver loses the device meanwhile.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn poll(device: &wgpu::Device, how: wgpu::PollType) -> std::result::Result<(), PollFault> {
+pub(crate) fn poll(
+    device: &wgpu::Device,
+    how: wgpu::PollType,
+) -> std::result::Result<(), PollFault> {
     match caught(|| device.poll(how)).map_err(PollFault::Lost)? {
         Ok(_) => Ok(()),
         Err(wgpu::PollError::Timeout) => Err(PollFault::Timeout),
@@ -469,7 +505,8 @@ async fn request_device(
     descriptor: &wgpu::DeviceDescriptor<'_>,
 ) -> std::result::Result<(wgpu::Device, wgpu::Queue), String> {
     // Natively the request is done before the future is there.
-    caught(|| pollster::block_on(adapter.request_device(descriptor)))?.map_err(|error| error.to_string())
+    caught(|| pollster::block_on(adapter.request_device(descriptor)))?
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -486,7 +523,10 @@ async fn request_device(
 fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
-        one_line(text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("wgpu panicked"))
+        one_line(
+            text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("wgpu panicked"),
+        )
     })
 }
 
@@ -497,7 +537,10 @@ fn one_line(report: &str) -> String {
 }
 
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() })
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -511,10 +554,10 @@ async fn find_adapter(options: &ContextOptions) -> Result<wgpu::Adapter> {
         }
     };
     let request = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
-    instance(options.backends)
-        .request_adapter(&request)
-        .await
-        .map_err(|e| Error::NoAdapter { wanted: format!("{:?}", options.adapter), found: e.to_string() })
+    instance(options.backends).request_adapter(&request).await.map_err(|e| Error::NoAdapter {
+        wanted: format!("{:?}", options.adapter),
+        found: e.to_string(),
+    })
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -537,16 +580,20 @@ pub fn choose_adapter(caps: &[Caps], choice: &AdapterChoice) -> Result<usize> {
         (0..caps.len()).min_by_key(|&i| rank(&caps[i]))
     };
     let (index, wanted) = match choice {
-        AdapterChoice::Fastest => {
-            (best([DiscreteGpu, IntegratedGpu, VirtualGpu, Other, Cpu]), "any Vulkan, Metal or DX12 adapter".into())
-        }
+        AdapterChoice::Fastest => (
+            best([DiscreteGpu, IntegratedGpu, VirtualGpu, Other, Cpu]),
+            "any Vulkan, Metal or DX12 adapter".into(),
+        ),
         AdapterChoice::LowPower => (
             best([IntegratedGpu, DiscreteGpu, VirtualGpu, Other, Cpu]),
             "any Vulkan, Metal or DX12 adapter, low power first".into(),
         ),
         AdapterChoice::Name(name) => {
             let lower = name.to_lowercase();
-            (caps.iter().position(|c| c.name.to_lowercase().contains(&lower)), format!("wanted a name with \"{name}\""))
+            (
+                caps.iter().position(|c| c.name.to_lowercase().contains(&lower)),
+                format!("wanted a name with \"{name}\""),
+            )
         }
         AdapterChoice::Index(i) => ((*i < caps.len()).then_some(*i), format!("wanted number {i}")),
     };
@@ -557,7 +604,8 @@ fn describe(caps: &[Caps]) -> String {
     if caps.is_empty() {
         return "found none".into();
     }
-    let names: Vec<String> = caps.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.name)).collect();
+    let names: Vec<String> =
+        caps.iter().enumerate().map(|(i, c)| format!("{i}: {}", c.name)).collect();
     format!("found {}", names.join(", "))
 }
 
@@ -583,7 +631,10 @@ mod tests {
         assert_eq!(choose(AdapterChoice::Index(1)).expect("found"), 1);
 
         let message = choose(AdapterChoice::Name("Radeon".into())).expect_err("absent").to_string();
-        assert_eq!(message, "no adapter: wanted a name with \"Radeon\"; found 0: llvmpipe, 1: Iris Xe, 2: GeForce");
+        assert_eq!(
+            message,
+            "no adapter: wanted a name with \"Radeon\"; found 0: llvmpipe, 1: Iris Xe, 2: GeForce"
+        );
         assert!(choose(AdapterChoice::Index(3)).is_err());
         assert!(choose_adapter(&[], &AdapterChoice::Fastest).is_err());
     }

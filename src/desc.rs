@@ -146,7 +146,11 @@ impl<const D: usize> ConvDesc<D> {
     /// [`Error::Shape`] for a zero where at least one is needed, more than three axes, or channels that the groups do not divide.
     pub fn geometry(&self) -> Result<Geometry> {
         if D == 0 || D > 3 {
-            return Err(Error::Shape { what: "spatial axes".into(), expected: "1 to 3".into(), found: D.to_string() });
+            return Err(Error::Shape {
+                what: "spatial axes".into(),
+                expected: "1 to 3".into(),
+                found: D.to_string(),
+            });
         }
         if self.same && self.transposed.is_some() {
             return Err(Error::Unsupported {
@@ -209,7 +213,11 @@ impl WeightOrder {
     #[must_use]
     pub fn of_bank(geometry: &Geometry, caps: &Caps) -> Self {
         let wants_blocks = !caps.is_software() || caps.has_lanes();
-        if wants_blocks && geometry.c_out / geometry.groups >= BLOCK / 2 { Self::Blocked } else { Self::Plain }
+        if wants_blocks && geometry.c_out / geometry.groups >= BLOCK / 2 {
+            Self::Blocked
+        } else {
+            Self::Plain
+        }
     }
 }
 
@@ -253,8 +261,10 @@ impl Geometry {
     /// Refuses zeros, groups that do not divide the channels, and numbers past what kernels can index.
     pub(crate) fn check(&self) -> Result<()> {
         let padding = self.padding.as_flattened().iter().copied().max().unwrap_or(0);
-        let [smallest, largest] = [|v: [usize; 3]| v.into_iter().min(), |v: [usize; 3]| v.into_iter().max()]
-            .map(|pick| [self.kernel, self.stride, self.dilation].map(|v| pick(v).unwrap_or(0)));
+        let [smallest, largest] =
+            [|v: [usize; 3]| v.into_iter().min(), |v: [usize; 3]| v.into_iter().max()].map(
+                |pick| [self.kernel, self.stride, self.dilation].map(|v| pick(v).unwrap_or(0)),
+            );
         let counts = [
             ("input channels", self.c_in, self.c_in),
             ("output channels", self.c_out, self.c_out),
@@ -267,7 +277,11 @@ impl Geometry {
         ];
         for (what, smallest, largest) in counts {
             if smallest == 0 {
-                return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
+                return Err(Error::Shape {
+                    what: what.into(),
+                    expected: "at least 1".into(),
+                    found: "0".into(),
+                });
             }
             index32(what, largest)?;
         }
@@ -280,7 +294,8 @@ impl Geometry {
                 });
             }
         }
-        let sizes = [self.kernels, self.c_out, self.c_in / self.groups].into_iter().chain(self.kernel);
+        let sizes =
+            [self.kernels, self.c_out, self.c_in / self.groups].into_iter().chain(self.kernel);
         let bank = sizes.fold(1_usize, usize::saturating_mul);
         index32("elements of the kernel bank", bank)?;
         match self.winograd {
@@ -289,8 +304,14 @@ impl Geometry {
             }
             Some(_) if self.bank != Elem::F32 => winograd::refuse("it needs a kernel bank in f32"),
             Some(tiles) => {
-                index32("elements of the kernel bank", bank / self.taps().max(1) * tiles.numbers())?;
-                index32("channels of all products", self.c_in.max(self.c_out).saturating_mul(tiles.numbers()))?;
+                index32(
+                    "elements of the kernel bank",
+                    bank / self.taps().max(1) * tiles.numbers(),
+                )?;
+                index32(
+                    "channels of all products",
+                    self.c_in.max(self.c_out).saturating_mul(tiles.numbers()),
+                )?;
                 Ok(())
             }
             None => Ok(()),
@@ -304,7 +325,16 @@ impl Geometry {
         let Some(winograd) = self.winograd else { return *self };
         let n = winograd.numbers();
         let [c_in, c_out, groups] = [self.c_in, self.c_out, self.groups].map(|count| count * n);
-        Self { c_in, c_out, groups, kernel: [1; 3], padding: [[0; 2]; 3], same: false, winograd: None, ..*self }
+        Self {
+            c_in,
+            c_out,
+            groups,
+            kernel: [1; 3],
+            padding: [[0; 2]; 3],
+            same: false,
+            winograd: None,
+            ..*self
+        }
     }
 
     /// Taps of one kernel plane.
@@ -349,16 +379,24 @@ impl Geometry {
     }
 
     /// Kernels `[channels out, channels in / groups, taps]`, in another order.
-    pub(crate) fn in_order<T: Copy + Default>(&self, kernels: Vec<T>, order: WeightOrder) -> Vec<T> {
+    pub(crate) fn in_order<T: Copy + Default>(
+        &self,
+        kernels: Vec<T>,
+        order: WeightOrder,
+    ) -> Vec<T> {
         if order == WeightOrder::Plain {
             return kernels;
         }
         let [c_out, reduction] = [self.c_out / self.groups, self.c_in / self.groups * self.taps()];
-        let mut blocked = Vec::with_capacity(kernels.len() / self.weights() * self.kernel_len(order));
+        let mut blocked =
+            Vec::with_capacity(kernels.len() / self.weights() * self.kernel_len(order));
         for group in kernels.chunks_exact(c_out * reduction) {
             for block in group.chunks(BLOCK * reduction) {
                 for r in 0..reduction {
-                    blocked.extend((0..BLOCK).map(|co| block.get(co * reduction + r).copied().unwrap_or_default()));
+                    blocked.extend(
+                        (0..BLOCK)
+                            .map(|co| block.get(co * reduction + r).copied().unwrap_or_default()),
+                    );
                 }
             }
         }
@@ -368,7 +406,10 @@ impl Geometry {
     /// Whether outputs read the input position of their own number: 1 x 1 taps, stride 1, no padding.
     #[must_use]
     pub fn is_pointwise(&self) -> bool {
-        self.taps() == 1 && self.stride == [1; 3] && self.padding == [[0; 2]; 3] && self.output_padding == [0; 3]
+        self.taps() == 1
+            && self.stride == [1; 3]
+            && self.padding == [[0; 2]; 3]
+            && self.output_padding == [0; 3]
     }
 
     /// Whether `conv_block` computes it: not transposed, the kernel sizes along the axes adding up to at most 16.
@@ -410,8 +451,9 @@ impl Geometry {
         }
         let padding = std::array::from_fn(|axis| {
             let last = (input[axis].div_ceil(self.stride[axis]).max(1) - 1) * self.stride[axis];
-            let reach =
-                last.saturating_add(self.dilation[axis].saturating_mul(self.kernel[axis] - 1)).saturating_add(1);
+            let reach = last
+                .saturating_add(self.dilation[axis].saturating_mul(self.kernel[axis] - 1))
+                .saturating_add(1);
             let total = reach.saturating_sub(input[axis]);
             [total / 2, total.div_ceil(2)]
         });
@@ -433,11 +475,15 @@ impl Geometry {
         for axis in 0..3 {
             let [begin, end] = self.padding[axis];
             let padded = input[axis].saturating_add(begin).saturating_add(end);
-            let extent = self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
+            let extent =
+                self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
             if input[axis] == 0 || padded < extent {
                 return Err(Error::Shape {
                     what: format!("input {}", ["depth", "height", "width"][axis]),
-                    expected: format!("at least {}", extent.saturating_sub(begin.saturating_add(end)).max(1)),
+                    expected: format!(
+                        "at least {}",
+                        extent.saturating_sub(begin.saturating_add(end)).max(1)
+                    ),
                     found: input[axis].to_string(),
                 });
             }
@@ -450,13 +496,17 @@ impl Geometry {
         let mut out = [0; 3];
         for axis in 0..3 {
             let [begin, end] = self.padding[axis];
-            let extent = self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
+            let extent =
+                self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
             let last = input[axis].saturating_sub(1).saturating_mul(self.stride[axis]);
             let full = last.saturating_add(extent).saturating_add(self.output_padding[axis]);
             if input[axis] == 0 || full <= begin.saturating_add(end) {
                 return Err(Error::Shape {
                     what: format!("input {}", ["depth", "height", "width"][axis]),
-                    expected: format!("more than the {} zeros of padding leave", begin.saturating_add(end)),
+                    expected: format!(
+                        "more than the {} zeros of padding leave",
+                        begin.saturating_add(end)
+                    ),
                     found: input[axis].to_string(),
                 });
             }
@@ -503,7 +553,10 @@ mod tests {
 
     #[test]
     fn output_sizes_follow_the_formula() {
-        let desc = ConvDesc::new(1, 1, [3, 5]).stride([2, 1]).padding_sides([[1, 0], [2, 3]]).dilation([2, 1]);
+        let desc = ConvDesc::new(1, 1, [3, 5])
+            .stride([2, 1])
+            .padding_sides([[1, 0], [2, 3]])
+            .dilation([2, 1]);
         assert_eq!(desc.output_size([10, 7]).expect("fits"), [4, 8]);
         assert_eq!(ConvDesc::new(1, 1, [3]).output_size([3]).expect("fits"), [1]);
     }
@@ -521,7 +574,8 @@ mod tests {
             let message = desc.geometry().expect_err("invalid").to_string();
             assert!(message.starts_with(what), "{message}");
         }
-        let message = ConvDesc::new(1, 1, [3, 3]).output_size([2, 9]).expect_err("too small").to_string();
+        let message =
+            ConvDesc::new(1, 1, [3, 3]).output_size([2, 9]).expect_err("too small").to_string();
         assert_eq!(message, "input height: expected at least 3, found 2");
         assert!(ConvDesc::new(1, 1, [1, 1, 1, 1]).geometry().is_err());
     }

@@ -30,8 +30,12 @@ impl Elem {
     pub(crate) fn encode(self, values: &[f32]) -> Vec<u8> {
         let mut bytes: Vec<u8> = match self {
             Self::F32 => bytemuck::cast_slice(values).to_vec(),
-            Self::F16Storage | Self::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_ne_bytes()).collect(),
-            Self::Bf16Storage => values.iter().flat_map(|&v| half::bf16::from_f32(v).to_ne_bytes()).collect(),
+            Self::F16Storage | Self::F16 => {
+                values.iter().flat_map(|&v| half::f16::from_f32(v).to_ne_bytes()).collect()
+            }
+            Self::Bf16Storage => {
+                values.iter().flat_map(|&v| half::bf16::from_f32(v).to_ne_bytes()).collect()
+            }
         };
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
@@ -42,12 +46,14 @@ impl Elem {
         match self {
             // Bytes are copied, not cast: a mapped range need not be aligned to f32.
             Self::F32 => bytemuck::pod_collect_to_vec(bytes),
-            Self::F16Storage | Self::F16 => {
-                bytes.as_chunks().0[..len].iter().map(|&b| half::f16::from_ne_bytes(b).to_f32()).collect()
-            }
-            Self::Bf16Storage => {
-                bytes.as_chunks().0[..len].iter().map(|&b| half::bf16::from_ne_bytes(b).to_f32()).collect()
-            }
+            Self::F16Storage | Self::F16 => bytes.as_chunks().0[..len]
+                .iter()
+                .map(|&b| half::f16::from_ne_bytes(b).to_f32())
+                .collect(),
+            Self::Bf16Storage => bytes.as_chunks().0[..len]
+                .iter()
+                .map(|&b| half::bf16::from_ne_bytes(b).to_f32())
+                .collect(),
         }
     }
 }

@@ -266,7 +266,8 @@ impl Unit {
                 let prefix = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power as usize];
                 // One decimal place, which a whole number has no need of.
                 let tenths = u128::from(count) * 10 / (1 << (10 * power));
-                let rest = if tenths % 10 == 0 { String::new() } else { format!(".{}", tenths % 10) };
+                let rest =
+                    if tenths % 10 == 0 { String::new() } else { format!(".{}", tenths % 10) };
                 format!("{exact} ({}{rest} {prefix}B)", tenths / 10)
             }
             _ => exact,
@@ -276,7 +277,11 @@ impl Unit {
 
 impl Error {
     pub(crate) fn shape(what: impl Into<String>, expected: &[usize], found: &[usize]) -> Self {
-        Self::Shape { what: what.into(), expected: format!("{expected:?}"), found: format!("{found:?}") }
+        Self::Shape {
+            what: what.into(),
+            expected: format!("{expected:?}"),
+            found: format!("{found:?}"),
+        }
     }
 }
 
@@ -285,7 +290,11 @@ pub(crate) const ANY_SHAPE: &str = "any";
 
 #[cfg(feature = "safetensors")]
 fn of_shape(expected: &str) -> String {
-    if expected == ANY_SHAPE { String::new() } else { format!(", which should have shape {expected}") }
+    if expected == ANY_SHAPE {
+        String::new()
+    } else {
+        format!(", which should have shape {expected}")
+    }
 }
 
 #[cfg(feature = "safetensors")]
@@ -303,7 +312,11 @@ pub(crate) fn check_len(what: &str, data: &[f32], expected: usize) -> Result<()>
     if data.len() == expected {
         return Ok(());
     }
-    Err(Error::Shape { what: what.into(), expected: elements(expected), found: elements(data.len()) })
+    Err(Error::Shape {
+        what: what.into(),
+        expected: elements(expected),
+        found: elements(data.len()),
+    })
 }
 
 /// Refuses NaN and infinite parameters, naming the first.

@@ -40,7 +40,11 @@ impl Home {
         if self.number == other.number || is_same(&self.device, &other.device) {
             return Ok(());
         }
-        Err(Error::OtherDevice { what: what.into(), found: other.to_string(), expected: self.to_string() })
+        Err(Error::OtherDevice {
+            what: what.into(),
+            found: other.to_string(),
+            expected: self.to_string(),
+        })
     }
 
     /// Whether the device is lost: then it reports no mistakes.
@@ -63,9 +67,13 @@ impl Home {
             return Ok(());
         }
         // This alone is told without a report.
-        let state = buffer.get_mapped_range(0..4).err().map(|error| error.to_string()).unwrap_or_default();
+        let state =
+            buffer.get_mapped_range(0..4).err().map(|error| error.to_string()).unwrap_or_default();
         if state.contains("destroyed") {
-            return Err(Error::Refused { what: what.into(), message: "its buffer was destroyed".into() });
+            return Err(Error::Refused {
+                what: what.into(),
+                message: "its buffer was destroyed".into(),
+            });
         }
         let unmap = || {
             // A device without a handler of its own panics where no scope hears the report.
@@ -119,7 +127,12 @@ fn hears(device: &wgpu::Device, make: impl FnOnce()) -> bool {
 #[cfg(not(target_arch = "wasm32"))]
 fn mistake(device: &wgpu::Device) {
     let usage = wgpu::BufferUsages::empty();
-    drop(device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 4, usage, mapped_at_creation: false }));
+    drop(device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4,
+        usage,
+        mapped_at_creation: false,
+    }));
 }
 
 #[cfg(test)]
@@ -136,16 +149,23 @@ mod tests {
         let text = one.check("x", &two).expect_err("another device").to_string();
         let numbers = [&two, &one].map(|home| home.number);
         assert!(
-            text.contains(&format!("context {} (", numbers[0])) && text.contains(&format!("context {} (", numbers[1])),
+            text.contains(&format!("context {} (", numbers[0]))
+                && text.contains(&format!("context {} (", numbers[1])),
             "{text}"
         );
 
         let buffer = |device: &wgpu::Device, mapped_at_creation| {
             let usage = wgpu::BufferUsages::STORAGE;
-            device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation })
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: 16,
+                usage,
+                mapped_at_creation,
+            })
         };
         devices[1].on_uncaptured_error(std::sync::Arc::new(|_| {}));
-        let [own, other, mapped] = [buffer(&devices[0], false), buffer(&devices[1], false), buffer(&devices[0], true)];
+        let [own, other, mapped] =
+            [buffer(&devices[0], false), buffer(&devices[1], false), buffer(&devices[0], true)];
         one.check_buffer("x", &own).expect("its own");
         again.check_buffer("x", &own).expect("its own");
         assert!(matches!(one.check_buffer("x", &other), Err(Error::OtherDevice { .. })));

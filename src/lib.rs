@@ -36,10 +36,11 @@ pub use kernels::aggregate::Cells;
 pub use kernels::conv::{Activation, Epilogue, Layout};
 pub use kernels::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Slot, Variant};
 pub use layers::{
-    BankConv2d, BatchNorm, Bound, CondConv, CondConv2d, CondConvWeights, Dcd2d, DcdWeights, DyCnn, DyCnnWeights,
-    DynConv2d, FdyConv2d, FdyWeights, Given, KernelWarehouse, KernelWarehouse2d, KernelWarehouseWeights, Layer, Linear,
-    Map, MapConv2d, ModulatedConv2d, Od, OdConv2d, OdWeights, OwnAttention, PerSample, PerSampleConv2d, PixelMix2d,
-    PixelMixWeights, Routing, Static, StaticConv2d, Step, TemperatureSchedule, Warehouse, global_average_pool,
+    BankConv2d, BatchNorm, Bound, CondConv, CondConv2d, CondConvWeights, Dcd2d, DcdWeights, DyCnn,
+    DyCnnWeights, DynConv2d, FdyConv2d, FdyWeights, Given, KernelWarehouse, KernelWarehouse2d,
+    KernelWarehouseWeights, Layer, Linear, Map, MapConv2d, ModulatedConv2d, Od, OdConv2d,
+    OdWeights, OwnAttention, PerSample, PerSampleConv2d, PixelMix2d, PixelMixWeights, Routing,
+    Static, StaticConv2d, Step, TemperatureSchedule, Warehouse, global_average_pool,
     published_heads,
 };
 pub use tensor::{TENSOR_USAGE, Tensor};

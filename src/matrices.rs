@@ -52,7 +52,10 @@ impl Context {
             });
         }
         for &shape in &matrices {
-            test(&self.clone().with_caps(Caps { matrices: vec![shape], ..self.caps().clone() }), shape)?;
+            test(
+                &self.clone().with_caps(Caps { matrices: vec![shape], ..self.caps().clone() }),
+                shape,
+            )?;
         }
         let caps = Caps { matrices, ..self.caps().clone() };
         Ok(self.with_caps(caps))
@@ -66,7 +69,9 @@ fn check_features(features: wgpu::Features) -> Result<()> {
     ];
     match needed.into_iter().find(|(feature, _)| !features.contains(*feature)) {
         None => Ok(()),
-        Some((_, feature)) => Err(Error::MissingFeature { feature, needed_for: "conv_matrix".into() }),
+        Some((_, feature)) => {
+            Err(Error::MissingFeature { feature, needed_for: "conv_matrix".into() })
+        }
     }
 }
 
@@ -93,7 +98,8 @@ fn test(context: &Context, shape: MatrixShape) -> Result<()> {
     let x = integers(BATCH * CHANNELS[0] * SIZE[0] * SIZE[1], 4);
     let kernel = integers(geometry.weights(), 3);
     let layer = Layer::<2, Static>::new(context, &desc, &kernel, None)?.kernel(ConvChoice::Matrix);
-    let input = Tensor::upload_in(context, &[BATCH, CHANNELS[0], SIZE[0], SIZE[1]], &x, shape.operand)?;
+    let input =
+        Tensor::upload_in(context, &[BATCH, CHANNELS[0], SIZE[0], SIZE[1]], &x, shape.operand)?;
     let output = Tensor::zeros(context, &[BATCH, CHANNELS[1], SIZE[0], SIZE[1]])?;
     let bound = layer.bind(&input, &output)?;
     context.submit("the test of cooperative matrices", |encoder| bound.record(encoder))?;
@@ -121,7 +127,10 @@ fn compare(shape: MatrixShape, found: &[f32], expected: &[f32]) -> Result<()> {
     match (0..expected.len()).find(|&i| found.get(i) != Some(&expected[i])) {
         None => Ok(()),
         Some(output) => Err(Error::Wrong {
-            kernel: format!("conv_matrix in {0} x {0} matrices of Elem::{1:?}", shape.size, shape.operand),
+            kernel: format!(
+                "conv_matrix in {0} x {0} matrices of Elem::{1:?}",
+                shape.size, shape.operand
+            ),
             output,
             found: found.get(output).map_or(f64::NAN, |&value| value.into()),
             expected: expected[output].into(),
@@ -141,7 +150,14 @@ mod tests {
         cr_type: wgpu::CooperativeScalarType,
     ) -> wgpu::CooperativeMatrixProperties {
         let [m_size, n_size, k_size] = sizes;
-        wgpu::CooperativeMatrixProperties { m_size, n_size, k_size, ab_type, cr_type, saturating_accumulation: false }
+        wgpu::CooperativeMatrixProperties {
+            m_size,
+            n_size,
+            k_size,
+            ab_type,
+            cr_type,
+            saturating_accumulation: false,
+        }
     }
 
     #[test]
@@ -155,7 +171,8 @@ mod tests {
             listed([16; 3], I32, I32),
             listed([8; 3], F32, F32),
         ];
-        let [half, single] = [(16, Elem::F16), (8, Elem::F32)].map(|(size, operand)| MatrixShape { size, operand });
+        let [half, single] =
+            [(16, Elem::F16), (8, Elem::F32)].map(|(size, operand)| MatrixShape { size, operand });
         let caps = Caps { f16: true, ..Caps::webgpu_default() };
         assert_eq!(usable(&all, &caps), [half, single]);
         assert_eq!(usable(&all, &Caps::webgpu_default()), [single]);
@@ -170,7 +187,8 @@ mod tests {
             (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "EXPERIMENTAL_COOPERATIVE_MATRIX"),
             (wgpu::Features::SUBGROUP, "SUBGROUP"),
         ] {
-            let expected = format!("conv_matrix needs the device feature {name}, which is not enabled");
+            let expected =
+                format!("conv_matrix needs the device feature {name}, which is not enabled");
             assert_eq!(refused(all - feature), expected);
         }
         assert!(

@@ -71,14 +71,22 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::upload`] and [`Tensor::zeros_in`].
-    pub fn upload_in(context: &Context, shape: &[usize], values: &[f32], elem: Elem) -> Result<Self> {
+    pub fn upload_in(
+        context: &Context,
+        shape: &[usize],
+        values: &[f32],
+        elem: Elem,
+    ) -> Result<Self> {
         Self::filled(context, "tensor", shape, values, elem)
     }
 
     /// A new tensor of zeros, called `what` in errors.
     pub(crate) fn new(context: &Context, what: &str, shape: &[usize], elem: Elem) -> Result<Self> {
         if elem == Elem::F16 && !context.caps().f16 {
-            return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: format!("{what} of Elem::F16") });
+            return Err(Error::MissingFeature {
+                feature: "SHADER_F16",
+                needed_for: format!("{what} of Elem::F16"),
+            });
         }
         let bytes = byte_count(what, shape, elem)?;
         let buffer = context.buffer(what, bytes.max(8), OWN_USAGE)?;
@@ -86,7 +94,13 @@ impl Tensor {
     }
 
     /// A new tensor of these values, called `what` in errors.
-    pub(crate) fn filled(context: &Context, what: &str, shape: &[usize], values: &[f32], elem: Elem) -> Result<Self> {
+    pub(crate) fn filled(
+        context: &Context,
+        what: &str,
+        shape: &[usize],
+        values: &[f32],
+        elem: Elem,
+    ) -> Result<Self> {
         // Refuses sizes that do not fit before they are multiplied.
         byte_count(what, shape, elem)?;
         check_len(what, values, shape.iter().product())?;
@@ -105,7 +119,12 @@ impl Tensor {
     /// [`Error::OtherDevice`] if it is of another device; wgpu then reports a mistake to that
     /// device's handler, too. Buffers that are mapped, or can be, are not asked for their device,
     /// since that is done by unmapping them.
-    pub fn wrap(context: &Context, buffer: &wgpu::Buffer, offset: u64, shape: &[usize]) -> Result<Self> {
+    pub fn wrap(
+        context: &Context,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        shape: &[usize],
+    ) -> Result<Self> {
         Self::wrap_in(context, buffer, offset, shape, Elem::F32)
     }
 
@@ -114,7 +133,13 @@ impl Tensor {
     ///
     /// # Errors
     /// As [`Tensor::wrap`].
-    pub fn wrap_in(context: &Context, buffer: &wgpu::Buffer, offset: u64, shape: &[usize], elem: Elem) -> Result<Self> {
+    pub fn wrap_in(
+        context: &Context,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        shape: &[usize],
+        elem: Elem,
+    ) -> Result<Self> {
         let what = format!("tensor {shape:?}");
         if !offset.is_multiple_of(4) {
             return Err(Error::Misaligned { what, offset, align: 4 });
@@ -240,7 +265,8 @@ impl Tensor {
     #[cfg(not(target_arch = "wasm32"))]
     fn read_within(&self, context: &Context, timeout: Option<Duration>) -> Result<Vec<f32>> {
         let Some(readback) = self.start_read(context)? else { return Ok(Vec::new()) };
-        let wait = wgpu::PollType::Wait { submission_index: Some(readback.copied.clone()), timeout };
+        let wait =
+            wgpu::PollType::Wait { submission_index: Some(readback.copied.clone()), timeout };
         match poll(context.device(), wait) {
             Ok(()) => pollster::block_on(readback),
             Err(PollFault::Timeout) => Err(Error::Timeout(timeout.unwrap_or(Duration::MAX))),
@@ -309,7 +335,9 @@ fn byte_count(what: &str, shape: &[usize], elem: Elem) -> Result<u64> {
     let bytes = shape.iter().try_fold(elem.bytes(), |n, &size| n.checked_mul(size as u64));
     bytes.and_then(|bytes| bytes.checked_next_multiple_of(4)).ok_or_else(|| Error::Overflow {
         what: format!("size of {what} {shape:?}"),
-        value: shape.iter().fold(u128::from(elem.bytes()), |n, &size| n.saturating_mul(size as u128)),
+        value: shape
+            .iter()
+            .fold(u128::from(elem.bytes()), |n, &size| n.saturating_mul(size as u128)),
         limit: u128::from(u64::MAX),
     })
 }
@@ -393,7 +421,10 @@ impl Readback {
         let waited_for = Arc::new(());
         let is_waited_for = Arc::downgrade(&waited_for);
         let (device, state) = (self.device.clone(), Arc::clone(&self.state));
-        let wait = wgpu::PollType::Wait { submission_index: Some(self.copied.clone()), timeout: Some(PATIENCE) };
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(self.copied.clone()),
+            timeout: Some(PATIENCE),
+        };
         let thread = std::thread::Builder::new().name("dynconv read".into()).spawn(move || {
             let _told = Told(Arc::clone(&state));
             while is_waited_for.strong_count() > 0 && lock(&state).result.is_none() {

@@ -70,7 +70,8 @@ impl PassTimer {
             let _ = sender.send(result);
         });
         context.wait()?;
-        let device = |error: &dyn std::fmt::Display| Error::DeviceLost { message: error.to_string() };
+        let device =
+            |error: &dyn std::fmt::Display| Error::DeviceLost { message: error.to_string() };
         receiver.recv().map_err(|error| device(&error))?.map_err(|error| device(&error))?;
         let stamps: Vec<u64> = {
             let range = self.readable.get_mapped_range(..).map_err(|error| device(&error))?;
@@ -96,9 +97,13 @@ mod tests {
     #[expect(clippy::float_cmp, reason = "powers of two")]
     fn a_clock_that_lies_times_nothing() {
         assert_eq!(elapsed_ms([1_000_000, 3_000_000], 0.5), 1.0);
-        for (stamps, period) in
-            [([3, 1], 1.0), ([7, 7], 1.0), ([0, u64::MAX], f64::INFINITY), ([1, 9], f64::NAN), ([1, 9], -1.0)]
-        {
+        for (stamps, period) in [
+            ([3, 1], 1.0),
+            ([7, 7], 1.0),
+            ([0, u64::MAX], f64::INFINITY),
+            ([1, 9], f64::NAN),
+            ([1, 9], -1.0),
+        ] {
             assert_eq!(elapsed_ms(stamps, period), 0.0, "{stamps:?} {period}");
         }
     }

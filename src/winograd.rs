@@ -30,7 +30,8 @@ const G4: [[f64; 3]; 6] = [
     [0.0, 0.0, 1.0],
 ];
 
-const B2: [[f64; 4]; 4] = [[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, -1.0, 1.0, 0.0], [0.0, 1.0, 0.0, -1.0]];
+const B2: [[f64; 4]; 4] =
+    [[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, -1.0, 1.0, 0.0], [0.0, 1.0, 0.0, -1.0]];
 
 const B4: [[f64; 6]; 6] = [
     [4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
@@ -114,9 +115,15 @@ impl fmt::Display for Winograd {
 pub(crate) fn twice(rows: &[Vec<f64>], square: &[f64]) -> Vec<f64> {
     let side = rows[0].len();
     let columns: Vec<Vec<f64>> = (0..side)
-        .map(|column| rows.iter().map(|row| (0..side).map(|i| row[i] * square[i * side + column]).sum()).collect())
+        .map(|column| {
+            rows.iter()
+                .map(|row| (0..side).map(|i| row[i] * square[i * side + column]).sum())
+                .collect()
+        })
         .collect();
-    let of = |i: usize, row: &Vec<f64>| row.iter().zip(&columns).map(|(factor, column)| factor * column[i]).sum();
+    let of = |i: usize, row: &Vec<f64>| {
+        row.iter().zip(&columns).map(|(factor, column)| factor * column[i]).sum()
+    };
     (0..rows.len()).flat_map(|i| rows.iter().map(move |row| of(i, row))).collect()
 }
 

@@ -60,9 +60,14 @@ fn repeat(what: &str, count: usize, mut once: impl FnMut(usize) -> Option<Vec<f3
     }
     let late = resident();
     let seconds = start.elapsed().as_secs_f64();
-    println!("{count} {what}: {seconds:.0} s, {early:?} KiB after a tenth, {late:?} KiB at the end");
+    println!(
+        "{count} {what}: {seconds:.0} s, {early:?} KiB after a tenth, {late:?} KiB at the end"
+    );
     if let (Some(early), Some(late)) = (early, late) {
-        assert!(late <= early + SLACK, "{count} {what}: {early} KiB after a tenth, {late} KiB at the end");
+        assert!(
+            late <= early + SLACK,
+            "{count} {what}: {early} KiB after a tenth, {late} KiB at the end"
+        );
     }
 }
 
@@ -110,7 +115,8 @@ fn threads(count: usize) {
     };
     repeat("turns of four threads", count, |_| {
         std::thread::scope(|scope| {
-            let running: Vec<_> = (0..THREADS).map(|number| scope.spawn(move || one(number))).collect();
+            let running: Vec<_> =
+                (0..THREADS).map(|number| scope.spawn(move || one(number))).collect();
             running.into_iter().map(|thread| thread.join().expect("no thread panics")).next_back()
         })
     });

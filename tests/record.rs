@@ -54,8 +54,12 @@ fn layer() -> (dynconv::Context, Bound) {
 }
 
 /// Allocations and microseconds of one recording, over many into one pass.
-fn measure(context: &dynconv::Context, record: impl Fn(&mut wgpu::ComputePass<'_>)) -> (usize, f64) {
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+fn measure(
+    context: &dynconv::Context,
+    record: impl Fn(&mut wgpu::ComputePass<'_>),
+) -> (usize, f64) {
+    let mut encoder =
+        context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
     // A pass keeps its commands in vectors; they have grown once these are in.
     (0..RECORDINGS).for_each(|_| record(&mut pass));

@@ -55,7 +55,9 @@ const BACKENDS: [(&str, &[&str], wgpu::Backends); 4] = [
 /// Vulkan, Metal and DX12, unless `WGPU_BACKEND` names others.
 pub(crate) fn backends() -> Result<wgpu::Backends, Usage> {
     match env::var(VARIABLE) {
-        Ok(words) if !words.trim().is_empty() => named(&words, wgpu::Instance::enabled_backend_features()),
+        Ok(words) if !words.trim().is_empty() => {
+            named(&words, wgpu::Instance::enabled_backend_features())
+        }
         _ => Ok(wgpu::Backends::PRIMARY),
     }
 }
@@ -65,16 +67,26 @@ fn named(words: &str, built: wgpu::Backends) -> Result<wgpu::Backends, Usage> {
     let mut backends = wgpu::Backends::empty();
     for word in words.split(',') {
         let lower = word.trim().to_lowercase();
-        let found = BACKENDS.iter().find(|(name, others, _)| *name == lower || others.contains(&lower.as_str()));
+        let found = BACKENDS
+            .iter()
+            .find(|(name, others, _)| *name == lower || others.contains(&lower.as_str()));
         let Some((name, _, backend)) = found else {
             let names = BACKENDS.map(|(name, ..)| name).join(", ");
-            return Err(Usage(format!("{VARIABLE}: no backend \"{}\"; there are {names}", word.trim())));
+            return Err(Usage(format!(
+                "{VARIABLE}: no backend \"{}\"; there are {names}",
+                word.trim()
+            )));
         };
         if !built.contains(*backend) {
-            let names: Vec<&str> =
-                BACKENDS.iter().filter(|(.., backend)| built.contains(*backend)).map(|(name, ..)| *name).collect();
+            let names: Vec<&str> = BACKENDS
+                .iter()
+                .filter(|(.., backend)| built.contains(*backend))
+                .map(|(name, ..)| *name)
+                .collect();
             let names = names.join(", ");
-            return Err(Usage(format!("{VARIABLE}: on this system there is no backend \"{name}\", only {names}")));
+            return Err(Usage(format!(
+                "{VARIABLE}: on this system there is no backend \"{name}\", only {names}"
+            )));
         }
         backends |= *backend;
     }
@@ -87,10 +99,14 @@ pub(crate) fn advice() -> Option<String> {
     let is_none = pollster::block_on(Context::adapters(backends().ok()?)).is_empty();
     is_none.then(|| {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let mut lines: Vec<String> =
-            DRIVER_VARIABLES.iter().filter_map(|name| missing_drivers(name, &variable(name)?)).collect();
+        let mut lines: Vec<String> = DRIVER_VARIABLES
+            .iter()
+            .filter_map(|name| missing_drivers(name, &variable(name)?))
+            .collect();
         if let Some(value) = variable(VARIABLE) {
-            lines.push(format!("{VARIABLE}={value}: no other backend was looked at; unset it to look at all"));
+            lines.push(format!(
+                "{VARIABLE}={value}: no other backend was looked at; unset it to look at all"
+            ));
         }
         lines.push(DRIVERS.into());
         lines.join("\n")
@@ -102,10 +118,13 @@ const DRIVER_VARIABLES: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 
 /// Says which files of a variable do not exist, if any.
 fn missing_drivers(name: &str, value: &str) -> Option<String> {
-    let missing: Vec<PathBuf> =
-        env::split_paths(value).filter(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    let missing: Vec<PathBuf> = env::split_paths(value)
+        .filter(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
     let names: Vec<String> = missing.iter().map(|path| path.display().to_string()).collect();
-    (!names.is_empty()).then(|| format!("{name}: there is no {}; correct the variable or unset it", names.join(", ")))
+    (!names.is_empty()).then(|| {
+        format!("{name}: there is no {}; correct the variable or unset it", names.join(", "))
+    })
 }
 
 /// Where drivers come from.

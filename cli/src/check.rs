@@ -104,21 +104,27 @@ fn laws(names: &[String]) -> Result<Vec<&'static Law>, Usage> {
     if names.is_empty() {
         return Ok(LAWS.iter().collect());
     }
-    let unknown = |name| Usage(format!("no law \"{name}\"; there are {}", LAWS.map(|law| law.name).join(", ")));
+    let unknown = |name| {
+        Usage(format!("no law \"{name}\"; there are {}", LAWS.map(|law| law.name).join(", ")))
+    };
     names.iter().map(|name| Law::find(name).ok_or_else(|| unknown(name))).collect()
 }
 
 fn problems(options: &Options) -> anyhow::Result<Vec<Spec>> {
     if let Some(name) = &options.kernel {
         let all = Kernel::ALL.map(Kernel::name);
-        Usage::unless(all.contains(&name.as_str()), || format!("no kernel \"{name}\"; there are {}", all.join(", ")))?;
+        Usage::unless(all.contains(&name.as_str()), || {
+            format!("no kernel \"{name}\"; there are {}", all.join(", "))
+        })?;
     }
     if !options.case.is_empty() {
         return Ok(options.case.iter().map(|line| problem(line)).collect::<Result<_, _>>()?);
     }
     if let Some(path) = &options.cases {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let located = |LineError { line, error }| Usage(format!("{}:{line}: {error}", path.display()));
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let located =
+            |LineError { line, error }| Usage(format!("{}:{line}: {error}", path.display()));
         return Ok(catalogue::parse(&text).map_err(located)?);
     }
     Ok(catalogue::problems(options.full)?)
@@ -209,15 +215,22 @@ impl<'a> Run<'a> {
         let is_run = |(outcome, standing): &(Outcome, Standing<'_>)| {
             *standing != Standing::NotRun && !outcome.kernels.is_empty()
         };
-        let is_checked = |spec: &Spec| self.outcomes.iter().any(|all| is_run(all) && all.0.spec == *spec);
+        let is_checked =
+            |spec: &Spec| self.outcomes.iter().any(|all| is_run(all) && all.0.spec == *spec);
         if let Some(spec) = named.iter().find(|spec| !is_checked(spec)) {
             let is_refused = |standing: Standing<'_>| standing == Standing::NotRun;
-            let refused = self.outcomes.iter().find(|(outcome, s)| is_refused(*s) && outcome.spec == *spec);
+            let refused =
+                self.outcomes.iter().find(|(outcome, s)| is_refused(*s) && outcome.spec == *spec);
             let why = refused
-                .map_or("none of these laws says anything about it", |(outcome, standing)| words(outcome, *standing).1);
+                .map_or("none of these laws says anything about it", |(outcome, standing)| {
+                    words(outcome, *standing).1
+                });
             anyhow::bail!("nothing was checked of \"{spec}\": {why}");
         }
-        anyhow::ensure!(!self.outcomes.is_empty(), "nothing was checked: these laws say nothing about these problems");
+        anyhow::ensure!(
+            !self.outcomes.is_empty(),
+            "nothing was checked: these laws say nothing about these problems"
+        );
         anyhow::ensure!(
             self.outcomes.iter().any(is_run),
             "nothing was checked: every problem was refused, for the reasons above"
@@ -233,16 +246,23 @@ impl<'a> Run<'a> {
     /// are broken. As many tables as `width` takes.
     fn tables(&self, width: usize) -> Vec<Table> {
         let has = |is_it: &dyn Fn(&Outcome) -> bool| {
-            self.outcomes.iter().any(|(outcome, standing)| *standing != Standing::NotRun && is_it(outcome))
+            self.outcomes
+                .iter()
+                .any(|(outcome, standing)| *standing != Standing::NotRun && is_it(outcome))
         };
         let ran = |kernel: &&str| has(&|outcome| outcome.kernels.contains(kernel));
         let kernels: Vec<&str> = Kernel::ALL.map(Kernel::name).into_iter().filter(ran).collect();
-        let mut laws: Vec<&str> =
-            LAWS.map(|law| law.name).into_iter().filter(|law| has(&|o| o.law.name == *law)).collect();
+        let mut laws: Vec<&str> = LAWS
+            .map(|law| law.name)
+            .into_iter()
+            .filter(|law| has(&|o| o.law.name == *law))
+            .collect();
         let mut tables = Vec::new();
         while !laws.is_empty() && !kernels.is_empty() {
             let table = |count: usize| self.table(&kernels, &laws[..count]);
-            let fits = |count: &usize| table(*count).force_no_tty().lines().all(|line| line.chars().count() <= width);
+            let fits = |count: &usize| {
+                table(*count).force_no_tty().lines().all(|line| line.chars().count() <= width)
+            };
             let count = (2..=laws.len()).take_while(fits).last().unwrap_or(1);
             tables.push(table(count));
             laws.drain(..count);
@@ -270,9 +290,11 @@ impl<'a> Run<'a> {
     }
 
     fn cell(&self, kernel: &str, law: &str) -> Cell {
-        let of_cell =
-            |(outcome, _): &&(Outcome, Standing<'_>)| outcome.law.name == law && outcome.kernels.contains(&kernel);
-        let run: Vec<_> = self.outcomes.iter().filter(of_cell).filter(|(_, s)| *s != Standing::NotRun).collect();
+        let of_cell = |(outcome, _): &&(Outcome, Standing<'_>)| {
+            outcome.law.name == law && outcome.kernels.contains(&kernel)
+        };
+        let run: Vec<_> =
+            self.outcomes.iter().filter(of_cell).filter(|(_, s)| *s != Standing::NotRun).collect();
         let broken = run.iter().filter(|(_, s)| *s == Standing::Broken).count();
         match (run.len(), broken) {
             (0, _) => Cell::new("-"),
@@ -287,9 +309,14 @@ impl<'a> Run<'a> {
         for (outcome, standing) in &self.outcomes {
             let note = match (standing, &outcome.verdict) {
                 (Standing::NotRun, Verdict::Refused(reason)) => format!("not run: {reason}"),
-                (Standing::Known(known), _) => format!("known fault of this driver: {}", known.reason),
+                (Standing::Known(known), _) => {
+                    format!("known fault of this driver: {}", known.reason)
+                }
                 (Standing::Mended(known), _) => {
-                    format!("UNEXPECTED PASS, the expectation can go: {} ({})", known.reason, outcome.spec)
+                    format!(
+                        "UNEXPECTED PASS, the expectation can go: {} ({})",
+                        known.reason, outcome.spec
+                    )
                 }
                 _ => continue,
             };
@@ -304,7 +331,8 @@ impl<'a> Run<'a> {
     /// Kernels that every broken check runs, and of these the ones of which the largest share of checks is broken: several that always run
     /// together cannot be told apart. If two faults have nothing in common, all kernels are compared.
     fn suspects(&self) -> Vec<(&'static str, usize, usize)> {
-        let counts = |(outcome, _): &&(Outcome, Standing<'_>)| !RUN_OTHERS.contains(&outcome.law.name);
+        let counts =
+            |(outcome, _): &&(Outcome, Standing<'_>)| !RUN_OTHERS.contains(&outcome.law.name);
         let broken: Vec<&Outcome> = self
             .outcomes
             .iter()
@@ -318,7 +346,8 @@ impl<'a> Run<'a> {
         for kernel in Kernel::ALL.map(Kernel::name) {
             let runs = |outcome: &Outcome| outcome.kernels.contains(&kernel);
             let bad = broken.iter().filter(|outcome| runs(outcome)).count();
-            let all = self.outcomes.iter().filter(counts).filter(|(outcome, _)| runs(outcome)).count();
+            let all =
+                self.outcomes.iter().filter(counts).filter(|(outcome, _)| runs(outcome)).count();
             if bad > 0 && (in_all(kernel) || !has_common) {
                 suspects.push((kernel, bad, all));
             }
@@ -366,7 +395,8 @@ impl<'a> Run<'a> {
     fn report(&self, context: &Context) -> Report {
         let broken = self.outcomes.iter().filter(|(_, standing)| *standing == Standing::Broken);
         let report = Report::new(context, &broken.map(|(outcome, _)| outcome).collect::<Vec<_>>());
-        let count = |of: fn(&Broken) -> bool| report.problems.iter().filter(|broken| of(broken)).count();
+        let count =
+            |of: fn(&Broken) -> bool| report.problems.iter().filter(|broken| of(broken)).count();
         println!(
             "report: {} broken problems, {} of them recorded; {} of these runs are wrong by themselves",
             report.problems.len(),
@@ -438,7 +468,8 @@ mod tests {
             time: Duration::ZERO,
         };
         let each = |law| Kernel::ALL.map(|kernel| outcome(law, kernel, Verdict::Kept));
-        let mut outcomes: Vec<_> = LAWS.iter().flat_map(each).map(|outcome| (outcome, Standing::Fine)).collect();
+        let mut outcomes: Vec<_> =
+            LAWS.iter().flat_map(each).map(|outcome| (outcome, Standing::Fine)).collect();
         let broken = outcome(&LAWS[18], Kernel::ALL[3], Verdict::Broken("it".into()));
         outcomes.push((broken, Standing::Broken));
         Run { caps: Caps::webgpu_default(), outcomes, asked: 1, problems: 1, seconds: 0.0 }
@@ -459,9 +490,13 @@ mod tests {
     #[test]
     fn tables_have_what_ran() {
         let mut run = run();
-        run.outcomes.retain(|(outcome, _)| outcome.kernels == ["aggregate"] && outcome.law.name == "exact");
+        run.outcomes
+            .retain(|(outcome, _)| outcome.kernels == ["aggregate"] && outcome.law.name == "exact");
         let text = run.tables(80)[0].to_string();
-        assert!(text.contains("aggregate") && text.contains("exact") && !text.contains("conv_"), "{text}");
+        assert!(
+            text.contains("aggregate") && text.contains("exact") && !text.contains("conv_"),
+            "{text}"
+        );
         run.outcomes[0].1 = Standing::NotRun;
         assert!(run.tables(80).is_empty());
         let refused = run.ensure_checked(&[]).expect_err("says nothing").to_string();

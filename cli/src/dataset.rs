@@ -35,7 +35,11 @@ impl Dataset {
         ensure!(images > 0, "{}: the file holds no image", of_images());
         ensure!(images == count, "{}: expected {images}, one an image, found {count}", of_labels());
         if let Some(i) = labels.iter().position(|&label| usize::from(label) >= classes) {
-            bail!("{}: expected classes below {classes}, found {} for image {i}", of_labels(), labels[i]);
+            bail!(
+                "{}: expected classes below {classes}, found {} for image {i}",
+                of_labels(),
+                labels[i]
+            );
         }
         Ok(Self { pixels, labels, side })
     }
@@ -56,7 +60,11 @@ impl Dataset {
 }
 
 /// Number of items of a gzipped IDX file, each of the sizes `item`, and their bytes.
-fn idx<const AXES: usize>(file: &[u8], magic: u32, item: [usize; AXES]) -> Result<(usize, Vec<u8>)> {
+fn idx<const AXES: usize>(
+    file: &[u8],
+    magic: u32,
+    item: [usize; AXES],
+) -> Result<(usize, Vec<u8>)> {
     let mut reader = GzDecoder::new(file);
     let mut word = || -> Result<u32> {
         let mut bytes = [0; 4];
@@ -76,7 +84,11 @@ fn idx<const AXES: usize>(file: &[u8], magic: u32, item: [usize; AXES]) -> Resul
     // One byte more than expected, so that a longer file shows; memory grows with what is really there.
     let mut bytes = Vec::new();
     reader.take(expected as u64 + 1).read_to_end(&mut bytes).context("not a complete gzip file")?;
-    ensure!(bytes.len() == expected, "expected {expected} bytes after the header, found {}", bytes.len());
+    ensure!(
+        bytes.len() == expected,
+        "expected {expected} bytes after the header, found {}",
+        bytes.len()
+    );
     Ok((count, bytes))
 }
 
@@ -95,7 +107,8 @@ mod tests {
     }
 
     fn file(magic: u32, sizes: &[u32], data: &[u8]) -> Vec<u8> {
-        let header: Vec<u8> = [magic].iter().chain(sizes).flat_map(|word| word.to_be_bytes()).collect();
+        let header: Vec<u8> =
+            [magic].iter().chain(sizes).flat_map(|word| word.to_be_bytes()).collect();
         gzip(&[&header, data].concat())
     }
 
@@ -116,11 +129,27 @@ mod tests {
         let images = file(IMAGES_MAGIC, &[1, 2, 2], &[1, 2, 3, 4]);
         let labels = file(LABELS_MAGIC, &[1], &[0]);
         let cases = [
-            (images[..images.len() / 2].to_vec(), labels.clone(), "images: not a complete gzip file"),
+            (
+                images[..images.len() / 2].to_vec(),
+                labels.clone(),
+                "images: not a complete gzip file",
+            ),
             (b"plain".to_vec(), labels.clone(), "images: not a complete gzip file"),
-            (labels.clone(), labels.clone(), "images: expected the IDX magic number 0x00000803, found 0x00000801"),
-            (file(IMAGES_MAGIC, &[0, 2, 2], &[]), labels.clone(), "images: the file holds no image"),
-            (file(IMAGES_MAGIC, &[1, 3, 2], &[0; 6]), labels.clone(), "images: expected items of [2, 2], found [3, 2]"),
+            (
+                labels.clone(),
+                labels.clone(),
+                "images: expected the IDX magic number 0x00000803, found 0x00000801",
+            ),
+            (
+                file(IMAGES_MAGIC, &[0, 2, 2], &[]),
+                labels.clone(),
+                "images: the file holds no image",
+            ),
+            (
+                file(IMAGES_MAGIC, &[1, 3, 2], &[0; 6]),
+                labels.clone(),
+                "images: expected items of [2, 2], found [3, 2]",
+            ),
             (
                 file(IMAGES_MAGIC, &[9, 2, 2], &[0; 4]),
                 labels.clone(),
@@ -131,7 +160,11 @@ mod tests {
                 labels.clone(),
                 "images: expected at most 1000000 items, found 4294967295",
             ),
-            (images.clone(), file(LABELS_MAGIC, &[2], &[0, 0]), "labels: expected 1, one an image, found 2"),
+            (
+                images.clone(),
+                file(LABELS_MAGIC, &[2], &[0, 0]),
+                "labels: expected 1, one an image, found 2",
+            ),
             (
                 images.clone(),
                 file(LABELS_MAGIC, &[1], &[10]),

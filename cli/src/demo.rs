@@ -48,8 +48,18 @@ pub(crate) struct Options {
     label_file: Option<PathBuf>,
 }
 
-const NAMES: [&str; CLASSES] =
-    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+const NAMES: [&str; CLASSES] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
 
 /// Images whose two best reference logits lie closer than this may fall to either class.
 const AMBIGUOUS: f32 = 1e-3;
@@ -88,22 +98,43 @@ struct Outcome {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     stop::listen()?;
     Usage::unless(options.batch > 0, || "--batch: expected at least 1, found 0".into())?;
-    let model = file(options.model.as_deref(), include_bytes!("../../assets/od_fashion.safetensors"))?;
-    let reference = file(options.reference.as_deref(), include_bytes!("../../assets/od_fashion_logits.safetensors"))?;
-    let images = file(options.image_file.as_deref(), include_bytes!("../../assets/t10k-images-idx3-ubyte.gz"))?;
-    let labels = file(options.label_file.as_deref(), include_bytes!("../../assets/t10k-labels-idx1-ubyte.gz"))?;
+    let model =
+        file(options.model.as_deref(), include_bytes!("../../assets/od_fashion.safetensors"))?;
+    let reference = file(
+        options.reference.as_deref(),
+        include_bytes!("../../assets/od_fashion_logits.safetensors"),
+    )?;
+    let images = file(
+        options.image_file.as_deref(),
+        include_bytes!("../../assets/t10k-images-idx3-ubyte.gz"),
+    )?;
+    let labels = file(
+        options.label_file.as_deref(),
+        include_bytes!("../../assets/t10k-labels-idx1-ubyte.gz"),
+    )?;
 
     // Errors name the file that was given, or what is built in.
-    let of = |path: &Option<PathBuf>| path.as_ref().map_or("built in".into(), |path| path.display().to_string());
-    let network = Checkpoint::new(&model).map_err(anyhow::Error::from).and_then(|file| Network::load(&file));
+    let of = |path: &Option<PathBuf>| {
+        path.as_ref().map_or("built in".into(), |path| path.display().to_string())
+    };
+    let network =
+        Checkpoint::new(&model).map_err(anyhow::Error::from).and_then(|file| Network::load(&file));
     let network = network.with_context(|| of(&options.model))?;
-    let mut data = Dataset::load(&images, &labels, SIDE, CLASSES, [of(&options.image_file), of(&options.label_file)])?;
+    let mut data = Dataset::load(
+        &images,
+        &labels,
+        SIDE,
+        CLASSES,
+        [of(&options.image_file), of(&options.label_file)],
+    )?;
     let reference = Checkpoint::new(&reference)
         .and_then(|file| file.tensor("logits", &[data.len(), CLASSES]))
         .with_context(|| format!("{}: reference logits", of(&options.reference)))?;
     if let Some(count) = options.images {
         let is_possible = (1..=data.len()).contains(&count);
-        Usage::unless(is_possible, || format!("--images: expected 1 to {}, found {count}", data.len()))?;
+        Usage::unless(is_possible, || {
+            format!("--images: expected 1 to {}, found {count}", data.len())
+        })?;
         data.truncate(count);
     }
 
@@ -180,8 +211,11 @@ fn context(options: &Options) -> Result<Option<Context>> {
 }
 
 fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) -> Result<Run> {
-    let mut run =
-        Run { adapter: context.caps().name.clone(), driver: context.caps().driver.clone(), ..Default::default() };
+    let mut run = Run {
+        adapter: context.caps().name.clone(),
+        driver: context.caps().driver.clone(),
+        ..Default::default()
+    };
     let batch = batch.min(data.len());
     let mut gpu = network.bind(context, batch)?;
     run.layers = layer_rows(&gpu);
@@ -196,7 +230,8 @@ fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) ->
         if count != gpu.batch {
             gpu = network.bind(context, count)?;
         }
-        let images = network.preprocess(&data.pixels[first * SIDE * SIDE..(first + count) * SIDE * SIDE]);
+        let images =
+            network.preprocess(&data.pixels[first * SIDE * SIDE..(first + count) * SIDE * SIDE]);
         let started = Instant::now();
         gpu.submit(context, &images)?;
         let logits = gpu.read_logits(context)?;
@@ -288,12 +323,15 @@ fn evaluate(run: &Run, data: &Dataset, reference: &[f32]) -> Outcome {
     let predicted: Vec<usize> = run.logits.chunks_exact(CLASSES).map(best).collect();
     let expected: Vec<usize> = reference.chunks_exact(CLASSES).map(best).collect();
     let unclear: Vec<bool> = reference.chunks_exact(CLASSES).map(is_ambiguous).collect();
-    let hits =
-        |classes: &[usize]| classes.iter().zip(&data.labels).filter(|&(&c, &label)| c == usize::from(label)).count();
+    let hits = |classes: &[usize]| {
+        classes.iter().zip(&data.labels).filter(|&(&c, &label)| c == usize::from(label)).count()
+    };
     Outcome {
         correct: hits(&predicted),
         reference_correct: hits(&expected),
-        class_mismatches: (0..data.len()).filter(|&i| predicted[i] != expected[i] && !unclear[i]).count(),
+        class_mismatches: (0..data.len())
+            .filter(|&i| predicted[i] != expected[i] && !unclear[i])
+            .count(),
         ambiguous: unclear.iter().filter(|&&u| u).count(),
         max_logit_error: max_difference(&run.logits, reference.iter().copied().map(f64::from)),
         predicted,
@@ -374,7 +412,10 @@ fn report(run: &Run, outcome: &Outcome, data: &Dataset) -> Result<String> {
     let attention: Vec<LayerAttention> = run
         .attention
         .iter()
-        .map(|mix| LayerAttention { layer: mix.layer.into(), mean: mean_by_class(&mix.rows, &data.labels) })
+        .map(|mix| LayerAttention {
+            layer: mix.layer.into(),
+            mean: mean_by_class(&mix.rows, &data.labels),
+        })
         .collect();
     let report = Report {
         adapter: &run.adapter,
@@ -405,7 +446,8 @@ fn samples<'a>(run: &Run, outcome: &Outcome, data: &'a Dataset) -> Vec<Sample<'a
         let mut of_class = [0; CLASSES];
         let fits = |&index: &usize| {
             let truth = usize::from(data.labels[index]);
-            let fits = (outcome.predicted[index] == truth) == right && of_class[truth] < shown.div_ceil(CLASSES);
+            let fits = (outcome.predicted[index] == truth) == right
+                && of_class[truth] < shown.div_ceil(CLASSES);
             of_class[truth] += usize::from(fits);
             fits
         };
@@ -452,7 +494,10 @@ mod tests {
         reference[CLASSES + 1] = 1.0;
         reference[2 * CLASSES + 1] = 1.0;
         reference[2 * CLASSES + 2] = 0.9995;
-        let mut run = Run { logits: reference.iter().copied().map(f64::from).collect(), ..Default::default() };
+        let mut run = Run {
+            logits: reference.iter().copied().map(f64::from).collect(),
+            ..Default::default()
+        };
         run.logits[CLASSES + 7] = 2.0;
         run.logits[2 * CLASSES + 2] = 2.0;
         let data = Dataset { pixels: vec![0; 3 * SIDE * SIDE], labels: vec![0, 1, 5], side: SIDE };

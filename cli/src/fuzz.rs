@@ -45,7 +45,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })?;
     let (json, junit) = (options.json.open()?, Target::open(options.junit.as_deref())?);
     stop::listen()?;
-    let contexts = options.jobs.contexts(&options.adapter, options.problems.unwrap_or(usize::MAX))?;
+    let contexts =
+        options.jobs.contexts(&options.adapter, options.problems.unwrap_or(usize::MAX))?;
     let caps = contexts[0].caps();
     println!("{}; seed {}", adapter_line(caps), options.seed);
     let until = match options.problems {

@@ -92,12 +92,22 @@ fn table(row: &Row<'_>) -> Table {
         ("invocations a workgroup", row.max_invocations.to_string()),
         ("workgroup memory", format!("{} KiB", row.max_workgroup_memory >> 10)),
         ("workgroups a dimension", row.max_workgroups.to_string()),
-        ("subgroup size", if smallest == largest { smallest.to_string() } else { format!("{smallest} to {largest}") }),
+        (
+            "subgroup size",
+            if smallest == largest {
+                smallest.to_string()
+            } else {
+                format!("{smallest} to {largest}")
+            },
+        ),
         ("timestamps", yes_no(row.timestamps)),
         ("f16 in shaders", yes_no(row.f16)),
         ("subgroup operations", yes_no(row.subgroups)),
         ("64-bit integers in shaders", yes_no(row.int64)),
-        ("would be faster with", if row.missing.is_empty() { "nothing more".into() } else { row.missing.join(", ") }),
+        (
+            "would be faster with",
+            if row.missing.is_empty() { "nothing more".into() } else { row.missing.join(", ") },
+        ),
     ] {
         table.add_row([name.to_string(), value]);
     }

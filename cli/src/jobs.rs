@@ -23,7 +23,11 @@ pub(crate) struct JobsArgs {
 
 impl JobsArgs {
     /// A context a job; no more than there are problems, but one at least.
-    pub(crate) fn contexts(&self, adapter: &AdapterArgs, problems: usize) -> anyhow::Result<Vec<Context>> {
+    pub(crate) fn contexts(
+        &self,
+        adapter: &AdapterArgs,
+        problems: usize,
+    ) -> anyhow::Result<Vec<Context>> {
         (0..self.get(problems)).map(|_| adapter.context()).collect()
     }
 
@@ -43,7 +47,9 @@ pub(crate) fn each<W: Sync, T: Send, R: Send>(
 ) -> Vec<R> {
     let queue = Mutex::new(Some(items.into_iter().enumerate()));
     let done = Mutex::new(Vec::new());
-    let next = || if stop::is_asked() { None } else { say::lock(&queue).as_mut().and_then(Iterator::next) };
+    let next = || {
+        if stop::is_asked() { None } else { say::lock(&queue).as_mut().and_then(Iterator::next) }
+    };
     let job = |worker: &W| {
         while let Some((place, item)) = next() {
             let result = match work(worker, item) {
@@ -82,7 +88,9 @@ mod tests {
 
     #[test]
     fn nothing_is_begun_after_a_break() {
-        let work = |(): &(), item| if item == 3 { ControlFlow::Break(item) } else { ControlFlow::Continue(item) };
+        let work = |(): &(), item| {
+            if item == 3 { ControlFlow::Break(item) } else { ControlFlow::Continue(item) }
+        };
         assert_eq!(each(&[()], (0..8).collect(), work), [0, 1, 2, 3]);
     }
 }

@@ -76,7 +76,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let chosen = chosen(options, &mutants)?;
     let mut known = known(options.known.as_deref())?;
-    let [markdown, to_know] = [&options.markdown, &options.known].map(|path| Target::open(path.as_deref()));
+    let [markdown, to_know] =
+        [&options.markdown, &options.known].map(|path| Target::open(path.as_deref()));
     let (markdown, to_know) = (markdown?, to_know?);
     stop::listen()?;
     let judges = judges(options)?;
@@ -84,7 +85,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let count = chosen.len();
     let (settled, chosen): (Vec<usize>, Vec<usize>) =
         chosen.into_iter().partition(|&number| known.contains_key(&mutants[number].name()));
-    let mut fates: Fates = settled.into_iter().map(|number| (number, known[&mutants[number].name()])).collect();
+    let mut fates: Fates =
+        settled.into_iter().map(|number| (number, known[&mutants[number].name()])).collect();
     fates.extend(try_all(options, &mutants, chosen)?);
     fates.sort_unstable_by_key(|(number, _)| *number);
     let killed = fates.iter().filter(|(_, told)| !matches!(told, Told::Survived | Told::NotRun));
@@ -108,9 +110,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 fn chosen(options: &Options, mutants: &[Mutant]) -> Result<Vec<usize>, Usage> {
     Usage::unless(options.sample > 0, || "--sample: expected at least 1, found 0".into())?;
     for file in &options.file {
-        Usage::unless(mutants.iter().any(|mutant| mutant.file == file), || format!("no shader file \"{file}\""))?;
+        Usage::unless(mutants.iter().any(|mutant| mutant.file == file), || {
+            format!("no shader file \"{file}\"")
+        })?;
     }
-    let is_asked = |mutant: &Mutant| options.file.is_empty() || options.file.iter().any(|file| file == mutant.file);
+    let is_asked = |mutant: &Mutant| {
+        options.file.is_empty() || options.file.iter().any(|file| file == mutant.file)
+    };
     Ok(sample(mutants, is_asked, options.sample, options.seed))
 }
 
@@ -217,7 +223,11 @@ fn try_all(options: &Options, mutants: &[Mutant], chosen: Vec<usize>) -> anyhow:
 type Fates = Vec<(usize, Told)>;
 
 /// What the interpreter says of these mutants, and what is left of them.
-fn in_interpreter(workers: &[()], mutants: &[Mutant], chosen: Vec<usize>) -> anyhow::Result<(Fates, Fates)> {
+fn in_interpreter(
+    workers: &[()],
+    mutants: &[Mutant],
+    chosen: Vec<usize>,
+) -> anyhow::Result<(Fates, Fates)> {
     let interpreter = Interpreter::new()?;
     let progress = Progress::new(Some(chosen.len()), "mutants in the interpreter");
     let fates = each(workers, chosen, |(), number| {
@@ -232,18 +242,19 @@ fn in_interpreter(workers: &[()], mutants: &[Mutant], chosen: Vec<usize>) -> any
 /// What the laws say of these mutants; where they do not run one, it remains what it was.
 fn by_laws(options: &Options, workers: &[()], left: Fates) -> anyhow::Result<Fates> {
     let progress = Progress::new(Some(left.len()), "mutants held to the laws");
-    let fates = each(workers, left, |(), (number, before)| match try_one(options, number, &progress) {
-        Ok(Some(told)) => {
-            let told = if told == Told::NotRun { before } else { told };
-            if told == Told::Survived {
-                progress.suspend(|| println!("survivor: {number}"));
+    let fates =
+        each(workers, left, |(), (number, before)| match try_one(options, number, &progress) {
+            Ok(Some(told)) => {
+                let told = if told == Told::NotRun { before } else { told };
+                if told == Told::Survived {
+                    progress.suspend(|| println!("survivor: {number}"));
+                }
+                progress.inc(1);
+                ControlFlow::Continue(Ok(Some((number, told))))
             }
-            progress.inc(1);
-            ControlFlow::Continue(Ok(Some((number, told))))
-        }
-        Ok(None) => ControlFlow::Break(Ok(None)),
-        Err(error) => ControlFlow::Break(Err(error)),
-    });
+            Ok(None) => ControlFlow::Break(Ok(None)),
+            Err(error) => ControlFlow::Break(Err(error)),
+        });
     progress.finish();
     fates.into_iter().filter_map(Result::transpose).collect()
 }
@@ -290,7 +301,9 @@ fn try_one(options: &Options, number: usize, progress: &Progress) -> anyhow::Res
         Some(code) if code == i32::from(SURVIVED) => Told::Survived,
         Some(code) if code == i32::from(STILLBORN) => Told::Stillborn,
         Some(code) if code == i32::from(NOT_RUN) => Told::NotRun,
-        Some(1..=3) => anyhow::bail!("mutant {number} could not be tried: run `dynconv mutants --only {number}`"),
+        Some(1..=3) => anyhow::bail!(
+            "mutant {number} could not be tried: run `dynconv mutants --only {number}`"
+        ),
         _ => Told::Killed,
     }))
 }
@@ -374,7 +387,10 @@ impl Table {
             let Mutant { file, line, original, mutated, .. } = &mutants[number];
             let (original, mutated) = (original.trim(), mutated.trim());
             let reason = explanation.unwrap_or("NOT EXPLAINED");
-            let _ = writeln!(text, "* {number}, {file}:{line}: `{original}` becomes `{mutated}`: {reason}");
+            let _ = writeln!(
+                text,
+                "* {number}, {file}:{line}: `{original}` becomes `{mutated}`: {reason}"
+            );
         }
         text
     }

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use dynconv::plan::{AttentionSource, Problem};
 use dynconv::reference::{self, LayerWeights, widen};
 use dynconv::{
-    Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, Epilogue, OdConv2d, OdWeights, PassTimer,
-    StaticConv2d, Tensor, wgpu,
+    Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, Epilogue, OdConv2d, OdWeights,
+    PassTimer, StaticConv2d, Tensor, wgpu,
 };
 use serde::Deserialize;
 
@@ -56,9 +56,17 @@ struct Dynamic {
 impl Network {
     pub(crate) fn load(checkpoint: &Checkpoint<'_>) -> Result<Self> {
         let config = checkpoint.metadata("config").context("checkpoint: no metadata \"config\"")?;
-        let config: Config = serde_json::from_str(config).context("checkpoint: metadata \"config\"")?;
-        ensure!(config.kind == "od", "checkpoint: expected a network of kind \"od\", found \"{}\"", config.kind);
-        ensure!(config.std > 0.0 && config.mean.is_finite(), "checkpoint: mean and std of the pixels are unusable");
+        let config: Config =
+            serde_json::from_str(config).context("checkpoint: metadata \"config\"")?;
+        ensure!(
+            config.kind == "od",
+            "checkpoint: expected a network of kind \"od\", found \"{}\"",
+            config.kind
+        );
+        ensure!(
+            config.std > 0.0 && config.mean.is_finite(),
+            "checkpoint: mean and std of the pixels are unusable"
+        );
 
         let mut channels = 16;
         let stem = ConvDesc::new(1, channels, [3, 3]).padding([1, 1]);
@@ -66,10 +74,19 @@ impl Network {
         let stem_norm = checkpoint.batch_norm("bn1.", channels, config.epsilon)?;
         let mut dynamic = Vec::new();
         for (layer, stride) in (2..).zip(STRIDES) {
-            let (desc, weights) = checkpoint.od_conv::<2>(&format!("conv{layer}."), config.epsilon)?;
+            let (desc, weights) =
+                checkpoint.od_conv::<2>(&format!("conv{layer}."), config.epsilon)?;
             let g = desc.geometry()?;
-            ensure!(g.c_in == channels, "conv{layer}: expected {channels} input channels, found {}", g.c_in);
-            ensure!(g.kernel == [1, 3, 3], "conv{layer}: expected a 3 x 3 kernel, found {:?}", &g.kernel[1..]);
+            ensure!(
+                g.c_in == channels,
+                "conv{layer}: expected {channels} input channels, found {}",
+                g.c_in
+            );
+            ensure!(
+                g.kernel == [1, 3, 3],
+                "conv{layer}: expected a 3 x 3 kernel, found {:?}",
+                &g.kernel[1..]
+            );
             channels = g.c_out;
             let norm = checkpoint.batch_norm(&format!("bn{layer}."), channels, config.epsilon)?;
             dynamic.push(Dynamic { desc: desc.stride([stride; 2]).padding([1, 1]), weights, norm });
@@ -88,7 +105,10 @@ impl Network {
 
     /// Normalised pixels.
     pub(crate) fn preprocess(&self, pixels: &[u8]) -> Vec<f32> {
-        pixels.iter().map(|&p| (f32::from(p) / 255.0 - self.config.mean) / self.config.std).collect()
+        pixels
+            .iter()
+            .map(|&p| (f32::from(p) / 255.0 - self.config.mean) / self.config.std)
+            .collect()
     }
 
     /// Logits of some images by the CPU reference.
@@ -110,7 +130,11 @@ impl Network {
             weights.affine = Some([scale, shift].concat());
             let problem = Problem {
                 attention,
-                epilogue: Epilogue { affine: true, activation: Activation::Relu, ..Epilogue::default() },
+                epilogue: Epilogue {
+                    affine: true,
+                    activation: Activation::Relu,
+                    ..Epilogue::default()
+                },
                 ..Problem::new(geometry, batch, size)
             };
             x = reference::layer(&problem, &weights, &x, &[]).y;
@@ -123,8 +147,10 @@ impl Network {
 
     fn classify(&self, means: &[f64]) -> Vec<f64> {
         let rows = self.classifier_weight.chunks_exact(means.len()).zip(&self.classifier_bias);
-        rows.map(|(row, &bias)| row.iter().zip(means).map(|(&w, m)| f64::from(w) * m).sum::<f64>() + f64::from(bias))
-            .collect()
+        rows.map(|(row, &bias)| {
+            row.iter().zip(means).map(|(&w, m)| f64::from(w) * m).sum::<f64>() + f64::from(bias)
+        })
+        .collect()
     }
 
     /// The network on the GPU, for batches of `batch` images.
@@ -144,14 +170,24 @@ impl Network {
             let plan = op.plan(batch, size)?;
             let y = Tensor::zeros(context, &op.output_shape(x.shape())?)?;
             let mut step = GpuStep::new(op.bind(&x, &y)?, plan.flops());
-            step.mix = plan.problem().attention_row().mix.map(|start| start..start + plan.problem().geometry.kernels);
+            step.mix = plan
+                .problem()
+                .attention_row()
+                .mix
+                .map(|start| start..start + plan.problem().geometry.kernels);
             steps.push(step);
             x = y;
         }
 
         let means = Tensor::zeros(context, &[batch, x.shape()[1], 1, 1])?;
-        steps.push(GpuStep::new(dynconv::global_average_pool(context, &x, &means)?, x.len() as u64));
-        let fc = StaticConv2d::new(context, &self.classifier, &self.classifier_weight, Some(&self.classifier_bias))?;
+        steps
+            .push(GpuStep::new(dynconv::global_average_pool(context, &x, &means)?, x.len() as u64));
+        let fc = StaticConv2d::new(
+            context,
+            &self.classifier,
+            &self.classifier_weight,
+            Some(&self.classifier_bias),
+        )?;
         let logits = Tensor::zeros(context, &fc.output_shape(means.shape())?)?;
         steps.push(GpuStep::new(fc.bind(&means, &logits)?, fc.plan(batch, [1, 1])?.flops()));
 
@@ -204,7 +240,8 @@ impl GpuNetwork {
     /// Queues one batch of normalised images.
     pub(crate) fn submit(&self, context: &Context, images: &[f32]) -> Result<()> {
         self.input.write(context, images)?;
-        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (number, step) in (0..).zip(&self.steps) {
             let timestamp_writes = self.timer.as_ref().map(|timer| timer.writes(number));
             let descriptor = wgpu::ComputePassDescriptor { label: Some("layer"), timestamp_writes };
@@ -232,7 +269,8 @@ impl GpuNetwork {
         for (step, name) in self.steps.iter().zip(NAMES) {
             if let (Some(mix), Some(tensor)) = (&step.mix, step.bound.attention()) {
                 let rows = tensor.read_blocking(context)?;
-                let rows = rows.chunks_exact(tensor.shape()[1]).map(|row| row[mix.clone()].to_vec());
+                let rows =
+                    rows.chunks_exact(tensor.shape()[1]).map(|row| row[mix.clone()].to_vec());
                 layers.push(Mix { layer: name, rows: rows.collect() });
             }
         }
@@ -244,7 +282,8 @@ impl GpuNetwork {
         let mut layers = Vec::new();
         for (step, name) in self.steps.iter().zip(NAMES) {
             let output = step.bound.output().shape();
-            let kernel: Vec<&str> = step.bound.steps().iter().map(|s| s.dispatch().variant.kernel.name()).collect();
+            let kernel: Vec<&str> =
+                step.bound.steps().iter().map(|s| s.dispatch().variant.kernel.name()).collect();
             layers.push(LayerInfo {
                 name,
                 shape: format!("{} -> {}", sizes(shape), sizes(output)),

@@ -1,5 +1,8 @@
 //! Compiled pipelines that outlive the program, where the backend lets them.
-#![expect(unsafe_code, reason = "wgpu cannot prove that what a disk gives is what was written to it")]
+#![expect(
+    unsafe_code,
+    reason = "wgpu cannot prove that what a disk gives is what was written to it"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -23,10 +26,15 @@ impl Pipelines {
         let data = match std::fs::read(&path) {
             Ok(data) => Some(data),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
-        let descriptor =
-            wgpu::PipelineCacheDescriptor { label: Some("dynconv"), data: data.as_deref(), fallback: true };
+        let descriptor = wgpu::PipelineCacheDescriptor {
+            label: Some("dynconv"),
+            data: data.as_deref(),
+            fallback: true,
+        };
         // SAFETY: the data must be what `get_data` gave. `save` writes nothing else, and to a name of its own first, so that no file is cut
         // short; the folder belongs to the user, like the program itself. wgpu checks the header, and drops data of other devices.
         let cache = unsafe { context.device().create_pipeline_cache(&descriptor) };
@@ -36,7 +44,8 @@ impl Pipelines {
     /// Writes what has been compiled.
     pub(crate) fn save(&self) -> anyhow::Result<()> {
         let Some(data) = self.cache.get_data() else { return Ok(()) };
-        write_whole(&self.path, &data).with_context(|| format!("cannot write {}", self.path.display()))
+        write_whole(&self.path, &data)
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 

@@ -80,7 +80,11 @@ impl Progress {
         match self.bar.length() {
             Some(len) => {
                 let separator = if message.is_empty() { "" } else { ": " };
-                format!("{} of {len} {}, {seconds} s{separator}{message}", self.bar.position(), self.what)
+                format!(
+                    "{} of {len} {}, {seconds} s{separator}{message}",
+                    self.bar.position(),
+                    self.what
+                )
             }
             None => format!("{message}, {seconds} s"),
         }

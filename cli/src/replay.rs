@@ -45,14 +45,17 @@ impl Machine {
     fn faults(&self, run: &Recorded) -> anyhow::Result<Vec<String>> {
         Ok(match self {
             Self::Adapter(context) => run.run(context)?.into_iter().collect(),
-            Self::Interpreter { subgroup_size } => Subject::recorded(run.clone(), *subgroup_size)?.faults()?,
+            Self::Interpreter { subgroup_size } => {
+                Subject::recorded(run.clone(), *subgroup_size)?.faults()?
+            }
         })
     }
 }
 
 /// The report in a file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Report> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Report::parse(&text).with_context(|| path.display().to_string())
 }
 
@@ -64,7 +67,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         false => Machine::Adapter(Box::new(options.adapter.context()?)),
         true => Machine::Interpreter { subgroup_size: report.device.subgroup_size() },
     };
-    println!("recorded on {} ({}), {}", report.device.name, report.device.driver, report.device.backend);
+    println!(
+        "recorded on {} ({}), {}",
+        report.device.name, report.device.driver, report.device.backend
+    );
     println!("repeated on {}", machine.name());
     let mut rows = Vec::new();
     let [mut right, mut wrong] = [0, 0];
@@ -76,17 +82,26 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let faults = machine.faults(run).with_context(|| problem.clone())?;
         let verdict = if faults.is_empty() { "right" } else { "WRONG" };
         println!("{verdict} {}", run.name);
-        println!("  recorded: {}", found.as_deref().unwrap_or("right by itself, only the laws show the fault"));
+        println!(
+            "  recorded: {}",
+            found.as_deref().unwrap_or("right by itself, only the laws show the fault")
+        );
         faults.iter().for_each(|fault| println!("  now: {fault}"));
         *(if faults.is_empty() { &mut right } else { &mut wrong }) += 1;
         rows.push(serde_json::json!({ "problem": problem, "run": run.name, "recorded": found, "faults": faults }));
     }
-    println!("{} problems, {} runs: {right} right, {wrong} wrong", report.problems.len(), right + wrong);
+    println!(
+        "{} problems, {} runs: {right} right, {wrong} wrong",
+        report.problems.len(),
+        right + wrong
+    );
     let adapter = match &machine {
         Machine::Adapter(context) => adapter_json(context.caps()),
         Machine::Interpreter { .. } => serde_json::Value::Null,
     };
-    json.write_json(&serde_json::json!({ "adapter": adapter, "stopped": stop::is_asked(), "runs": rows }))?;
+    json.write_json(
+        &serde_json::json!({ "adapter": adapter, "stopped": stop::is_asked(), "runs": rows }),
+    )?;
     anyhow::ensure!(right + wrong > 0 || stop::is_asked(), "the report has no recorded run");
     Ok(stop::status(wrong == 0))
 }

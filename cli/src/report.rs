@@ -406,8 +406,10 @@ impl Report<'_> {
             return section("Kernel attention", "<p>No kernel attention was recorded.</p>\n");
         }
         // One scale for all layers, so that their maps can be compared.
-        let range = self.attention.iter().map(LayerAttention::deviation).fold(LEAST_RANGE, f64::max);
-        let maps: String = self.attention.iter().map(|layer| self.attention_map(layer, range)).collect();
+        let range =
+            self.attention.iter().map(LayerAttention::deviation).fold(LEAST_RANGE, f64::max);
+        let maps: String =
+            self.attention.iter().map(|layer| self.attention_map(layer, range)).collect();
         section(
             "Kernel attention",
             &format!(
@@ -423,8 +425,11 @@ impl Report<'_> {
 
     /// Heat map of one layer with what can be seen in it.
     fn attention_map(&self, layer: &LayerAttention, range: f64) -> String {
-        let heads: String = (1..=layer.kernels()).map(|kernel| format!("<th scope=\"col\">{kernel}</th>")).collect();
-        let rows: String = (0..layer.mean.len()).map(|class| self.attention_row(layer, class, range)).collect();
+        let heads: String = (1..=layer.kernels())
+            .map(|kernel| format!("<th scope=\"col\">{kernel}</th>"))
+            .collect();
+        let rows: String =
+            (0..layer.mean.len()).map(|class| self.attention_row(layer, class, range)).collect();
         format!(
             "<article>\n<h3>{}</h3>\n<div class=\"scroll\" tabindex=\"0\">\n<table class=\"grid\">\n\
              <thead><tr><th class=\"corner\">class ↓ kernel →</th>{heads}</tr></thead>\n\
@@ -498,7 +503,9 @@ impl LayerRow {
 /// A bar as long as its percentage, which stands beside it.
 fn share_bar(percentage: f64) -> String {
     let text = decimal(percentage, 1);
-    format!("<span class=\"track\"><i style=\"width:{percentage:.2}%\"></i></span><span class=\"part\">{text}%</span>")
+    format!(
+        "<span class=\"track\"><i style=\"width:{percentage:.2}%\"></i></span><span class=\"part\">{text}%</span>"
+    )
 }
 
 /// One cell of the confusion matrix.
@@ -574,7 +581,9 @@ fn dominance_sentence(layer: &LayerAttention) -> String {
     let verdict = if share > (1.0 + layer.uniform()) / 2.0 {
         format!("Kernel {kernel} dominates: its mean share is {share_text}")
     } else {
-        format!("No kernel dominates: the largest mean share is {share_text}, that of kernel {kernel}")
+        format!(
+            "No kernel dominates: the largest mean share is {share_text}, that of kernel {kernel}"
+        )
     };
     format!("{verdict} (uniform: {}).", decimal(layer.uniform(), 2))
 }
@@ -615,7 +624,11 @@ fn data_uri(pixels: &[u8]) -> Result<String, png::EncodingError> {
 
 /// Text with the characters replaced that mean something in HTML.
 pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// A value in words, or a dash if it is absent.
@@ -808,7 +821,8 @@ mod tests {
         let pixels: Vec<u8> = (0..=255).cycle().take(784).collect();
         let uri = data_uri(&pixels).expect("image");
         let bytes = STANDARD.decode(uri.split_once(',').expect("comma").1).expect("base64");
-        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().expect("header");
+        let mut reader =
+            png::Decoder::new(std::io::Cursor::new(bytes)).read_info().expect("header");
         let mut decoded = vec![0; 784];
         reader.next_frame(&mut decoded).expect("pixels");
         assert_eq!(decoded, pixels);
@@ -833,7 +847,12 @@ mod tests {
         let confusion = [vec![5, 1, 0], vec![3, 5, 0], vec![0, 2, 5]];
         let report = Report { confusion: &confusion, ..empty() };
         assert_eq!(report.mistakes(), [(1, 0, 3), (2, 1, 2), (0, 1, 1)]);
-        assert!(report.to_html().expect("page").contains("Bags &amp; &lt;more&gt; taken for T-shirt/top: 3"));
+        assert!(
+            report
+                .to_html()
+                .expect("page")
+                .contains("Bags &amp; &lt;more&gt; taken for T-shirt/top: 3")
+        );
     }
 
     #[test]
@@ -842,7 +861,9 @@ mod tests {
         let apart = attention(&[&[0.9, 0.1], &[0.8, 0.2], &[0.7, 0.3]]);
         let sentence = report.contrast_sentence(&apart);
         assert!(sentence.starts_with("T-shirt/top and Ankle boot differ most (L1 distance 0.40)"));
-        assert!(dominance_sentence(&apart).starts_with("Kernel 1 dominates: its mean share is 0.80"));
+        assert!(
+            dominance_sentence(&apart).starts_with("Kernel 1 dominates: its mean share is 0.80")
+        );
 
         let same = attention(&[&[0.5, 0.5], &[0.5, 0.5]]);
         assert!(report.contrast_sentence(&same).starts_with("All classes get nearly the same"));

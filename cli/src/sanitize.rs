@@ -59,11 +59,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         ControlFlow::Continue(row)
     });
     progress.finish();
-    let (faults, not_run) =
-        (rows.iter().map(faults).sum::<usize>(), rows.iter().filter(|row| row.told.is_err()).count());
+    let (faults, not_run) = (
+        rows.iter().map(faults).sum::<usize>(),
+        rows.iter().filter(|row| row.told.is_err()).count(),
+    );
     let mut barriers: BTreeMap<&BarrierName, bool> = BTreeMap::new();
-    rows.iter().flat_map(|row| &row.barriers).for_each(|(name, found)| *barriers.entry(name).or_default() |= found);
-    let missed: Vec<_> = barriers.iter().filter(|(_, found)| !**found).map(|(name, _)| *name).collect();
+    rows.iter()
+        .flat_map(|row| &row.barriers)
+        .for_each(|(name, found)| *barriers.entry(name).or_default() |= found);
+    let missed: Vec<_> =
+        barriers.iter().filter(|(_, found)| !**found).map(|(name, _)| *name).collect();
     for BarrierName { kernel, line } in &missed {
         println!("NOT MISSED: the barrier in shaders/{kernel}.wgsl, line {line}");
     }
@@ -73,7 +78,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let seconds = start.elapsed().as_secs_f64();
     println!("{} problems: {faults} faults, {not_run} not run, in {seconds:.0} s", rows.len());
     if options.barriers {
-        println!("{} barriers taken out in turn: {} found", barriers.len(), barriers.len() - missed.len());
+        println!(
+            "{} barriers taken out in turn: {} found",
+            barriers.len(),
+            barriers.len() - missed.len()
+        );
     }
     json.write_json(&serde_json::json!({
         "stopped": stop::is_asked(),
@@ -92,7 +101,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 fn row(spec: Spec, with_barriers: bool) -> Row {
     let subject = match Subject::new(&spec) {
         Ok(subject) => subject,
-        Err(error) => return Row { spec, kernels: Vec::new(), told: Err(error), barriers: BTreeMap::new() },
+        Err(error) => {
+            return Row { spec, kernels: Vec::new(), told: Err(error), barriers: BTreeMap::new() };
+        }
     };
     let told = subject.faults();
     // A problem with faults would miss every barrier.

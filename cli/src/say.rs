@@ -69,7 +69,9 @@ pub(crate) fn write_stdout(text: &str) {
 fn end_unless_written(result: io::Result<()>) {
     match result {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::BrokenPipe && HAS_FILES.load(Ordering::Relaxed) => {
+        Err(error)
+            if error.kind() == ErrorKind::BrokenPipe && HAS_FILES.load(Ordering::Relaxed) =>
+        {
             IS_CLOSED.store(true, Ordering::Relaxed);
         }
         Err(error) if error.kind() == ErrorKind::BrokenPipe => process::exit(PIPE_CLOSED),

@@ -89,7 +89,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let shapes = options.shapes.load()?;
     Usage::unless(options.batch > 0, || "--batch: expected at least 1, found 0".into())?;
     for shape in &shapes {
-        shape.with_batch(options.batch).map_err(|error| Usage(format!("{}: {error}", shape.name)))?;
+        shape
+            .with_batch(options.batch)
+            .map_err(|error| Usage(format!("{}: {error}", shape.name)))?;
     }
     let folder = cache_folder(options)?;
     let (json, gains) = (options.json.open()?, Target::open(options.table.as_deref())?);
@@ -101,7 +103,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return list(&folder, &caps);
     }
     if !caps.timestamps {
-        println!("no timestamps on this adapter: times are the host's, submission and wait included");
+        println!(
+            "no timestamps on this adapter: times are the host's, submission and wait included"
+        );
     }
     let pipelines = folder.join(Tuning::file_stem(&caps)).with_extension("pipelines");
     let (context, pipelines) = Pipelines::open(context, pipelines)?;
@@ -110,7 +114,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     let layers = shapes.len() * options.family.len();
     let progress = Progress::new(Some(layers), "layers");
-    for (shape, family) in shapes.iter().flat_map(|shape| options.family.iter().map(move |family| (shape, *family))) {
+    for (shape, family) in
+        shapes.iter().flat_map(|shape| options.family.iter().map(move |family| (shape, *family)))
+    {
         if stop::is_asked() {
             break;
         }
@@ -125,10 +131,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                     tuning.save(&folder, &caps)?;
                     Became::Tuned(tuned)
                 }
-                Err(error @ (Error::Limit { .. } | Error::Unsupported { .. } | Error::MissingFeature { .. })) => {
-                    Became::Refused(error)
+                Err(
+                    error @ (Error::Limit { .. }
+                    | Error::Unsupported { .. }
+                    | Error::MissingFeature { .. }),
+                ) => Became::Refused(error),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("{} {}", shape.name, family.name()));
                 }
-                Err(error) => return Err(error).with_context(|| format!("{} {}", shape.name, family.name())),
             },
         };
         rows.push(Row { shape: shape.name.clone(), family, became });
@@ -144,7 +154,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if stop::is_asked() {
         println!("stopped after {} of {layers} layers", rows.len());
     }
-    println!("{} shapes in {}", tuning.choices().len(), folder.join(Tuning::file_stem(&caps)).display());
+    println!(
+        "{} shapes in {}",
+        tuning.choices().len(),
+        folder.join(Tuning::file_stem(&caps)).display()
+    );
     gains.write(&tuning.gains().to_string())?;
     let rows_json: Vec<_> = rows.iter().map(Row::json).collect();
     let adapter = adapter_json(&caps);
@@ -153,7 +167,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     )?;
     if !stop::is_asked() {
         let is_refused = rows.iter().all(|row| matches!(row.became, Became::Refused(_)));
-        anyhow::ensure!(!is_refused, "nothing was tuned: every layer was refused, for the reasons above");
+        anyhow::ensure!(
+            !is_refused,
+            "nothing was tuned: every layer was refused, for the reasons above"
+        );
     }
     Ok(stop::status(rows.iter().all(|row| row.defects().next().is_none())))
 }
@@ -163,12 +180,18 @@ fn cache_folder(options: &Options) -> anyhow::Result<PathBuf> {
     if let Some(folder) = &options.cache {
         return Ok(folder.clone());
     }
-    let caches = dirs::cache_dir().context("this system has no folder for caches; name one with --cache")?;
+    let caches =
+        dirs::cache_dir().context("this system has no folder for caches; name one with --cache")?;
     Ok(caches.join("dynconv"))
 }
 
 /// The problem that a layer of this shape asks the planner about.
-fn problem_of(shape: &Shape, family: FamilyArg, options: &Options, caps: &Caps) -> anyhow::Result<Problem> {
+fn problem_of(
+    shape: &Shape,
+    family: FamilyArg,
+    options: &Options,
+    caps: &Caps,
+) -> anyhow::Result<Problem> {
     let elem = options.elem.elem();
     let bank = if elem == dynconv::Elem::F32 { elem } else { dynconv::Elem::F16Storage };
     let one_kernel = matches!(family, FamilyArg::Static | FamilyArg::PerSample);
@@ -184,15 +207,20 @@ fn problem_of(shape: &Shape, family: FamilyArg, options: &Options, caps: &Caps) 
 
 /// Every table of a folder, and what it is of.
 fn list(folder: &Path, caps: &Caps) -> anyhow::Result<ExitCode> {
-    let shipped = Tuning::shipped(caps).map_or("none".into(), |table| format!("{} gains", table.choices().len()));
+    let shipped = Tuning::shipped(caps)
+        .map_or("none".into(), |table| format!("{} gains", table.choices().len()));
     println!("with the library, for this adapter and these kernels: {shipped}");
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries.collect::<Result<Vec<_>, _>>()?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", folder.display()));
+        }
     };
-    let is_table = |path: &PathBuf| path.extension().is_some_and(|extension| extension == Tuning::EXTENSION);
-    let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).filter(is_table).collect();
+    let is_table =
+        |path: &PathBuf| path.extension().is_some_and(|extension| extension == Tuning::EXTENSION);
+    let mut paths: Vec<PathBuf> =
+        entries.iter().map(std::fs::DirEntry::path).filter(is_table).collect();
     paths.sort();
     for path in paths {
         let state = match Tuning::read(&path) {
@@ -200,7 +228,12 @@ fn list(folder: &Path, caps: &Caps) -> anyhow::Result<ExitCode> {
             Ok(table) => match table.check(caps) {
                 Err(error) => format!("{}: not used: {error}", path.display()),
                 Ok(()) => {
-                    format!("{}: {} shapes\n{}", path.display(), table.choices().len(), table.to_string().trim_end())
+                    format!(
+                        "{}: {} shapes\n{}",
+                        path.display(),
+                        table.choices().len(),
+                        table.to_string().trim_end()
+                    )
                 }
             },
         };
@@ -224,8 +257,18 @@ struct Row {
     became: Became,
 }
 
-const HEADER: [&str; 10] =
-    ["shape", "layer", "planner's", "fastest", "ms", "fastest\nms", "gain", "tried", "stopped", "wrong"];
+const HEADER: [&str; 10] = [
+    "shape",
+    "layer",
+    "planner's",
+    "fastest",
+    "ms",
+    "fastest\nms",
+    "gain",
+    "tried",
+    "stopped",
+    "wrong",
+];
 
 /// What the columns say.
 const COLUMNS: &str = "\
@@ -247,7 +290,10 @@ impl Row {
             Became::Refused(_) => row("refused", "-", none()),
             Became::Tuned(tuned) => {
                 let trials = &tuned.trials;
-                let stopped = trials.iter().filter(|trial| matches!(trial.outcome, Outcome::Stopped(_))).count();
+                let stopped = trials
+                    .iter()
+                    .filter(|trial| matches!(trial.outcome, Outcome::Stopped(_)))
+                    .count();
                 let time = |time: Option<f64>| time.map_or("-".into(), ms);
                 let best = tuned.best();
                 let gain = tuned.planned_ms().zip(best).map(|(planned, (_, best))| planned / best);

@@ -12,8 +12,9 @@ use clap::Args;
 use dynconv::plan::MapAxis;
 use dynconv::reference::narrow;
 use dynconv::{
-    Activation, Bound, Checkpoint, CondConv, Context, ConvDesc, Dcd2d, DyCnn, Elem, FdyConv2d, Given, KernelWarehouse,
-    Layer, Layout, Map, ModulatedConv2d, Od, OwnAttention, PerSample, PixelMix2d, Static, Tensor, Warehouse, wgpu,
+    Activation, Bound, Checkpoint, CondConv, Context, ConvDesc, Dcd2d, DyCnn, Elem, FdyConv2d,
+    Given, KernelWarehouse, Layer, Layout, Map, ModulatedConv2d, Od, OwnAttention, PerSample,
+    PixelMix2d, Static, Tensor, Warehouse, wgpu,
 };
 
 use crate::map::map;
@@ -105,7 +106,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
                 match judgement {
                     Judgement::Error(error) => println!("{line}  {error:9.2e}  {word}"),
                     Judgement::Wrong { element, found, expected } => {
-                        println!("{line}             {word}: y element {element} is {found}, expected {expected}");
+                        println!(
+                            "{line}             {word}: y element {element} is {found}, expected {expected}"
+                        );
                     }
                 }
             }
@@ -121,7 +124,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let not_run = if not_run == 0 { String::new() } else { format!(", {not_run} not run") };
     println!("{passed} passed, {failed} failed{not_run}");
-    ensure!(passed + failed > 0 || stop::is_asked(), "no case could be run, so nothing is verified");
+    ensure!(
+        passed + failed > 0 || stop::is_asked(),
+        "no case could be run, so nothing is verified"
+    );
     Ok(stop::status(failed == 0))
 }
 
@@ -158,7 +164,9 @@ fn case(context: &Context, file: &Path, elem: Elem) -> Result<Outcome> {
     let vectors = Checkpoint::new(&bytes)?;
     let config = Config::read(&vectors)?;
     if config.uses_batch_statistics() {
-        return Ok(Outcome::NotRun("its batch norms use the statistics of the batch (mode \"train\")".into()));
+        return Ok(Outcome::NotRun(
+            "its batch norms use the statistics of the batch (mode \"train\")".into(),
+        ));
     }
     if let Some(why) = not_in(elem, &vectors, &config)? {
         return Ok(Outcome::NotRun(why));
@@ -170,7 +178,13 @@ fn case(context: &Context, file: &Path, elem: Elem) -> Result<Outcome> {
     if expected.is_empty() {
         return Ok(Outcome::NotRun("y is empty".into()));
     }
-    let case = Case { context, layer: vectors.clone().without(|key| !layer_keys.contains(key)), vectors, config, elem };
+    let case = Case {
+        context,
+        layer: vectors.clone().without(|key| !layer_keys.contains(key)),
+        vectors,
+        config,
+        elem,
+    };
     let bound = match dims {
         1 => case.layer::<1>(),
         2 => case.planar().unwrap_or_else(|| case.layer::<2>()),
@@ -178,7 +192,11 @@ fn case(context: &Context, file: &Path, elem: Elem) -> Result<Outcome> {
         _ => bail!("expected 1 to 3 spatial axes, found {dims}"),
     }?;
     let shape = case.vectors.shape("y").unwrap_or_default();
-    ensure!(shape == bound.output().shape(), "y: expected {:?}, found {shape:?}", bound.output().shape());
+    ensure!(
+        shape == bound.output().shape(),
+        "y: expected {:?}, found {shape:?}",
+        bound.output().shape()
+    );
     let y = compute(context, &bound)?;
     let kernel = bound.steps().last().map_or("", |step| step.dispatch().variant.kernel.name());
     Ok(Outcome::Run { kind, kernel, judgement: judge(&y, &expected, elem) })
@@ -198,10 +216,14 @@ fn not_in(elem: Elem, vectors: &Checkpoint<'_>, config: &Config) -> Result<Optio
         }
         let values = vectors.values(key)?;
         if let Some(value) = past_f16(&values) {
-            return Ok(Some(format!("{key} has {value:e}, which is past the largest number of f16, 65504")));
+            return Ok(Some(format!(
+                "{key} has {value:e}, which is past the largest number of f16, 65504"
+            )));
         }
         if let Some(value) = below_f16(&values) {
-            return Ok(Some(format!("{key} is at most {value:e}, below the smallest normal number of f16, 6.1e-5")));
+            return Ok(Some(format!(
+                "{key} is at most {value:e}, below the smallest normal number of f16, 6.1e-5"
+            )));
         }
     }
     Ok(None)
@@ -215,7 +237,8 @@ fn layer_keys(vectors: &Checkpoint<'_>, config: &Config) -> BTreeSet<String> {
         Affine::ScaleShift => key == "param.scale" || key == "param.shift",
         Affine::Bn => key.starts_with("param.bn."),
     };
-    let is_layer = |key: &&str| key.starts_with("param.") && *key != "param.cells" && !is_elsewhere(key);
+    let is_layer =
+        |key: &&str| key.starts_with("param.") && *key != "param.cells" && !is_elsewhere(key);
     vectors.keys().filter(is_layer).map(str::to_owned).collect()
 }
 
@@ -235,11 +258,14 @@ macro_rules! finished {
         let (case, layer, channels): (&Case<'_>, _, usize) = ($case, $layer, $channels);
         let layer = match case.config.epilogue.affine {
             Affine::None => layer,
-            Affine::Bn => {
-                layer.batch_norm(&case.vectors.batch_norm("param.bn.", channels, case.config.epsilon())?)?
-            }
+            Affine::Bn => layer.batch_norm(&case.vectors.batch_norm(
+                "param.bn.",
+                channels,
+                case.config.epsilon(),
+            )?)?,
             Affine::ScaleShift => {
-                let [scale, shift] = ["param.scale", "param.shift"].map(|key| case.vectors.tensor(key, &[channels]));
+                let [scale, shift] =
+                    ["param.scale", "param.shift"].map(|key| case.vectors.tensor(key, &[channels]));
                 layer.scale_shift(&scale?, &shift?)?
             }
         };
@@ -280,7 +306,8 @@ impl Case<'_> {
                 self.bind(Layer::<D, Od>::new(context, &desc, &weights, config.temperature)?)
             }
             "condconv" => {
-                let (desc, weights) = weights.cond_conv("param.", "param.routing_fn.", &self.flat::<D>()?)?;
+                let (desc, weights) =
+                    weights.cond_conv("param.", "param.routing_fn.", &self.flat::<D>()?)?;
                 self.bind(Layer::<D, CondConv>::new(context, &config.geometry(desc)?, &weights)?)
             }
             "kernelwarehouse" => {
@@ -297,7 +324,8 @@ impl Case<'_> {
             }
             "bank" => {
                 let (desc, bank, bias) = self.bank::<D>()?;
-                let layer = self.laid_out(Layer::<D, Given>::new(context, &desc, &bank, bias.as_deref())?)?;
+                let layer =
+                    self.laid_out(Layer::<D, Given>::new(context, &desc, &bank, bias.as_deref())?)?;
                 let (x, y) = self.tensors(&layer)?;
                 let attention = self.tensor("attention", Elem::F32)?;
                 Ok(match self.residual()? {
@@ -308,9 +336,13 @@ impl Case<'_> {
             "map" => {
                 let (desc, bank, bias) = self.bank::<D>()?;
                 let map = self.tensor("map", Elem::F32)?;
-                ensure!(map.shape().len() == D + 2, "map: expected a weight at every position of the output");
+                ensure!(
+                    map.shape().len() == D + 2,
+                    "map: expected a weight at every position of the output"
+                );
                 ensure!(!config.epilogue.residual, "a residual does not go with kind map");
-                let layer = Layer::<D, Map>::new(context, &desc, &bank, bias.as_deref(), MapAxis::All)?;
+                let layer =
+                    Layer::<D, Map>::new(context, &desc, &bank, bias.as_deref(), MapAxis::All)?;
                 let layer = self.laid_out(layer)?;
                 let (x, y) = self.tensors(&layer)?;
                 Ok(layer.bind_map(&x, &map, &y)?)
@@ -324,22 +356,31 @@ impl Case<'_> {
                     Some(residual) => layer.bind_add(&x, &kernels, &residual, &y)?,
                 })
             }
-            kind => bail!("unknown kind \"{kind}\" with {D} spatial axes; there are {}", KINDS.join(", ")),
+            kind => bail!(
+                "unknown kind \"{kind}\" with {D} spatial axes; there are {}",
+                KINDS.join(", ")
+            ),
         }
     }
 
     /// A layer of a kind that has two axes only, and takes channels first.
     fn planar(&self) -> Option<Result<Bound>> {
-        let is_planar = ["pixelmix", "fdyconv", "modulated", "dcd"].contains(&self.config.kind.as_str());
+        let is_planar =
+            ["pixelmix", "fdyconv", "modulated", "dcd"].contains(&self.config.kind.as_str());
         is_planar.then(|| self.planar_layer())
     }
 
     fn planar_layer(&self) -> Result<Bound> {
         let (context, config, weights) = (self.context, &self.config, &self.layer);
-        ensure!(config.layouts() == [Layout::ChannelsFirst; 2], "kind {} takes channels first", config.kind);
+        ensure!(
+            config.layouts() == [Layout::ChannelsFirst; 2],
+            "kind {} takes channels first",
+            config.kind
+        );
         ensure!(!config.epilogue.residual, "a residual does not go with kind {}", config.kind);
         let x = self.input()?;
-        let y = Tensor::zeros_in(context, self.vectors.shape("y").context("no tensor y")?, self.elem)?;
+        let y =
+            Tensor::zeros_in(context, self.vectors.shape("y").context("no tensor y")?, self.elem)?;
         Ok(match config.kind.as_str() {
             "pixelmix" => {
                 let (desc, weights) = weights.pixel_mix("param.")?;
@@ -355,14 +396,18 @@ impl Case<'_> {
             }
             "dcd" => {
                 ensure!(
-                    config.epilogue.affine == Affine::None && config.activation()? == Activation::None,
+                    config.epilogue.affine == Affine::None
+                        && config.activation()? == Activation::None,
                     "nothing can follow the sum of kind dcd"
                 );
                 let (desc, weights) = weights.dcd("param.", config.epsilon())?;
                 Dcd2d::new(context, &config.geometry(desc)?, &weights)?.bind(&x, &y)?
             }
             _ => {
-                ensure!(!weights.contains("param.bias"), "param.bias: kind modulated has no use for it");
+                ensure!(
+                    !weights.contains("param.bias"),
+                    "param.bias: kind modulated has no use for it"
+                );
                 let (desc, weight) = self.kernel::<2>()?;
                 let layer = ModulatedConv2d::new(context, &desc, &weight, config.demodulate)?;
                 let style = self.tensor("style", Elem::F32)?;
@@ -383,11 +428,16 @@ impl Case<'_> {
     /// `[channels in, channels out / groups, taps..]`.
     fn desc<const D: usize>(&self, key: &str, shape: &[usize]) -> Result<ConvDesc<D>> {
         let c_in = self.config.c_in(&self.vectors)?;
-        let wanted = || format!("{key}: expected two counts of channels and {D} kernel sizes, found {shape:?}");
+        let wanted = || {
+            format!("{key}: expected two counts of channels and {D} kernel sizes, found {shape:?}")
+        };
         let [first, second, kernel @ ..] = shape else { bail!(wanted()) };
         let kernel: [usize; D] = kernel.try_into().map_err(|_| anyhow::anyhow!(wanted()))?;
         let (c_out, groups) = match self.config.transposed {
-            true => (second.saturating_mul(self.config.groups.unwrap_or(1)), self.config.groups.unwrap_or(1)),
+            true => (
+                second.saturating_mul(self.config.groups.unwrap_or(1)),
+                self.config.groups.unwrap_or(1),
+            ),
             false => {
                 ensure!(
                     *second > 0 && c_in.is_multiple_of(*second),
@@ -431,7 +481,10 @@ impl Case<'_> {
     /// A kernel a sample, under `kernels` or `param.weight`: in full, flat, or for a single sample
     /// without the axis of samples.
     fn per_sample<const D: usize>(&self) -> Result<(ConvDesc<D>, Tensor)> {
-        ensure!(!self.config.transposed, "transposed kernels of each sample's own cannot be read from a file");
+        ensure!(
+            !self.config.transposed,
+            "transposed kernels of each sample's own cannot be read from a file"
+        );
         let key = if self.vectors.contains("kernels") { "kernels" } else { "param.weight" };
         let shape = self.vectors.shape(key).context("no tensor kernels or param.weight")?;
         let batch = self.vectors.shape("x").and_then(<[usize]>::first).copied().unwrap_or(0);
@@ -444,8 +497,9 @@ impl Case<'_> {
         self.only(&["param.weight"])?;
         let kernels = self.tensor(key, Elem::F32)?;
         let weights = desc.geometry()?.weights();
-        let rows =
-            kernels.reshape(&[batch, weights]).with_context(|| format!("{key}: {shape:?} for {batch} samples"))?;
+        let rows = kernels
+            .reshape(&[batch, weights])
+            .with_context(|| format!("{key}: {shape:?} for {batch} samples"))?;
         Ok((desc, rows))
     }
 
@@ -485,7 +539,8 @@ impl Case<'_> {
 }
 
 fn compute(context: &Context, bound: &Bound) -> Result<Vec<f32>> {
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder =
+        context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     bound.record(&mut encoder);
     context.queue().submit([encoder.finish()]);
     Ok(bound.output().read_blocking(context)?)

@@ -50,7 +50,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let json = options.json.open()?;
     let silence = Duration::from_secs(options.silence);
     let (modules, cases) = match report {
-        Some(report) => (Vec::new(), report.problems.into_iter().filter_map(|broken| broken.run).collect()),
+        Some(report) => {
+            (Vec::new(), report.problems.into_iter().filter_map(|broken| broken.run).collect())
+        }
         None => (web::all_modules(options.in_full), web::all_cases()?),
     };
     anyhow::ensure!(!cases.is_empty(), "the report has no recorded run");
@@ -73,9 +75,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn print(summary: &Summary) {
-    let Adapter { agent, vendor, architecture, device, description, is_fallback, f16 } = &summary.adapter;
-    let names: Vec<&str> =
-        [vendor, architecture, device, description].into_iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
+    let Adapter { agent, vendor, architecture, device, description, is_fallback, f16 } =
+        &summary.adapter;
+    let names: Vec<&str> = [vendor, architecture, device, description]
+        .into_iter()
+        .map(String::as_str)
+        .filter(|s| !s.is_empty())
+        .collect();
     let kind = if *is_fallback { ", a fallback" } else { "" };
     let halves = if *f16 { "with" } else { "without" };
     println!("browser: {agent}\nadapter: {}{kind}, {halves} f16 in shaders", names.join(" "));

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tool lies in the workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tool lies in the workspace")
+        .to_path_buf()
 }
 
 fn dynconv(arguments: &[&str]) -> Output {
@@ -29,7 +32,17 @@ const MODEL: &str = "od_fashion.safetensors";
 #[test]
 fn the_demo_agrees_with_the_reference() {
     let [report, json] = ["demo.html", "demo.json"].map(scratch);
-    let out = dynconv(&["demo", "--images", "64", "--batch", "24", "--report", text(&report), "--json", text(&json)]);
+    let out = dynconv(&[
+        "demo",
+        "--images",
+        "64",
+        "--batch",
+        "24",
+        "--report",
+        text(&report),
+        "--json",
+        text(&json),
+    ]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let printed = String::from_utf8(out.stdout).expect("UTF-8");
     for line in ["adapter: ", "driver: ", "accuracy: ", "images per second: ", "report: "] {
@@ -37,7 +50,8 @@ fn the_demo_agrees_with_the_reference() {
     }
     assert!(!printed.contains("CPU reference\n"), "ran without an adapter:\n{printed}");
 
-    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
     assert_eq!(json["total"], 64);
     assert_eq!(json["class_mismatches"], 0);
     assert_eq!(json["correct"], json["reference_correct"]);
@@ -78,7 +92,8 @@ fn verify_fails_what_it_cannot_prove() {
     let folder = scratch("golden");
     std::fs::create_dir_all(&folder).expect("writable");
     let golden = std::fs::read(root().join("tests/golden/dyconv1d.safetensors")).expect("is there");
-    let header = 8 + usize::try_from(u64::from_le_bytes(golden[..8].try_into().expect("8 bytes"))).expect("fits");
+    let header = 8 + usize::try_from(u64::from_le_bytes(golden[..8].try_into().expect("8 bytes")))
+        .expect("fits");
     let fields: serde_json::Value = serde_json::from_slice(&golden[8..header]).expect("is JSON");
     let y = usize::try_from(fields["y"]["data_offsets"][0].as_u64().expect("has y")).expect("fits");
     let mut changed = golden.clone();
@@ -87,7 +102,8 @@ fn verify_fails_what_it_cannot_prove() {
     let mut unknown = golden.clone();
     let kind = golden.windows(6).position(|w| w == b"dyconv").expect("names its kind");
     unknown[kind..kind + 6].copy_from_slice(b"myconv");
-    for (name, bytes) in [("changed", &changed[..]), ("unknown", &unknown), ("cut", &golden[..100])] {
+    for (name, bytes) in [("changed", &changed[..]), ("unknown", &unknown), ("cut", &golden[..100])]
+    {
         std::fs::write(folder.join(format!("{name}.safetensors")), bytes).expect("writable");
     }
     let out = dynconv(&["verify", text(&folder)]);
@@ -103,19 +119,33 @@ fn info_says_which_adapter_it_would_use() {
     let json = scratch("info.json");
     let out = dynconv(&["info", "--json", text(&json)]);
     assert!(out.status.success());
-    assert!(String::from_utf8(out.stdout).expect("UTF-8").lines().any(|line| line.starts_with("using ")));
-    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
+    assert!(
+        String::from_utf8(out.stdout)
+            .expect("UTF-8")
+            .lines()
+            .any(|line| line.starts_with("using "))
+    );
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
     assert!(json["selected"].is_u64());
 
     let out = dynconv(&["info", "--json", "-"]);
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("is JSON alone");
     assert!(json["selected"].is_u64());
-    assert!(String::from_utf8(out.stderr).expect("UTF-8").lines().any(|line| line.starts_with("using ")));
+    assert!(
+        String::from_utf8(out.stderr)
+            .expect("UTF-8")
+            .lines()
+            .any(|line| line.starts_with("using "))
+    );
 
     let out = dynconv(&["info", "--adapter", "no such adapter"]);
     assert_eq!(out.status.code(), Some(NO_ADAPTER));
     let error = String::from_utf8(out.stderr).expect("UTF-8");
-    assert!(error.starts_with("error: no adapter: wanted a name with \"no such adapter\"; found 0: "), "{error}");
+    assert!(
+        error.starts_with("error: no adapter: wanted a name with \"no such adapter\"; found 0: "),
+        "{error}"
+    );
 }
 
 /// Runs the demo on a spoilt file; it must end with one line that says `message`.
@@ -169,7 +199,12 @@ fn ends_with(status: i32, arguments: &[&str], message: &str) {
 #[test]
 fn wrong_files_are_refused_in_one_line() {
     let model = asset(MODEL);
-    demo_refuses("--model", "cut.safetensors", &model[..model.len() / 2], "cut.safetensors: checkpoint: ");
+    demo_refuses(
+        "--model",
+        "cut.safetensors",
+        &model[..model.len() / 2],
+        "cut.safetensors: checkpoint: ",
+    );
     demo_refuses("--model", "empty.safetensors", &[], "checkpoint: ");
     demo_refuses("--model", "text.safetensors", b"{\"not\": \"a checkpoint\"}", "checkpoint: ");
 
@@ -178,7 +213,8 @@ fn wrong_files_are_refused_in_one_line() {
     huge[..8].copy_from_slice(&(1_u64 << 60).to_le_bytes());
     demo_refuses("--model", "huge.safetensors", &huge, "checkpoint: ");
 
-    let renamed = replaced(&model, b"\"conv3.attention.bn.weight\"", b"\"conv3.attention.bn.wrong_\"");
+    let renamed =
+        replaced(&model, b"\"conv3.attention.bn.weight\"", b"\"conv3.attention.bn.wrong_\"");
     demo_refuses(
         "--model",
         "key.safetensors",
@@ -186,7 +222,12 @@ fn wrong_files_are_refused_in_one_line() {
         "no tensor conv3.attention.bn.weight, which should have shape [16]",
     );
     let reshaped = replaced(&model, b"\"shape\":[10,64]", b"\"shape\":[64,10]");
-    demo_refuses("--model", "shape.safetensors", &reshaped, "fc.weight: expected [10, 64], found [64, 10]");
+    demo_refuses(
+        "--model",
+        "shape.safetensors",
+        &reshaped,
+        "fc.weight: expected [10, 64], found [64, 10]",
+    );
 
     let mut nan = model.clone();
     let last = nan.len() - 4;
@@ -194,9 +235,24 @@ fn wrong_files_are_refused_in_one_line() {
     demo_refuses("--model", "nan.safetensors", &nan, "needs a finite number, found NaN");
 
     let images = asset("t10k-images-idx3-ubyte.gz");
-    demo_refuses("--image-file", "cut.gz", &images[..images.len() / 2], "cut.gz: images: not a complete gzip file");
-    demo_refuses("--image-file", "plain.gz", b"not gzip at all", "plain.gz: images: not a complete gzip file");
-    demo_refuses("--label-file", "swapped.gz", &images, "swapped.gz: labels: expected the IDX magic number");
+    demo_refuses(
+        "--image-file",
+        "cut.gz",
+        &images[..images.len() / 2],
+        "cut.gz: images: not a complete gzip file",
+    );
+    demo_refuses(
+        "--image-file",
+        "plain.gz",
+        b"not gzip at all",
+        "plain.gz: images: not a complete gzip file",
+    );
+    demo_refuses(
+        "--label-file",
+        "swapped.gz",
+        &images,
+        "swapped.gz: labels: expected the IDX magic number",
+    );
     demo_refuses(
         "--reference",
         "logits.safetensors",
@@ -215,7 +271,9 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_browser_that_is_not_there_is_named_with_what_to_install() {
-    for (browser, message) in [("chromium", "install Chromium"), ("dawn", "run `npm install webgpu`")] {
+    for (browser, message) in
+        [("chromium", "install Chromium"), ("dawn", "run `npm install webgpu`")]
+    {
         let out = dynconv(&["web", "--browser", browser, "--program", "/no/such/browser"]);
         assert_eq!(out.status.code(), Some(1));
         let error = String::from_utf8(out.stderr).expect("UTF-8");
@@ -237,19 +295,28 @@ fn wrong_arguments_are_refused_in_one_line() {
     );
     let out = dynconv(&["verify", "/no/such/folder"]);
     assert_eq!(out.status.code(), Some(1));
-    assert_eq!(String::from_utf8(out.stderr).expect("UTF-8"), "error: /no/such/folder: no such file or folder\n");
+    assert_eq!(
+        String::from_utf8(out.stderr).expect("UTF-8"),
+        "error: /no/such/folder: no such file or folder\n"
+    );
 }
 
-const PROBLEM: &str = "dycnn batch=2 channels=3x5 input=5x6 kernel=3x3 padding=1x1 kernels=3 conv=direct with=bias";
+const PROBLEM: &str =
+    "dycnn batch=2 channels=3x5 input=5x6 kernel=3x3 padding=1x1 kernels=3 conv=direct with=bias";
 
 #[test]
 fn a_check_writes_what_it_found() {
     let [json, junit] = ["check.json", "check.xml"].map(scratch);
-    let out = dynconv(&["check", "--case", PROBLEM, "--json", text(&json), "--junit", text(&junit)]);
+    let out =
+        dynconv(&["check", "--case", PROBLEM, "--json", text(&json), "--junit", text(&junit)]);
     let printed = String::from_utf8(out.stdout).expect("UTF-8");
     assert!(out.status.success(), "{printed}");
-    assert!(printed.ends_with(" s\n") && printed.contains("1 problems, 10 checks: 10 kept, 0 broken"), "{printed}");
-    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
+    assert!(
+        printed.ends_with(" s\n") && printed.contains("1 problems, 10 checks: 10 kept, 0 broken"),
+        "{printed}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
     let checks = json["checks"].as_array().expect("a list");
     assert_eq!(checks.len(), 10);
     let rows: Vec<&str> = printed.lines().filter(|line| line.starts_with('│')).collect();
@@ -263,18 +330,28 @@ fn a_check_writes_what_it_found() {
     assert!(junit.contains("failures=\"0\""), "{junit}");
     let short = ["check", "--case", PROBLEM, "--law", "exact", "--junit", "-"];
     let out = dynconv(&short);
-    assert!(out.stdout.starts_with(b"<?xml") && !Path::new("-").exists(), "{}", String::from_utf8_lossy(&out.stdout));
+    assert!(
+        out.stdout.starts_with(b"<?xml") && !Path::new("-").exists(),
+        "{}",
+        String::from_utf8_lossy(&out.stdout)
+    );
     refused(&[&short[..], &["--json", "-"]].concat(), "two options name standard output");
 }
 
 #[test]
 fn what_cannot_be_checked_is_named() {
-    misused(&["check", "--case", "bank batch=1"], "--case \"bank batch=1\": the problem does not say its channels");
+    misused(
+        &["check", "--case", "bank batch=1"],
+        "--case \"bank batch=1\": the problem does not say its channels",
+    );
     misused(&["check", "--law", "gravity"], "no law \"gravity\"; there are exact, bound,");
     misused(&["check", "--kernel", "conv"], "no kernel \"conv\"; there are average_pool,");
     refused(&["check", "--cases", "/no/such/file"], "cannot read /no/such/file");
     refused(&["check", "--case", PROBLEM, "--kernel", "demodulate"], "no problem was run");
-    refused(&["check", "--case", PROBLEM, "--law", "adjoint"], "none of these laws says anything about it");
+    refused(
+        &["check", "--case", PROBLEM, "--law", "adjoint"],
+        "none of these laws says anything about it",
+    );
     let matrix = PROBLEM.replace("direct", "matrix");
     refused(&["check", "--case", &matrix], "conv=matrix with=bias\": conv_matrix with an input");
     refused(&["fuzz", "--problems", "0"], "nothing was checked: 0 problems");
@@ -282,13 +359,17 @@ fn what_cannot_be_checked_is_named() {
     misused(&["fuzz", "--minutes=-1"], "--minutes -1: needs a number");
     misused(&["mutants", "--file", "no.wgsl"], "no shader file \"no.wgsl\"");
     misused(&["mutants", "--only", "99999999"], "--only 99999999: the last mutant is ");
-    let zeros: [&[&str]; 3] = [&["mutants", "--timeout", "0"], &["mutants", "--jobs", "0"], &["web", "--silence", "0"]];
+    let zeros: [&[&str]; 3] =
+        [&["mutants", "--timeout", "0"], &["mutants", "--jobs", "0"], &["web", "--silence", "0"]];
     for zero in zeros {
         assert_eq!(dynconv(zero).status.code(), Some(WRONG_USAGE), "{zero:?}");
     }
     // Options that say nothing together.
-    let both: [&[&str]; 3] =
-        [&["tune", "--list", "--json", "-"], &["tune", "--list", "--table", "x"], &["check", "--laws", "--json", "-"]];
+    let both: [&[&str]; 3] = [
+        &["tune", "--list", "--json", "-"],
+        &["tune", "--list", "--table", "x"],
+        &["check", "--laws", "--json", "-"],
+    ];
     for options in both {
         assert_eq!(dynconv(options).status.code(), Some(WRONG_USAGE), "{options:?}");
     }
@@ -298,26 +379,56 @@ fn what_cannot_be_checked_is_named() {
 fn an_impossible_problem_is_wrong_usage() {
     let plain = "batch=2 channels=4x6 input=9x9 kernel=3x3";
     let problems = [
-        (format!("bank {plain} groups=3"), "impossible: input channels: expected a multiple of 3 groups, found 4"),
-        ("bank batch=1 channels=1x1 input=2x9 kernel=3x3".into(), "impossible: input height: expected at least 3"),
+        (
+            format!("bank {plain} groups=3"),
+            "impossible: input channels: expected a multiple of 3 groups, found 4",
+        ),
+        (
+            "bank batch=1 channels=1x1 input=2x9 kernel=3x3".into(),
+            "impossible: input height: expected at least 3",
+        ),
         (
             "bank batch=1 channels=1x1 input=5x5x5x5 kernel=1x1x1x1".into(),
             "axes of the input: expected 1 to 3, found 4",
         ),
-        (format!("bank {plain} stride=1x1x1"), "axes of the stride: expected 2, as of the input, found 3"),
+        (
+            format!("bank {plain} stride=1x1x1"),
+            "axes of the stride: expected 2, as of the input, found 3",
+        ),
         (format!("bank {plain} transposed=1x1"), "output padding of axis 0: expected below 1"),
-        (format!("bank {plain} conv=depthwise"), "conv_depthwise is not possible: it needs one input channel a group"),
-        ("bank batch=1 channels=4x6 input=9x9 kernel=5x5 winograd=f2".into(), "it needs two axes, a 3 x 3 kernel"),
+        (
+            format!("bank {plain} conv=depthwise"),
+            "conv_depthwise is not possible: it needs one input channel a group",
+        ),
+        (
+            "bank batch=1 channels=4x6 input=9x9 kernel=5x5 winograd=f2".into(),
+            "it needs two axes, a 3 x 3 kernel",
+        ),
         (format!("odconv {plain} with=bias"), "a bias is not possible: OdConv layers have none"),
         (format!("map {plain} with=residual"), "a residual is not possible"),
-        (format!("pixelmix {plain} padding=1 layouts=nhwc,nhwc"), "a choice of layouts or limits is not possible"),
-        (format!("static {plain} kernels=2"), "impossible: kernels of a static convolution: expected 1"),
+        (
+            format!("pixelmix {plain} padding=1 layouts=nhwc,nhwc"),
+            "a choice of layouts or limits is not possible",
+        ),
+        (
+            format!("static {plain} kernels=2"),
+            "impossible: kernels of a static convolution: expected 1",
+        ),
         (format!("per_sample {plain} kernels=2"), "impossible: "),
         (format!("bank {plain} stride=0"), "impossible: stride: expected at least 1, found 0"),
         (format!("bank {plain} batch=3"), "\"batch\": expected every word once"),
-        (plain.replace("batch=2", "bank batch=0"), "impossible: batch: expected at least 1, found 0"),
-        (format!("bank {plain} offset=1000000000000000000"), "too large: offset: expected at most 1048576"),
-        (plain.replace("4x6", "99999999999x3").replace("batch", "bank batch"), "more than the 4294967295"),
+        (
+            plain.replace("batch=2", "bank batch=0"),
+            "impossible: batch: expected at least 1, found 0",
+        ),
+        (
+            format!("bank {plain} offset=1000000000000000000"),
+            "too large: offset: expected at most 1048576",
+        ),
+        (
+            plain.replace("4x6", "99999999999x3").replace("batch", "bank batch"),
+            "more than the 4294967295",
+        ),
         (
             plain.replace("9x9", "4000000000x4000000000").replace("batch", "bank batch"),
             "too large: elements of the input",
@@ -328,8 +439,14 @@ fn an_impossible_problem_is_wrong_usage() {
     }
     let cases = scratch("cases.txt");
     std::fs::write(&cases, format!("# mine\nbank {plain}\n{}\n", problems[0].0)).expect("writable");
-    misused(&["check", "--cases", text(&cases)], "cases.txt:3: impossible: input channels: expected a multiple of 3");
-    misused(&["bench", "--batch", "99999999", "--only", "s0"], "s0 batch 99999999: too large: elements of the input");
+    misused(
+        &["check", "--cases", text(&cases)],
+        "cases.txt:3: impossible: input channels: expected a multiple of 3",
+    );
+    misused(
+        &["bench", "--batch", "99999999", "--only", "s0"],
+        "s0 batch 99999999: too large: elements of the input",
+    );
 }
 
 #[test]
@@ -347,13 +464,17 @@ fn files_are_tried_before_the_run() {
     ];
     for command in commands {
         let start = std::time::Instant::now();
-        refused(&[command, &["/no/such/folder/file"]].concat(), "cannot write /no/such/folder/file");
+        refused(
+            &[command, &["/no/such/folder/file"]].concat(),
+            "cannot write /no/such/folder/file",
+        );
         assert!(start.elapsed().as_secs() < 10, "{command:?}");
     }
     // What was there stays if nothing comes of the run; what was not there is not left behind.
     let [old, new] = ["old.json", "new.xml"].map(scratch);
     std::fs::write(&old, "mine").expect("writable");
-    let files = ["check", "--adapter", "no such adapter", "--json", text(&old), "--junit", text(&new)];
+    let files =
+        ["check", "--adapter", "no such adapter", "--json", text(&old), "--junit", text(&new)];
     ends_with(NO_ADAPTER, &files, "no adapter: ");
     assert_eq!(std::fs::read_to_string(&old).expect("is there"), "mine");
     assert!(!new.exists());
@@ -364,18 +485,28 @@ fn a_closed_pipe_ends_in_silence() {
     for arguments in [&["check", "--laws"][..], &["info"], &["info", "--json", "-"]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let out = Command::new(env!("CARGO_BIN_EXE_dynconv")).args(arguments).stdout(writer).output().expect("starts");
+        let out = Command::new(env!("CARGO_BIN_EXE_dynconv"))
+            .args(arguments)
+            .stdout(writer)
+            .output()
+            .expect("starts");
         let error = String::from_utf8(out.stderr).expect("UTF-8");
-        assert_eq!((out.status.code(), error.contains("panicked")), (Some(141), false), "{arguments:?}: {error}");
+        assert_eq!(
+            (out.status.code(), error.contains("panicked")),
+            (Some(141), false),
+            "{arguments:?}: {error}"
+        );
     }
     // A run that has a file to write goes on.
     let json = scratch("unheard.json");
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
-    let out = command.args(["info", "--json", text(&json)]).stdout(writer).output().expect("starts");
+    let out =
+        command.args(["info", "--json", text(&json)]).stdout(writer).output().expect("starts");
     assert!(out.status.success());
-    serde_json::from_slice::<serde_json::Value>(&std::fs::read(json).expect("written")).expect("is JSON");
+    serde_json::from_slice::<serde_json::Value>(&std::fs::read(json).expect("written"))
+        .expect("is JSON");
 }
 
 #[test]
@@ -390,12 +521,17 @@ fn without_an_adapter_it_says_what_to_do() {
     for command in ["info", "check", "fuzz", "mutants", "bench", "tune"] {
         let (status, error) = without(&[command], "vulkan");
         assert_eq!(status, Some(NO_ADAPTER), "{command}: {error}");
-        for part in
-            ["no adapter: ", "VK_DRIVER_FILES: there is no /no/such/driver.json", "WGPU_BACKEND=vulkan: no other"]
-        {
+        for part in [
+            "no adapter: ",
+            "VK_DRIVER_FILES: there is no /no/such/driver.json",
+            "WGPU_BACKEND=vulkan: no other",
+        ] {
             assert!(error.contains(part), "{command}: {error}");
         }
-        assert!(error.contains("apt-get install mesa-vulkan-drivers libvulkan1"), "{command}: {error}");
+        assert!(
+            error.contains("apt-get install mesa-vulkan-drivers libvulkan1"),
+            "{command}: {error}"
+        );
     }
     let (status, error) = without(&["info"], "vulcan");
     let message = "error: WGPU_BACKEND: no backend \"vulcan\"; there are vulkan, metal, dx12, gl\n";
@@ -408,17 +544,29 @@ fn shaders_are_sanitized_without_an_adapter() {
     let problem = "dycnn batch=2 channels=9x8 input=8x7 kernel=3x3 padding=1x1 kernels=4 conv=tiled limits=tight";
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
     // A backend that is not there.
-    command.env("WGPU_BACKEND", "metal").args(["sanitize", "--barriers", "--json", "-", "--case", problem]);
+    command.env("WGPU_BACKEND", "metal").args([
+        "sanitize",
+        "--barriers",
+        "--json",
+        "-",
+        "--case",
+        problem,
+    ]);
     let out = command.output().expect("the tool starts");
     let said = String::from_utf8(out.stderr).expect("UTF-8");
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).expect("is JSON");
     assert_eq!(json["problems"][0]["faults"], serde_json::json!([]), "{said}");
     let barriers = json["barriers"].as_array().expect("a list");
-    let missed = |kernel: &str| barriers.iter().filter(|b| b["kernel"] == kernel && b["found"] == true).count();
+    let missed = |kernel: &str| {
+        barriers.iter().filter(|b| b["kernel"] == kernel && b["found"] == true).count()
+    };
     assert_eq!((missed("average_pool"), missed("conv_tiled")), (2, 2), "{said}");
     assert!(said.contains("1 problems: 0 faults, 0 not run"), "{said}");
     // One round of runs does not miss the last barrier.
-    assert!(said.contains("NOT MISSED: the barrier in shaders/attention_mlp.wgsl, line "), "{said}");
+    assert!(
+        said.contains("NOT MISSED: the barrier in shaders/attention_mlp.wgsl, line "),
+        "{said}"
+    );
     assert_eq!(out.status.code(), Some(FAILED));
     let matrices = PROBLEM.replace("direct", "depthwise");
     misused(&["sanitize", "--case", &matrices], "conv_depthwise is not possible");
@@ -431,7 +579,12 @@ fn interrupted(arguments: &[&str]) -> (Option<i32>, [String; 2]) {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
-    let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut child = command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
     let mut stderr = BufReader::new(child.stderr.take().expect("is piped"));
     let mut said = String::new();
     while !said.lines().any(is_progress) && stderr.read_line(&mut said).expect("UTF-8") > 0 {}
@@ -447,7 +600,10 @@ fn interrupted(arguments: &[&str]) -> (Option<i32>, [String; 2]) {
 fn json_when_stopped(arguments: &[&str]) -> serde_json::Value {
     let (status, [printed, said]) = interrupted(&[arguments, &["--json", "-"]].concat());
     assert_eq!(status, Some(STOPPED), "{said}");
-    assert!(said.contains("stopping after what is running now") && said.contains("stopped"), "{said}");
+    assert!(
+        said.contains("stopping after what is running now") && said.contains("stopped"),
+        "{said}"
+    );
     let json: serde_json::Value = serde_json::from_str(&printed).expect("is JSON alone");
     assert_eq!(json["stopped"], true);
     json
@@ -471,13 +627,24 @@ fn ctrl_c_ends_a_run_with_what_there_is() {
 
     let report = scratch("stopped.html");
     json_when_stopped(&["bench", "smoke", "--samples", "9999", "--report", text(&report)]);
-    assert!(std::fs::read_to_string(report).expect("written").contains("The run was stopped before its end"));
+    assert!(
+        std::fs::read_to_string(report)
+            .expect("written")
+            .contains("The run was stopped before its end")
+    );
 
-    let json = json_when_stopped(&["demo", "--batch", "8", "--report", text(&scratch("stopped-demo.html"))]);
+    let json = json_when_stopped(&[
+        "demo",
+        "--batch",
+        "8",
+        "--report",
+        text(&scratch("stopped-demo.html")),
+    ]);
     assert!((1..10_000).contains(&json["total"].as_u64().expect("a number")), "{json}");
 
     let table = scratch("stopped.md");
-    let (status, [printed, said]) = interrupted(&["mutants", "--jobs", "1", "--markdown", text(&table)]);
+    let (status, [printed, said]) =
+        interrupted(&["mutants", "--jobs", "1", "--markdown", text(&table)]);
     assert_eq!(status, Some(STOPPED), "{said}");
     assert!(printed.contains("stopped after ") && table.exists(), "{printed}");
 }
@@ -489,7 +656,15 @@ fn a_demo_that_is_stopped_early_writes_its_json() {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
-    command.args(["demo", "--batch", "10000", "--json", "-", "--report", text(&scratch("early-demo.html"))]);
+    command.args([
+        "demo",
+        "--batch",
+        "10000",
+        "--json",
+        "-",
+        "--report",
+        text(&scratch("early-demo.html")),
+    ]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     let mut stderr = BufReader::new(child.stderr.take().expect("is piped"));
     let mut said = String::new();
@@ -516,7 +691,11 @@ fn a_second_ctrl_c_ends_at_once() {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
     let mut stderr = BufReader::new(child.stderr.take().expect("is piped")).lines();
     let pid = child.id().to_string();
-    let interrupt = || assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill is there").success());
+    let interrupt = || {
+        assert!(
+            Command::new("kill").args(["-INT", &pid]).status().expect("kill is there").success()
+        )
+    };
     let told = stderr.find(|line| line.as_ref().is_ok_and(|line| line.contains(" layers, ")));
     assert!(told.is_some());
     interrupt();
@@ -534,7 +713,8 @@ fn a_drawn_problem_can_be_drawn_again() {
     let first = draw("1");
     assert!(first.ends_with(", 0 failures\n") && first.contains("3 problems, "), "{first}");
     // Which of several jobs prints first is open.
-    let sorted = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let sorted =
+        |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(sorted(&first), sorted(&draw("2")));
 }
 
@@ -569,8 +749,14 @@ fn mutants_of_a_shader_are_killed() {
     assert!(out.status.success(), "{printed}");
     let table = std::fs::read_to_string(table).expect("written");
     assert!(table.contains("| demodulate.wgsl | ") && table.contains("by the laws on "), "{table}");
-    assert!(table.contains("\n6 of 6 killed, 100.0 %") || table.contains("\n5 of 5 killed, 100.0 %"), "{table}");
-    assert_eq!(dynconv(&["mutants", "--without-laws", "--without-interpreter"]).status.code(), Some(WRONG_USAGE));
+    assert!(
+        table.contains("\n6 of 6 killed, 100.0 %") || table.contains("\n5 of 5 killed, 100.0 %"),
+        "{table}"
+    );
+    assert_eq!(
+        dynconv(&["mutants", "--without-laws", "--without-interpreter"]).status.code(),
+        Some(WRONG_USAGE)
+    );
 }
 
 /// Runs the benchmark on two small layers, and gives what it wrote and what it printed.
@@ -586,8 +772,12 @@ fn benched(name: &str, options: &[&str]) -> (serde_json::Value, String) {
 #[test]
 fn a_quick_benchmark_writes_every_number_once() {
     for family in ["given", "dycnn", "odconv"] {
-        let (json, printed) = benched(&format!("bench-{family}.json"), &["--quick", "--family", family]);
-        assert!(printed.contains("measured peak ") && printed.contains("auto: conv_depthwise"), "{printed}");
+        let (json, printed) =
+            benched(&format!("bench-{family}.json"), &["--quick", "--family", family]);
+        assert!(
+            printed.contains("measured peak ") && printed.contains("auto: conv_depthwise"),
+            "{printed}"
+        );
         assert_eq!((&json["version"], &json["rows"][0]["elem"]), (&1.into(), &"f32".into()));
         let above_0 = |value: &serde_json::Value| value.as_f64().is_some_and(|number| number > 0.0);
         assert!(above_0(&json["peak_gflops"]) && above_0(&json["copy_gbps"]), "{json}");
@@ -598,8 +788,23 @@ fn a_quick_benchmark_writes_every_number_once() {
             for name in ["shape", "problem", "strategy", "kernel", "elem", "verified_what"] {
                 assert!(row[name].is_string(), "{name}: {row}");
             }
-            let numbers = ["batch", "median_ms", "min_ms", "max_ms", "wall_ms", "gflops", "gbps", "static_median_ms"];
-            let more = ["groups_median_ms", "ratio_to_static", "ratio_to_groups", "host_record_us", "memory_bytes"];
+            let numbers = [
+                "batch",
+                "median_ms",
+                "min_ms",
+                "max_ms",
+                "wall_ms",
+                "gflops",
+                "gbps",
+                "static_median_ms",
+            ];
+            let more = [
+                "groups_median_ms",
+                "ratio_to_static",
+                "ratio_to_groups",
+                "host_record_us",
+                "memory_bytes",
+            ];
             for name in numbers.into_iter().chain(more).chain(["scratch_bytes", "verified_error"]) {
                 assert!(above_0(&row[name]), "{name}: {row}");
             }
@@ -612,13 +817,23 @@ fn a_quick_benchmark_writes_every_number_once() {
 #[test]
 fn a_batch_of_its_own_and_a_report() {
     let report = scratch("bench.html");
-    let (json, _) = benched("bench-batch.json", &["--quick", "--batch", "1,5", "--report", text(&report)]);
-    let batches: Vec<_> = json["rows"].as_array().expect("a list").iter().map(|row| row["batch"].clone()).collect();
+    let (json, _) =
+        benched("bench-batch.json", &["--quick", "--batch", "1,5", "--report", text(&report)]);
+    let batches: Vec<_> =
+        json["rows"].as_array().expect("a list").iter().map(|row| row["batch"].clone()).collect();
     assert_eq!(batches, [1, 1, 5, 5, 1, 1, 5, 5]);
     let html = std::fs::read_to_string(report).expect("written");
     let command = "<code>dynconv bench smoke --only dense,depth --kernel auto,direct --quick --batch 1,5 --report ";
-    let facts = [command, "Too few samples to compare", "<td class=\"number\">4</td><td>f32</td>", " UTC</p>"];
-    for part in ["Roofline", "Time against batch", "dense × 5", "times say nothing"].into_iter().chain(facts) {
+    let facts = [
+        command,
+        "Too few samples to compare",
+        "<td class=\"number\">4</td><td>f32</td>",
+        " UTC</p>",
+    ];
+    for part in ["Roofline", "Time against batch", "dense × 5", "times say nothing"]
+        .into_iter()
+        .chain(facts)
+    {
         assert!(html.contains(part), "{part}");
     }
     assert!(!html.contains("NaN") && !html.contains("<script") && !html.contains("http:"));
@@ -631,10 +846,14 @@ fn a_kernel_that_was_asked_for_and_cannot_run_is_a_failure() {
     let error = String::from_utf8(asked.stderr).expect("UTF-8");
     assert_eq!(asked.status.code(), Some(FAILED), "{error}");
     assert!(
-        the_error(&error).starts_with("error: --kernel patch: not measured on point batch ") && error.contains("3 x 3"),
+        the_error(&error).starts_with("error: --kernel patch: not measured on point batch ")
+            && error.contains("3 x 3"),
         "{error}"
     );
-    assert!(String::from_utf8(asked.stdout).expect("UTF-8").contains("auto: conv_"), "the others are measured");
+    assert!(
+        String::from_utf8(asked.stdout).expect("UTF-8").contains("auto: conv_"),
+        "the others are measured"
+    );
     assert!(dynconv(&[&point[..], &["--kernel", "all"]].concat()).status.success());
 }
 
@@ -657,17 +876,22 @@ fn what_has_become_slower_is_told_from_noise() {
     let against = |old: &Path, options: &[&str]| {
         let layers = ["bench", "smoke", "--only", "dense,depth", "--kernel", "auto,direct"];
         let out = dynconv(&[&layers[..], &["--compare", text(old)], options].concat());
-        let [printed, error] = [out.stdout, out.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+        let [printed, error] =
+            [out.stdout, out.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
         (out.status.code(), printed, error)
     };
     // A hundred times is more than what the machine can drift by.
-    let (code, printed, error) = against(&scaled(&json, 0.01, "bench-fast.json"), &["--samples", "5"]);
+    let (code, printed, error) =
+        against(&scaled(&json, 0.01, "bench-fast.json"), &["--samples", "5"]);
     assert_eq!(code, Some(1), "{printed}");
     assert!(the_error(&error).starts_with("error: 4 of 4 layers are slower than in "), "{error}");
-    let (code, printed, error) = against(&scaled(&json, 100.0, "bench-slow.json"), &["--samples", "5"]);
+    let (code, printed, error) =
+        against(&scaled(&json, 100.0, "bench-slow.json"), &["--samples", "5"]);
     assert!(code == Some(0) && !error.contains("error: "), "{printed}{error}");
     assert!(
-        printed.contains(": 0 slower, 4 faster, 0 within the noise, 0 with too few samples, 0 not in it"),
+        printed.contains(
+            ": 0 slower, 4 faster, 0 within the noise, 0 with too few samples, 0 not in it"
+        ),
         "{printed}"
     );
     let (code, printed, _) = against(&scaled(&json, 0.01, "bench-few.json"), &["--samples", "2"]);
@@ -679,19 +903,29 @@ fn what_has_become_slower_is_told_from_noise() {
     let old = scaled(&other, 1.0, "bench-other.json");
     let (code, _, error) = against(&old, &["--quick"]);
     assert_eq!(code, Some(1));
-    assert!(error.contains("expected results of adapter ") && error.ends_with(", found another\n"), "{error}");
+    assert!(
+        error.contains("expected results of adapter ") && error.ends_with(", found another\n"),
+        "{error}"
+    );
     assert!(!error.lines().any(is_progress), "it is found out before the run: {error}");
 }
 
 #[test]
 fn what_cannot_be_benched_is_named() {
     let shapes = scratch("shapes.txt");
-    std::fs::write(&shapes, "# mine\nsmall channels=4x4 input=8x8 kernel=3x3 sride=2\n").expect("writable");
-    let message = format!("error: {}:2: \"sride\": expected channels, input, kernel, stride, ", text(&shapes));
+    std::fs::write(&shapes, "# mine\nsmall channels=4x4 input=8x8 kernel=3x3 sride=2\n")
+        .expect("writable");
+    let message = format!(
+        "error: {}:2: \"sride\": expected channels, input, kernel, stride, ",
+        text(&shapes)
+    );
     misused(&["bench", text(&shapes)], &message);
     refused(&["bench", "/no/such/shapes"], "cannot read /no/such/shapes: ");
     misused(&["bench", "--only", "s77"], "--only s77: there is no such shape; there are s0, s1,");
-    misused(&["bench", "--batch", "0"], "s0 batch 0: impossible: batch: expected at least 1, found 0");
+    misused(
+        &["bench", "--batch", "0"],
+        "s0 batch 0: impossible: batch: expected at least 1, found 0",
+    );
     misused(&["bench", "--samples", "0"], "--samples: expected at least 1, found 0");
     misused(&["bench", "--kernel", "fast"], "--kernel fast: expected all, auto, direct,");
     refused(&["bench", "--compare", "/no/such/results"], "/no/such/results: ");
@@ -703,7 +937,18 @@ fn what_cannot_be_benched_is_named() {
 /// What `dynconv tune` prints and writes as JSON for the pointwise layer, with its cache in this folder.
 fn tuned(cache: &Path, options: &[&str]) -> (serde_json::Value, String) {
     let json = scratch("tune.json");
-    let layer = ["tune", "smoke", "--only", "point", "--batch", "2", "--family", "static", "--cache", text(cache)];
+    let layer = [
+        "tune",
+        "smoke",
+        "--only",
+        "point",
+        "--batch",
+        "2",
+        "--family",
+        "static",
+        "--cache",
+        text(cache),
+    ];
     let out = dynconv(&[&layer[..], options, &["--json", text(&json)]].concat());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let json = serde_json::from_slice(&std::fs::read(json).expect("written")).expect("is JSON");
@@ -722,8 +967,11 @@ fn what_was_tuned_is_remembered() {
     assert!(trials.len() > 2 && trials[0]["choice"] == "auto", "{json}");
     assert!(trials.iter().all(|trial| trial["ms"].as_f64().is_some_and(|ms| ms > 0.0)), "{json}");
 
-    let files = || std::fs::read_dir(&cache).expect("is there").map(|entry| entry.expect("is there").path());
-    let path = files().find(|path| path.extension().is_some_and(|e| e == "tuning")).expect("a table");
+    let files = || {
+        std::fs::read_dir(&cache).expect("is there").map(|entry| entry.expect("is there").path())
+    };
+    let path =
+        files().find(|path| path.extension().is_some_and(|e| e == "tuning")).expect("a table");
     let written = std::fs::read_to_string(&path).expect("written");
     let choice = json["shapes"][0]["choice"].as_str().expect("a name").to_string();
     let line = format!("{} -> {choice}", json["shapes"][0]["problem"].as_str().expect("a problem"));
@@ -740,10 +988,16 @@ fn what_was_tuned_is_remembered() {
     std::fs::write(cache.join("dynconv-0000000000000000.tuning"), stale).expect("writable");
     let listed = dynconv(&["tune", "--list", "--cache", text(&cache)]);
     let listed = String::from_utf8(listed.stdout).expect("UTF-8");
-    assert!(listed.contains("not used: tuning table: its driver is another ") && listed.contains(&line), "{listed}");
+    assert!(
+        listed.contains("not used: tuning table: its driver is another ") && listed.contains(&line),
+        "{listed}"
+    );
 
     // A table that was spoilt is not measured over.
     std::fs::write(&path, written.replace(" -> ", " = ")).expect("writable");
-    refused(&["tune", "smoke", "--cache", text(&cache)], "line 6: expected a problem -> its kernel");
+    refused(
+        &["tune", "smoke", "--cache", text(&cache)],
+        "line 6: expected a problem -> its kernel",
+    );
     misused(&["tune", "smoke", "--batch", "0"], "--batch: expected at least 1, found 0");
 }

@@ -15,10 +15,22 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Checks a driver with this fault, or with none.
 fn check(fault: Option<&str>) -> Run {
     // The layer speaks once for each device.
-    let arguments = ["check", "--jobs", "1", "--cases", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fault.txt")];
+    let arguments = [
+        "check",
+        "--jobs",
+        "1",
+        "--cases",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fault.txt"),
+    ];
     let run = run(&folder(fault.unwrap_or("none")), fault, &arguments);
     // Other errors than a broken law, as a crash, would show nothing.
-    assert!(run.printed.contains(" checks: "), "{fault:?}: {}\n{}{}", run.status, run.printed, run.said);
+    assert!(
+        run.printed.contains(" checks: "),
+        "{fault:?}: {}\n{}{}",
+        run.status,
+        run.printed,
+        run.said
+    );
     run
 }
 
@@ -29,7 +41,10 @@ fn run(folder: &Path, fault: Option<&str>, arguments: &[&str]) -> Run {
 
 /// Kernels that the tool suspects.
 fn suspects(run: &Run) -> Vec<&str> {
-    run.printed.lines().filter_map(|line| line.strip_prefix("suspect: ")?.split(',').next()).collect()
+    run.printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("suspect: ")?.split(',').next())
+        .collect()
 }
 
 /// The fault is planted, in its kernel alone, and found there, with a line that reproduces it.
@@ -53,12 +68,16 @@ fn a_sound_driver_passes_under_the_layer() {
 
 #[test]
 fn sums_that_subtract_are_located() {
-    ["aggregate:add", "demodulate:add", "channel_softmax:add", "conv_depthwise:add"].into_iter().for_each(locate);
+    ["aggregate:add", "demodulate:add", "channel_softmax:add", "conv_depthwise:add"]
+        .into_iter()
+        .for_each(locate);
 }
 
 #[test]
 fn comparisons_one_off_are_located() {
-    ["average_pool:compare", "conv_direct:compare", "conv_pointwise:compare"].into_iter().for_each(locate);
+    ["average_pool:compare", "conv_direct:compare", "conv_pointwise:compare"]
+        .into_iter()
+        .for_each(locate);
 }
 
 #[test]
@@ -73,16 +92,32 @@ fn a_report_shows_the_fault_again_and_clears_the_shaders() {
     let report = folder.join("report.json");
     let report = report.to_str().expect("paths here are UTF-8");
     let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fault.txt");
-    let checked = run(&folder, fault, &["check", "--law", "exact", "--cases", cases, "--report", report]);
+    let checked =
+        run(&folder, fault, &["check", "--law", "exact", "--cases", cases, "--report", report]);
     assert!(!checked.status.success(), "{}", checked.printed);
-    let line = checked.printed.lines().find(|line| line.starts_with("report: ")).expect("tells of the report");
+    let line = checked
+        .printed
+        .lines()
+        .find(|line| line.starts_with("report: "))
+        .expect("tells of the report");
     assert!(line.contains(" broken problems, "), "{line}");
 
     let again = run(&folder, fault, &["replay", report]);
-    assert!(!again.status.success() && again.printed.contains("WRONG static "), "{}", again.printed);
+    assert!(
+        !again.status.success() && again.printed.contains("WRONG static "),
+        "{}",
+        again.printed
+    );
     assert!(again.printed.contains("  now: element 0 of "), "{}", again.printed);
-    for sound in [run(&folder, None, &["replay", report]), run(&folder, None, &["replay", "--interpreter", report])] {
-        assert!(sound.status.success() && sound.printed.contains("  recorded: element 0 of "), "{}", sound.printed);
+    for sound in [
+        run(&folder, None, &["replay", report]),
+        run(&folder, None, &["replay", "--interpreter", report]),
+    ] {
+        assert!(
+            sound.status.success() && sound.printed.contains("  recorded: element 0 of "),
+            "{}",
+            sound.printed
+        );
         assert!(sound.printed.ends_with(" right, 0 wrong\n"), "{}", sound.printed);
     }
 }

@@ -9,7 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use dynconv::plan::{AttentionSource, Problem};
-use dynconv::{BatchNorm, Context, ConvDesc, Error, Linear, OdConv2d, OdWeights, PassTimer, Tensor, tune, wgpu};
+use dynconv::{
+    BatchNorm, Context, ConvDesc, Error, Linear, OdConv2d, OdWeights, PassTimer, Tensor, tune, wgpu,
+};
 use layer::{Run, folder};
 
 /// Numbers of no particular kind, small and not 0.
@@ -42,7 +44,8 @@ fn everything(context: &Context) -> Result<Vec<f32>, Error> {
     let values = layer.forward(&x)?.read_blocking(context)?;
     if let Some(timer) = PassTimer::new(context, 1)? {
         // What a program of its own submits, wgpu reports to that program.
-        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let timestamp_writes = Some(timer.writes(0));
             let descriptor = wgpu::ComputePassDescriptor { timestamp_writes, label: None };
@@ -56,7 +59,8 @@ fn everything(context: &Context) -> Result<Vec<f32>, Error> {
         assert_eq!(y.read_blocking(context)?, values, "two runs differ");
     }
     let geometry = ConvDesc::new(3, 4, [1, 1]).geometry()?;
-    let problem = Problem { attention: AttentionSource::Static, ..Problem::new(geometry, 1, [1, 3, 3]) };
+    let problem =
+        Problem { attention: AttentionSource::Static, ..Problem::new(geometry, 1, [1, 3, 3]) };
     for trial in tune::tune(context, &problem)?.trials {
         assert!(trial.ms().is_none_or(|ms| ms > 0.0 && ms.is_finite()), "{trial:?}");
     }
@@ -81,7 +85,10 @@ fn program() {
             println!("told: {error}");
             let is_of_device = matches!(
                 error,
-                Error::OutOfMemory { .. } | Error::DeviceLost { .. } | Error::Refused { .. } | Error::Shader { .. }
+                Error::OutOfMemory { .. }
+                    | Error::DeviceLost { .. }
+                    | Error::Refused { .. }
+                    | Error::Shader { .. }
             );
             assert!(is_of_device, "{error:?}");
         })
@@ -90,8 +97,10 @@ fn program() {
     let second = attempt(&context);
     // The context is usable, or clearly not.
     assert!(
-        !matches!(second, Err(Error::OutOfMemory { .. } | Error::Refused { .. } | Error::Shader { .. }))
-            || first.is_ok()
+        !matches!(
+            second,
+            Err(Error::OutOfMemory { .. } | Error::Refused { .. } | Error::Shader { .. })
+        ) || first.is_ok()
     );
     // Where the fault comes this late, on the one after that.
     let fresh = || attempt(&request().expect("a new device"));
@@ -159,7 +168,11 @@ fn every_creation_and_every_submission() {
 fn a_clock_that_runs_backwards_times_nothing() {
     let timed = |fault: &str| {
         let printed = run(fault).printed;
-        printed.lines().filter_map(|line| line.strip_prefix("timed: ")).map(str::to_owned).collect::<Vec<_>>()
+        printed
+            .lines()
+            .filter_map(|line| line.strip_prefix("timed: "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let backwards = timed("clock:backwards");
     assert!(!backwards.is_empty() && backwards.iter().all(|ms| ms == "[0.0]"), "{backwards:?}");

@@ -8,12 +8,17 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 fn edge(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/edge").join(format!("{name}.safetensors"))
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden/edge")
+        .join(format!("{name}.safetensors"))
 }
 
 /// Success, and what was printed.
 fn verify(elem: &str, files: &[PathBuf]) -> (bool, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_dynconv")).args(["verify", "--elem", elem]).args(files).output();
+    let out = Command::new(env!("CARGO_BIN_EXE_dynconv"))
+        .args(["verify", "--elem", elem])
+        .args(files)
+        .output();
     let out = out.expect("the tool starts");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (out.status.success(), text(out.stdout) + &text(out.stderr))
@@ -22,15 +27,26 @@ fn verify(elem: &str, files: &[PathBuf]) -> (bool, String) {
 type Named<'a> = (&'a str, &'a [usize], &'a [f32]);
 
 /// A golden file: its config, its tensors in f32, and y in f64.
-fn golden(name: &str, config: &str, tensors: &[Named<'_>], y_shape: &[usize], y: &[f64]) -> PathBuf {
+fn golden(
+    name: &str,
+    config: &str,
+    tensors: &[Named<'_>],
+    y_shape: &[usize],
+    y: &[f64],
+) -> PathBuf {
     let mut fields = vec![format!(r#""__metadata__":{{"config":{config:?}}}"#)];
     let mut data: Vec<u8> = y.iter().flat_map(|v| v.to_le_bytes()).collect();
-    fields.push(format!(r#""y":{{"dtype":"F64","shape":{y_shape:?},"data_offsets":[0,{}]}}"#, data.len()));
+    fields.push(format!(
+        r#""y":{{"dtype":"F64","shape":{y_shape:?},"data_offsets":[0,{}]}}"#,
+        data.len()
+    ));
     for (name, shape, values) in tensors {
         let start = data.len();
         data.extend(values.iter().flat_map(|v| v.to_le_bytes()));
         let end = data.len();
-        fields.push(format!(r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{start},{end}]}}"#));
+        fields.push(format!(
+            r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{start},{end}]}}"#
+        ));
     }
     let header = format!("{{{}}}", fields.join(","));
     let file = scratch(&format!("verify-{name}.safetensors"));
@@ -42,7 +58,8 @@ fn golden(name: &str, config: &str, tensors: &[Named<'_>], y_shape: &[usize], y:
 /// `x = 1, 2, 3` and a kernel `1, 10`, under a config that begins with kind static.
 fn static_case(name: &str, more: &str, y: &[f64]) -> PathBuf {
     let config = format!(r#"{{"kind":"static"{more}}}"#);
-    let tensors: [Named<'_>; 2] = [("x", &[1, 1, 3], &[1.0, 2.0, 3.0]), ("param.weight", &[1, 1, 2], &[1.0, 10.0])];
+    let tensors: [Named<'_>; 2] =
+        [("x", &[1, 1, 3], &[1.0, 2.0, 3.0]), ("param.weight", &[1, 1, 2], &[1.0, 10.0])];
     golden(name, &config, &tensors, &[1, 1, y.len()], y)
 }
 
@@ -59,9 +76,21 @@ fn what_a_config_leaves_out_has_its_usual_value() {
             r#","transposed":true,"stride":2,"output_padding":1"#,
             &[1., 10., 2., 20., 3., 30., 0.],
         ),
-        static_case("leaky", r#","activation":{"name":"leaky_relu","slope":0.5},"padding":1"#, &[10., 21., 32., 3.]),
-        static_case("relu6", r#","activation":"ReLU6","kernel_size":2,"out_channels":1,"name":"any""#, &[6.0, 6.0]),
-        static_case("hard", r#","epilogue":{"activation":"hard-sigmoid"},"mode":"train""#, &[1.0, 1.0]),
+        static_case(
+            "leaky",
+            r#","activation":{"name":"leaky_relu","slope":0.5},"padding":1"#,
+            &[10., 21., 32., 3.],
+        ),
+        static_case(
+            "relu6",
+            r#","activation":"ReLU6","kernel_size":2,"out_channels":1,"name":"any""#,
+            &[6.0, 6.0],
+        ),
+        static_case(
+            "hard",
+            r#","epilogue":{"activation":"hard-sigmoid"},"mode":"train""#,
+            &[1.0, 1.0],
+        ),
     ];
     let (success, printed) = verify("f32", &files);
     assert!(success, "{printed}");
@@ -71,11 +100,17 @@ fn what_a_config_leaves_out_has_its_usual_value() {
 #[test]
 fn what_would_change_the_result_is_not_ignored() {
     let cases = [
-        (r#","padding_mode":"reflect""#, "config: unknown key \"padding_mode\", which may change the result"),
+        (
+            r#","padding_mode":"reflect""#,
+            "config: unknown key \"padding_mode\", which may change the result",
+        ),
         (r#","epilogue":{"dropout":1}"#, "unknown field `dropout`"),
         (r#","activation":"mish""#, "unknown activation \"mish\""),
         (r#","activation":{"name":"relu","slope":0.1}"#, "activation relu has no slope"),
-        (r#","padding":"around""#, "padding: expected numbers, \"same\" or \"valid\", found \"around\""),
+        (
+            r#","padding":"around""#,
+            "padding: expected numbers, \"same\" or \"valid\", found \"around\"",
+        ),
         (r#","padding":[1,1]"#, "padding: expected 1 numbers, one an axis, found [1, 1]"),
         (r#","output_padding":1"#, "config: output_padding without transposed"),
         (r#","kernels":2"#, "config: kernels is 2, but the tensors have 1"),
@@ -83,19 +118,34 @@ fn what_would_change_the_result_is_not_ignored() {
         (r#","tau":0.5"#, "config: tau is 0.5, but layers compute the state of inference, 0"),
         (r#","dims":2"#, "x: expected 4 axes for dims 2, found 3"),
         (r#","stride":"two""#, "expected a number, or a list of numbers, one an axis"),
-        (r#","padding":{}"#, "padding: expected a number, a list of numbers or of pairs [before, after], one an axis"),
-        (r#","activation":6"#, "activation: expected a name, or an object of name, slope, scale and bias"),
+        (
+            r#","padding":{}"#,
+            "padding: expected a number, a list of numbers or of pairs [before, after], one an axis",
+        ),
+        (
+            r#","activation":6"#,
+            "activation: expected a name, or an object of name, slope, scale and bias",
+        ),
     ];
     for (i, (more, message)) in cases.into_iter().enumerate() {
-        let (success, printed) = verify("f32", &[static_case(&format!("wrong-{i}"), more, &[21.0, 32.0])]);
+        let (success, printed) =
+            verify("f32", &[static_case(&format!("wrong-{i}"), more, &[21.0, 32.0])]);
         assert!(!success && printed.contains(message), "{more}: {printed}");
     }
-    let tensors: [Named<'_>; 3] =
-        [("x", &[1, 1, 1], &[1.0]), ("param.weight", &[1, 1, 1], &[1.0]), ("param.scale", &[1], &[2.0])];
-    let (_, printed) = verify("f32", &[golden("spare", r#"{"kind":"static"}"#, &tensors, &[1, 1, 1], &[1.0])]);
+    let tensors: [Named<'_>; 3] = [
+        ("x", &[1, 1, 1], &[1.0]),
+        ("param.weight", &[1, 1, 1], &[1.0]),
+        ("param.scale", &[1], &[2.0]),
+    ];
+    let (_, printed) =
+        verify("f32", &[golden("spare", r#"{"kind":"static"}"#, &tensors, &[1, 1, 1], &[1.0])]);
     assert!(printed.contains("param.scale: kind static has no use for it"), "{printed}");
-    let (_, printed) = verify("f32", &[golden("kind", r#"{"kind":"involution"}"#, &tensors, &[1, 1, 1], &[1.0])]);
-    assert!(printed.contains("unknown kind \"involution\" with 1 spatial axes; there are dyconv, "), "{printed}");
+    let (_, printed) =
+        verify("f32", &[golden("kind", r#"{"kind":"involution"}"#, &tensors, &[1, 1, 1], &[1.0])]);
+    assert!(
+        printed.contains("unknown kind \"involution\" with 1 spatial axes; there are dyconv, "),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -131,8 +181,11 @@ fn layouts_epilogues_and_given_tensors_are_read() {
         ("param.bias", &[2, 1], &[1.0, 2.0]),
         ("attention", &[1, 2], &[1.0, 0.5]),
     ];
-    let map_tensors: [Named<'_>; 3] =
-        [x, ("param.weight", &[2, 1, 2, 1], &[1.0, 10.0, 0.0, 1.0]), ("map", &[1, 2, 2], &[1.0, 0.0, 0.0, 2.0])];
+    let map_tensors: [Named<'_>; 3] = [
+        x,
+        ("param.weight", &[2, 1, 2, 1], &[1.0, 10.0, 0.0, 1.0]),
+        ("map", &[1, 2, 2], &[1.0, 0.0, 0.0, 2.0]),
+    ];
     let flat = r#"{"kind":"persample","kernel_size":1,"out_channels":1}"#;
     let flat_tensors: [Named<'_>; 2] =
         [("x", &[2, 1, 1], &[1.0, 2.0]), ("param.weight", &[2, 1], &[3.0, f32::INFINITY])];
@@ -160,14 +213,22 @@ fn layouts_epilogues_and_given_tensors_are_read() {
 fn matrix_decompositions_are_read() {
     // Nothing goes through the few channels, and the gate of 0 is hs(0) = 1: y = 2 x.
     let one: &[usize] = &[1];
-    let matrices = ["q.weight", "p.weight", "fc.0.weight", "fc.1.fc.0.weight", "fc_phi.weight", "fc_scale.weight"];
+    let matrices = [
+        "q.weight",
+        "p.weight",
+        "fc.0.weight",
+        "fc.1.fc.0.weight",
+        "fc_phi.weight",
+        "fc_scale.weight",
+    ];
     let norms = ["bn1", "bn2"].into_iter().flat_map(|norm| {
         let parts = [("weight", 0.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)];
         parts.map(|(part, value)| (format!("param.{norm}.{part}"), vec![value]))
     });
     let zeros = matrices.into_iter().map(|name| (format!("param.{name}"), vec![0.0]));
     let named: Vec<(String, Vec<f32>)> = norms.chain(zeros).collect();
-    let mut tensors: Vec<Named<'_>> = named.iter().map(|(name, values)| (name.as_str(), one, &values[..])).collect();
+    let mut tensors: Vec<Named<'_>> =
+        named.iter().map(|(name, values)| (name.as_str(), one, &values[..])).collect();
     tensors.push(("x", &[1, 1, 1, 2], &[1.0, -3.0]));
     tensors.push(("param.conv.weight", &[1, 1, 1, 1], &[2.0]));
     let dcd = golden("dcd", r#"{"kind":"dcd","latent":1}"#, &tensors, &[1, 1, 1, 2], &[2.0, -6.0]);
@@ -193,15 +254,22 @@ fn cases_past_the_range_of_f16_are_not_run_in_f16() {
     let large = golden("large", r#"{"kind":"static"}"#, &large, &[1, 1, 1], &[7e4]);
     assert!(verify("f32", std::slice::from_ref(&large)).0);
     let (success, printed) = verify("f16-storage", std::slice::from_ref(&large));
-    assert!(printed.contains("not run: x has 7e4, which is past the largest number of f16, 65504"), "{printed}");
+    assert!(
+        printed.contains("not run: x has 7e4, which is past the largest number of f16, 65504"),
+        "{printed}"
+    );
     assert!(printed.contains("0 passed, 0 failed, 1 not run\n"), "{printed}");
-    assert!(!success && printed.ends_with("error: no case could be run, so nothing is verified\n"), "{printed}");
+    assert!(
+        !success && printed.ends_with("error: no case could be run, so nothing is verified\n"),
+        "{printed}"
+    );
     let small: [Named<'_>; 2] = [("x", &[1, 1, 1], &[1e-7]), ("param.weight", &[1, 1, 1], &[1.0])];
     let small = golden("tiny", r#"{"kind":"static"}"#, &small, &[1, 1, 1], &[f64::from(1e-7_f32)]);
     assert!(verify("f32", std::slice::from_ref(&small)).0);
     let (_, printed) = verify("f16-storage", &[small]);
     assert!(printed.contains("below the smallest normal number of f16, 6.1e-5"), "{printed}");
-    let (success, printed) = verify("f16-storage", &[large, static_case("small", "", &[21.0, 32.0])]);
+    let (success, printed) =
+        verify("f16-storage", &[large, static_case("small", "", &[21.0, 32.0])]);
     assert!(success && printed.ends_with("1 passed, 0 failed, 1 not run\n"), "{printed}");
 }
 

@@ -48,7 +48,8 @@ pub(crate) enum Plan {
 impl Plan {
     /// Reads `refuse:CALL`, `lose:SUBMISSION`, `clock:backwards`, or a fault of a compiler.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse().map_err(|_| format!("expected a number, found \"{text}\""));
+        let number =
+            |text: &str| text.parse().map_err(|_| format!("expected a number, found \"{text}\""));
         match text.split_once(':') {
             Some(("refuse", call)) => Ok(Self::Refuse(number(call)?)),
             Some(("lose", submission)) => Ok(Self::Lose(number(submission)?)),
@@ -81,14 +82,18 @@ impl Fault {
     /// Reads `KERNEL:FAULT` or `KERNEL:FAULT:PLACE`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.split(':');
-        let (Some(kernel), Some(name), place, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(kernel), Some(name), place, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(format!("expected KERNEL:FAULT or KERNEL:FAULT:PLACE, found \"{text}\""));
         };
         let kind = KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
             let names = KINDS.map(|kind| kind.name).join(", ");
             format!("expected one of the faults {names}, found \"{name}\"")
         })?;
-        let place = place.map(|place| place.parse().map_err(|_| format!("expected a number, found \"{place}\"")));
+        let place = place.map(|place| {
+            place.parse().map_err(|_| format!("expected a number, found \"{place}\""))
+        });
         Ok(Self { kernel: kernel.to_owned(), kind, place: place.transpose()? })
     }
 
@@ -177,11 +182,15 @@ mod tests {
                 if lane < 7u { y[lane] = copies[lane] + copies[lane + 1u]; }
             }";
         let module = naga::front::wgsl::parse_str(source).expect("parses");
-        let (flags, capabilities) = (naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
-        let info = naga::valid::Validator::new(flags, capabilities).validate(&module).expect("is valid");
+        let (flags, capabilities) =
+            (naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+        let info =
+            naga::valid::Validator::new(flags, capabilities).validate(&module).expect("is valid");
         // As wgpu does for dynconv, whose kernels write workgroup memory before they read it.
-        let zero_initialize_workgroup_memory = naga::back::spv::ZeroInitializeWorkgroupMemoryMode::None;
-        let options = naga::back::spv::Options { zero_initialize_workgroup_memory, ..Default::default() };
+        let zero_initialize_workgroup_memory =
+            naga::back::spv::ZeroInitializeWorkgroupMemoryMode::None;
+        let options =
+            naga::back::spv::Options { zero_initialize_workgroup_memory, ..Default::default() };
         naga::back::spv::write_vec(&module, &info, &options, None).expect("is written")
     }
 
@@ -204,7 +213,11 @@ mod tests {
             assert_eq!((planted.changed, planted.found), (found, found), "{fault}");
             assert_eq!(count(&planted.code, opcode), 0, "{fault}");
             let dropped = if other.is_none() { found } else { 0 };
-            assert_eq!(instructions(&planted.code).count(), instructions(&module()).count() - dropped, "{fault}");
+            assert_eq!(
+                instructions(&planted.code).count(),
+                instructions(&module()).count() - dropped,
+                "{fault}"
+            );
             if let Some(other) = other {
                 assert_eq!(count(&planted.code, other), found, "{fault}");
                 let differ = planted.code.iter().zip(&module()).filter(|(a, b)| a != b).count();
@@ -248,9 +261,18 @@ mod tests {
     #[test]
     fn wrong_faults_are_refused() {
         let refused = |text| Fault::parse(text).expect_err("is wrong");
-        assert_eq!(refused("conv_tiled"), "expected KERNEL:FAULT or KERNEL:FAULT:PLACE, found \"conv_tiled\"");
-        assert_eq!(refused("a:add:1:2"), "expected KERNEL:FAULT or KERNEL:FAULT:PLACE, found \"a:add:1:2\"");
-        assert_eq!(refused("a:multiply"), "expected one of the faults add, compare, barrier, found \"multiply\"");
+        assert_eq!(
+            refused("conv_tiled"),
+            "expected KERNEL:FAULT or KERNEL:FAULT:PLACE, found \"conv_tiled\""
+        );
+        assert_eq!(
+            refused("a:add:1:2"),
+            "expected KERNEL:FAULT or KERNEL:FAULT:PLACE, found \"a:add:1:2\""
+        );
+        assert_eq!(
+            refused("a:multiply"),
+            "expected one of the faults add, compare, barrier, found \"multiply\""
+        );
         assert_eq!(refused("a:add:x"), "expected a number, found \"x\"");
     }
 }

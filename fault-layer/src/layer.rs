@@ -88,7 +88,9 @@ impl Key {
     /// # Safety
     /// `handle` is an instance, a physical device or a device, and alive.
     unsafe fn of(handle: impl vk::Handle) -> Self {
-        let object = std::ptr::with_exposed_provenance::<usize>(usize::try_from(handle.as_raw()).unwrap_or_default());
+        let object = std::ptr::with_exposed_provenance::<usize>(
+            usize::try_from(handle.as_raw()).unwrap_or_default(),
+        );
         // SAFETY: these handles are pointers to objects that begin with a pointer of the loader's.
         Self(unsafe { object.read() })
     }
@@ -133,7 +135,9 @@ pub(crate) unsafe extern "system" fn vkNegotiateLoaderLayerInterfaceVersion(
     interface: *mut NegotiateLayerInterface,
 ) -> vk::Result {
     // SAFETY: the loader passes its own structure, and nobody else uses it meanwhile.
-    let Some(interface) = (unsafe { interface.as_mut() }) else { return vk::Result::ERROR_INITIALIZATION_FAILED };
+    let Some(interface) = (unsafe { interface.as_mut() }) else {
+        return vk::Result::ERROR_INITIALIZATION_FAILED;
+    };
     if interface.version < INTERFACE_VERSION {
         return vk::Result::ERROR_INITIALIZATION_FAILED;
     }
@@ -208,7 +212,10 @@ unsafe extern "system" fn get_instance_proc_addr(
     unsafe { (next.get_proc_addr)(instance, name) }
 }
 
-unsafe extern "system" fn get_device_proc_addr(device: vk::Device, name: *const c_char) -> vk::PFN_vkVoidFunction {
+unsafe extern "system" fn get_device_proc_addr(
+    device: vk::Device,
+    name: *const c_char,
+) -> vk::PFN_vkVoidFunction {
     // SAFETY: Vulkan passes a string.
     if let Some(function) = own_device_function(unsafe { CStr::from_ptr(name) }) {
         return Some(function);
@@ -263,7 +270,11 @@ unsafe extern "system" fn create_instance(
         unsafe { take_link((*info).p_next, vk::StructureType::LOADER_INSTANCE_CREATE_INFO) };
     let Some(link) = link else { return vk::Result::ERROR_INITIALIZATION_FAILED };
     let get_proc_addr = link.get_instance_proc_addr;
-    let create = lookup!(get_proc_addr, vk::Instance::null(), c"vkCreateInstance" as vk::PFN_vkCreateInstance);
+    let create = lookup!(
+        get_proc_addr,
+        vk::Instance::null(),
+        c"vkCreateInstance" as vk::PFN_vkCreateInstance
+    );
     let Some(create) = create else { return vk::Result::ERROR_INITIALIZATION_FAILED };
     // SAFETY: passed on as it came, but for the link that this layer used up.
     let result = unsafe { create(info, allocator, instance) };
@@ -277,8 +288,10 @@ unsafe extern "system" fn create_instance(
 /// # Safety
 /// `instance` is alive, and `get_proc_addr` is the next layer's function for it.
 unsafe fn keep_instance(instance: vk::Instance, get_proc_addr: vk::PFN_vkGetInstanceProcAddr) {
-    let create_device = lookup!(get_proc_addr, instance, c"vkCreateDevice" as vk::PFN_vkCreateDevice);
-    let destroy = lookup!(get_proc_addr, instance, c"vkDestroyInstance" as vk::PFN_vkDestroyInstance);
+    let create_device =
+        lookup!(get_proc_addr, instance, c"vkCreateDevice" as vk::PFN_vkCreateDevice);
+    let destroy =
+        lookup!(get_proc_addr, instance, c"vkDestroyInstance" as vk::PFN_vkDestroyInstance);
     if let (Some(create_device), Some(destroy)) = (create_device, destroy) {
         // SAFETY: the instance is alive.
         let key = unsafe { Key::of(instance) };
@@ -286,7 +299,10 @@ unsafe fn keep_instance(instance: vk::Instance, get_proc_addr: vk::PFN_vkGetInst
     }
 }
 
-unsafe extern "system" fn destroy_instance(instance: vk::Instance, allocator: *const vk::AllocationCallbacks<'_>) {
+unsafe extern "system" fn destroy_instance(
+    instance: vk::Instance,
+    allocator: *const vk::AllocationCallbacks<'_>,
+) {
     if instance == vk::Instance::null() {
         return;
     }
@@ -307,8 +323,11 @@ unsafe extern "system" fn create_device(
     // SAFETY: the physical device is alive as long as its instance.
     let instance = get(&INSTANCES, unsafe { Key::of(physical_device) });
     // SAFETY: the loader passes a create info with links of devices.
-    let link: Option<DeviceLink> = unsafe { take_link((*info).p_next, vk::StructureType::LOADER_DEVICE_CREATE_INFO) };
-    let (Some(instance), Some(link)) = (instance, link) else { return vk::Result::ERROR_INITIALIZATION_FAILED };
+    let link: Option<DeviceLink> =
+        unsafe { take_link((*info).p_next, vk::StructureType::LOADER_DEVICE_CREATE_INFO) };
+    let (Some(instance), Some(link)) = (instance, link) else {
+        return vk::Result::ERROR_INITIALIZATION_FAILED;
+    };
     // SAFETY: passed on as it came, but for the link that this layer used up.
     let result = unsafe { (instance.create_device)(physical_device, info, allocator, device) };
     if result == vk::Result::SUCCESS {
@@ -321,19 +340,24 @@ unsafe extern "system" fn create_device(
 /// # Safety
 /// `device` is alive, and `get_proc_addr` is the next layer's function for it.
 unsafe fn keep_device(device: vk::Device, get_proc_addr: vk::PFN_vkGetDeviceProcAddr) {
-    let create_shader_module = lookup!(get_proc_addr, device, c"vkCreateShaderModule" as vk::PFN_vkCreateShaderModule);
+    let create_shader_module =
+        lookup!(get_proc_addr, device, c"vkCreateShaderModule" as vk::PFN_vkCreateShaderModule);
     let destroy = lookup!(get_proc_addr, device, c"vkDestroyDevice" as vk::PFN_vkDestroyDevice);
     if let (Some(create_shader_module), Some(destroy)) = (create_shader_module, destroy) {
         // SAFETY: the device is alive.
         let key = unsafe { Key::of(device) };
         // SAFETY: the device is alive, and this is the next layer's function for it.
         let refused = unsafe { Refused::of(device, get_proc_addr) };
-        lock(&DEVICES).insert(key, Device { get_proc_addr, create_shader_module, destroy, refused });
+        lock(&DEVICES)
+            .insert(key, Device { get_proc_addr, create_shader_module, destroy, refused });
         refusal::begin();
     }
 }
 
-unsafe extern "system" fn destroy_device(device: vk::Device, allocator: *const vk::AllocationCallbacks<'_>) {
+unsafe extern "system" fn destroy_device(
+    device: vk::Device,
+    allocator: *const vk::AllocationCallbacks<'_>,
+) {
     if device == vk::Device::null() {
         return;
     }
@@ -356,7 +380,8 @@ unsafe extern "system" fn create_shader_module(
         return vk::Result::ERROR_INITIALIZATION_FAILED;
     };
     // SAFETY: Vulkan passes a create info, and in it where the code is and its bytes, a multiple of 4.
-    let (mut info, code) = unsafe { (*info, std::slice::from_raw_parts((*info).p_code, (*info).code_size / 4)) };
+    let (mut info, code) =
+        unsafe { (*info, std::slice::from_raw_parts((*info).p_code, (*info).code_size / 4)) };
     if refusal::refuses("vkCreateShaderModule") {
         return vk::Result::ERROR_OUT_OF_DEVICE_MEMORY;
     }

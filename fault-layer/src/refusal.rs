@@ -132,7 +132,8 @@ unsafe extern "system" fn create_compute_pipelines(
         return vk::Result::ERROR_OUT_OF_DEVICE_MEMORY;
     }
     // SAFETY: the device is alive.
-    let Some(next) = (unsafe { refused(device) }).and_then(|next| next.create_compute_pipelines) else {
+    let Some(next) = (unsafe { refused(device) }).and_then(|next| next.create_compute_pipelines)
+    else {
         return vk::Result::ERROR_INITIALIZATION_FAILED;
     };
     // SAFETY: passed on as it came.

@@ -17,8 +17,8 @@ use std::sync::LazyLock;
 
 use dynconv::tune::Tuning;
 use dynconv::{
-    BatchNorm, Checkpoint, CondConv2d, Context, ConvDesc, Dcd2d, DyCnn, DynConv2d, FdyConv2d, KernelWarehouse2d, Layer,
-    OdConv2d, PixelMix2d, Result, Warehouse, wgpu,
+    BatchNorm, Checkpoint, CondConv2d, Context, ConvDesc, Dcd2d, DyCnn, DynConv2d, FdyConv2d,
+    KernelWarehouse2d, Layer, OdConv2d, PixelMix2d, Result, Warehouse, wgpu,
 };
 use dynconv_measure::Results;
 use dynconv_suite::expect;
@@ -189,7 +189,8 @@ fn reports(bytes: &[u8]) {
     let _ = report.device.subgroup_size();
     for run in report.problems.into_iter().filter_map(|broken| broken.run) {
         if run.replay.check().is_ok() {
-            let buffers: Vec<Vec<u8>> = run.replay.buffers.iter().map(|buffer| buffer.bytes.clone()).collect();
+            let buffers: Vec<Vec<u8>> =
+                run.replay.buffers.iter().map(|buffer| buffer.bytes.clone()).collect();
             let _ = run.first_wrong(run.replay.output_of(&buffers));
         }
     }

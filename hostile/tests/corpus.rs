@@ -16,7 +16,12 @@ fn read(target: &Target, name: &str, bytes: &[u8]) {
     (target.read)(bytes);
     let held = MEMORY.peak_usage().saturating_sub(before);
     let most = target.most_memory(bytes.len());
-    assert!(held <= most, "{} {name}: {held} bytes for {}, expected {most} at most", target.name, bytes.len());
+    assert!(
+        held <= most,
+        "{} {name}: {held} bytes for {}, expected {most} at most",
+        target.name,
+        bytes.len()
+    );
 }
 
 /// One test, since memory is counted for all threads together.
@@ -24,7 +29,8 @@ fn read(target: &Target, name: &str, bytes: &[u8]) {
 fn files_are_read_whole_cut_and_spoilt() {
     for target in TARGETS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.corpus);
-        let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let files =
+            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let mut count = 0;
         for file in files {
             let path = file.expect("is listed").path();

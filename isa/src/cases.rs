@@ -48,7 +48,10 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         ("block 128x128, gains", Problem { attention: AttentionSource::Given(gains), ..large }),
         ("block 128x128, NHWC", Problem { layouts: [Layout::ChannelsLast; 2], ..large }),
         ("block 128x128, f16", Problem { elems: [Elem::F16; 2], ..large }),
-        ("block 64x64, parts", Problem { kernel: ConvChoice::Split, batch: 1, ..block(taps(512, 512, 3), 7) }),
+        (
+            "block 64x64, parts",
+            Problem { kernel: ConvChoice::Split, batch: 1, ..block(taps(512, 512, 3), 7) },
+        ),
     ];
     for (name, problem) in blocks {
         // Both halves of a block of channels.
@@ -80,7 +83,10 @@ fn desc(c_in: usize, c_out: usize, size: usize) -> ConvDesc<2> {
 
 fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
     let geometry = desc.geometry().expect("the cases are valid");
-    Problem { order: WeightOrder::of_bank(&geometry, &gpu()), ..Problem::new(geometry, 32, [1, map, map]) }
+    Problem {
+        order: WeightOrder::of_bank(&geometry, &gpu()),
+        ..Problem::new(geometry, 32, [1, map, map])
+    }
 }
 
 /// The convolution of a plan of the problem, on a device with twice the workgroup memory that WebGPU promises.
@@ -94,10 +100,16 @@ fn gpu() -> Caps {
     Caps { device_type, max_workgroup_memory, f16: true, ..Caps::webgpu_default() }
 }
 
-fn case_for(name: &'static str, problem: Problem, trips: Trips, caps: &Caps) -> Result<Case, String> {
+fn case_for(
+    name: &'static str,
+    problem: Problem,
+    trips: Trips,
+    caps: &Caps,
+) -> Result<Case, String> {
     let plan = Plan::new(&problem, caps).map_err(|e| format!("{name}: {e}"))?;
     let conv = plan.conv_kernel();
-    let dispatch = plan.into_dispatches().into_iter().rfind(|dispatch| dispatch.variant.kernel == conv);
+    let dispatch =
+        plan.into_dispatches().into_iter().rfind(|dispatch| dispatch.variant.kernel == conv);
     let dispatch = dispatch.ok_or("a plan without its convolution")?;
     Ok(Case { name, dispatch, trips })
 }

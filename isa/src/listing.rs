@@ -48,7 +48,8 @@ impl Counts {
                 counts.products += u64::from(name.starts_with("v_wmma"));
             }
             counts.shared_bytes += shared_bytes(name);
-            counts.loads += u64::from(name.starts_with("buffer_load") || name.starts_with("global_load"));
+            counts.loads +=
+                u64::from(name.starts_with("buffer_load") || name.starts_with("global_load"));
         }
         counts
     }
@@ -79,9 +80,12 @@ fn is_multiply_add(name: &str) -> bool {
 }
 
 fn shared_bytes(name: &str) -> u64 {
-    let Some(width) = name.strip_prefix("ds_read").or_else(|| name.strip_prefix("ds_load")) else { return 0 };
+    let Some(width) = name.strip_prefix("ds_read").or_else(|| name.strip_prefix("ds_load")) else {
+        return 0;
+    };
     // Two loads at once, from two places.
-    let loads = if width.contains('2') && !width.contains("32") && !width.contains("128") { 2 } else { 1 };
+    let loads =
+        if width.contains('2') && !width.contains("32") && !width.contains("128") { 2 } else { 1 };
     let loads = if width.starts_with("2") || width.starts_with("_2") { 2 } else { loads };
     let bits = ["128", "96", "64", "32", "16", "8"].into_iter().find(|bits| width.ends_with(bits));
     loads * bits.and_then(|bits| bits.parse::<u64>().ok()).unwrap_or(0) / 8
@@ -121,16 +125,22 @@ pub(crate) fn step(listing: &str, trips: Trips) -> Result<Counts, String> {
 pub(crate) fn body(listing: &str) -> String {
     let lines: Vec<Counts> = listing.lines().map(Counts::of).collect();
     let main = main_loop(&loops(listing), &lines);
-    let texts =
-        listing.lines().skip(main.start).take(main.len()).map(|line| line.split(';').next().unwrap_or_default());
-    let is_kept = |text: &&str| !text.trim().is_empty() && !text.starts_with("BB") && !text.contains("branch");
+    let texts = listing
+        .lines()
+        .skip(main.start)
+        .take(main.len())
+        .map(|line| line.split(';').next().unwrap_or_default());
+    let is_kept = |text: &&str| {
+        !text.trim().is_empty() && !text.starts_with("BB") && !text.contains("branch")
+    };
     texts.filter(is_kept).map(|text| format!("{}\n", text.trim_end())).collect()
 }
 
 /// The outermost loop with the most multiply-adds, or products of matrices, of those that nest no deeper than two, as loops around them go over
 /// kernels; where none has any, all there is.
 fn main_loop(loops: &[Range<usize>], lines: &[Counts]) -> Range<usize> {
-    let is_shallow = |one: &Range<usize>| inside(loops, one).all(|inner| inside(loops, inner).next().is_none());
+    let is_shallow =
+        |one: &Range<usize>| inside(loops, one).all(|inner| inside(loops, inner).next().is_none());
     let shallow: Vec<_> = loops.iter().filter(|one| is_shallow(one)).cloned().collect();
     let is_outermost = |one: &&Range<usize>| !shallow.iter().any(|other| is_inside(one, other));
     let work = |range: &&Range<usize>| sum(&lines[(*range).clone()]).work();
@@ -142,7 +152,10 @@ fn is_inside(inner: &Range<usize>, outer: &Range<usize>) -> bool {
     inner != outer && outer.start <= inner.start && inner.end <= outer.end
 }
 
-fn inside<'a>(loops: &'a [Range<usize>], outer: &'a Range<usize>) -> impl Iterator<Item = &'a Range<usize>> {
+fn inside<'a>(
+    loops: &'a [Range<usize>],
+    outer: &'a Range<usize>,
+) -> impl Iterator<Item = &'a Range<usize>> {
     loops.iter().filter(|one| is_inside(one, outer))
 }
 
@@ -161,8 +174,11 @@ fn loops(listing: &str) -> Vec<Range<usize>> {
             labels.insert(line.trim_end_matches(':'), number);
         }
         let mut words = line.split_whitespace();
-        let is_branch = words.next().is_some_and(|name| name.starts_with("s_branch") || name.starts_with("s_cbranch"));
-        let target = words.next().filter(|_| is_branch).map(|target| target.trim_start_matches("block:"));
+        let is_branch = words
+            .next()
+            .is_some_and(|name| name.starts_with("s_branch") || name.starts_with("s_cbranch"));
+        let target =
+            words.next().filter(|_| is_branch).map(|target| target.trim_start_matches("block:"));
         if let Some(&start) = target.and_then(|target| labels.get(target)) {
             loops.insert(start, number + 1);
         }
@@ -213,7 +229,11 @@ mod tests {
             " v4: %588:v[6-9] = v_wmma_f32_16x16x16_f16 (latekill)%586:v[47-54], (latekill)%563:v[72-79], %587:v[6-9]",
         ];
         for line in lines {
-            assert_eq!(Counts::of(line), Counts { products: 1, vector: 1, ..Counts::default() }, "{line}");
+            assert_eq!(
+                Counts::of(line),
+                Counts { products: 1, vector: 1, ..Counts::default() },
+                "{line}"
+            );
         }
         let products = NESTED.replace("v_fmac_f32", "v_wmma_f32_16x16x16_f16");
         assert_eq!(step(&products, Trips { staging: 3, work: 8 }).map(|step| step.products), Ok(8));
@@ -242,8 +262,14 @@ BB4:
     #[test]
     fn inner_loops_count_with_their_trips() {
         let step = step(NESTED, Trips { staging: 3, work: 32 }).expect("has a loop");
-        let expected =
-            Counts { multiply_adds: 32, products: 0, vector: 1 + 3 + 32, paired: 0, shared_bytes: 16 * 16, loads: 3 };
+        let expected = Counts {
+            multiply_adds: 32,
+            products: 0,
+            vector: 1 + 3 + 32,
+            paired: 0,
+            shared_bytes: 16 * 16,
+            loads: 3,
+        };
         assert_eq!(step, expected);
     }
 
@@ -265,9 +291,13 @@ BB4:
 
     #[test]
     fn a_loop_around_the_main_loop_is_left_out() {
+        let around = NESTED.replacen(
+            "BB0:\n\tv_mov_b32 v0, 0\n",
+            "BB0:\n\tv_mov_b32 v0, 0\nBB9:\n\tv_mov_b32 v0, 0\n",
+            1,
+        );
         let around =
-            NESTED.replacen("BB0:\n\tv_mov_b32 v0, 0\n", "BB0:\n\tv_mov_b32 v0, 0\nBB9:\n\tv_mov_b32 v0, 0\n", 1);
-        let around = around.replacen("\ts_branch BB1\n", "\ts_branch BB1\n\ts_cbranch_scc0 BB9\n", 1);
+            around.replacen("\ts_branch BB1\n", "\ts_branch BB1\n\ts_cbranch_scc0 BB9\n", 1);
         let trips = Trips { staging: 3, work: 32 };
         assert_eq!(loops(&around).len(), 5);
         assert_eq!(step(&around, trips), step(NESTED, trips));
@@ -281,7 +311,8 @@ BB4:
 
     #[test]
     fn without_a_main_loop_everything_is_a_step() {
-        let text = "BB0:\n\tv_fmac_f32 v6, v0, v1\nBB1:\n\tv_add_u32 v1, v2, v3\n\ts_cbranch_scc0 BB1\n";
+        let text =
+            "BB0:\n\tv_fmac_f32 v6, v0, v1\nBB1:\n\tv_add_u32 v1, v2, v3\n\ts_cbranch_scc0 BB1\n";
         let expected = Counts { multiply_adds: 1, vector: 1 + 4, ..Counts::default() };
         assert_eq!(step(text, Trips { staging: 4, work: 1 }), Ok(expected));
     }

@@ -64,8 +64,10 @@ fn measure() -> Result<String, String> {
 
 fn markdown(file: &str) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|e| format!("could not read {file}: {e}"))?;
-    let (before, _) = text.split_once(MARK).ok_or_else(|| format!("{file} has no line {MARK:?}"))?;
-    fs::write(file, format!("{before}{MARK}\n\n{}", measure()?)).map_err(|e| format!("could not write {file}: {e}"))
+    let (before, _) =
+        text.split_once(MARK).ok_or_else(|| format!("{file} has no line {MARK:?}"))?;
+    fs::write(file, format!("{before}{MARK}\n\n{}", measure()?))
+        .map_err(|e| format!("could not write {file}: {e}"))
 }
 
 /// What follows this in the file is replaced.
@@ -106,10 +108,15 @@ fn rows() -> Result<(Vec<Row>, String), String> {
         let compiler = Compiler::new(chip)?;
         driver.clone_from(&compiler.driver);
         // A compiler that is given matrices for a family without them ends the process.
-        let compiles = |case: &&Case| compiler.has_matrices || !case.dispatch.variant.kernel.def().matrices;
+        let compiles =
+            |case: &&Case| compiler.has_matrices || !case.dispatch.variant.kernel.def().matrices;
         for case in cases.iter().filter(compiles) {
-            let executable = compile(&compiler, case, subgroup).map_err(|e| format!("{}: {e}", case.name))?;
-            rows.push(row(case, family, &executable).map_err(|e| format!("{} on {family}: {e}", case.name))?);
+            let executable =
+                compile(&compiler, case, subgroup).map_err(|e| format!("{}: {e}", case.name))?;
+            rows.push(
+                row(case, family, &executable)
+                    .map_err(|e| format!("{} on {family}: {e}", case.name))?,
+            );
         }
     }
     rows.sort_by_key(|row| cases.iter().position(|case| case.name == row.case));

@@ -50,10 +50,12 @@ impl Compiler {
         let app = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
         let info = vk::InstanceCreateInfo::default().application_info(&app);
         // SAFETY: `info` and what it points to outlive the call.
-        let instance = unsafe { entry.create_instance(&info, None) }.map_err(failed("no Vulkan instance"))?;
+        let instance =
+            unsafe { entry.create_instance(&info, None) }.map_err(failed("no Vulkan instance"))?;
         match create_device(&instance) {
             Ok((device, driver, has_matrices)) => {
-                let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
+                let executables =
+                    khr::pipeline_executable_properties::Device::new(&instance, &device);
                 Ok(Self { _entry: entry, instance, device, executables, driver, has_matrices })
             }
             Err(reason) => {
@@ -75,10 +77,13 @@ impl Compiler {
         let name = CString::new(entry_point).map_err(|e| e.to_string())?;
         let kinds = [vk::DescriptorType::UNIFORM_BUFFER].into_iter();
         let kinds = kinds.chain(std::iter::repeat_n(vk::DescriptorType::STORAGE_BUFFER, storage));
-        let bindings: Vec<_> = (0..).zip(kinds).map(|(number, kind)| binding(number, kind)).collect();
+        let bindings: Vec<_> =
+            (0..).zip(kinds).map(|(number, kind)| binding(number, kind)).collect();
         let device = &self.device;
         let mut size = vk::PipelineShaderStageRequiredSubgroupSizeCreateInfo::default();
-        let mut stage = vk::PipelineShaderStageCreateInfo::default().stage(vk::ShaderStageFlags::COMPUTE).name(&name);
+        let mut stage = vk::PipelineShaderStageCreateInfo::default()
+            .stage(vk::ShaderStageFlags::COMPUTE)
+            .name(&name);
         if let Some(subgroup) = subgroup {
             size = size.required_subgroup_size(subgroup);
             stage = stage.push_next(&mut size);
@@ -86,12 +91,16 @@ impl Compiler {
         // SAFETY: all that the structures point to outlives the calls, and each object is destroyed once, after its last use.
         unsafe {
             let info = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
-            let set = device.create_descriptor_set_layout(&info, None).map_err(failed("no layout of bindings"))?;
+            let set = device
+                .create_descriptor_set_layout(&info, None)
+                .map_err(failed("no layout of bindings"))?;
             let sets = [set];
             let info = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets);
             let layout = device.create_pipeline_layout(&info, None).map_err(failed("no layout"))?;
             let info = vk::ShaderModuleCreateInfo::default().code(spirv);
-            let module = device.create_shader_module(&info, None).map_err(failed("the driver refuses the shader"))?;
+            let module = device
+                .create_shader_module(&info, None)
+                .map_err(failed("the driver refuses the shader"))?;
             let info = vk::ComputePipelineCreateInfo::default()
                 .flags(
                     vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
@@ -99,8 +108,10 @@ impl Compiler {
                 )
                 .layout(layout)
                 .stage(stage.module(module));
-            let pipelines = device.create_compute_pipelines(vk::PipelineCache::null(), &[info], None);
-            let pipeline = pipelines.map_err(|(_, error)| failed("the driver does not compile the shader")(error))?[0];
+            let pipelines =
+                device.create_compute_pipelines(vk::PipelineCache::null(), &[info], None);
+            let pipeline = pipelines
+                .map_err(|(_, error)| failed("the driver does not compile the shader")(error))?[0];
             let executable = self.read(pipeline);
             device.destroy_pipeline(pipeline, None);
             device.destroy_shader_module(module, None);
@@ -114,13 +125,18 @@ impl Compiler {
         let info = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
         // SAFETY: the pipeline was created to capture both, and the buffers are as long as the driver said before.
         unsafe {
-            let found = self.executables.get_pipeline_executable_statistics(&info).map_err(failed("no statistics"))?;
+            let found = self
+                .executables
+                .get_pipeline_executable_statistics(&info)
+                .map_err(failed("no statistics"))?;
             let statistics = found.iter().map(|s| (text(&s.name), whole(s))).collect();
             let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
             let mut count = 0;
-            let call = |count: &mut u32, data| get(self.device.handle(), &info, count, data).result();
+            let call =
+                |count: &mut u32, data| get(self.device.handle(), &info, count, data).result();
             call(&mut count, std::ptr::null_mut()).map_err(failed("no listing"))?;
-            let mut all = vec![vk::PipelineExecutableInternalRepresentationKHR::default(); count as usize];
+            let mut all =
+                vec![vk::PipelineExecutableInternalRepresentationKHR::default(); count as usize];
             call(&mut count, all.as_mut_ptr()).map_err(failed("no listing"))?;
             let mut buffers: Vec<Vec<u8>> = all.iter().map(|one| vec![0; one.data_size]).collect();
             for (one, buffer) in all.iter_mut().zip(&mut buffers) {
@@ -153,19 +169,31 @@ fn create_device(instance: &ash::Instance) -> Result<(ash::Device, String, bool)
             text(&instance.get_physical_device_properties(*device).device_name).contains("RADV")
         };
         let physical = all.into_iter().find(is_radv).ok_or("no device of the driver RADV")?;
-        let queue = vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0]);
-        let known = instance.enumerate_device_extension_properties(physical).map_err(failed("no extensions"))?;
-        let has_matrices = known.iter().any(|one| one.extension_name_as_c_str() == Ok(khr::cooperative_matrix::NAME));
-        let mut extensions =
-            vec![khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+        let queue =
+            vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0]);
+        let known = instance
+            .enumerate_device_extension_properties(physical)
+            .map_err(failed("no extensions"))?;
+        let has_matrices = known
+            .iter()
+            .any(|one| one.extension_name_as_c_str() == Ok(khr::cooperative_matrix::NAME));
+        let mut extensions = vec![
+            khr::pipeline_executable_properties::NAME.as_ptr(),
+            ash::ext::robustness2::NAME.as_ptr(),
+        ];
         extensions.extend(has_matrices.then_some(khr::cooperative_matrix::NAME.as_ptr()));
-        let mut captures =
-            vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
-        let mut robustness = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
-        let mut memory_model = vk::PhysicalDeviceVulkanMemoryModelFeatures::default().vulkan_memory_model(true);
-        let mut sizes = vk::PhysicalDeviceSubgroupSizeControlFeatures::default().subgroup_size_control(true);
-        let mut storage = vk::PhysicalDevice16BitStorageFeatures::default().storage_buffer16_bit_access(true);
-        let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(has_matrices);
+        let mut captures = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
+            .pipeline_executable_info(true);
+        let mut robustness =
+            vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
+        let mut memory_model =
+            vk::PhysicalDeviceVulkanMemoryModelFeatures::default().vulkan_memory_model(true);
+        let mut sizes =
+            vk::PhysicalDeviceSubgroupSizeControlFeatures::default().subgroup_size_control(true);
+        let mut storage =
+            vk::PhysicalDevice16BitStorageFeatures::default().storage_buffer16_bit_access(true);
+        let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default()
+            .cooperative_matrix(has_matrices);
         let mut half = vk::PhysicalDeviceShaderFloat16Int8Features::default().shader_float16(true);
         let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
         let queues = [queue];
@@ -184,7 +212,11 @@ fn create_device(instance: &ash::Instance) -> Result<(ash::Device, String, bool)
         let mut driver = vk::PhysicalDeviceDriverProperties::default();
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
         instance.get_physical_device_properties2(physical, &mut properties);
-        Ok((device, format!("{}, {}", text(&driver.driver_name), text(&driver.driver_info)), has_matrices))
+        Ok((
+            device,
+            format!("{}, {}", text(&driver.driver_name), text(&driver.driver_info)),
+            has_matrices,
+        ))
     }
 }
 

@@ -110,12 +110,15 @@ pub(crate) fn broken(rows: &[Row], budgets: &str) -> Vec<String> {
             broken.push(format!("not a budget: {line}"));
             continue;
         };
-        let Some(row) = rows.iter().find(|row| (row.case, row.family) == (budget.case, budget.family)) else {
+        let Some(row) =
+            rows.iter().find(|row| (row.case, row.family) == (budget.case, budget.family))
+        else {
             broken.push(format!("nothing was measured for: {line}"));
             continue;
         };
         let mut miss = |what: &str, found: String, limit: String| {
-            broken.push(format!("{} on {}: {what} is {found}, budget {limit}", row.case, row.family));
+            broken
+                .push(format!("{} on {}: {what} is {found}, budget {limit}", row.case, row.family));
         };
         if row.spills > budget.spills {
             miss("spills", row.spills.to_string(), budget.spills.to_string());
@@ -135,7 +138,14 @@ mod tests {
     use super::*;
 
     fn row() -> Row {
-        let step = Counts { multiply_adds: 90, products: 0, vector: 100, paired: 50, shared_bytes: 160, loads: 9 };
+        let step = Counts {
+            multiply_adds: 90,
+            products: 0,
+            vector: 100,
+            paired: 50,
+            shared_bytes: 160,
+            loads: 9,
+        };
         Row {
             case: "block",
             family: "navi21",
@@ -153,7 +163,10 @@ mod tests {
     fn a_row_becomes_a_line() {
         let text = table(&[row()]);
         let line = text.lines().nth(2).expect("has a row");
-        assert_eq!(line, "| block | navi21 | 128 | 100 | 0 | 8 | 1024 | 1500 | 90.0 | 9.0 | 10.0 | 50 | - |");
+        assert_eq!(
+            line,
+            "| block | navi21 | 128 | 100 | 0 | 8 | 1024 | 1500 | 90.0 | 9.0 | 10.0 | 50 | - |"
+        );
     }
 
     #[test]
@@ -162,13 +175,19 @@ mod tests {
         let cases = [
             ("block | navi21 | 0 | 9 | 90", "block on navi21: waves is 8, budget 9"),
             ("block | navi21 | 0 | 8 | 90.5", "block on navi21: FMA % is 90.00, budget 90.5"),
-            ("other | navi21 | 0 | 8 | 90", "nothing was measured for: other | navi21 | 0 | 8 | 90"),
+            (
+                "other | navi21 | 0 | 8 | 90",
+                "nothing was measured for: other | navi21 | 0 | 8 | 90",
+            ),
             ("block | navi21 | 0 | 8", "not a budget: block | navi21 | 0 | 8"),
         ];
         for (budgets, expected) in cases {
             assert_eq!(broken(&[row()], budgets), [expected], "{budgets}");
         }
         let spilled = Row { spills: 3, ..row() };
-        assert_eq!(broken(&[spilled], "block | navi21 | 0 | 8 | 90"), ["block on navi21: spills is 3, budget 0"]);
+        assert_eq!(
+            broken(&[spilled], "block | navi21 | 0 | 8 | 90"),
+            ["block on navi21: spills is 3, budget 0"]
+        );
     }
 }

@@ -24,7 +24,9 @@ pub(crate) fn translate(source: &str, entry_point: &str) -> Result<Vec<u32>, Str
         emit_int_div_checks: true,
         ..Default::default()
     };
-    let pipeline =
-        spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: entry_point.to_owned() };
+    let pipeline = spv::PipelineOptions {
+        shader_stage: naga::ShaderStage::Compute,
+        entry_point: entry_point.to_owned(),
+    };
     spv::write_vec(&module, &info, &options, Some(&pipeline)).map_err(|e| e.to_string())
 }

@@ -81,10 +81,14 @@ impl<'a> Clock<'a> {
     /// Runs work several times in one pass; the time is that of one of them.
     pub(crate) fn time(&self, work: &Work<'_>, repeats: u32) -> Result<Time> {
         let start = Instant::now();
-        let mut encoder = self.context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self
+            .context
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let timestamp_writes = self.timer.as_ref().map(|timer| timer.writes(0));
-            let descriptor = wgpu::ComputePassDescriptor { label: Some("measured"), timestamp_writes };
+            let descriptor =
+                wgpu::ComputePassDescriptor { label: Some("measured"), timestamp_writes };
             let mut pass = encoder.begin_compute_pass(&descriptor);
             (0..repeats).for_each(|_| work(&mut pass));
         }
@@ -118,7 +122,11 @@ impl<'a> Clock<'a> {
             // At least twice as often, at most what is missing and a tenth more.
             let missing = (1.1 * SAMPLE_MS / sample.max(SAMPLE_MS / 1e3)).ceil().max(2.0);
             // Far below 2^32: a sample is at least a thousandth of what is wanted.
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 2 and 1,100")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 2 and 1,100"
+            )]
             let factor = missing as u32;
             repeats = (repeats * factor).min(MOST_REPEATS);
         }
@@ -128,7 +136,10 @@ impl<'a> Clock<'a> {
     pub(crate) fn record_us(&self, work: &Work<'_>, quick: bool) -> f64 {
         let record = || {
             let start = Instant::now();
-            let mut encoder = self.context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder = self
+                .context
+                .device()
+                .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             work(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
             let buffer = encoder.finish();
             let time = start.elapsed();

@@ -25,7 +25,12 @@ impl Groups {
     /// # Errors
     /// [`dynconv::Error::Unsupported`] if the layer builds no kernels a sample, or not those of all samples at once, and what the library
     /// refuses.
-    pub(crate) fn bind(context: &Context, spec: &Spec, data: &Data, layer: &Prepared) -> Result<Self> {
+    pub(crate) fn bind(
+        context: &Context,
+        spec: &Spec,
+        data: &Data,
+        layer: &Prepared,
+    ) -> Result<Self> {
         match spec.input.len() {
             1 => bind::<1>(context, spec, data, layer),
             2 => bind::<2>(context, spec, data, layer),
@@ -41,30 +46,40 @@ impl Groups {
 
     /// Runs it once, and reads the results.
     pub(crate) fn run(&self, context: &Context) -> Result<Output> {
-        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.record_in(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
         context.queue().submit([encoder.finish()]);
         let y = self.bound.output().read_blocking(context)?;
-        let attention = self.attention.as_ref().map(|rows| rows.read_blocking(context)).transpose()?;
+        let attention =
+            self.attention.as_ref().map(|rows| rows.read_blocking(context)).transpose()?;
         Ok(Output { y, attention })
     }
 }
 
-fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data, layer: &Prepared) -> Result<Groups> {
+fn bind<const D: usize>(
+    context: &Context,
+    spec: &Spec,
+    data: &Data,
+    layer: &Prepared,
+) -> Result<Groups> {
     let steps = layer.bound.steps();
     let kernel = |step: &Step| step.dispatch().variant.kernel;
-    let refused =
-        |because: &str| dynconv::Error::Unsupported { what: "the batch as groups".into(), because: because.into() };
+    let refused = |because: &str| dynconv::Error::Unsupported {
+        what: "the batch as groups".into(),
+        because: because.into(),
+    };
     let mut builders = steps.iter().filter(|step| kernel(step) == Kernel::Aggregate);
     let aggregate = builders.next().ok_or_else(|| refused("all samples share one kernel"))?;
     if builders.next().is_some() {
         return Err(refused("the kernels of all samples do not fit one binding").into());
     }
-    let before = steps
-        .iter()
-        .filter(|step| matches!(kernel(step), Kernel::AveragePool | Kernel::AttentionMlp | Kernel::Aggregate));
+    let before = steps.iter().filter(|step| {
+        matches!(kernel(step), Kernel::AveragePool | Kernel::AttentionMlp | Kernel::Aggregate)
+    });
 
-    let written = aggregate.dispatch().variant.kernel.def().storage.iter().position(|is_written| *is_written);
+    let written =
+        aggregate.dispatch().variant.kernel.def().storage.iter().position(|is_written| *is_written);
     let rows = written.and_then(|place| aggregate.bindings().get(place));
     let (buffer, range) = rows.ok_or_else(|| refused("aggregation writes nothing"))?;
     let batch = spec.batch;

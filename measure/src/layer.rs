@@ -116,7 +116,12 @@ pub fn measure(
 /// Tells what is being done, and fails if there is to be no more.
 type Progress<'a> = dyn FnMut(&str) -> Result<()> + 'a;
 
-fn make_ready(context: &Context, case: &Case, options: &Options, progress: &mut Progress<'_>) -> Result<Ready> {
+fn make_ready(
+    context: &Context,
+    case: &Case,
+    options: &Options,
+    progress: &mut Progress<'_>,
+) -> Result<Ready> {
     let spec = case.spec(options);
     // What the device has no room for is refused before there are numbers for it.
     plan(context, &spec)?;
@@ -168,7 +173,8 @@ fn race(
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Row>> {
     let clock = Clock::new(context)?;
-    let attention = ready.entries.first().map(|entry| attention_steps(&entry.prepared)).unwrap_or_default();
+    let attention =
+        ready.entries.first().map(|entry| attention_steps(&entry.prepared)).unwrap_or_default();
     let layer = |entry: &'_ Entry| -> Work<'_> {
         let bound = entry.prepared.bound.clone();
         Box::new(move |pass| bound.record_in(pass))
@@ -176,15 +182,28 @@ fn race(
     let work = Gauge::new(context)?;
     let mut gauge = Contender::new(Box::new(|pass| work.record_in(pass)));
     let mut flat = Contender::new(layer(&ready.flat));
-    let mut groups = ready.groups.as_ref().map(|groups| Contender::new(Box::new(|pass| groups.record_in(pass))));
-    let mut branch = (!attention.is_empty())
-        .then(|| Contender::new(Box::new(|pass| attention.iter().for_each(|step| step.record_in(pass)))));
-    let mut turns: Vec<Contender<'_>> = ready.entries.iter().map(|entry| Contender::new(layer(entry))).collect();
-    let mut all: Vec<_> =
-        [&mut gauge, &mut flat].into_iter().chain(&mut groups).chain(&mut branch).chain(&mut turns).collect();
+    let mut groups =
+        ready.groups.as_ref().map(|groups| Contender::new(Box::new(|pass| groups.record_in(pass))));
+    let mut branch = (!attention.is_empty()).then(|| {
+        Contender::new(Box::new(|pass| attention.iter().for_each(|step| step.record_in(pass))))
+    });
+    let mut turns: Vec<Contender<'_>> =
+        ready.entries.iter().map(|entry| Contender::new(layer(entry))).collect();
+    let mut all: Vec<_> = [&mut gauge, &mut flat]
+        .into_iter()
+        .chain(&mut groups)
+        .chain(&mut branch)
+        .chain(&mut turns)
+        .collect();
     take_turns(&clock, &mut all, options.samples, options.quick, &mut || progress("timing"))?;
 
-    let beside = Beside { ready, gauge: &gauge, flat: &flat, groups: groups.as_ref(), attention: branch.as_ref() };
+    let beside = Beside {
+        ready,
+        gauge: &gauge,
+        flat: &flat,
+        groups: groups.as_ref(),
+        attention: branch.as_ref(),
+    };
     let rows = ready.entries.iter().zip(&turns).map(|(entry, turn)| {
         let host_record_us = clock.record_us(turn.work(), options.quick);
         Row { host_record_us, ..beside.row(case, entry, turn, peak) }
@@ -202,7 +221,13 @@ fn elem_name(elem: Elem) -> &'static str {
 
 /// The static convolution of the same shape by the plain sum, with numbers of its own.
 fn static_twin(spec: &Spec) -> Result<(Spec, Data)> {
-    let flat = Spec { family: Family::Static, kernels: 1, winograd: None, conv: ConvChoice::Auto, ..spec.clone() };
+    let flat = Spec {
+        family: Family::Static,
+        kernels: 1,
+        winograd: None,
+        conv: ConvChoice::Auto,
+        ..spec.clone()
+    };
     let data = Data::new(&flat, Numbers::Floats)?;
     Ok((flat, data))
 }
@@ -213,7 +238,10 @@ fn flops(spec: &Spec) -> Result<u64> {
 }
 
 fn plan(context: &Context, spec: &Spec) -> Result<Plan> {
-    let several = || LibraryError::Unsupported { what: spec.to_string(), because: "it is several plans".into() };
+    let several = || LibraryError::Unsupported {
+        what: spec.to_string(),
+        because: "it is several plans".into(),
+    };
     Ok(Plan::new(&problem_on(spec, context.caps())?.ok_or_else(several)?, context.caps())?)
 }
 
@@ -244,7 +272,8 @@ fn first_use_ms(context: &Context, spec: &Spec, data: &Data) -> Result<f64> {
 fn groups(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -> Result<Groups> {
     // As on a software adapter without lanes, where kernels lie as they are published, and have all gains in them.
     let device_type = wgpu::DeviceType::Cpu;
-    let plain = context.clone().with_caps(Caps { device_type, subgroups: false, ..context.caps().clone() });
+    let plain =
+        context.clone().with_caps(Caps { device_type, subgroups: false, ..context.caps().clone() });
     let spec = &Spec { winograd: None, conv: ConvChoice::Direct, ..spec.clone() };
     let direct = Prepared::new(&plain, spec, data)?;
     let groups = Groups::bind(context, spec, data, &direct)?;
@@ -254,8 +283,9 @@ fn groups(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) ->
 
 /// The steps that compute the attention.
 fn attention_steps(prepared: &Prepared) -> Vec<Step> {
-    let is_attention =
-        |step: &&Step| matches!(step.dispatch().variant.kernel, Kernel::AveragePool | Kernel::AttentionMlp);
+    let is_attention = |step: &&Step| {
+        matches!(step.dispatch().variant.kernel, Kernel::AveragePool | Kernel::AttentionMlp)
+    };
     prepared.bound.steps().iter().filter(is_attention).cloned().collect()
 }
 
@@ -268,7 +298,13 @@ fn refusal(case: &Case, strategy: &str, error: &Error) -> Result<Refusal> {
         other => return Err(Error::Device(other.to_string())),
     };
     let reason = error.to_string();
-    Ok(Refusal { shape: case.shape.name.clone(), batch: case.batch, strategy: strategy.into(), reason, is_wrong })
+    Ok(Refusal {
+        shape: case.shape.name.clone(),
+        batch: case.batch,
+        strategy: strategy.into(),
+        reason,
+        is_wrong,
+    })
 }
 
 /// What a layer is held against.
@@ -335,8 +371,11 @@ impl Beside<'_, '_> {
 fn moved_bytes(entry: &Entry) -> u64 {
     let (spec, problem) = (&entry.spec, entry.plan.problem());
     let g = &problem.geometry;
-    let all = |sizes: [usize; 3], channels: usize| (sizes.iter().product::<usize>() * channels * spec.batch) as u64;
-    let attention = if spec.family == Family::Bank { 4 * (spec.batch * g.kernels) as u64 } else { 0 };
+    let all = |sizes: [usize; 3], channels: usize| {
+        (sizes.iter().product::<usize>() * channels * spec.batch) as u64
+    };
+    let attention =
+        if spec.family == Family::Bank { 4 * (spec.batch * g.kernels) as u64 } else { 0 };
     all(problem.input, g.c_in) * spec.elems[0].bytes()
         + all(entry.plan.output(), g.c_out) * spec.elems[1].bytes()
         + (g.kernels * g.weights()) as u64 * spec.elems[2].bytes()

@@ -43,13 +43,15 @@ impl Peak {
     pub fn measure(context: &Context, quick: bool) -> Result<Self> {
         let clock = Clock::new(context)?;
         let mut gflops = 0.0_f64;
-        for [chains, workgroup] in VARIANTS.into_iter().take(if quick { 1 } else { VARIANTS.len() }) {
+        for [chains, workgroup] in VARIANTS.into_iter().take(if quick { 1 } else { VARIANTS.len() })
+        {
             if workgroup <= context.caps().max_invocations.min(context.caps().max_workgroup_size) {
                 gflops = gflops.max(multiply_adds(context, &clock, chains, workgroup, quick)?);
             }
         }
         let caps = context.caps();
-        let most = caps.max_storage_binding.min(caps.max_buffer).min(if quick { 1 << 20 } else { COPIED });
+        let most =
+            caps.max_storage_binding.min(caps.max_buffer).min(if quick { 1 << 20 } else { COPIED });
         let copy_gbps = copies(context, &clock, most / 1024 * 1024, quick)?;
         Ok(Self { gflops, copy_gbps })
     }
@@ -114,7 +116,13 @@ fn expected(invocation: usize, chains: u32, steps: f64) -> f64 {
 }
 
 /// 10^9 operations a second, the best of some samples.
-fn multiply_adds(context: &Context, clock: &Clock<'_>, chains: u32, workgroup: u32, quick: bool) -> Result<f64> {
+fn multiply_adds(
+    context: &Context,
+    clock: &Clock<'_>,
+    chains: u32,
+    workgroup: u32,
+    quick: bool,
+) -> Result<f64> {
     let pipeline = compile(context, "peak", chains_source(chains, workgroup))?;
     let factors = Tensor::upload(context, &[4], &[FACTOR, SUMMAND, APART, 0.0])?;
     let mut invocations: u32 = if quick { 1 << 8 } else { 1 << 13 };
@@ -122,7 +130,8 @@ fn multiply_adds(context: &Context, clock: &Clock<'_>, chains: u32, workgroup: u
         let y = Tensor::zeros(context, &[invocations as usize])?;
         let bindings = bind(context, &pipeline, [factors.buffer(), y.buffer()]);
         let groups = invocations / workgroup;
-        let mut contender = Contender::new(Box::new(|pass| dispatch(pass, &pipeline, &bindings, [groups, 1])));
+        let mut contender =
+            Contender::new(Box::new(|pass| dispatch(pass, &pipeline, &bindings, [groups, 1])));
         let first = clock.time(contender.work(), 1)?.best();
         // Enough invocations for the sample to be long and the device to be full.
         let groups_fit = 2 * invocations / workgroup <= context.caps().max_workgroups;
@@ -131,7 +140,13 @@ fn multiply_adds(context: &Context, clock: &Clock<'_>, chains: u32, workgroup: u
             continue;
         }
         check_chains(&y.read_blocking(context)?, chains)?;
-        take_turns(clock, &mut [&mut contender], if quick { 1 } else { SAMPLES }, quick, &mut || Ok(()))?;
+        take_turns(
+            clock,
+            &mut [&mut contender],
+            if quick { 1 } else { SAMPLES },
+            quick,
+            &mut || Ok(()),
+        )?;
         let flops = 2.0 * f64::from(STEPS) * f64::from(chains) * f64::from(invocations);
         return Ok(flops / contender.spread().min * 1e-6);
     }
@@ -143,7 +158,9 @@ fn check_chains(found: &[f32], chains: u32) -> Result<()> {
     for (i, &value) in found.iter().enumerate() {
         let expected = expected(i, chains, f64::from(STEPS));
         if (f64::from(value) - expected).abs() > tolerance || !value.is_finite() {
-            return Err(Error::wrong(format!("multiply-adds: invocation {i} found {value}, expected {expected}")));
+            return Err(Error::wrong(format!(
+                "multiply-adds: invocation {i} found {value}, expected {expected}"
+            )));
         }
     }
     Ok(())
@@ -177,7 +194,8 @@ fn copies(context: &Context, clock: &Clock<'_>, bytes: u64, quick: bool) -> Resu
     check("the driver's copy", &y)?;
     // Timed by the host, so that it has to last.
     let repeats = if quick { 1 } else { 16 };
-    let times = (0..samples).map(|_| copy_ms(context, &x, &y, repeats)).collect::<Result<Vec<_>>>()?;
+    let times =
+        (0..samples).map(|_| copy_ms(context, &x, &y, repeats)).collect::<Result<Vec<_>>>()?;
     Ok(by_shader.max(gbps(Spread::of(&times).min)))
 }
 
@@ -185,7 +203,8 @@ fn copies(context: &Context, clock: &Clock<'_>, bytes: u64, quick: bool) -> Resu
 fn copy_ms(context: &Context, x: &Tensor, y: &Tensor, repeats: u32) -> Result<f64> {
     context.wait()?;
     let start = Instant::now();
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder =
+        context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     for _ in 0..repeats {
         encoder.copy_buffer_to_buffer(x.buffer(), 0, y.buffer(), 0, x.range().end);
     }
@@ -198,7 +217,8 @@ fn compile(context: &Context, entry: &str, source: String) -> Result<wgpu::Compu
     let device = context.device();
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let source = wgpu::ShaderSource::Wgsl(source.into());
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(entry), source });
+    let module =
+        device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(entry), source });
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(entry),
         layout: None,
@@ -213,10 +233,17 @@ fn compile(context: &Context, entry: &str, source: String) -> Result<wgpu::Compu
     }
 }
 
-fn bind(context: &Context, pipeline: &wgpu::ComputePipeline, buffers: [&wgpu::Buffer; 2]) -> wgpu::BindGroup {
+fn bind(
+    context: &Context,
+    pipeline: &wgpu::ComputePipeline,
+    buffers: [&wgpu::Buffer; 2],
+) -> wgpu::BindGroup {
     let entries: Vec<_> = (0..)
         .zip(buffers)
-        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+        .map(|(binding, buffer)| wgpu::BindGroupEntry {
+            binding,
+            resource: buffer.as_entire_binding(),
+        })
         .collect();
     context.device().create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
@@ -244,7 +271,8 @@ mod tests {
 
     #[test]
     fn chains_that_stop_early_are_found() {
-        let after = |steps: f64| narrow(&(0..70).map(|i| expected(i, 4, steps)).collect::<Vec<_>>());
+        let after =
+            |steps: f64| narrow(&(0..70).map(|i| expected(i, 4, steps)).collect::<Vec<_>>());
         assert!(check_chains(&after(f64::from(STEPS)), 4).is_ok());
         assert!(check_chains(&after(0.9 * f64::from(STEPS)), 4).is_err());
     }

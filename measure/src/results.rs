@@ -188,7 +188,8 @@ impl Results {
     /// # Errors
     /// What is wrong with the text, in words.
     pub fn parse(text: &[u8]) -> std::result::Result<Self, String> {
-        let value: serde_json::Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let value: serde_json::Value =
+            serde_json::from_slice(text).map_err(|error| error.to_string())?;
         if value["version"] != VERSION {
             let found = &value["version"];
             return Err(format!("expected results of version {VERSION}, found version {found}"));
@@ -213,7 +214,9 @@ impl Results {
             }
         }
         let is_enough = self.samples.min(old.samples) >= ENOUGH && !self.quick && !old.quick;
-        let is_same = |a: &Row, b: &Row| (&a.shape, &a.problem, &a.strategy) == (&b.shape, &b.problem, &b.strategy);
+        let is_same = |a: &Row, b: &Row| {
+            (&a.shape, &a.problem, &a.strategy) == (&b.shape, &b.problem, &b.strategy)
+        };
         let change = |row: &Row| {
             let before = old.rows.iter().find(|before| is_same(before, row))?;
             let verdict = if is_enough { judge(before, row) } else { Verdict::Unknown };

@@ -48,8 +48,10 @@ pub const SETS: [(&str, &str); 8] = [
 ];
 
 /// What a line may say.
-const WORDS: [&str; 10] =
-    ["channels", "input", "kernel", "stride", "padding", "dilation", "groups", "kernels", "winograd", "batch"];
+const WORDS: [&str; 10] = [
+    "channels", "input", "kernel", "stride", "padding", "dilation", "groups", "kernels",
+    "winograd", "batch",
+];
 
 /// What a line need not say. An even seed gives the attention branches biases, and 4 of every
 /// number a temperature of 1.
@@ -64,8 +66,11 @@ pub fn load(name: &str) -> Result<Vec<Shape>> {
         return parse(name, text);
     }
     let sets = || SETS.map(|(set, _)| set).join(", ");
-    let text =
-        std::fs::read_to_string(name).map_err(|error| Error::NoSuchSet { name: name.into(), error, sets: sets() })?;
+    let text = std::fs::read_to_string(name).map_err(|error| Error::NoSuchSet {
+        name: name.into(),
+        error,
+        sets: sets(),
+    })?;
     parse(name, &text)
 }
 
@@ -131,26 +136,56 @@ mod tests {
     fn what_is_wrong_is_named_with_file_and_line() {
         let message = |text: &str| parse("my.txt", text).expect_err("is wrong").to_string();
         let rest = "channels=4x4 input=8x8 kernel=3x3";
-        assert_eq!(message("\na channels=4x4 kernel=3x3"), "my.txt:2: the problem does not say its input");
-        assert_eq!(message(rest), "my.txt:1: \"channels=4x4\": expected the name of the shape first, without \"=\"");
-        let known = "channels, input, kernel, stride, padding, dilation, groups, kernels, winograd, batch";
-        assert_eq!(message(&format!("a {rest} sride=2")), format!("my.txt:1: \"sride\": expected {known}"));
-        assert_eq!(message(&format!("a {rest} stride")), "my.txt:1: \"stride\": expected name=value");
-        assert_eq!(message(&format!("a {rest} stride=two")), "my.txt:1: \"two\": expected a number");
-        assert_eq!(message(&format!("a {rest} batch=2 batch=3")), "my.txt:1: \"batch\": expected every word once");
-        assert_eq!(message(&format!("a {rest} batch=0")), "my.txt:1: impossible: batch: expected at least 1, found 0");
-        assert!(
-            message(&format!("a {rest} groups=3")).contains("impossible: input channels: expected a multiple of 3")
+        assert_eq!(
+            message("\na channels=4x4 kernel=3x3"),
+            "my.txt:2: the problem does not say its input"
+        );
+        assert_eq!(
+            message(rest),
+            "my.txt:1: \"channels=4x4\": expected the name of the shape first, without \"=\""
+        );
+        let known =
+            "channels, input, kernel, stride, padding, dilation, groups, kernels, winograd, batch";
+        assert_eq!(
+            message(&format!("a {rest} sride=2")),
+            format!("my.txt:1: \"sride\": expected {known}")
+        );
+        assert_eq!(
+            message(&format!("a {rest} stride")),
+            "my.txt:1: \"stride\": expected name=value"
+        );
+        assert_eq!(
+            message(&format!("a {rest} stride=two")),
+            "my.txt:1: \"two\": expected a number"
+        );
+        assert_eq!(
+            message(&format!("a {rest} batch=2 batch=3")),
+            "my.txt:1: \"batch\": expected every word once"
+        );
+        assert_eq!(
+            message(&format!("a {rest} batch=0")),
+            "my.txt:1: impossible: batch: expected at least 1, found 0"
         );
         assert!(
-            message(&format!("a {rest} batch=9999999")).contains("too large: elements of the input: expected at most")
+            message(&format!("a {rest} groups=3"))
+                .contains("impossible: input channels: expected a multiple of 3")
         );
-        assert!(message("a channels=4x4 input=2x2 kernel=3x3").contains("input height: expected at least 3, found 2"));
+        assert!(
+            message(&format!("a {rest} batch=9999999"))
+                .contains("too large: elements of the input: expected at most")
+        );
+        assert!(
+            message("a channels=4x4 input=2x2 kernel=3x3")
+                .contains("input height: expected at least 3, found 2")
+        );
         assert!(
             message("a channels=4x4 input=9x9 kernel=3")
                 .contains("axes of the kernel: expected 2, as of the input, found 1")
         );
-        assert!(message(&format!("a {rest}\na {rest}")).starts_with("my.txt:2: \"a\": expected a name that no line"));
+        assert!(
+            message(&format!("a {rest}\na {rest}"))
+                .starts_with("my.txt:2: \"a\": expected a name that no line")
+        );
         assert_eq!(message("# nothing\n"), "my.txt: expected a shape a line, found none");
     }
 
@@ -160,6 +195,10 @@ mod tests {
             load(name).expect("parses");
         }
         let message = load("no such set").expect_err("is none").to_string();
-        assert!(message.starts_with("cannot read no such set: ") && message.ends_with("winograd, smoke"), "{message}");
+        assert!(
+            message.starts_with("cannot read no such set: ")
+                && message.ends_with("winograd, smoke"),
+            "{message}"
+        );
     }
 }

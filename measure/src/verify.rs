@@ -41,7 +41,8 @@ impl<'a> Judge<'a> {
 
     /// What is compared, in words.
     pub(crate) fn compares(&self) -> String {
-        let samples = self.samples.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        let samples =
+            self.samples.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
         format!("all outputs of sample {samples} of {}", self.spec.batch)
     }
 
@@ -52,7 +53,10 @@ impl<'a> Judge<'a> {
     pub(crate) fn check(&mut self, what: &str, found: &Output) -> Result<Verified> {
         let mut all = Verified { error: 0.0, of_bound: 0.0 };
         for (place, &sample) in self.samples.iter().enumerate() {
-            let rows = found.attention.as_deref().map_or(&[][..], |rows| part(rows, self.spec.batch, sample));
+            let rows = found
+                .attention
+                .as_deref()
+                .map_or(&[][..], |rows| part(rows, self.spec.batch, sample));
             if self.known[place].as_ref().is_none_or(|(known, _)| known != rows) {
                 self.known[place] = Some((rows.to_vec(), self.truth(sample, rows)?));
             }
@@ -66,7 +70,10 @@ impl<'a> Judge<'a> {
                     self.spec
                 )));
             }
-            all = Verified { error: all.error.max(one.error), of_bound: all.of_bound.max(one.of_bound) };
+            all = Verified {
+                error: all.error.max(one.error),
+                of_bound: all.of_bound.max(one.of_bound),
+            };
         }
         Ok(all)
     }
@@ -79,11 +86,15 @@ impl<'a> Judge<'a> {
         }
         let expected = attention(&spec, &data)?.unwrap_or_default();
         let largest = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-        let error = expected.iter().zip(rows).map(|(&a, &b)| (a - f64::from(b)).abs()).fold(0.0, worst);
+        let error =
+            expected.iter().zip(rows).map(|(&a, &b)| (a - f64::from(b)).abs()).fold(0.0, worst);
         // A comparison with what is not a number is false.
-        let is_right = expected.len() == rows.len() && error <= attention_tolerance(&spec) * largest;
+        let is_right =
+            expected.len() == rows.len() && error <= attention_tolerance(&spec) * largest;
         if !is_right {
-            return Err(Error::wrong(format!("attention of {spec}: sample {sample} is off by {error:.1e}")));
+            return Err(Error::wrong(format!(
+                "attention of {spec}: sample {sample} is off by {error:.1e}"
+            )));
         }
         Ok(truth(&spec, &data, Some(rows))?)
     }
@@ -107,7 +118,10 @@ fn compare(truth: &Truth, found: &[f32]) -> Verified {
     let errors = || truth.y.iter().zip(found).map(|(&y, &found)| (y - f64::from(found)).abs());
     Verified {
         error: errors().fold(0.0, worst) / largest,
-        of_bound: errors().zip(&truth.tolerance).map(|(error, bound)| error / bound).fold(0.0, worst),
+        of_bound: errors()
+            .zip(&truth.tolerance)
+            .map(|(error, bound)| error / bound)
+            .fold(0.0, worst),
     }
 }
 
@@ -120,17 +134,22 @@ mod tests {
 
     #[test]
     fn one_wrong_output_is_found() {
-        let spec: Spec = "bank batch=3 channels=2x3 input=4x5 kernel=3x3 kernels=2".parse().expect("parses");
+        let spec: Spec =
+            "bank batch=3 channels=2x3 input=4x5 kernel=3x3 kernels=2".parse().expect("parses");
         let data = Data::new(&spec, Numbers::Floats).expect("is possible");
         let y = narrow(&truth(&spec, &data, None).expect("is possible").y);
         let mut judge = Judge::new(&spec, &data, 1000, false);
         assert_eq!(judge.compares(), "all outputs of sample 0 and 2 of 3");
-        let verified = judge.check("it", &Output { y: y.clone(), attention: None }).expect("is right");
+        let verified =
+            judge.check("it", &Output { y: y.clone(), attention: None }).expect("is right");
         assert!(verified.error < 1e-6 && verified.of_bound < 1.0, "{verified:?}");
         for wrong in [f32::NAN, y[y.len() - 1] + 1e-3] {
             let mut y = y.clone();
             *y.last_mut().expect("has outputs") = wrong;
-            let error = judge.check("it", &Output { y, attention: None }).expect_err("is wrong").to_string();
+            let error = judge
+                .check("it", &Output { y, attention: None })
+                .expect_err("is wrong")
+                .to_string();
             assert!(error.contains("sample 2 is off by "), "{error}");
         }
     }

@@ -15,7 +15,14 @@ fn measured(context: &Context, batch: usize, kernels: &[ConvChoice]) -> Vec<Outc
     let peak = Peak { gflops: 1.0, copy_gbps: 1.0 };
     let shape = load("smoke").expect("parses").remove(0);
     let kernels = kernels.to_vec();
-    let options = Options { family: Family::Bank, elem: Elem::F32, kernels, samples: 3, groups: true, quick: false };
+    let options = Options {
+        family: Family::Bank,
+        elem: Elem::F32,
+        kernels,
+        samples: 3,
+        groups: true,
+        quick: false,
+    };
     measure(context, &peak, &Case { shape, batch }, &options, &mut |_| ControlFlow::Continue(()))
         .expect("the device works")
 }
@@ -29,14 +36,21 @@ fn row(outcome: &Outcome) -> &Row {
 fn short_layers_run_often_in_a_sample() {
     let outcomes = measured(&context(), 1, &[ConvChoice::Auto]);
     let row = row(&outcomes[0]);
-    assert!(row.repeats > 1 && row.min_ms <= row.median_ms && row.median_ms <= row.max_ms, "{row:?}");
+    assert!(
+        row.repeats > 1 && row.min_ms <= row.median_ms && row.median_ms <= row.max_ms,
+        "{row:?}"
+    );
 }
 
 /// Banks are kept in another order on some devices, and some kernels read only that.
 #[test]
 fn the_planners_choice_can_be_asked_for() {
     let context = context();
-    let shape = load("peers").expect("parses").into_iter().find(|shape| shape.name == "s6").expect("is 1 x 1");
+    let shape = load("peers")
+        .expect("parses")
+        .into_iter()
+        .find(|shape| shape.name == "s6")
+        .expect("is 1 x 1");
     let peak = Peak { gflops: 1.0, copy_gbps: 1.0 };
     let measured = |conv| {
         let options = Options {
@@ -48,8 +62,8 @@ fn the_planners_choice_can_be_asked_for() {
             quick: true,
         };
         let case = Case { shape: shape.clone(), batch: 1 };
-        row(&measure(&context, &peak, &case, &options, &mut |_| ControlFlow::Continue(())).expect("the device works")
-            [0])
+        row(&measure(&context, &peak, &case, &options, &mut |_| ControlFlow::Continue(()))
+            .expect("the device works")[0])
         .kernel
         .clone()
     };

@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use naga::{BinaryOperator, Expression, Handle, Literal, MathFunction, RelationalFunction, Scalar, Span, TypeInner};
+use naga::{
+    BinaryOperator, Expression, Handle, Literal, MathFunction, RelationalFunction, Scalar, Span,
+    TypeInner,
+};
 
 use crate::Error;
 use crate::finding::Kind;
@@ -30,7 +33,9 @@ impl<'m> Machine<'m> {
     pub(crate) fn numbers<'v>(&self, value: &'v Value) -> Result<&'v Rc<Vec<u64>>, Error> {
         match value {
             Value::Numbers(numbers) => Ok(numbers),
-            Value::Pointer(_) => Err(Error::unsupported("a pointer where a number is wanted".into())),
+            Value::Pointer(_) => {
+                Err(Error::unsupported("a pointer where a number is wanted".into()))
+            }
         }
     }
 
@@ -38,7 +43,9 @@ impl<'m> Machine<'m> {
     pub(crate) fn pointer<'v>(&self, value: &'v Value) -> Result<&'v Rc<Pointer>, Error> {
         match value {
             Value::Pointer(pointer) => Ok(pointer),
-            Value::Numbers(_) => Err(Error::unsupported("a number where a pointer is wanted".into())),
+            Value::Numbers(_) => {
+                Err(Error::unsupported("a number where a pointer is wanted".into()))
+            }
         }
     }
 
@@ -46,7 +53,11 @@ impl<'m> Machine<'m> {
         frame.info[handle].ty.inner_with(&self.module.types)
     }
 
-    pub(crate) fn scalar(&self, frame: &Frame<'m>, handle: Handle<Expression>) -> Result<Scalar, Error> {
+    pub(crate) fn scalar(
+        &self,
+        frame: &Frame<'m>,
+        handle: Handle<Expression>,
+    ) -> Result<Scalar, Error> {
         scalar(self.inner(frame, handle))
     }
 
@@ -67,7 +78,8 @@ impl<'m> Machine<'m> {
             Expression::Constant(constant) => self.constant(self.module.constants[*constant].init),
             Expression::ZeroValue(ty) => Ok(vec![0; self.layout.slots_of(*ty)?]),
             Expression::Compose { components, .. } => {
-                let parts: Result<Vec<_>, _> = components.iter().map(|part| self.constant(*part)).collect();
+                let parts: Result<Vec<_>, _> =
+                    components.iter().map(|part| self.constant(*part)).collect();
                 Ok(parts?.concat())
             }
             Expression::Splat { size, value } => Ok(self.constant(*value)?.repeat(*size as usize)),
@@ -81,7 +93,8 @@ impl<'m> Machine<'m> {
         handle: Handle<Expression>,
         active: &Mask,
     ) -> Result<Value, Error> {
-        let (expressions, span) = (&frame.function.expressions, frame.function.expressions.get_span(handle));
+        let (expressions, span) =
+            (&frame.function.expressions, frame.function.expressions.get_span(handle));
         let done = |numbers: Vec<u64>| Ok(Value::Numbers(Rc::new(numbers)));
         match expressions[handle] {
             Expression::Literal(literal) => Ok(self.spread_value(&[bits_of(literal)?])),
@@ -104,8 +117,9 @@ impl<'m> Machine<'m> {
             Expression::Swizzle { size, vector, pattern } => {
                 let vector = self.value(frame, vector, active)?;
                 let numbers = self.numbers(&vector)?;
-                let part =
-                    |component: &naga::SwizzleComponent| &numbers[*component as usize * self.width..][..self.width];
+                let part = |component: &naga::SwizzleComponent| {
+                    &numbers[*component as usize * self.width..][..self.width]
+                };
                 done(pattern[..size as usize].iter().flat_map(part).copied().collect())
             }
             Expression::FunctionArgument(number) => Ok(frame.arguments[number as usize].clone()),
@@ -124,14 +138,23 @@ impl<'m> Machine<'m> {
             Expression::Unary { op, expr } => {
                 let scalar = self.scalar(frame, expr)?;
                 let operand = self.value(frame, expr, active)?;
-                done(self.numbers(&operand)?.iter().map(|bits| value::unary(op, scalar, *bits)).collect())
+                done(
+                    self.numbers(&operand)?
+                        .iter()
+                        .map(|bits| value::unary(op, scalar, *bits))
+                        .collect(),
+                )
             }
             Expression::Binary { op, left, right } => {
                 let scalar = self.scalar(frame, left)?;
-                if let Some(shape) = product_shape(op, self.inner(frame, left), self.inner(frame, right)) {
+                if let Some(shape) =
+                    product_shape(op, self.inner(frame, left), self.inner(frame, right))
+                {
                     return self.product(frame, [left, right], shape, active);
                 }
-                self.each(frame, &[left, right], span, active, |args| value::binary(op, scalar, args[0], args[1]))
+                self.each(frame, &[left, right], span, active, |args| {
+                    value::binary(op, scalar, args[0], args[1])
+                })
             }
             Expression::Select { condition, accept, reject } => {
                 self.each(frame, &[condition, accept, reject], span, active, |args| {
@@ -145,13 +168,15 @@ impl<'m> Machine<'m> {
                 let of_lane = |lane: usize| numbers.iter().skip(lane).step_by(self.width);
                 let float = |bits: &u64| value::float(scalar, *bits);
                 done(match fun {
-                    RelationalFunction::All => {
-                        (0..self.width).map(|lane| u64::from(of_lane(lane).all(|bit| *bit != 0))).collect()
+                    RelationalFunction::All => (0..self.width)
+                        .map(|lane| u64::from(of_lane(lane).all(|bit| *bit != 0)))
+                        .collect(),
+                    RelationalFunction::Any => (0..self.width)
+                        .map(|lane| u64::from(of_lane(lane).any(|bit| *bit != 0)))
+                        .collect(),
+                    RelationalFunction::IsNan => {
+                        numbers.iter().map(|bits| u64::from(float(bits).is_nan())).collect()
                     }
-                    RelationalFunction::Any => {
-                        (0..self.width).map(|lane| u64::from(of_lane(lane).any(|bit| *bit != 0))).collect()
-                    }
-                    RelationalFunction::IsNan => numbers.iter().map(|bits| u64::from(float(bits).is_nan())).collect(),
                     RelationalFunction::IsInf => {
                         numbers.iter().map(|bits| u64::from(float(bits).is_infinite())).collect()
                     }
@@ -165,7 +190,9 @@ impl<'m> Machine<'m> {
                 let from = self.scalar(frame, expr)?;
                 let Some(width) = convert else { return self.value(frame, expr, active) };
                 let to = Scalar { kind, width };
-                self.each(frame, &[expr], span, active, |args| Ok(value::converted(from, to, args[0])))
+                self.each(frame, &[expr], span, active, |args| {
+                    Ok(value::converted(from, to, args[0]))
+                })
             }
             Expression::ArrayLength(array) => {
                 let count = self.dynamic_length(frame, array, active)?;
@@ -174,7 +201,9 @@ impl<'m> Machine<'m> {
             Expression::CooperativeLoad { columns, rows, ref data, .. } => {
                 self.load_matrix(frame, [rows as usize, columns as usize], data, span, active)
             }
-            Expression::CooperativeMultiplyAdd { a, b, c } => self.multiply_add(frame, [a, b, c], active),
+            Expression::CooperativeMultiplyAdd { a, b, c } => {
+                self.multiply_add(frame, [a, b, c], active)
+            }
             ref other => Err(Error::unsupported(format!("{other:?}"))),
         }
     }
@@ -192,7 +221,8 @@ impl<'m> Machine<'m> {
         active: &Mask,
         work: impl Fn(&[u64]) -> Result<Worked, Error>,
     ) -> Result<Value, Error> {
-        let values: Result<Vec<_>, _> = operands.iter().map(|operand| self.value(frame, *operand, active)).collect();
+        let values: Result<Vec<_>, _> =
+            operands.iter().map(|operand| self.value(frame, *operand, active)).collect();
         let values = values?;
         let numbers: Result<Vec<_>, _> = values.iter().map(|value| self.numbers(value)).collect();
         let numbers = numbers?;
@@ -237,7 +267,8 @@ impl<'m> Machine<'m> {
         match fun {
             MathFunction::Unpack2x16float => {
                 let words = self.numbers_of(frame, args[0], active)?;
-                let half = |number: usize| words.iter().map(move |word| value::unpacked(*word)[number]);
+                let half =
+                    |number: usize| words.iter().map(move |word| value::unpacked(*word)[number]);
                 Ok(Value::Numbers(Rc::new(half(0).chain(half(1)).collect())))
             }
             MathFunction::Pack2x16float => {
@@ -252,22 +283,31 @@ impl<'m> Machine<'m> {
                 let (columns, rows) = (columns as usize, rows as usize);
                 let value = self.value(frame, args[0], active)?;
                 let numbers = self.numbers(&value)?;
-                let parts = (0..rows).flat_map(|row| (0..columns).map(move |column| column * rows + row));
-                Ok(Value::Numbers(Rc::new(parts.flat_map(|part| &numbers[part * width..][..width]).copied().collect())))
+                let parts =
+                    (0..rows).flat_map(|row| (0..columns).map(move |column| column * rows + row));
+                Ok(Value::Numbers(Rc::new(
+                    parts.flat_map(|part| &numbers[part * width..][..width]).copied().collect(),
+                )))
             }
             MathFunction::Dot => {
                 let [left, right] = [0, 1].map(|place| self.numbers_of(frame, args[place], active));
                 let (left, right) = (left?, right?);
                 let mut sums = vec![0; width];
                 for (i, (left, right)) in left.iter().zip(right.iter()).enumerate() {
-                    let (product, _) = value::binary(BinaryOperator::Multiply, scalar, *left, *right)?;
+                    let (product, _) =
+                        value::binary(BinaryOperator::Multiply, scalar, *left, *right)?;
                     let sum = &mut sums[i % width];
-                    *sum =
-                        if i < width { product } else { value::binary(BinaryOperator::Add, scalar, *sum, product)?.0 };
+                    *sum = if i < width {
+                        product
+                    } else {
+                        value::binary(BinaryOperator::Add, scalar, *sum, product)?.0
+                    };
                 }
                 Ok(Value::Numbers(Rc::new(sums)))
             }
-            _ => self.each(frame, args, span, active, |args| Ok((value::math(fun, scalar, args)?, None))),
+            _ => self.each(frame, args, span, active, |args| {
+                Ok((value::math(fun, scalar, args)?, None))
+            }),
         }
     }
 
@@ -290,14 +330,20 @@ impl<'m> Machine<'m> {
         active: &Mask,
     ) -> Result<Value, Error> {
         let (scalar, width) = (self.scalar(frame, left)?, self.width);
-        let (left, right) = (self.numbers_of(frame, left, active)?, self.numbers_of(frame, right, active)?);
+        let (left, right) =
+            (self.numbers_of(frame, left, active)?, self.numbers_of(frame, right, active)?);
         let mut all = Vec::with_capacity(rows * columns * width);
-        for (column, row) in (0..columns).flat_map(|column| (0..rows).map(move |row| (column, row))) {
+        for (column, row) in (0..columns).flat_map(|column| (0..rows).map(move |row| (column, row)))
+        {
             for lane in 0..width {
                 let mut sum = 0;
                 for k in 0..inner {
-                    let factors = [left[(k * rows + row) * width + lane], right[(column * inner + k) * width + lane]];
-                    let (product, _) = value::binary(BinaryOperator::Multiply, scalar, factors[0], factors[1])?;
+                    let factors = [
+                        left[(k * rows + row) * width + lane],
+                        right[(column * inner + k) * width + lane],
+                    ];
+                    let (product, _) =
+                        value::binary(BinaryOperator::Multiply, scalar, factors[0], factors[1])?;
                     sum = value::binary(BinaryOperator::Add, scalar, sum, product)?.0;
                 }
                 all.push(sum);
@@ -330,7 +376,9 @@ impl<'m> Machine<'m> {
                 }
             },
             TypeInner::Struct { ref members, .. } => members.len(),
-            TypeInner::Vector { size, .. } | TypeInner::ValuePointer { size: Some(size), .. } => size as usize,
+            TypeInner::Vector { size, .. } | TypeInner::ValuePointer { size: Some(size), .. } => {
+                size as usize
+            }
             TypeInner::Matrix { columns, .. } => columns as usize,
             ref other => return Err(Error::unsupported(format!("an element of {other:?}"))),
         };
@@ -345,7 +393,11 @@ impl<'m> Machine<'m> {
         }
         match value {
             Value::Pointer(pointer) => {
-                let slots = pointer.slots.iter().zip(starts).map(|(slot, start)| Ok((*slot)? + start.ok_or(past)?));
+                let slots = pointer
+                    .slots
+                    .iter()
+                    .zip(starts)
+                    .map(|(slot, start)| Ok((*slot)? + start.ok_or(past)?));
                 let slots = slots.collect();
                 Ok(Value::Pointer(Rc::new(Pointer { object: pointer.object, slots })))
             }
@@ -353,12 +405,16 @@ impl<'m> Machine<'m> {
                 // Members of a struct have an index that is constant; all others are of one size.
                 let is_struct = matches!(inner, TypeInner::Struct { .. });
                 let first = if is_struct { u32::try_from(indices[0]).unwrap_or(0) } else { 0 };
-                let size = self.layout.slots_before(inner, first + 1)? - self.layout.slots_before(inner, first)?;
+                let size = self.layout.slots_before(inner, first + 1)?
+                    - self.layout.slots_before(inner, first)?;
                 let at = |component: usize, lane: usize| {
                     starts[lane].map_or(0, |start| numbers[(start + component) * self.width + lane])
                 };
-                let all = (0..size).flat_map(|component| (0..self.width).map(move |lane| (component, lane)));
-                Ok(Value::Numbers(Rc::new(all.map(|(component, lane)| at(component, lane)).collect())))
+                let all = (0..size)
+                    .flat_map(|component| (0..self.width).map(move |lane| (component, lane)));
+                Ok(Value::Numbers(Rc::new(
+                    all.map(|(component, lane)| at(component, lane)).collect(),
+                )))
             }
         }
     }

@@ -80,13 +80,23 @@ impl Finding {
     /// In words, with the lines of the text.
     #[must_use]
     pub fn describe(&self, source: &str) -> String {
-        let text = |line: u32| source.lines().nth(line.saturating_sub(1) as usize).unwrap_or("").trim().to_owned();
+        let text = |line: u32| {
+            source.lines().nth(line.saturating_sub(1) as usize).unwrap_or("").trim().to_owned()
+        };
         let [workgroup, lane] = self.invocation;
         let line = self.line(source);
-        let mut words =
-            format!("{}, line {line}, invocation {lane} of workgroup {workgroup}: {}", self.kind, text(line));
-        if let (Some(line), Some([workgroup, lane])) = (self.other_line(source), self.other_invocation) {
-            words += &format!("\n  and line {line}, invocation {lane} of workgroup {workgroup}: {}", text(line));
+        let mut words = format!(
+            "{}, line {line}, invocation {lane} of workgroup {workgroup}: {}",
+            self.kind,
+            text(line)
+        );
+        if let (Some(line), Some([workgroup, lane])) =
+            (self.other_line(source), self.other_invocation)
+        {
+            words += &format!(
+                "\n  and line {line}, invocation {lane} of workgroup {workgroup}: {}",
+                text(line)
+            );
         }
         words
     }
@@ -108,7 +118,13 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    pub(crate) fn add(&mut self, kind: Kind, span: Span, invocation: [u32; 2], other: Option<(Span, [u32; 2])>) {
+    pub(crate) fn add(
+        &mut self,
+        kind: Kind,
+        span: Span,
+        invocation: [u32; 2],
+        other: Option<(Span, [u32; 2])>,
+    ) {
         let mut places = [span.to_range(), other.and_then(|other| other.0.to_range())];
         // Two accesses that race are the same two in any order.
         places.sort_by_key(|place| place.as_ref().map(|range| range.start));

@@ -26,9 +26,10 @@ impl Layout<'_> {
             TypeInner::Matrix { columns, rows, .. } => columns as usize * rows as usize,
             TypeInner::CooperativeMatrix { columns, rows, .. } => columns as usize * rows as usize,
             TypeInner::Array { base, size, .. } => self.slots_of(base)? * length(size).unwrap_or(1),
-            TypeInner::Struct { ref members, .. } => {
-                members.iter().map(|member| self.slots_of(member.ty)).sum::<Result<usize, Error>>()?
-            }
+            TypeInner::Struct { ref members, .. } => members
+                .iter()
+                .map(|member| self.slots_of(member.ty))
+                .sum::<Result<usize, Error>>()?,
             ref other => return Err(Error::unsupported(format!("{other:?}"))),
         })
     }
@@ -50,13 +51,20 @@ impl Layout<'_> {
     }
 
     /// The scalars of a type that begins at `first` in a buffer of `size` bytes.
-    pub(crate) fn places(self, ty: Handle<Type>, first: usize, size: usize) -> Result<Vec<Place>, Error> {
+    pub(crate) fn places(
+        self,
+        ty: Handle<Type>,
+        first: usize,
+        size: usize,
+    ) -> Result<Vec<Place>, Error> {
         let bytes = |scalar: Scalar| usize::from(scalar.width);
         Ok(match self.types[ty].inner {
-            TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar) => vec![Place { byte: first, scalar }],
-            TypeInner::Vector { size, scalar } => {
-                (0..size as usize).map(|i| Place { byte: first + i * bytes(scalar), scalar }).collect()
+            TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar) => {
+                vec![Place { byte: first, scalar }]
             }
+            TypeInner::Vector { size, scalar } => (0..size as usize)
+                .map(|i| Place { byte: first + i * bytes(scalar), scalar })
+                .collect(),
             TypeInner::Array { base, size: count, stride } => {
                 let stride = stride as usize;
                 let count = length(count).unwrap_or(size.saturating_sub(first) / stride);

@@ -48,7 +48,9 @@ mod value;
 
 use std::ops::Range;
 
-use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::valid::{
+    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+};
 use naga::{Module, ShaderStage};
 
 pub use finding::{Finding, Kind};
@@ -110,7 +112,9 @@ impl Shader {
     /// Validates a module.
     fn of(module: Module, source: &str) -> Result<Self, Error> {
         let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
-        validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+        validator
+            .subgroup_stages(ShaderStages::COMPUTE)
+            .subgroup_operations(SubgroupOperationSet::all());
         let info = validator.validate(&module);
         let info = info.map_err(|error| Error::Invalid(error.emit_to_string(source)))?;
         Ok(Self { module, info })
@@ -118,7 +122,8 @@ impl Shader {
 
     /// Names of its compute shaders.
     pub fn entry_points(&self) -> impl Iterator<Item = &str> {
-        let of_compute = self.module.entry_points.iter().filter(|entry| entry.stage == ShaderStage::Compute);
+        let of_compute =
+            self.module.entry_points.iter().filter(|entry| entry.stage == ShaderStage::Compute);
         of_compute.map(|entry| entry.name.as_str())
     }
 
@@ -141,15 +146,22 @@ impl Shader {
     pub fn has_atomics(&self, group: u32, binding: u32) -> bool {
         let types = &self.module.types;
         let is_atomic = |ty: naga::Handle<naga::Type>| match types[ty].inner {
-            naga::TypeInner::Array { base, .. } => matches!(types[base].inner, naga::TypeInner::Atomic(_)),
+            naga::TypeInner::Array { base, .. } => {
+                matches!(types[base].inner, naga::TypeInner::Atomic(_))
+            }
             _ => false,
         };
         self.variables(group, binding).any(|variable| is_atomic(variable.ty))
     }
 
     fn variables(&self, group: u32, binding: u32) -> impl Iterator<Item = &naga::GlobalVariable> {
-        let is_here = move |place: &naga::ResourceBinding| (place.group, place.binding) == (group, binding);
-        self.module.global_variables.iter().map(|(_, v)| v).filter(move |v| v.binding.as_ref().is_some_and(is_here))
+        let is_here =
+            move |place: &naga::ResourceBinding| (place.group, place.binding) == (group, binding);
+        self.module
+            .global_variables
+            .iter()
+            .map(|(_, v)| v)
+            .filter(move |v| v.binding.as_ref().is_some_and(is_here))
     }
 
     /// The same shader without one of its barriers, and the barrier's line in `source`.
@@ -182,7 +194,11 @@ impl Buffer {
 
     /// From now on these bytes count as never written. Those past the end are nobody's.
     pub fn forget(&mut self, range: Range<usize>) {
-        self.written.iter_mut().take(range.end).skip(range.start).for_each(|written| *written = false);
+        self.written
+            .iter_mut()
+            .take(range.end)
+            .skip(range.start)
+            .for_each(|written| *written = false);
     }
 
     /// Whether somebody has written all of these bytes.
@@ -228,7 +244,12 @@ impl<'a> Dispatch<'a> {
     /// `grid` is in workgroups. Subgroups have 32 invocations, and workgroup memory holds nothing at first, as on a device that does not
     /// clear it.
     #[must_use]
-    pub fn new(shader: &'a Shader, entry: &'a str, bindings: &'a [Binding], grid: [u32; 3]) -> Self {
+    pub fn new(
+        shader: &'a Shader,
+        entry: &'a str,
+        bindings: &'a [Binding],
+        grid: [u32; 3],
+    ) -> Self {
         Self {
             shader,
             entry,

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use naga::valid::{FunctionInfo, ModuleInfo};
 use naga::{
-    AddressSpace, Barrier, Binding, Block, BuiltIn, Expression, Function, GlobalVariable, Handle, LocalVariable,
-    Module, Span, Statement, SwitchValue,
+    AddressSpace, Barrier, Binding, Block, BuiltIn, Expression, Function, GlobalVariable, Handle,
+    LocalVariable, Module, Span, Statement, SwitchValue,
 };
 
 use crate::evaluate::lane_number;
@@ -118,10 +118,14 @@ pub(crate) fn run(dispatch: &Dispatch<'_>, buffers: &mut [Buffer]) -> Result<Vec
     }
     let width = entry.workgroup_size.iter().map(|size| *size as usize).product::<usize>();
     if width > MOST_INVOCATIONS {
-        return Err(Error::unsupported(format!("workgroups of more than {MOST_INVOCATIONS} invocations")));
+        return Err(Error::unsupported(format!(
+            "workgroups of more than {MOST_INVOCATIONS} invocations"
+        )));
     }
     if !(dispatch.subgroup_size.is_power_of_two() && dispatch.subgroup_size <= 128) {
-        return Err(Error::unsupported("subgroups of other sizes than powers of two up to 128".into()));
+        return Err(Error::unsupported(
+            "subgroups of other sizes than powers of two up to 128".into(),
+        ));
     }
     let mut machine = Machine {
         module,
@@ -149,7 +153,8 @@ pub(crate) fn run(dispatch: &Dispatch<'_>, buffers: &mut [Buffer]) -> Result<Vec
         machine.trips = machine.most_trips;
         machine.objects.truncate(first_own);
         machine.make_variables(dispatch.clears_workgroup_memory)?;
-        let arguments = machine.builtins(&entry.function, entry.workgroup_size, place, dispatch.grid)?;
+        let arguments =
+            machine.builtins(&entry.function, entry.workgroup_size, place, dispatch.grid)?;
         let all = vec![true; width];
         match machine.call(&entry.function, used, arguments, &all) {
             // Found, and told.
@@ -160,7 +165,9 @@ pub(crate) fn run(dispatch: &Dispatch<'_>, buffers: &mut [Buffer]) -> Result<Vec
     for (object, buffer, places) in bound {
         let Object::Shared { memory, .. } = &machine.objects[object] else { continue };
         let buffer = &mut buffers[buffer];
-        for (slot, place) in places.into_iter().enumerate().filter(|(slot, _)| memory.is_written(*slot)) {
+        for (slot, place) in
+            places.into_iter().enumerate().filter(|(slot, _)| memory.is_written(*slot))
+        {
             write(&mut buffer.bytes, place, memory.slots[slot]);
             buffer.written[place.byte..place.byte + usize::from(place.scalar.width)].fill(true);
         }
@@ -195,8 +202,10 @@ impl<'m> Machine<'m> {
             let what = variable.name.clone().unwrap_or_default();
             let wrong = |why: &str| Error::Binding { what: what.clone(), why: why.into() };
             let is_it = |b: &&crate::Binding| (b.group, b.binding) == (place.group, place.binding);
-            let binding = dispatch.bindings.iter().find(is_it).ok_or_else(|| wrong("bound to nothing"))?;
-            let buffer = buffers.get(binding.buffer).ok_or_else(|| wrong("there is no such buffer"))?;
+            let binding =
+                dispatch.bindings.iter().find(is_it).ok_or_else(|| wrong("bound to nothing"))?;
+            let buffer =
+                buffers.get(binding.buffer).ok_or_else(|| wrong("there is no such buffer"))?;
             if binding.range.end > buffer.bytes.len() || binding.range.start > binding.range.end {
                 return Err(wrong("bound past the end of the buffer"));
             }
@@ -212,13 +221,18 @@ impl<'m> Machine<'m> {
             taken.push((binding, is_written));
             self.slots_of(variable.ty)?;
             let places = self.layout.places(variable.ty, binding.range.start, binding.range.end)?;
-            if places.iter().any(|place| place.byte + usize::from(place.scalar.width) > binding.range.end) {
+            if places
+                .iter()
+                .any(|place| place.byte + usize::from(place.scalar.width) > binding.range.end)
+            {
                 return Err(wrong("larger than what is bound"));
             }
             let slots = places.iter().map(|place| read(&buffer.bytes, *place)).collect();
             let memory = Shared::new(slots, |slot| {
                 let Place { byte, scalar } = places[slot];
-                buffer.written[byte..byte + usize::from(scalar.width)].iter().all(|written| *written)
+                buffer.written[byte..byte + usize::from(scalar.width)]
+                    .iter()
+                    .all(|written| *written)
             });
             self.globals.insert(handle, self.objects.len());
             if is_written {
@@ -235,7 +249,10 @@ impl<'m> Machine<'m> {
             let object = match variable.space {
                 AddressSpace::WorkGroup => {
                     let slots = vec![0; self.slots_of(variable.ty)?];
-                    Object::Shared { memory: Shared::new(slots, |_| clears_workgroup_memory), is_workgroup: true }
+                    Object::Shared {
+                        memory: Shared::new(slots, |_| clears_workgroup_memory),
+                        is_workgroup: true,
+                    }
                 }
                 AddressSpace::Private => Object::Own(match variable.init {
                     Some(init) => self.spread(&self.constant(init)?),
@@ -254,7 +271,9 @@ impl<'m> Machine<'m> {
     fn slots_of(&self, ty: Handle<naga::Type>) -> Result<usize, Error> {
         let slots = self.layout.slots_of(ty)?;
         match slots > MOST_SLOTS {
-            true => Err(Error::unsupported(format!("a variable of more than {MOST_SLOTS} numbers"))),
+            true => {
+                Err(Error::unsupported(format!("a variable of more than {MOST_SLOTS} numbers")))
+            }
             false => Ok(slots),
         }
     }
@@ -268,9 +287,14 @@ impl<'m> Machine<'m> {
     ) -> Result<Vec<Value>, Error> {
         let subgroup = lane_number(self.subgroup_size);
         let lanes = 0..lane_number(self.width);
-        let each = |of: &dyn Fn(u32) -> u32| lanes.clone().map(|lane| u64::from(of(lane))).collect::<Vec<_>>();
-        let local = |lane: u32| [lane % size[0], lane / size[0] % size[1], lane / (size[0] * size[1])];
-        let three = |of: &dyn Fn(u32) -> [u32; 3]| (0..3).flat_map(|axis| each(&|lane| of(lane)[axis])).collect();
+        let each = |of: &dyn Fn(u32) -> u32| {
+            lanes.clone().map(|lane| u64::from(of(lane))).collect::<Vec<_>>()
+        };
+        let local =
+            |lane: u32| [lane % size[0], lane / size[0] % size[1], lane / (size[0] * size[1])];
+        let three = |of: &dyn Fn(u32) -> [u32; 3]| {
+            (0..3).flat_map(|axis| each(&|lane| of(lane)[axis])).collect()
+        };
         let argument = |binding: &Option<Binding>| match binding {
             Some(Binding::BuiltIn(builtin)) => Ok(match builtin {
                 BuiltIn::LocalInvocationIndex => each(&|lane| lane),
@@ -278,7 +302,9 @@ impl<'m> Machine<'m> {
                 BuiltIn::WorkGroupId => three(&|_| workgroup),
                 BuiltIn::NumWorkGroups => three(&|_| grid),
                 BuiltIn::GlobalInvocationId => three(&|lane| {
-                    std::array::from_fn(|axis| workgroup[axis].wrapping_mul(size[axis]).wrapping_add(local(lane)[axis]))
+                    std::array::from_fn(|axis| {
+                        workgroup[axis].wrapping_mul(size[axis]).wrapping_add(local(lane)[axis])
+                    })
                 }),
                 BuiltIn::SubgroupInvocationId => each(&|lane| lane % subgroup),
                 BuiltIn::SubgroupId => each(&|lane| lane / subgroup),
@@ -288,7 +314,10 @@ impl<'m> Machine<'m> {
             }),
             other => Err(Error::unsupported(format!("an argument bound to {other:?}"))),
         };
-        let all = function.arguments.iter().map(|a| argument(&a.binding).map(|all| Value::Numbers(Rc::new(all))));
+        let all = function
+            .arguments
+            .iter()
+            .map(|a| argument(&a.binding).map(|all| Value::Numbers(Rc::new(all))));
         all.collect()
     }
 
@@ -327,7 +356,12 @@ impl<'m> Machine<'m> {
     }
 
     /// Runs a block, and tells who is left at its end.
-    fn block(&mut self, frame: &mut Frame<'m>, block: &'m Block, mut active: Mask) -> Result<Mask, Error> {
+    fn block(
+        &mut self,
+        frame: &mut Frame<'m>,
+        block: &'m Block,
+        mut active: Mask,
+    ) -> Result<Mask, Error> {
         for (statement, span) in block.span_iter() {
             if !is_any(&active) {
                 break;
@@ -356,13 +390,20 @@ impl<'m> Machine<'m> {
             Statement::Block(ref block) => return self.block(frame, block, active),
             Statement::If { condition, ref accept, ref reject } => {
                 let condition = self.condition(frame, condition, &active)?;
-                let [yes, no] = [true, false]
-                    .map(|side| active.iter().zip(&condition).map(|(lane, c)| *lane && *c == side).collect::<Mask>());
+                let [yes, no] = [true, false].map(|side| {
+                    active
+                        .iter()
+                        .zip(&condition)
+                        .map(|(lane, c)| *lane && *c == side)
+                        .collect::<Mask>()
+                });
                 let mut left = self.block(frame, accept, yes)?;
                 join(&mut left, &self.block(frame, reject, no)?);
                 return Ok(left);
             }
-            Statement::Switch { selector, ref cases } => return self.switch(frame, selector, cases, &active),
+            Statement::Switch { selector, ref cases } => {
+                return self.switch(frame, selector, cases, &active);
+            }
             Statement::Loop { ref body, ref continuing, break_if } => {
                 return self.looped(frame, [body, continuing], break_if, span, active);
             }
@@ -384,11 +425,15 @@ impl<'m> Machine<'m> {
                     let value = self.numbers(&value)?;
                     let result = frame.result.get_or_insert_with(|| vec![0; value.len()]);
                     let lanes = result.iter_mut().zip(value.iter()).enumerate();
-                    lanes.filter(|(i, _)| active[i % self.width]).for_each(|(_, (into, value))| *into = *value);
+                    lanes
+                        .filter(|(i, _)| active[i % self.width])
+                        .for_each(|(_, (into, value))| *into = *value);
                 }
                 return Ok(nobody());
             }
-            Statement::ControlBarrier(flags) if (Barrier::STORAGE | Barrier::WORK_GROUP).contains(flags) => {
+            Statement::ControlBarrier(flags)
+                if (Barrier::STORAGE | Barrier::WORK_GROUP).contains(flags) =>
+            {
                 self.barrier(flags, span, &active);
             }
             Statement::MemoryBarrier(_) => {}
@@ -408,7 +453,8 @@ impl<'m> Machine<'m> {
                 frame.values[result.index()] = Some(loaded);
             }
             Statement::Call { function, ref arguments, result } => {
-                let arguments: Result<_, _> = arguments.iter().map(|a| self.value(frame, *a, &active)).collect();
+                let arguments: Result<_, _> =
+                    arguments.iter().map(|a| self.value(frame, *a, &active)).collect();
                 let (callee, infos) = (&self.module.functions[function], &self.infos[function]);
                 let value = self.call(callee, infos, arguments?, &active)?;
                 if let (Some(result), Some(value)) = (result, value) {
@@ -417,7 +463,9 @@ impl<'m> Machine<'m> {
             }
             Statement::SubgroupBallot { .. }
             | Statement::SubgroupGather { .. }
-            | Statement::SubgroupCollectiveOperation { .. } => self.subgroup(frame, statement, span, &active)?,
+            | Statement::SubgroupCollectiveOperation { .. } => {
+                self.subgroup(frame, statement, span, &active)?
+            }
             Statement::CooperativeStore { target, ref data } => {
                 self.store_matrix(frame, target, data, span, &active)?;
             }
@@ -441,13 +489,16 @@ impl<'m> Machine<'m> {
             SwitchValue::Default => false,
         };
         let default = cases.iter().position(|case| case.value == SwitchValue::Default);
-        let target = |lane: usize| cases.iter().position(|case| is_case(case, selector[lane])).or(default);
+        let target =
+            |lane: usize| cases.iter().position(|case| is_case(case, selector[lane])).or(default);
         let targets: Vec<_> = (0..self.width).map(target).collect();
         frame.breaks.push(vec![false; self.width]);
-        let mut left: Mask = (0..self.width).map(|lane| active[lane] && targets[lane].is_none()).collect();
+        let mut left: Mask =
+            (0..self.width).map(|lane| active[lane] && targets[lane].is_none()).collect();
         let mut falling = vec![false; self.width];
         for (number, case) in cases.iter().enumerate() {
-            let enters = |lane: usize| active[lane] && targets[lane] == Some(number) || falling[lane];
+            let enters =
+                |lane: usize| active[lane] && targets[lane] == Some(number) || falling[lane];
             let out = self.block(frame, &case.body, (0..self.width).map(enters).collect())?;
             falling = vec![false; self.width];
             join(if case.fall_through { &mut falling } else { &mut left }, &out);
@@ -478,7 +529,8 @@ impl<'m> Machine<'m> {
             active = self.block(frame, continuing, active)?;
             if let Some(condition) = break_if.filter(|_| is_any(&active)) {
                 let condition = self.condition(frame, condition, &active)?;
-                let leaves: Mask = active.iter().zip(&condition).map(|(lane, c)| *lane && *c).collect();
+                let leaves: Mask =
+                    active.iter().zip(&condition).map(|(lane, c)| *lane && *c).collect();
                 if let Some(breaks) = frame.breaks.last_mut() {
                     join(breaks, &leaves);
                 }
@@ -488,7 +540,12 @@ impl<'m> Machine<'m> {
         Ok(frame.breaks.pop().unwrap_or_default())
     }
 
-    fn condition(&mut self, frame: &mut Frame<'m>, handle: Handle<Expression>, active: &Mask) -> Result<Mask, Error> {
+    fn condition(
+        &mut self,
+        frame: &mut Frame<'m>,
+        handle: Handle<Expression>,
+        active: &Mask,
+    ) -> Result<Mask, Error> {
         let value = self.value(frame, handle, active)?;
         Ok(self.numbers(&value)?.iter().map(|bit| *bit != 0).collect())
     }
@@ -509,11 +566,15 @@ pub(crate) fn for_each_barrier(module: &Module, visit: &mut dyn FnMut(Span)) {
             match statement {
                 Statement::ControlBarrier(_) => visit(*span),
                 Statement::Block(block) => walk(block, visit),
-                Statement::If { accept, reject, .. } => [accept, reject].into_iter().for_each(|b| walk(b, visit)),
+                Statement::If { accept, reject, .. } => {
+                    [accept, reject].into_iter().for_each(|b| walk(b, visit))
+                }
                 Statement::Loop { body, continuing, .. } => {
                     [body, continuing].into_iter().for_each(|block| walk(block, visit));
                 }
-                Statement::Switch { cases, .. } => cases.iter().for_each(|case| walk(&case.body, visit)),
+                Statement::Switch { cases, .. } => {
+                    cases.iter().for_each(|case| walk(&case.body, visit))
+                }
                 _ => {}
             }
         }
@@ -540,7 +601,9 @@ pub(crate) fn remove_barrier(module: &mut Module, number: usize) -> Option<Span>
                 Statement::Block(block) => vec![block],
                 Statement::If { accept, reject, .. } => vec![accept, reject],
                 Statement::Loop { body, continuing, .. } => vec![body, continuing],
-                Statement::Switch { cases, .. } => cases.iter_mut().map(|case| &mut case.body).collect(),
+                Statement::Switch { cases, .. } => {
+                    cases.iter_mut().map(|case| &mut case.body).collect()
+                }
                 _ => continue,
             };
             for block in inner {

@@ -46,7 +46,9 @@ impl Shadow {
             }
             self.reads = [None; 2];
         }
-        if !self.reads[0].is_some_and(|old| old.is_same_invocation(access) && old.is_atomic == access.is_atomic) {
+        if !self.reads[0]
+            .is_some_and(|old| old.is_same_invocation(access) && old.is_atomic == access.is_atomic)
+        {
             self.reads[1] = self.reads[0];
         }
         self.reads[0] = Some(access);

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use naga::{
-    AtomicFunction, BinaryOperator, CollectiveOperation, CooperativeData, Expression, GatherMode, Handle, MathFunction,
-    Scalar, Span, Statement, SubgroupOperation, TypeInner,
+    AtomicFunction, BinaryOperator, CollectiveOperation, CooperativeData, Expression, GatherMode,
+    Handle, MathFunction, Scalar, Span, Statement, SubgroupOperation, TypeInner,
 };
 
 use crate::Error;
@@ -19,11 +19,21 @@ pub(crate) type IsAtomic = bool;
 
 impl<'m> Machine<'m> {
     /// Reads the scalar `component` past where an invocation points to.
-    fn read(&mut self, pointer: &Pointer, component: usize, lane: usize, (span, is_atomic): (Span, IsAtomic)) -> u64 {
+    fn read(
+        &mut self,
+        pointer: &Pointer,
+        component: usize,
+        lane: usize,
+        (span, is_atomic): (Span, IsAtomic),
+    ) -> u64 {
         let slot = match self.slot(pointer, component, lane) {
             Ok(slot) => slot,
             Err(past) => {
-                self.find(if past == Past::Buffer { Kind::ReadPastEnd } else { Kind::OutOfBounds }, span, lane);
+                self.find(
+                    if past == Past::Buffer { Kind::ReadPastEnd } else { Kind::OutOfBounds },
+                    span,
+                    lane,
+                );
                 return self.past_end;
             }
         };
@@ -65,11 +75,16 @@ impl<'m> Machine<'m> {
     /// Where in its object.
     fn slot(&self, pointer: &Pointer, component: usize, lane: usize) -> Result<usize, Past> {
         let slot = pointer.slots[lane]?.saturating_add(component);
-        if slot < self.objects[pointer.object].slots(self.width) { Ok(slot) } else { Err(Past::Array) }
+        if slot < self.objects[pointer.object].slots(self.width) {
+            Ok(slot)
+        } else {
+            Err(Past::Array)
+        }
     }
 
     fn access_by(&self, object: usize, lane: usize, span: Span, is_atomic: IsAtomic) -> Access {
-        let is_workgroup = matches!(self.objects[object], Object::Shared { is_workgroup: true, .. });
+        let is_workgroup =
+            matches!(self.objects[object], Object::Shared { is_workgroup: true, .. });
         let epoch = self.epochs[usize::from(is_workgroup)];
         Access { workgroup: self.workgroup, lane: lane_number(lane), epoch, is_atomic, span }
     }
@@ -88,7 +103,9 @@ impl<'m> Machine<'m> {
     /// Whether a pointer is to an atomic number: `atomicLoad` and `atomicStore` are loads and stores through one.
     pub(crate) fn is_atomic(&self, frame: &Frame<'m>, pointer: Handle<Expression>) -> IsAtomic {
         match *self.inner(frame, pointer) {
-            TypeInner::Pointer { base, .. } => matches!(self.module.types[base].inner, TypeInner::Atomic(_)),
+            TypeInner::Pointer { base, .. } => {
+                matches!(self.module.types[base].inner, TypeInner::Atomic(_))
+            }
             _ => false,
         }
     }
@@ -124,7 +141,8 @@ impl<'m> Machine<'m> {
         how: (Span, IsAtomic),
         active: &Mask,
     ) -> Result<(), Error> {
-        let (pointer, numbers) = (Rc::clone(self.pointer(pointer)?), Rc::clone(self.numbers(value)?));
+        let (pointer, numbers) =
+            (Rc::clone(self.pointer(pointer)?), Rc::clone(self.numbers(value)?));
         let width = self.width;
         for (i, bits) in numbers.iter().enumerate().filter(|(i, _)| active[i % width]) {
             self.write(&pointer, i / width, i % width, *bits, how);
@@ -146,7 +164,9 @@ impl<'m> Machine<'m> {
         let pointer = Rc::clone(self.pointer(&pointer)?);
         let numbers = self.numbers_of(frame, value, active)?;
         let compare = match fun {
-            AtomicFunction::Exchange { compare: Some(compare) } => Some(self.numbers_of(frame, *compare, active)?),
+            AtomicFunction::Exchange { compare: Some(compare) } => {
+                Some(self.numbers_of(frame, *compare, active)?)
+            }
             _ => None,
         };
         // What was there; after comparing also whether it was exchanged.
@@ -162,10 +182,16 @@ impl<'m> Machine<'m> {
                     if is_equal { with } else { before }
                 }
                 (AtomicFunction::Exchange { .. }, None) => with,
-                (AtomicFunction::Min, _) => value::math(MathFunction::Min, scalar, &[before, with])?,
-                (AtomicFunction::Max, _) => value::math(MathFunction::Max, scalar, &[before, with])?,
+                (AtomicFunction::Min, _) => {
+                    value::math(MathFunction::Min, scalar, &[before, with])?
+                }
+                (AtomicFunction::Max, _) => {
+                    value::math(MathFunction::Max, scalar, &[before, with])?
+                }
                 (AtomicFunction::Add, _) => combined(BinaryOperator::Add, scalar, before, with)?,
-                (AtomicFunction::Subtract, _) => combined(BinaryOperator::Subtract, scalar, before, with)?,
+                (AtomicFunction::Subtract, _) => {
+                    combined(BinaryOperator::Subtract, scalar, before, with)?
+                }
                 (AtomicFunction::And, _) => before & with,
                 (AtomicFunction::InclusiveOr, _) => before | with,
                 (AtomicFunction::ExclusiveOr, _) => before ^ with,
@@ -195,7 +221,9 @@ impl<'m> Machine<'m> {
                 for lane in 0..self.width {
                     let first = lane - lane % self.subgroup_size;
                     let last = (first + self.subgroup_size).min(self.width);
-                    for other in (first..last).filter(|other| active[*other] && predicate[*other] != 0) {
+                    for other in
+                        (first..last).filter(|other| active[*other] && predicate[*other] != 0)
+                    {
                         let bit = other - first;
                         numbers[bit / 32 * self.width + lane] |= 1 << (bit % 32);
                     }
@@ -205,7 +233,9 @@ impl<'m> Machine<'m> {
             Statement::SubgroupGather { mode, argument, result } => {
                 let numbers = self.numbers_of(frame, argument, active)?;
                 let sources = self.sources(frame, mode, span, active)?;
-                let at = |i: usize| sources[i % self.width].map_or(0, |lane| numbers[i - i % self.width + lane]);
+                let at = |i: usize| {
+                    sources[i % self.width].map_or(0, |lane| numbers[i - i % self.width + lane])
+                };
                 (result, (0..numbers.len()).map(at).collect())
             }
             Statement::SubgroupCollectiveOperation { op, collective_op, argument, result } => {
@@ -272,8 +302,12 @@ impl<'m> Machine<'m> {
                 GatherMode::ShuffleXor(_) => Some(own ^ by[lane]),
                 _ => Some(by[lane]),
             };
-            let source = source.filter(|source| *source < size).and_then(|source| usize::try_from(source).ok());
-            let source = source.map(|source| first + source).filter(|source| active.get(*source) == Some(&true));
+            let source = source
+                .filter(|source| *source < size)
+                .and_then(|source| usize::try_from(source).ok());
+            let source = source
+                .map(|source| first + source)
+                .filter(|source| active.get(*source) == Some(&true));
             if source.is_none() {
                 self.find(Kind::InactiveLane, span, lane);
             }
@@ -342,7 +376,9 @@ impl<'m> Machine<'m> {
         active: &Mask,
     ) -> Result<Value, Error> {
         let shape = |inner: &TypeInner| match *inner {
-            TypeInner::CooperativeMatrix { columns, rows, scalar, .. } => Ok((rows as usize, columns as usize, scalar)),
+            TypeInner::CooperativeMatrix { columns, rows, scalar, .. } => {
+                Ok((rows as usize, columns as usize, scalar))
+            }
             ref other => Err(Error::unsupported(format!("a product of {other:?}"))),
         };
         let (rows, inner, of_factors) = shape(self.inner(frame, operands[0]))?;

@@ -75,7 +75,12 @@ fn truth(value: bool) -> Worked {
 }
 
 /// `left op right`, both of the type `scalar`; a shift's right operand is always `u32`.
-pub(crate) fn binary(op: BinaryOperator, scalar: Scalar, left: u64, right: u64) -> Result<Worked, Error> {
+pub(crate) fn binary(
+    op: BinaryOperator,
+    scalar: Scalar,
+    left: u64,
+    right: u64,
+) -> Result<Worked, Error> {
     match scalar.kind {
         ScalarKind::Float => floats(op, scalar, float(scalar, left), float(scalar, right)),
         ScalarKind::Bool => bools(op, left != 0, right != 0),
@@ -121,7 +126,8 @@ fn integers(op: BinaryOperator, scalar: Scalar, left: u64, right: u64) -> Result
     let number = |value| Ok((wrapped(scalar, value), None));
     let width = 8 * u32::from(scalar.width);
     let shift = low(right) % width;
-    let of_shift = |value| Ok((wrapped(scalar, value), (right >= u64::from(width)).then_some(Slip::Shift)));
+    let of_shift =
+        |value| Ok((wrapped(scalar, value), (right >= u64::from(width)).then_some(Slip::Shift)));
     match op {
         Op::Add => number(a + b),
         Op::Subtract => number(a - b),
@@ -143,7 +149,9 @@ fn integers(op: BinaryOperator, scalar: Scalar, left: u64, right: u64) -> Result
         Op::InclusiveOr => number(a | b),
         Op::ShiftLeft => of_shift(a << shift),
         Op::ShiftRight => of_shift(a >> shift),
-        other @ (Op::LogicalAnd | Op::LogicalOr) => Err(Error::unsupported(format!("{other:?} of integers"))),
+        other @ (Op::LogicalAnd | Op::LogicalOr) => {
+            Err(Error::unsupported(format!("{other:?} of integers")))
+        }
     }
 }
 
@@ -175,7 +183,10 @@ pub(crate) fn converted(from: Scalar, to: Scalar, value: u64) -> Worked {
             };
             let value = float(from, value).trunc();
             let whole = (value as i128).clamp(least, most);
-            (wrapped(to, whole), (value.is_nan() || whole as f64 != value).then_some(Slip::Conversion))
+            (
+                wrapped(to, whole),
+                (value.is_nan() || whole as f64 != value).then_some(Slip::Conversion),
+            )
         }
     }
 }
@@ -272,7 +283,10 @@ mod tests {
         let float = |value: f32| u64::from(value.to_bits());
         assert_eq!(converted(Scalar::F32, Scalar::U32, float(3.9)), (3, None));
         assert_eq!(converted(Scalar::F32, Scalar::U32, float(-1.0)), (0, Some(Slip::Conversion)));
-        assert_eq!(converted(Scalar::F32, Scalar::I32, float(f32::NAN)), (0, Some(Slip::Conversion)));
+        assert_eq!(
+            converted(Scalar::F32, Scalar::I32, float(f32::NAN)),
+            (0, Some(Slip::Conversion))
+        );
         assert_eq!(unpacked(packed([float(1.5), float(-2.0)])), [float(1.5), float(-2.0)]);
     }
 }

@@ -53,7 +53,10 @@ fn barriers_order_what_they_are_for() {
     // Storage has a barrier of its own.
     let storage = "y[lane] = x[lane];\nstorageBarrier();\nif lane > 0u { y[lane - 1u] = y[lane]; }";
     let (_, all, _) = findings(storage, 1);
-    assert!(!all.is_empty() && all.iter().all(|finding| finding.kind == Kind::Race), "reads race with writes: {all:?}");
+    assert!(
+        !all.is_empty() && all.iter().all(|finding| finding.kind == Kind::Race),
+        "reads race with writes: {all:?}"
+    );
     let apart = "y[lane] = x[lane];\nstorageBarrier();\nlet v = y[7u - lane];\nstorageBarrier();\ny[lane] = v;";
     assert_eq!(nothing(apart), [7, 6, 5, 4, 3, 2, 1, 0]);
     let (_, all, _) = findings(&apart.replacen("storageBarrier();", "workgroupBarrier();", 1), 1);
@@ -80,11 +83,14 @@ if lane == 0u { y[0] = part[0]; }";
 #[test]
 fn workgroups_and_invocations_race_for_storage() {
     let (_, found, _) = findings("if lane == 0u { y[0] = id.x; }", 2);
-    assert!(matches!(&found[..], [finding] if finding.kind == Kind::Race && finding.other_invocation == Some([0, 0])));
+    assert!(
+        matches!(&found[..], [finding] if finding.kind == Kind::Race && finding.other_invocation == Some([0, 0]))
+    );
     // The same value from all is a race too.
     let (_, found, _) = findings("y[0] = 3u;", 1);
     assert_eq!(found[0].kind, Kind::Race);
-    let (_, found, _) = findings("atomicAdd(&total, lane);\nif lane == 0u { y[id.x] = x[id.x]; }", 2);
+    let (_, found, _) =
+        findings("atomicAdd(&total, lane);\nif lane == 0u { y[id.x] = x[id.x]; }", 2);
     assert!(found.is_empty(), "{found:?}");
 }
 
@@ -92,8 +98,14 @@ fn workgroups_and_invocations_race_for_storage() {
 fn places_past_the_end_are_found_where_they_are_used() {
     assert_eq!(found("y[lane + 1u] = 3u;"), (Kind::OutOfBounds, 1));
     assert_eq!(found("let v = x[lane + 1u];\ny[lane] = v;"), (Kind::ReadPastEnd, 1));
-    assert_eq!(found("part[lane] = 1u;\ny[lane] = part[lane] + part[lane + 8u];"), (Kind::OutOfBounds, 2));
-    assert_eq!(found("var own = array<u32, 4>(1u, 2u, 3u, 4u);\ny[lane] = own[lane];"), (Kind::OutOfBounds, 2));
+    assert_eq!(
+        found("part[lane] = 1u;\ny[lane] = part[lane] + part[lane + 8u];"),
+        (Kind::OutOfBounds, 2)
+    );
+    assert_eq!(
+        found("var own = array<u32, 4>(1u, 2u, 3u, 4u);\ny[lane] = own[lane];"),
+        (Kind::OutOfBounds, 2)
+    );
     assert_eq!(nothing("y[lane] = select(x[min(lane + 1u, 7u)], 9u, lane == 7u);")[6..], [7, 9]);
 }
 
@@ -101,7 +113,10 @@ fn places_past_the_end_are_found_where_they_are_used() {
 fn what_nothing_wrote_is_not_read() {
     assert_eq!(found("y[lane] = part[lane];"), (Kind::Unwritten, 1));
     assert_eq!(found("y[lane] += 1u;"), (Kind::Unwritten, 1));
-    assert_eq!(found("if lane > 0u { part[lane] = 1u; }\ny[lane] = part[lane];"), (Kind::Unwritten, 2));
+    assert_eq!(
+        found("if lane > 0u { part[lane] = 1u; }\ny[lane] = part[lane];"),
+        (Kind::Unwritten, 2)
+    );
 }
 
 #[test]
@@ -111,7 +126,10 @@ fn control_flow_that_parts_is_found_at_barriers_and_in_subgroups() {
     let (_, all, _) = findings("y[lane] = subgroupShuffle(lane, in_subgroup ^ 8u);", 1);
     assert_eq!(all[0].kind, Kind::InactiveLane);
     assert_eq!(nothing("y[lane] = subgroupAdd(x[lane]);"), [28; 8]);
-    assert_eq!(nothing("y[lane] = subgroupShuffle(lane, 7u - in_subgroup);"), [7, 6, 5, 4, 3, 2, 1, 0]);
+    assert_eq!(
+        nothing("y[lane] = subgroupShuffle(lane, 7u - in_subgroup);"),
+        [7, 6, 5, 4, 3, 2, 1, 0]
+    );
     assert_eq!(nothing("y[lane] = subgroupBroadcast(x[lane], 3u);"), [3; 8]);
     assert_eq!(nothing("y[lane] = subgroupExclusiveAdd(x[lane]);"), [0, 0, 1, 3, 6, 10, 15, 21]);
 }
@@ -121,7 +139,10 @@ fn arithmetic_that_has_no_right_result_is_found() {
     assert_eq!(found("y[lane] = 1u << (x[lane] + 30u);"), (Kind::Shift, 1));
     assert_eq!(found("y[lane] = 8u / x[lane];"), (Kind::Division, 1));
     assert_eq!(found("y[lane] = u32(-f32(x[lane]));"), (Kind::Conversion, 1));
-    assert_eq!(found("y[lane] = 0u;\nloop { if x[lane] == 99u { break; } }"), (Kind::EndlessLoop, 2));
+    assert_eq!(
+        found("y[lane] = 0u;\nloop { if x[lane] == 99u { break; } }"),
+        (Kind::EndlessLoop, 2)
+    );
 }
 
 #[test]
@@ -155,7 +176,8 @@ y[lane] = v;";
     let matrices = "let m = mat2x3<f32>(1.0, 2.0, 3.0, 4.0, 5.0, 6.0);
 let v = transpose(m) * (m * vec2<f32>(1.0, f32(lane)));
 y[lane] = u32(v.x + 1000.0 * v.y + dot(vec2<f32>(1.0), vec2<f32>(0.0)));";
-    let expected = (0..8).map(|lane| (14 + 32 * lane) + 1000 * (32 + 77 * lane)).collect::<Vec<_>>();
+    let expected =
+        (0..8).map(|lane| (14 + 32 * lane) + 1000 * (32 + 77 * lane)).collect::<Vec<_>>();
     assert_eq!(nothing(matrices), expected);
 }
 
@@ -181,7 +203,10 @@ fn f(a: u32) -> u32 { var i = a; while i != 99u { } return i; }
     let bindings = [Binding { group: 0, binding: 0, buffer: 0, range: 0..16 }];
     let dispatch = Dispatch::new(&shader, "main", &bindings, [2, 1, 1]).most_trips(100);
     let found = run(&dispatch, &mut [Buffer::unwritten(16)]).expect("runs");
-    assert!(matches!(&found[..], [one] if one.kind == Kind::EndlessLoop && one.line(source) == 2), "{found:?}");
+    assert!(
+        matches!(&found[..], [one] if one.kind == Kind::EndlessLoop && one.line(source) == 2),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -261,7 +286,8 @@ if lane > 0u && lane < 5u { y[lane] = v[lane - 1u]; }";
     let binding = |binding, buffer, range| Binding { group: 0, binding, buffer, range };
     let bindings = [binding(0, 0, 0..48), binding(1, 1, 0..16)];
     let dispatch = Dispatch::new(&shader, "main", &bindings, [1; 3]);
-    let found = run(&dispatch, &mut [Buffer::new(vec![0; 48]), Buffer::unwritten(16)]).expect("runs");
+    let found =
+        run(&dispatch, &mut [Buffer::new(vec![0; 48]), Buffer::unwritten(16)]).expect("runs");
     assert!(matches!(&found[..], [one] if one.kind == Kind::OutOfBounds), "{found:?}");
     assert!(shader.writes(0, 1) && !shader.writes(0, 0) && !shader.has_atomics(0, 1));
 }
@@ -309,19 +335,27 @@ var<workgroup> part: array<u32, 4>;
 fn what_is_not_interpreted_is_named() {
     let refusal = |source: &str, subgroup_size: usize, range: std::ops::Range<usize>| {
         let shader = Shader::new(source).expect("valid");
-        let bindings = [0, 1].map(|binding| Binding { group: 0, binding, buffer: 0, range: range.clone() });
-        let dispatch = Dispatch::new(&shader, "main", &bindings, [1; 3]).subgroup_size(subgroup_size);
+        let bindings =
+            [0, 1].map(|binding| Binding { group: 0, binding, buffer: 0, range: range.clone() });
+        let dispatch =
+            Dispatch::new(&shader, "main", &bindings, [1; 3]).subgroup_size(subgroup_size);
         run(&dispatch, &mut [Buffer::unwritten(64)]).expect_err("is refused").to_string()
     };
-    let of = |head: &str, body: &str| format!("{head}\n@compute @workgroup_size(4) fn main() {{ {body} }}");
+    let of = |head: &str, body: &str| {
+        format!("{head}\n@compute @workgroup_size(4) fn main() {{ {body} }}")
+    };
     assert_eq!(
         refusal("override N: u32 = 8; @compute @workgroup_size(N) fn main() {}", 32, 0..4),
         "not interpreted: overrides"
     );
-    assert!(refusal(&of("", "subgroupBarrier();"), 32, 0..4).starts_with("not interpreted: ControlBarrier"));
+    assert!(
+        refusal(&of("", "subgroupBarrier();"), 32, 0..4)
+            .starts_with("not interpreted: ControlBarrier")
+    );
     assert!(refusal(&of("", ""), 5, 0..4).contains("powers of two up to 128"));
     assert!(
-        refusal("@compute @workgroup_size(16384, 16384, 16384) fn main() {}", 32, 0..4).contains("1024 invocations")
+        refusal("@compute @workgroup_size(16384, 16384, 16384) fn main() {}", 32, 0..4)
+            .contains("1024 invocations")
     );
     let huge = of("var<workgroup> a: array<u32, 500000000>;", "a[1] = 1u;");
     assert!(refusal(&huge, 32, 0..4).contains("more than 16777216 numbers"));
@@ -346,6 +380,9 @@ fn what_is_bound_wrongly_is_named() {
     let binding = |range| Binding { group: 0, binding: 3, buffer: 0, range };
     assert_eq!(error(&[binding(0..16)]), "out: bound past the end of the buffer");
     let dispatch = Dispatch::new(&shader, "other", &[], [1; 3]);
-    assert_eq!(run(&dispatch, &mut []).expect_err("is not there").to_string(), "no compute shader \"other\"");
+    assert_eq!(
+        run(&dispatch, &mut []).expect_err("is not there").to_string(),
+        "no compute shader \"other\""
+    );
     assert!(Shader::new("fn (").is_err());
 }

@@ -5,14 +5,20 @@ use crate::desc::ConvDesc;
 use crate::error::{Error, Result};
 use crate::kernels::aggregate::Cells;
 use crate::layers::{
-    BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear, OdWeights,
-    PixelMixWeights, published_heads,
+    BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights,
+    Linear, OdWeights, PixelMixWeights, published_heads,
 };
 
 /// Names that the readers know, behind a layer's prefix.
 const BANK: [&str; 2] = ["weight", "bias"];
-const DY_CNN: [&str; 6] =
-    ["weight", "bias", "attention.fc1.weight", "attention.fc1.bias", "attention.fc2.weight", "attention.fc2.bias"];
+const DY_CNN: [&str; 6] = [
+    "weight",
+    "bias",
+    "attention.fc1.weight",
+    "attention.fc1.bias",
+    "attention.fc2.weight",
+    "attention.fc2.bias",
+];
 const OD_CONV: [&str; 16] = [
     "weight",
     "bias",
@@ -74,7 +80,11 @@ const KERNEL_WAREHOUSE: [&str; 9] = [
 
 impl Checkpoint<'_> {
     /// Sizes of a bank, in the order stored, and the hidden width and channels of the first fully connected layer.
-    fn bank_sizes<const D: usize>(&self, bank: &str, fc: &str) -> Result<([usize; 3], [usize; D], [usize; 2])> {
+    fn bank_sizes<const D: usize>(
+        &self,
+        bank: &str,
+        fc: &str,
+    ) -> Result<([usize; 3], [usize; D], [usize; 2])> {
         let bank_wanted = || format!("[K, channels, channels / groups, {D} kernel sizes]");
         let shape = self.view(bank, bank_wanted)?.shape();
         let (sizes, kernel) = shape.split_at(shape.len().min(3));
@@ -90,13 +100,18 @@ impl Checkpoint<'_> {
             [hidden, channels, rest @ ..] if rest.iter().all(|&size| size == 1) => {
                 Ok((sizes, kernel, [*hidden, *channels]))
             }
-            _ => Err(Error::Shape { what: fc.into(), expected: fc_wanted(), found: format!("{fc_shape:?}") }),
+            _ => Err(Error::Shape {
+                what: fc.into(),
+                expected: fc_wanted(),
+                found: format!("{fc_shape:?}"),
+            }),
         }
     }
 
     /// Shape of a bank and of the first fully connected layer give K, both channel counts, kernel size and groups.
     fn bank_desc<const D: usize>(&self, bank: &str, fc: &str) -> Result<(ConvDesc<D>, usize)> {
-        let ([kernels, c_out, of_group], kernel, [hidden, c_in]) = self.bank_sizes::<D>(bank, fc)?;
+        let ([kernels, c_out, of_group], kernel, [hidden, c_in]) =
+            self.bank_sizes::<D>(bank, fc)?;
         if of_group == 0 || !c_in.is_multiple_of(of_group) {
             return Err(Error::Shape {
                 what: format!("{bank}, axis 2"),
@@ -132,7 +147,8 @@ impl Checkpoint<'_> {
         groups: usize,
     ) -> Result<(ConvDesc<D>, DyCnnWeights)> {
         let [bank, fc] = ["weight", "attention.fc1.weight"].map(|name| format!("{prefix}{name}"));
-        let ([kernels, c_in, of_group], kernel, [hidden, channels]) = self.bank_sizes::<D>(&bank, &fc)?;
+        let ([kernels, c_in, of_group], kernel, [hidden, channels]) =
+            self.bank_sizes::<D>(&bank, &fc)?;
         if c_in != channels {
             return Err(Error::Shape {
                 what: format!("{bank}, axis 1"),
@@ -147,7 +163,12 @@ impl Checkpoint<'_> {
         Ok((desc, self.dy_cnn_weights(prefix, desc, hidden)?))
     }
 
-    fn dy_cnn_weights<const D: usize>(&self, prefix: &str, desc: ConvDesc<D>, hidden: usize) -> Result<DyCnnWeights> {
+    fn dy_cnn_weights<const D: usize>(
+        &self,
+        prefix: &str,
+        desc: ConvDesc<D>,
+        hidden: usize,
+    ) -> Result<DyCnnWeights> {
         let key = |name: &str| format!("{prefix}{name}");
         let g = desc.geometry()?;
         let weights = DyCnnWeights {
@@ -173,12 +194,20 @@ impl Checkpoint<'_> {
     ///
     /// # Errors
     /// As [`Checkpoint::batch_norm`].
-    pub fn od_conv<const D: usize>(&self, prefix: &str, epsilon: f64) -> Result<(ConvDesc<D>, OdWeights)> {
+    pub fn od_conv<const D: usize>(
+        &self,
+        prefix: &str,
+        epsilon: f64,
+    ) -> Result<(ConvDesc<D>, OdWeights)> {
         let key = |name: &str| format!("{prefix}{name}");
         let (desc, hidden) = self.bank_desc(&key("weight"), &key("attention.fc.weight"))?;
         let g = desc.geometry()?;
-        let heads =
-            [("channel_fc", g.c_in), ("filter_fc", g.c_out), ("spatial_fc", g.taps()), ("kernel_fc", g.kernels)];
+        let heads = [
+            ("channel_fc", g.c_in),
+            ("filter_fc", g.c_out),
+            ("spatial_fc", g.taps()),
+            ("kernel_fc", g.kernels),
+        ];
         let mut linears = [const { None }; 4];
         for (i, (name, outputs)) in heads.into_iter().enumerate() {
             let weight = key(&format!("attention.{name}.weight"));
@@ -194,7 +223,12 @@ impl Checkpoint<'_> {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
             fc: self.tensor(&key("attention.fc.weight"), &[hidden, g.c_in])?,
-            bn: self.hidden_norm(prefix, ["attention.fc.bias", "attention.bn."], hidden, epsilon)?,
+            bn: self.hidden_norm(
+                prefix,
+                ["attention.fc.bias", "attention.bn."],
+                hidden,
+                epsilon,
+            )?,
             channel_fc,
             filter_fc,
             spatial_fc,
@@ -206,10 +240,18 @@ impl Checkpoint<'_> {
 
     /// What follows the hidden layer of an attention branch: its bias, if it has one, and its
     /// batch norm, if it has one.
-    fn hidden_norm(&self, prefix: &str, [bias, norm]: [&str; 2], hidden: usize, epsilon: f64) -> Result<BatchNorm> {
+    fn hidden_norm(
+        &self,
+        prefix: &str,
+        [bias, norm]: [&str; 2],
+        hidden: usize,
+        epsilon: f64,
+    ) -> Result<BatchNorm> {
         let attention = format!("{prefix}attention.");
         let is_group_norm = |name: &str| ["gn", "group_norm", "groupnorm"].contains(&name);
-        if let Some(key) = self.keys_under(&attention).find(|key| key[attention.len()..].split('.').any(is_group_norm))
+        if let Some(key) = self
+            .keys_under(&attention)
+            .find(|key| key[attention.len()..].split('.').any(is_group_norm))
         {
             return Err(unsupported_norm(key));
         }
@@ -250,7 +292,8 @@ impl Checkpoint<'_> {
         };
         // The routing's prefix may begin with the layer's.
         let routing = ["weight", "bias"].map(|name| format!("{routing}{name}"));
-        let mut read: Vec<&str> = routing.iter().filter_map(|key| key.strip_prefix(prefix)).collect();
+        let mut read: Vec<&str> =
+            routing.iter().filter_map(|key| key.strip_prefix(prefix)).collect();
         read.extend(BANK);
         self.refuse_unread(prefix, &read)?;
         Ok((desc, weights))
@@ -285,7 +328,9 @@ impl Checkpoint<'_> {
     /// As [`Checkpoint::batch_norm`].
     pub fn fdy(&self, prefix: &str, epsilon: f64) -> Result<(ConvDesc<2>, FdyWeights)> {
         let key = |name: &str| format!("{prefix}{name}");
-        let shape = self.view(&key("weight"), || "[K, channels out, channels in, 2 kernel sizes]".into())?.shape();
+        let shape = self
+            .view(&key("weight"), || "[K, channels out, channels in, 2 kernel sizes]".into())?
+            .shape();
         let &[kernels, c_out, c_in, height, width] = shape else {
             return Err(Error::Shape {
                 what: key("weight"),
@@ -294,7 +339,12 @@ impl Checkpoint<'_> {
             });
         };
         let conv1d1 = key("attention.conv1d1.weight");
-        let hidden = self.view(&conv1d1, || format!("[A, {c_in}, {width}]"))?.shape().first().copied().unwrap_or(0);
+        let hidden = self
+            .view(&conv1d1, || format!("[A, {c_in}, {width}]"))?
+            .shape()
+            .first()
+            .copied()
+            .unwrap_or(0);
         let weights = FdyWeights {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[kernels, c_out])?,
@@ -320,7 +370,11 @@ impl Checkpoint<'_> {
         let wanted = || "[channels out, channels in, 2 kernel sizes]".to_string();
         let shape = self.view(&key("conv.weight"), wanted)?.shape();
         let &[c_out, c_in, height, width] = shape else {
-            return Err(Error::Shape { what: key("conv.weight"), expected: wanted(), found: format!("{shape:?}") });
+            return Err(Error::Shape {
+                what: key("conv.weight"),
+                expected: wanted(),
+                found: format!("{shape:?}"),
+            });
         };
         let rows = |name: &str| -> Result<usize> {
             Ok(self.view(&key(name), || "a matrix".into())?.shape().first().copied().unwrap_or(0))
@@ -349,10 +403,19 @@ impl Checkpoint<'_> {
         let wanted = || "[count, channels out, channels in, taps..]".to_string();
         let shape = self.view(key, wanted)?.shape();
         let &[count, c_out, c_in, ref taps @ ..] = shape else {
-            return Err(Error::Shape { what: key.into(), expected: wanted(), found: format!("{shape:?}") });
+            return Err(Error::Shape {
+                what: key.into(),
+                expected: wanted(),
+                found: format!("{shape:?}"),
+            });
         };
         Ok((
-            Cells { count, c_out, c_in, taps: taps.iter().fold(1, |n, &size| n.saturating_mul(size)) },
+            Cells {
+                count,
+                c_out,
+                c_in,
+                taps: taps.iter().fold(1, |n, &size| n.saturating_mul(size)),
+            },
             self.whole(key)?,
         ))
     }
@@ -374,11 +437,17 @@ impl Checkpoint<'_> {
         let key = |name: &str| format!("{prefix}{name}");
         let g = desc.geometry()?;
         let fc1 = key("attention.fc1.weight");
-        let hidden = self.view(&fc1, || format!("[A, {}]", g.c_in))?.shape().first().copied().unwrap_or(0);
+        let hidden =
+            self.view(&fc1, || format!("[A, {}]", g.c_in))?.shape().first().copied().unwrap_or(0);
         let logits = cells.per_kernel(&g).saturating_mul(cells.count.saturating_add(1));
         let weights = KernelWarehouseWeights {
             fc1: self.tensor(&fc1, &[hidden, g.c_in])?,
-            norm: self.hidden_norm(prefix, ["attention.fc1.bias", "attention.norm1."], hidden, epsilon)?,
+            norm: self.hidden_norm(
+                prefix,
+                ["attention.fc1.bias", "attention.norm1."],
+                hidden,
+                epsilon,
+            )?,
             fc2: Linear {
                 weight: self.tensor(&key("attention.fc2.weight"), &[logits, hidden])?,
                 bias: self.tensor(&key("attention.fc2.bias"), &[logits])?,

@@ -81,7 +81,9 @@ impl<'a> Checkpoint<'a> {
             let key = unwrapped(&stored);
             if tensors.insert(key.to_owned(), view).is_some() {
                 return Err(Error::Checkpoint {
-                    message: format!("two tensors are called {key} without their leading module. and _orig_mod."),
+                    message: format!(
+                        "two tensors are called {key} without their leading module. and _orig_mod."
+                    ),
                 });
             }
         }
@@ -194,7 +196,8 @@ impl<'a> Checkpoint<'a> {
             let name = &key[prefix.len()..];
             !read.contains(&name) && name.split('.').next_back() != Some("num_batches_tracked")
         };
-        let keys: Vec<String> = self.keys_under(prefix).filter(is_unread).map(str::to_owned).collect();
+        let keys: Vec<String> =
+            self.keys_under(prefix).filter(is_unread).map(str::to_owned).collect();
         if keys.is_empty() { Ok(()) } else { Err(Error::UnreadKeys { keys }) }
     }
 
@@ -202,11 +205,13 @@ impl<'a> Checkpoint<'a> {
     /// another prefix), or a slip of the pen away. The nearest first, three at most.
     fn near(&self, wanted: &str) -> Vec<&str> {
         let rank = |key: &str| {
-            let shared = key.rsplit('.').zip(wanted.rsplit('.')).take_while(|(a, b)| a == b).count();
+            let shared =
+                key.rsplit('.').zip(wanted.rsplit('.')).take_while(|(a, b)| a == b).count();
             (shared, strsim::normalized_damerau_levenshtein(key, wanted))
         };
         let ranked = self.keys().map(|key| (rank(key), key));
-        let mut near: Vec<_> = ranked.filter(|&((shared, alike), _)| shared >= 2 || alike > 0.8).collect();
+        let mut near: Vec<_> =
+            ranked.filter(|&((shared, alike), _)| shared >= 2 || alike > 0.8).collect();
         near.sort_by(|(a, _), (b, _)| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)));
         near.into_iter().take(3).map(|(_, key)| key).collect()
     }
@@ -233,7 +238,10 @@ fn trimmed(shape: &[usize]) -> &[usize] {
     &shape[..len]
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "f64 storage is rounded to the f32 that layers use")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "f64 storage is rounded to the f32 that layers use"
+)]
 fn narrowed(value: f64) -> f32 {
     value as f32
 }
@@ -246,7 +254,9 @@ fn floats<T>(key: &str, view: &TensorView<'_>, convert: impl Fn(f64) -> T) -> Re
         Dtype::F16 => each(data, |bytes| convert(half::f16::from_le_bytes(bytes).into())),
         Dtype::BF16 => each(data, |bytes| convert(half::bf16::from_le_bytes(bytes).into())),
         other => {
-            return Err(Error::Checkpoint { message: format!("{key} is stored as {other:?}, not as floats") });
+            return Err(Error::Checkpoint {
+                message: format!("{key} is stored as {other:?}, not as floats"),
+            });
         }
     })
 }

@@ -128,7 +128,8 @@ pub(crate) fn dispatch(
     let weights = geometry.kernel_len(order);
     let row = geometry.row(order, has_bias);
     let block = if order == WeightOrder::Blocked { BLOCK } else { 1 };
-    let (mixed, kernel) = cells.map_or((geometry.kernels, weights), |cells| (cells.count, cells.elements()));
+    let (mixed, kernel) =
+        cells.map_or((geometry.kernels, weights), |cells| (cells.count, cells.elements()));
     let bank = Slice::whole(Operand::Bank, mixed.saturating_mul(kernel))?;
     let bias = Slice::whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
     let rows = Slice::samples(Operand::Rows, row, 0, batch)?;
@@ -136,8 +137,12 @@ pub(crate) fn dispatch(
     let attention_slice = Slice::samples(Operand::Attention, attention.stride, first, batch)?;
     // WebGPU wants something in every binding; the bank stands in for what this variant never reads.
     let stand_in = Slice { len: 1, ..bank };
-    let slices =
-        vec![bank, if has_bias { bias } else { stand_in }, if used { attention_slice } else { stand_in }, rows];
+    let slices = vec![
+        bank,
+        if has_bias { bias } else { stand_in },
+        if used { attention_slice } else { stand_in },
+        rows,
+    ];
 
     let n = |value: usize| index32("attention row", value);
     let workgroups = row.div_ceil(WORKGROUP as usize) * batch.div_ceil(SAMPLES);

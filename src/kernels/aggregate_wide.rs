@@ -89,7 +89,14 @@ pub(crate) fn dispatch(
     ];
     let variant = Variant { kernel: Kernel::AggregateWide, elems: vec![], consts };
     let trips = geometry.kernels.div_ceil(4) * (1 + units * (2 + EIGHT)) + 1;
-    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, Needs::trips(trips as u64), caps)
+    Dispatch::new(
+        variant,
+        bytemuck::bytes_of(&params),
+        slices,
+        workgroups as u64,
+        Needs::trips(trips as u64),
+        caps,
+    )
 }
 
 /// Pieces of a workgroup: many, so that the attention is loaded once for them, but not so many that small kernels make few workgroups.

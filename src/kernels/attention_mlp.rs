@@ -1,13 +1,20 @@
 //! Host side of `shaders/attention_mlp.wgsl`: hidden layer and heads.
 
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Variant, workgroup_within};
+use super::{
+    Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Variant,
+    workgroup_within,
+};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "attention_mlp",
     slots: &[],
-    parts: &[DISPATCH, NUMBERS, ("attention_mlp.wgsl", include_str!("../../shaders/attention_mlp.wgsl"))],
+    parts: &[
+        DISPATCH,
+        NUMBERS,
+        ("attention_mlp.wgsl", include_str!("../../shaders/attention_mlp.wgsl")),
+    ],
     storage: &[false, false, false, true, false],
     lanes: false,
     matrices: false,
@@ -73,7 +80,8 @@ impl Mlp {
 
     /// Parts of a hidden unit's sum: as many as give every invocation one.
     fn slices(&self, workgroup: u32) -> usize {
-        self.hidden.map_or(1, |hidden| (workgroup as usize / hidden.max(1)).min(self.channels).max(1))
+        self.hidden
+            .map_or(1, |hidden| (workgroup as usize / hidden.max(1)).min(self.channels).max(1))
     }
 
     /// Runs that a workgroup normalises at a time: as many as have a logit for each invocation, or else one.
@@ -89,12 +97,14 @@ impl Mlp {
         let width = self.width();
         let slices = self.slices(workgroup);
         let share = |count: usize| (count as u64).div_ceil(workgroup.into());
-        let parts = share(width.saturating_mul(slices)).saturating_mul(self.channels.div_ceil(slices) as u64 + 2);
+        let parts = share(width.saturating_mul(slices))
+            .saturating_mul(self.channels.div_ceil(slices) as u64 + 2);
         let hidden = parts.saturating_add(share(width).saturating_mul(slices as u64 + 2)) + 4;
         let group = self.group(workgroup);
         let groups = runs.div_ceil(group.max(1)) as u64;
         let logits = share(sigmoids).saturating_add(groups.saturating_mul(share(group * run)));
-        let normalised = groups.saturating_mul(3 + share(group * kernels).saturating_mul(2 * run as u64 + 3));
+        let normalised =
+            groups.saturating_mul(3 + share(group * kernels).saturating_mul(2 * run as u64 + 3));
         hidden.saturating_add(logits.saturating_mul(width as u64 + 2)).saturating_add(normalised)
     }
 
@@ -106,7 +116,9 @@ impl Mlp {
         let logits = sigmoids + runs * run;
         let means = Slice::samples(Operand::Means, self.channels, 0, batch)?;
         let hidden = match self.hidden {
-            Some(hidden) => Slice::whole(Operand::HiddenWeights, (self.channels + 1).saturating_mul(hidden))?,
+            Some(hidden) => {
+                Slice::whole(Operand::HiddenWeights, (self.channels + 1).saturating_mul(hidden))?
+            }
             // WebGPU wants something in every binding.
             None => Slice { len: 1, ..means },
         };
@@ -117,7 +129,8 @@ impl Mlp {
             Slice::samples(Operand::Attention, self.outputs, first, batch)?,
             Slice::whole(Operand::Temperature, 1)?,
         ];
-        let (workgroup, trips) = workgroup_within(workgroup(caps), |workgroup| self.trips(workgroup), caps);
+        let (workgroup, trips) =
+            workgroup_within(workgroup(caps), |workgroup| self.trips(workgroup), caps);
         let group = self.group(workgroup);
         let parts = self.slices(workgroup);
         let memory = width.saturating_mul(parts).max(width.saturating_add(group * run));

@@ -2,7 +2,8 @@
 
 use super::conv::Layout;
 use super::{
-    Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements, workgroup_within,
+    Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements,
+    workgroup_within,
 };
 use crate::caps::Caps;
 use crate::elem::Elem;
@@ -58,9 +59,15 @@ impl Pool {
 
     /// Input and means of `batch` samples from `first` on.
     pub(crate) fn slices(&self, first: usize, batch: usize) -> [Slice; 2] {
-        let run =
-            |operand, sample: usize| Slice { operand, start: (first * sample) as u64, len: (batch * sample) as u64 };
-        [run(Operand::Input, self.outer * self.size * self.inner), run(Operand::Means, self.outer * self.inner)]
+        let run = |operand, sample: usize| Slice {
+            operand,
+            start: (first * sample) as u64,
+            len: (batch * sample) as u64,
+        };
+        [
+            run(Operand::Input, self.outer * self.size * self.inner),
+            run(Operand::Means, self.outer * self.inner),
+        ]
     }
 
     /// Trips of an invocation: its elements, its chunks, the steps of the tree. The trip that ends a loop counts too.
@@ -89,8 +96,11 @@ impl Pool {
             true => (ALONE, self.trips(1)),
             false => workgroup_within(smallest, |workgroup| self.trips(workgroup), caps),
         };
-        let consts =
-            vec![("WORKGROUP", Const::U32(workgroup)), ("CHUNK", Const::U32(CHUNK)), ("ALONE", Const::Bool(is_alone))];
+        let consts = vec![
+            ("WORKGROUP", Const::U32(workgroup)),
+            ("CHUNK", Const::U32(CHUNK)),
+            ("ALONE", Const::Bool(is_alone)),
+        ];
         let params = PoolParams {
             planes: index32("planes", planes)?,
             size: index32("positions", self.size)?,

@@ -8,14 +8,18 @@ use crate::desc::{BLOCK, Geometry, WeightOrder};
 use crate::elem::Elem;
 use crate::error::{Error, Result, index32};
 
-pub(crate) const CONV: (&str, &str) = ("common/conv.wgsl", include_str!("../../shaders/common/conv.wgsl"));
+pub(crate) const CONV: (&str, &str) =
+    ("common/conv.wgsl", include_str!("../../shaders/common/conv.wgsl"));
 /// How kernels store that store one output at a time, and those that store up to four.
-pub(crate) const FINISH: (&str, &str) = ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl"));
+pub(crate) const FINISH: (&str, &str) =
+    ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl"));
 pub(crate) const FINISH_FOUR: (&str, &str) =
     ("common/finish_four.wgsl", include_str!("../../shaders/common/finish_four.wgsl"));
 /// What stands for a slot that is always f32: scratch between the steps of a convolution.
-pub(crate) const X_F32: (&str, &str) = ("elem/x_f32.wgsl", include_str!("../../shaders/elem/x_f32.wgsl"));
-pub(crate) const Y_F32: (&str, &str) = ("elem/y_f32.wgsl", include_str!("../../shaders/elem/y_f32.wgsl"));
+pub(crate) const X_F32: (&str, &str) =
+    ("elem/x_f32.wgsl", include_str!("../../shaders/elem/x_f32.wgsl"));
+pub(crate) const Y_F32: (&str, &str) =
+    ("elem/y_f32.wgsl", include_str!("../../shaders/elem/y_f32.wgsl"));
 /// Bindings of every convolution kernel whose element type varies.
 pub(crate) const SLOTS: &[Slot] = &[Slot::X, Slot::Y];
 /// Bindings of every convolution kernel: x, rows, gains, affine, residual, y.
@@ -308,7 +312,8 @@ impl ConvTask<'_> {
         needs: Needs,
         caps: &Caps,
     ) -> Result<Dispatch> {
-        let own_consts: Vec<_> = own_consts.iter().map(|&(name, value)| (name, Const::U32(value))).collect();
+        let own_consts: Vec<_> =
+            own_consts.iter().map(|&(name, value)| (name, Const::U32(value))).collect();
         self.dispatch_of(kernel, &own_consts, workgroups, needs, self.slices()?, caps)
     }
 
@@ -323,7 +328,8 @@ impl ConvTask<'_> {
         caps: &Caps,
     ) -> Result<Dispatch> {
         let [x, y] = self.elems;
-        let elems = kernel.def().slots.iter().map(|slot| if *slot == Slot::X { x } else { y }).collect();
+        let elems =
+            kernel.def().slots.iter().map(|slot| if *slot == Slot::X { x } else { y }).collect();
         let variant = Variant { kernel, elems, consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
         // Kernels for lanes bind the rows once more, to read several elements at once.
@@ -399,7 +405,11 @@ impl ConvTask<'_> {
             pad_d: n("padding", g.padding[0][0])?,
             pad_h: n("padding", g.padding[1][0])?,
             pad_w: n("padding", g.padding[2][0])?,
-            row_stride: if self.shared || self.mix.is_some() { 0 } else { n("kernel row", self.row)? },
+            row_stride: if self.shared || self.mix.is_some() {
+                0
+            } else {
+                n("kernel row", self.row)?
+            },
             bias_offset: n("kernel row", self.mixed() * g.kernel_len(self.order))?,
             gain_stride: n("attention row", self.gain_stride)?,
             channel_gain_offset: n("attention row", self.channel_gain.unwrap_or(0))?,
@@ -413,7 +423,12 @@ impl ConvTask<'_> {
 
     /// Elements of this dispatch's samples.
     pub(crate) fn samples(&self, operand: Operand, sample: usize) -> Result<Slice> {
-        Slice::samples(operand, sample, if operand.begins_anew() { 0 } else { self.first }, self.batch)
+        Slice::samples(
+            operand,
+            sample,
+            if operand.begins_anew() { 0 } else { self.first },
+            self.batch,
+        )
     }
 
     /// Input, rows, gains, affine, residual and output.
@@ -427,16 +442,25 @@ impl ConvTask<'_> {
         let used = |slice: Slice, used: bool| if used { slice } else { unused };
         let rows = match self.mix {
             Some(_) => Slice::whole(Operand::Bank, g.kernels * g.kernel_len(self.order))?,
-            None => Slice::samples(Operand::Rows, self.row, self.first_row, if self.shared { 1 } else { self.batch })?,
+            None => Slice::samples(
+                Operand::Rows,
+                self.row,
+                self.first_row,
+                if self.shared { 1 } else { self.batch },
+            )?,
         };
-        let has_gain =
-            self.map.is_some() || self.mix.is_some() || self.channel_gain.is_some() || self.filter_gain.is_some();
-        let gains = if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { unused };
+        let has_gain = self.map.is_some()
+            || self.mix.is_some()
+            || self.channel_gain.is_some()
+            || self.filter_gain.is_some();
+        let gains =
+            if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { unused };
         let affine = Slice::whole(Operand::Affine, 2 * g.c_out)?;
         let sample = g.c_out * self.positions();
         let output = of_samples(written, sample)?;
         // Partial sums are scratch and begin anew with every part of the batch.
-        let partials = Slice::samples(Operand::Partials, sample, 0, self.batch.saturating_mul(self.parts()))?;
+        let partials =
+            Slice::samples(Operand::Partials, sample, 0, self.batch.saturating_mul(self.parts()))?;
         let residual = Slice { operand: Operand::Residual, ..output };
         let Epilogue { affine: has_affine, residual: has_residual, .. } = self.epilogue;
         let [x, rows, y] = match self.stage {

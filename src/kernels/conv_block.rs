@@ -37,8 +37,12 @@ pub(crate) struct Tile {
 }
 
 /// From large to small. With one buffer, all fit 256 invocations and 16 KiB, which every WebGPU device has; with two, all but the first.
-const TILES: [Tile; 4] =
-    [Tile { m: 128, n: 128 }, Tile { m: 128, n: 64 }, Tile { m: 64, n: 128 }, Tile { m: 64, n: 64 }];
+const TILES: [Tile; 4] = [
+    Tile { m: 128, n: 128 },
+    Tile { m: 128, n: 64 },
+    Tile { m: 64, n: 128 },
+    Tile { m: 64, n: 64 },
+];
 
 impl Tile {
     /// Invocations: each has 8 channels x 8 positions.
@@ -97,7 +101,9 @@ fn cores(caps: &Caps) -> usize {
 fn filled_tiles(g: &Geometry, positions: usize, caps: &Caps) -> impl Iterator<Item = Tile> {
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
     let is_possible = g.is_blockable() && 3 * c_in >= 2 * c_in.next_multiple_of(HALF as usize);
-    TILES.into_iter().filter(move |tile| is_possible && tile.fits(caps) && tile.is_filled(c_out, positions))
+    TILES
+        .into_iter()
+        .filter(move |tile| is_possible && tile.fits(caps) && tile.is_filled(c_out, positions))
 }
 
 /// Whether a sample fills tiles.
@@ -135,7 +141,12 @@ pub(crate) struct Split {
 /// Each of a part's sums is written and read, 8 bytes. With 256 steps these are 64 operations a byte, while GPUs compute some 30 to 80 in the time
 /// that a byte takes. Large batches, which need no parts, pay for them all the same, since the order of summation must not depend on the batch; so
 /// a part has no fewer steps than there are positions either: its sums are no more than the weights it reads, and large maps are left whole.
-pub(crate) fn split(g: &Geometry, positions: usize, Split { least, mixes }: Split, caps: &Caps) -> Option<usize> {
+pub(crate) fn split(
+    g: &Geometry,
+    positions: usize,
+    Split { least, mixes }: Split,
+    caps: &Caps,
+) -> Option<usize> {
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
     let [.., smallest] = TILES;
     let tile = filled_tiles(g, positions, caps).last().unwrap_or(smallest);
@@ -147,7 +158,9 @@ pub(crate) fn split(g: &Geometry, positions: usize, Split { least, mixes }: Spli
         return None;
     }
     let channels = |parts: usize| blocks.div_ceil(parts) * BLOCK as usize;
-    while parts < blocks && trips_over(g, channels(parts), false, mixes) > u64::from(caps.max_loop_trips) {
+    while parts < blocks
+        && trips_over(g, channels(parts), false, mixes) > u64::from(caps.max_loop_trips)
+    {
         parts = blocks.min(2 * parts);
     }
     Some(channels(parts))
@@ -173,7 +186,8 @@ fn trips_over(g: &Geometry, channels: usize, has_bias: bool, mixes: bool) -> u64
     let rest = (channels % BLOCK as usize).div_ceil(HALF as usize);
     // Halves are loops over their channels, where they are not written out.
     let [of_block, of_rest] = [1 + 2 * (HALF as usize + 1), 1 + HALF as usize + 1];
-    let sums = (of_block * (channels / BLOCK as usize) + of_rest * rest).saturating_mul(g.taps()) as u64;
+    let sums =
+        (of_block * (channels / BLOCK as usize) + of_rest * rest).saturating_mul(g.taps()) as u64;
     let bits = 4 * (g.kernel.iter().sum::<usize>() + 3) as u64;
     let stores = 9 + 8 * 9 + if has_bias { 64 * 2 } else { 0 };
     let mixes = if mixes { g.kernels as u64 + 1 } else { 0 };

@@ -36,5 +36,11 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let [depth, height, width] = task.output;
     let strips = task.batch * task.geometry.c_out * depth * height * width.div_ceil(STRIP);
     let workgroups = strips.div_ceil(WORKGROUP as usize);
-    task.dispatch(Kernel::ConvDepthwise, &[("WORKGROUP", WORKGROUP)], workgroups, Needs::trips(task.trips(4)), caps)
+    task.dispatch(
+        Kernel::ConvDepthwise,
+        &[("WORKGROUP", WORKGROUP)],
+        workgroups,
+        Needs::trips(task.trips(4)),
+        caps,
+    )
 }

@@ -50,10 +50,22 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
             because: "it needs one input channel a group, two axes, a 3 x 3 kernel, stride 1, no dilation, and maps of seven rows".into(),
         });
     }
-    let workgroups = (task.batch * geometry.c_out * lines(geometry, task.output)).div_ceil(WORKGROUP as usize);
+    let workgroups =
+        (task.batch * geometry.c_out * lines(geometry, task.output)).div_ceil(WORKGROUP as usize);
     let y_width = width(task.output[2], task.elems[1], task.layouts[1]);
     let [_, multiplier] = task.group_channels();
     let multiplier = index32("output channels", multiplier)?;
-    let consts = [("WORKGROUP", WORKGROUP), ("MULTIPLIER", multiplier), (X_WIDTH, task.pairs()), (Y_WIDTH, y_width)];
-    task.dispatch(Kernel::ConvDepthwiseLanes, &consts, workgroups, Needs::trips(trips(task.output)), caps)
+    let consts = [
+        ("WORKGROUP", WORKGROUP),
+        ("MULTIPLIER", multiplier),
+        (X_WIDTH, task.pairs()),
+        (Y_WIDTH, y_width),
+    ];
+    task.dispatch(
+        Kernel::ConvDepthwiseLanes,
+        &consts,
+        workgroups,
+        Needs::trips(trips(task.output)),
+        caps,
+    )
 }

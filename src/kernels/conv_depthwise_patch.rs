@@ -37,5 +37,11 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let invocations = task.batch * task.geometry.c_out * tiles(task.output, TILE);
     let workgroups = invocations.div_ceil(WORKGROUP as usize);
     let consts = [("WORKGROUP", WORKGROUP)];
-    task.dispatch(Kernel::ConvDepthwisePatch, &consts, workgroups, Needs::trips(task.trips(28)), caps)
+    task.dispatch(
+        Kernel::ConvDepthwisePatch,
+        &consts,
+        workgroups,
+        Needs::trips(task.trips(28)),
+        caps,
+    )
 }

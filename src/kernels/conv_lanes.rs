@@ -23,7 +23,8 @@ pub(crate) const DEF: KernelDef = KernelDef {
     matrices: false,
 };
 
-pub(super) const LANES: (&str, &str) = ("common/lanes.wgsl", include_str!("../../shaders/common/lanes.wgsl"));
+pub(super) const LANES: (&str, &str) =
+    ("common/lanes.wgsl", include_str!("../../shaders/common/lanes.wgsl"));
 
 /// Positions of a run: the lanes of a subgroup.
 const RUN: usize = 8;

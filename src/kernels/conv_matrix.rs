@@ -10,7 +10,12 @@ use crate::error::{Error, Result};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_matrix",
     slots: SLOTS,
-    parts: &[NUMBERS, CONV, FINISH, ("conv_matrix.wgsl", include_str!("../../shaders/conv_matrix.wgsl"))],
+    parts: &[
+        NUMBERS,
+        CONV,
+        FINISH,
+        ("conv_matrix.wgsl", include_str!("../../shaders/conv_matrix.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
     matrices: true,
@@ -53,21 +58,33 @@ impl Tile {
     /// Loop trips of an invocation. The trip that ends a loop counts too.
     fn trips(self, task: &ConvTask<'_>) -> u64 {
         let (side, block, size) = (Self::side(self.shape), self.block(), self.shape.size);
-        let steps = task.channels.len().div_ceil(block as usize).saturating_mul(task.geometry.taps()) as u64;
+        let steps =
+            task.channels.len().div_ceil(block as usize).saturating_mul(task.geometry.taps())
+                as u64;
         // Staging takes as many trips for weights as for inputs.
         let step = 2 * (block * side / self.workgroup + 1) + block / size + 2;
         let elements = (4 * size * size).div_ceil(self.workgroup);
         let stores = elements * if task.has_bias { 3 } else { 1 };
-        steps.saturating_mul(u64::from(step)).saturating_add(u64::from(1 + elements + 1 + 4 * (stores + 2) + 1))
+        steps
+            .saturating_mul(u64::from(step))
+            .saturating_add(u64::from(1 + elements + 1 + 4 * (stores + 2) + 1))
     }
 
     fn consts(self) -> [(&'static str, Const); 8] {
         // Cooperative matrices have their size in the name of their type, and WGSL has no constants that are types.
         let (operand, types) = match (self.shape.operand, self.shape.size) {
-            (Elem::F32, 8) => ("f32", ["coop_mat8x8<f32, A>", "coop_mat8x8<f32, B>", "coop_mat8x8<f32, C>"]),
-            (Elem::F32, _) => ("f32", ["coop_mat16x16<f32, A>", "coop_mat16x16<f32, B>", "coop_mat16x16<f32, C>"]),
-            (_, 8) => ("f16", ["coop_mat8x8<f16, A>", "coop_mat8x8<f16, B>", "coop_mat8x8<f32, C>"]),
-            (_, _) => ("f16", ["coop_mat16x16<f16, A>", "coop_mat16x16<f16, B>", "coop_mat16x16<f32, C>"]),
+            (Elem::F32, 8) => {
+                ("f32", ["coop_mat8x8<f32, A>", "coop_mat8x8<f32, B>", "coop_mat8x8<f32, C>"])
+            }
+            (Elem::F32, _) => {
+                ("f32", ["coop_mat16x16<f32, A>", "coop_mat16x16<f32, B>", "coop_mat16x16<f32, C>"])
+            }
+            (_, 8) => {
+                ("f16", ["coop_mat8x8<f16, A>", "coop_mat8x8<f16, B>", "coop_mat8x8<f32, C>"])
+            }
+            (_, _) => {
+                ("f16", ["coop_mat16x16<f16, A>", "coop_mat16x16<f16, B>", "coop_mat16x16<f32, C>"])
+            }
         };
         let [a, b, c] = types.map(Const::Type);
         [
@@ -97,7 +114,9 @@ pub(crate) fn fills(g: &Geometry, positions: usize, elem: Elem, caps: &Caps) -> 
     let tile = Tile::new(shape, caps);
     let share = |size: usize, of: u32| size as f64 / size.next_multiple_of(of as usize) as f64;
     let side = Tile::side(shape);
-    let filled = share(g.c_out / g.groups, side) * share(positions, side) * share(g.c_in / g.groups, tile.block());
+    let filled = share(g.c_out / g.groups, side)
+        * share(positions, side)
+        * share(g.c_in / g.groups, tile.block());
     tile.workgroup <= caps.max_invocations.min(caps.max_workgroup_size) && 3.0 * filled >= 2.0
 }
 
@@ -115,7 +134,8 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let tile = Tile::new(shape, caps);
     let [_, c_out] = task.group_channels();
     let side = Tile::side(shape) as usize;
-    let workgroups = task.batch * task.geometry.groups * c_out.div_ceil(side) * task.positions().div_ceil(side);
+    let workgroups =
+        task.batch * task.geometry.groups * c_out.div_ceil(side) * task.positions().div_ceil(side);
     let needs = Needs { memory: tile.memory(), trips: tile.trips(task) };
     task.dispatch_of(Kernel::ConvMatrix, &tile.consts(), workgroups, needs, task.slices()?, caps)
 }

@@ -32,7 +32,8 @@ pub(super) const PATCH_SUMS: (&str, &str) =
     ("common/patch_sums.wgsl", include_str!("../../shaders/common/patch_sums.wgsl"));
 pub(super) const PATCH_LANES: (&str, &str) =
     ("common/patch_lanes.wgsl", include_str!("../../shaders/common/patch_lanes.wgsl"));
-pub(super) const PATCH: (&str, &str) = ("common/patch.wgsl", include_str!("../../shaders/common/patch.wgsl"));
+pub(super) const PATCH: (&str, &str) =
+    ("common/patch.wgsl", include_str!("../../shaders/common/patch.wgsl"));
 
 /// Rows and columns of a tile.
 pub(crate) const TILE: [usize; 2] = [7, 4];
@@ -60,9 +61,15 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
 }
 
 /// The dispatch of a kernel for lanes, a workgroup for a tile of 16 output channels.
-pub(super) fn by_lanes(kernel: Kernel, task: &ConvTask<'_>, tile: [usize; 2], caps: &Caps) -> Result<Dispatch> {
+pub(super) fn by_lanes(
+    kernel: Kernel,
+    task: &ConvTask<'_>,
+    tile: [usize; 2],
+    caps: &Caps,
+) -> Result<Dispatch> {
     let [_, c_out] = task.group_channels();
-    let workgroups = task.batch * task.geometry.groups * tiles(task.output, tile) * c_out.div_ceil(BLOCK);
+    let workgroups =
+        task.batch * task.geometry.groups * tiles(task.output, tile) * c_out.div_ceil(BLOCK);
     let consts = [("WORKGROUP", 8), (X_WIDTH, task.pairs())];
     task.dispatch(kernel, &consts, workgroups, Needs::trips(trips(task, tile)), caps)
 }

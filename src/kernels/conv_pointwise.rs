@@ -34,5 +34,11 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let workgroup = conv_register::workgroup(task.positions());
     let workgroups = conv_register::workgroups(task, workgroup);
     let consts = [("WORKGROUP", workgroup), ("PADDED", 0)];
-    task.dispatch(Kernel::ConvPointwise, &consts, workgroups, Needs::trips(conv_register::trips(task)), caps)
+    task.dispatch(
+        Kernel::ConvPointwise,
+        &consts,
+        workgroups,
+        Needs::trips(conv_register::trips(task)),
+        caps,
+    )
 }

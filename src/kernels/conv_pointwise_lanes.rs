@@ -60,7 +60,8 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let halves = halves(task.positions());
     let tiles = task.positions().div_ceil(halves as usize * HALF) * c_out.div_ceil(BLOCK);
     let workgroups = task.batch * task.geometry.groups * tiles;
-    let [x_width, y_width] = [0, 1].map(|i| width(task.positions(), task.elems[i], task.layouts[i]));
+    let [x_width, y_width] =
+        [0, 1].map(|i| width(task.positions(), task.elems[i], task.layouts[i]));
     let consts = [("WORKGROUP", 8), ("HALVES", halves), (X_WIDTH, x_width), (Y_WIDTH, y_width)];
     task.dispatch(Kernel::ConvPointwiseLanes, &consts, workgroups, Needs::trips(trips(task)), caps)
 }

@@ -25,7 +25,8 @@ pub(crate) const DEF: KernelDef = KernelDef {
 pub(super) const REGISTER_TILE: (&str, &str) =
     ("common/register_tile.wgsl", include_str!("../../shaders/common/register_tile.wgsl"));
 
-pub(super) const SOURCE: (&str, &str) = ("common/source.wgsl", include_str!("../../shaders/common/source.wgsl"));
+pub(super) const SOURCE: (&str, &str) =
+    ("common/source.wgsl", include_str!("../../shaders/common/source.wgsl"));
 
 /// Output channels of one workgroup, and runs of positions.
 const CHANNELS: usize = 8;

@@ -10,7 +10,14 @@ use crate::error::{Error, Result, index32};
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_row",
     slots: SLOTS,
-    parts: &[DISPATCH, NUMBERS, CONV, FINISH, LANES, ("conv_row.wgsl", include_str!("../../shaders/conv_row.wgsl"))],
+    parts: &[
+        DISPATCH,
+        NUMBERS,
+        CONV,
+        FINISH,
+        LANES,
+        ("conv_row.wgsl", include_str!("../../shaders/conv_row.wgsl")),
+    ],
     // As every convolution, then the rows once more.
     storage: &[false, false, false, false, false, true, false],
     lanes: true,

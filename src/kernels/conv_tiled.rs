@@ -8,7 +8,13 @@ use crate::error::Result;
 pub(crate) const DEF: KernelDef = KernelDef {
     name: "conv_tiled",
     slots: SLOTS,
-    parts: &[DISPATCH, NUMBERS, CONV, FINISH, ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl"))],
+    parts: &[
+        DISPATCH,
+        NUMBERS,
+        CONV,
+        FINISH,
+        ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
     matrices: false,
@@ -23,13 +29,16 @@ pub(crate) struct Tile {
 }
 
 /// From large to small. All fit 256 invocations and 16 KiB, which every WebGPU device has.
-const TILES: [Tile; 3] = [Tile { m: 64, n: 64, k: 16 }, Tile { m: 32, n: 32, k: 16 }, Tile { m: 16, n: 16, k: 16 }];
+const TILES: [Tile; 3] =
+    [Tile { m: 64, n: 64, k: 16 }, Tile { m: 32, n: 32, k: 16 }, Tile { m: 16, n: 16, k: 16 }];
 
 /// The largest tile that is not mostly empty on this problem: at least two thirds of it have work.
 pub(crate) fn choose_tile(task: &ConvTask<'_>) -> Tile {
     let [_, c_out] = task.group_channels();
     let used = |tile: &Tile| {
-        let share = |size: usize, tile: u32| size as f64 / (size.div_ceil(tile as usize) * tile as usize) as f64;
+        let share = |size: usize, tile: u32| {
+            size as f64 / (size.div_ceil(tile as usize) * tile as usize) as f64
+        };
         share(c_out, tile.m) * share(task.positions(), tile.n)
     };
     let smallest = TILES[TILES.len() - 1];
@@ -39,7 +48,8 @@ pub(crate) fn choose_tile(task: &ConvTask<'_>) -> Tile {
 /// Loop trips of an invocation.
 pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     let Tile { m, n, k } = choose_tile(task);
-    let reduction = task.channels.len().saturating_mul(task.geometry.taps()).saturating_mul(task.mixed());
+    let reduction =
+        task.channels.len().saturating_mul(task.geometry.taps()).saturating_mul(task.mixed());
     // A step stages k * m and k * n elements by m * n / 16 invocations, then multiplies k times.
     // The trip that ends a loop counts too.
     let step = u64::from(4 + 16 * k / m + 16 * k / n + k);

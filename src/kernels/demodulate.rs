@@ -1,6 +1,8 @@
 //! Host side of `shaders/demodulate.wgsl`: gains of a modulated convolution from its styles.
 
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Variant};
+use super::{
+    Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Variant,
+};
 use crate::caps::Caps;
 use crate::desc::Geometry;
 use crate::error::{Result, index32};
@@ -33,7 +35,12 @@ const WORKGROUP: u32 = 64;
 const EPSILON: f32 = 1e-8;
 
 /// Input is the style `[batch, channels in]`, bank the norms of the weights, output the gains.
-pub(crate) fn dispatch(geometry: &Geometry, demodulate: bool, batch: usize, caps: &Caps) -> Result<Dispatch> {
+pub(crate) fn dispatch(
+    geometry: &Geometry,
+    demodulate: bool,
+    batch: usize,
+    caps: &Caps,
+) -> Result<Dispatch> {
     let row = geometry.c_in + if demodulate { geometry.c_out } else { 0 };
     let c_in = geometry.c_in / geometry.groups;
     let slices = vec![
@@ -49,8 +56,16 @@ pub(crate) fn dispatch(geometry: &Geometry, demodulate: bool, batch: usize, caps
         epsilon: EPSILON,
         ..Default::default()
     };
-    let consts = vec![("WORKGROUP", Const::U32(WORKGROUP)), ("DEMODULATE", Const::Bool(demodulate))];
+    let consts =
+        vec![("WORKGROUP", Const::U32(WORKGROUP)), ("DEMODULATE", Const::Bool(demodulate))];
     let variant = Variant { kernel: Kernel::Demodulate, elems: Vec::new(), consts };
     let workgroups = (batch * row).div_ceil(WORKGROUP as usize) as u64;
-    Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups, Needs::trips(3 * (c_in as u64 + 1)), caps)
+    Dispatch::new(
+        variant,
+        bytemuck::bytes_of(&params),
+        slices,
+        workgroups,
+        Needs::trips(3 * (c_in as u64 + 1)),
+        caps,
+    )
 }

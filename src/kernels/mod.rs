@@ -36,10 +36,12 @@ use crate::elem::Elem;
 use crate::error::{Error, Result, Unit, index32};
 
 /// Numbering of workgroups, part of every kernel.
-const DISPATCH: (&str, &str) = ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
+const DISPATCH: (&str, &str) =
+    ("common/dispatch.wgsl", include_str!("../../shaders/common/dispatch.wgsl"));
 
 /// Numbers that are not finite, and functions that keep them so.
-const NUMBERS: (&str, &str) = ("common/numbers.wgsl", include_str!("../../shaders/common/numbers.wgsl"));
+const NUMBERS: (&str, &str) =
+    ("common/numbers.wgsl", include_str!("../../shaders/common/numbers.wgsl"));
 
 /// A kernel, named after its file in `shaders/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -301,8 +303,10 @@ impl Kernel {
         let elems = [Elem::F32, Elem::F16, Elem::F16Storage, Elem::Bf16Storage];
         let widths = [None, Some(1), Some(2), Some(4)];
         let each = elems.into_iter().flat_map(move |elem| widths.map(|width| (elem, width)));
-        let slots =
-            def.slots.iter().flat_map(move |slot| each.clone().flat_map(|(elem, width)| slot.files(elem, width)));
+        let slots = def
+            .slots
+            .iter()
+            .flat_map(move |slot| each.clone().flat_map(|(elem, width)| slot.files(elem, width)));
         slots.chain(def.parts.iter().copied())
     }
 
@@ -372,7 +376,8 @@ impl Variant {
     /// Whether the text has f16, for which a device must have `SHADER_F16`.
     #[must_use]
     pub fn knows_f16(&self) -> bool {
-        self.elems.contains(&Elem::F16) || self.consts.iter().any(|(_, value)| *value == Const::Type("f16"))
+        self.elems.contains(&Elem::F16)
+            || self.consts.iter().any(|(_, value)| *value == Const::Type("f16"))
     }
 
     /// The files of `shaders/` that the text is joined from, in order: name and text.
@@ -380,7 +385,9 @@ impl Variant {
         let def = self.kernel.def();
         let slots = def.slots.iter().zip(&self.elems);
         let width = |slot: &Slot| slot.width().and_then(|name| self.find(name));
-        slots.flat_map(move |(slot, &elem)| slot.files(elem, width(slot))).chain(def.parts.iter().copied())
+        slots
+            .flat_map(move |(slot, &elem)| slot.files(elem, width(slot)))
+            .chain(def.parts.iter().copied())
     }
 
     /// Label of the pipeline: the kernel and its constants.
@@ -440,7 +447,12 @@ pub struct Slice {
 
 impl Slice {
     /// `batch` samples of `sample` elements each, from sample `first` on; the count is checked to fit the 32 bits of shader indices.
-    pub(crate) fn samples(operand: Operand, sample: usize, first: usize, batch: usize) -> Result<Self> {
+    pub(crate) fn samples(
+        operand: Operand,
+        sample: usize,
+        first: usize,
+        batch: usize,
+    ) -> Result<Self> {
         let len = elements(operand, batch.saturating_mul(sample))?;
         Ok(Self { operand, start: (first as u64).saturating_mul(sample as u64), len })
     }
@@ -488,9 +500,15 @@ impl Needs {
 
 /// The smallest workgroup from `smallest` on whose invocations keep the driver's loop limit, and their trips; the largest possible
 /// if none does.
-pub(crate) fn workgroup_within(smallest: u32, trips: impl Fn(u32) -> u64, caps: &Caps) -> (u32, u64) {
+pub(crate) fn workgroup_within(
+    smallest: u32,
+    trips: impl Fn(u32) -> u64,
+    caps: &Caps,
+) -> (u32, u64) {
     let mut workgroup = smallest;
-    while trips(workgroup) > u64::from(caps.max_loop_trips) && 2 * workgroup <= caps.max_invocations.min(1024) {
+    while trips(workgroup) > u64::from(caps.max_loop_trips)
+        && 2 * workgroup <= caps.max_invocations.min(1024)
+    {
         workgroup *= 2;
     }
     (workgroup, trips(workgroup))
@@ -527,7 +545,10 @@ impl Dispatch {
     ) -> Result<Self> {
         let name = variant.kernel.name();
         if variant.elems.contains(&Elem::F16) && !caps.f16 {
-            return Err(Error::MissingFeature { feature: "SHADER_F16", needed_for: format!("{name} with Elem::F16") });
+            return Err(Error::MissingFeature {
+                feature: "SHADER_F16",
+                needed_for: format!("{name} with Elem::F16"),
+            });
         }
         variant.kernel.check_lanes(caps)?;
         let slots = variant.kernel.def().slots.iter().zip(&variant.elems);
@@ -538,10 +559,20 @@ impl Dispatch {
             });
         }
         let workgroup_size = variant.number("WORKGROUP");
-        let limit = |limit, what: String, unit, needed: u64, available: u64, remedy: &str| match needed > available {
-            true => Err(Error::Limit { limit, unit, what, needed, available, remedy: remedy.into() }),
-            false => Ok(()),
-        };
+        let limit =
+            |limit, what: String, unit, needed: u64, available: u64, remedy: &str| match needed
+                > available
+            {
+                true => Err(Error::Limit {
+                    limit,
+                    unit,
+                    what,
+                    needed,
+                    available,
+                    remedy: remedy.into(),
+                }),
+                false => Ok(()),
+            };
         limit(
             "max_compute_invocations_per_workgroup",
             format!("a workgroup of {name}"),
@@ -598,7 +629,8 @@ impl Dispatch {
             remedy: "use a smaller batch".into(),
         })?;
         // Kernels number invocations in 32 bits.
-        let invocations = grid.iter().map(|&n| u128::from(n)).product::<u128>() * u128::from(workgroup_size);
+        let invocations =
+            grid.iter().map(|&n| u128::from(n)).product::<u128>() * u128::from(workgroup_size);
         if invocations > u128::from(u32::MAX) {
             return Err(Error::Overflow {
                 what: format!("number of invocations of {name}"),
@@ -641,7 +673,8 @@ mod tests {
     fn a_variant_takes_as_many_elements_as_divide_where_they_begin() {
         let widths = |base| {
             let consts = vec![(X_WIDTH, Const::U32(4)), (Y_WIDTH, Const::U32(2))];
-            let mut variant = Variant { kernel: Kernel::ConvPointwiseLanes, elems: vec![Elem::F32; 2], consts };
+            let mut variant =
+                Variant { kernel: Kernel::ConvPointwiseLanes, elems: vec![Elem::F32; 2], consts };
             variant.narrow(X_WIDTH, base);
             [X_WIDTH, Y_WIDTH].map(|name| variant.number(name))
         };
@@ -656,7 +689,10 @@ mod tests {
             assert!(total >= u64::from(n), "{n}: {total}");
             assert!(x <= 65_535 && y <= 65_535 && z <= 65_535, "{n}");
             // At most one row a plane is surplus.
-            assert!(total - u64::from(n) <= u64::from(y) * u64::from(z) + u64::from(z), "{n}: {total}");
+            assert!(
+                total - u64::from(n) <= u64::from(y) * u64::from(z) + u64::from(z),
+                "{n}: {total}"
+            );
         }
         assert_eq!(fold(8, 2), Some([2, 2, 2]));
         assert_eq!(fold(9, 2), None);

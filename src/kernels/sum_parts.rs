@@ -9,7 +9,14 @@ pub(crate) const DEF: KernelDef = KernelDef {
     name: "sum_parts",
     // Partial sums take the place of x.
     slots: &[Slot::Y],
-    parts: &[DISPATCH, X_F32, NUMBERS, CONV, FINISH, ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl"))],
+    parts: &[
+        DISPATCH,
+        X_F32,
+        NUMBERS,
+        CONV,
+        FINISH,
+        ("sum_parts.wgsl", include_str!("../../shaders/sum_parts.wgsl")),
+    ],
     storage: STORAGE,
     lanes: false,
     matrices: false,

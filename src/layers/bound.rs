@@ -98,7 +98,8 @@ impl Bound {
         let mut steps = Vec::with_capacity(dispatches.len());
         if !operands[&output].is_empty() {
             let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-            let params = context.buffer("parameters", dispatches.len() as u64 * PARAMS_STRIDE, usage)?;
+            let params =
+                context.buffer("parameters", dispatches.len() as u64 * PARAMS_STRIDE, usage)?;
             for (dispatch, block) in dispatches.into_iter().zip(0..) {
                 steps.push(step(context, dispatch, operands, &params, block * PARAMS_STRIDE)?);
             }
@@ -122,7 +123,8 @@ impl Bound {
 
     /// Records the layer into a compute pass of its own.
     pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
-        let descriptor = wgpu::ComputePassDescriptor { label: Some("dynconv"), timestamp_writes: None };
+        let descriptor =
+            wgpu::ComputePassDescriptor { label: Some("dynconv"), timestamp_writes: None };
         self.record_in(&mut encoder.begin_compute_pass(&descriptor));
     }
 
@@ -156,15 +158,24 @@ impl Bound {
 /// Refuses operands of another device, naming the same one in every run.
 fn check_homes(context: &Context, operands: &HashMap<Operand, Tensor>) -> Result<()> {
     let refusal = |(operand, tensor): (&Operand, &Tensor)| {
-        context.home().check(operand.name(), tensor.home()).err().map(|error| (operand.name(), error))
+        context
+            .home()
+            .check(operand.name(), tensor.home())
+            .err()
+            .map(|error| (operand.name(), error))
     };
-    operands.iter().filter_map(refusal).min_by_key(|(name, _)| *name).map_or(Ok(()), |(_, error)| Err(error))
+    operands
+        .iter()
+        .filter_map(refusal)
+        .min_by_key(|(name, _)| *name)
+        .map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// Kernels read and write f32 but for input, output, residual and bank, whose element type is part of the variant.
 fn check_elems(operands: &HashMap<Operand, Tensor>) -> Result<()> {
     for (&operand, tensor) in operands {
-        if !matches!(operand, Operand::Input | Operand::Output | Operand::Residual | Operand::Bank) {
+        if !matches!(operand, Operand::Input | Operand::Output | Operand::Residual | Operand::Bank)
+        {
             check_elem(operand.name(), tensor.elem(), Elem::F32)?;
         }
     }
@@ -174,8 +185,9 @@ fn check_elems(operands: &HashMap<Operand, Tensor>) -> Result<()> {
 /// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not meet.
 fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result<()> {
     let written = operands[&output].buffer();
-    let shares =
-        |(&operand, tensor): (&Operand, &Tensor)| (operand != output && tensor.buffer() == written).then_some(operand);
+    let shares = |(&operand, tensor): (&Operand, &Tensor)| {
+        (operand != output && tensor.buffer() == written).then_some(operand)
+    };
     if let Some(input) = operands.iter().filter_map(shares).map(Operand::name).min() {
         return Err(Error::AliasedBuffers { output: output.name(), input });
     }
@@ -220,9 +232,12 @@ fn step(
     narrow(&mut dispatch);
     let pipeline = context.pipeline(&dispatch.variant)?;
     // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
-    context.scoped("a write to the parameters", || context.queue().write_buffer(params, offset, &dispatch.params))?;
+    context.scoped("a write to the parameters", || {
+        context.queue().write_buffer(params, offset, &dispatch.params)
+    })?;
     let block = offset..offset + dispatch.params.len() as u64;
-    let resources = std::iter::once((params, &block)).chain(bindings.iter().map(|(buffer, range)| (buffer, range)));
+    let resources = std::iter::once((params, &block))
+        .chain(bindings.iter().map(|(buffer, range)| (buffer, range)));
     let entries: Vec<_> = (0..)
         .zip(resources)
         .map(|(binding, (buffer, range))| {

@@ -74,7 +74,12 @@ impl CondConvWeights {
 }
 
 /// Routing weights as the kernel wants them.
-fn packed_routing(routing: &[f32], bias: &[f32], channels: usize, experts: usize) -> Result<Vec<f32>> {
+fn packed_routing(
+    routing: &[f32],
+    bias: &[f32],
+    channels: usize,
+    experts: usize,
+) -> Result<Vec<f32>> {
     check_len("routing", routing, experts * channels)?;
     check_len("routing bias", bias, experts)?;
     check_finite("routing", routing)?;
@@ -91,7 +96,8 @@ impl<const D: usize> Layer<D, CondConv> {
         let g = desc.geometry()?;
         let heads = packed_routing(&weights.routing, &weights.routing_bias, g.c_in, g.kernels)?;
         let attention = AttentionSource::Branch(weights.branch());
-        let mut layer = Self::create(context, desc, attention, &weights.experts, weights.bias.as_deref())?;
+        let mut layer =
+            Self::create(context, desc, attention, &weights.experts, weights.bias.as_deref())?;
         layer.fix(vec![(Operand::HeadWeights, heads), (Operand::Temperature, vec![1.0])])?;
         Ok(layer)
     }
@@ -122,7 +128,13 @@ pub struct Routing {
 
 impl fmt::Debug for Routing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Routing from {} channels to {} experts, {}", self.channels, self.experts, self.context.home())
+        write!(
+            f,
+            "Routing from {} channels to {} experts, {}",
+            self.channels,
+            self.experts,
+            self.context.home()
+        )
     }
 }
 
@@ -142,7 +154,8 @@ impl Routing {
         }
         let packed = packed_routing(routing, bias, channels, experts)?;
         let heads = Tensor::filled(context, "routing", &[packed.len()], &packed, Elem::F32)?;
-        let temperature = Tensor::filled(context, Operand::Temperature.name(), &[1], &[1.0], Elem::F32)?;
+        let temperature =
+            Tensor::filled(context, Operand::Temperature.name(), &[1], &[1.0], Elem::F32)?;
         Ok(Self { context: context.clone(), heads, temperature, channels, experts })
     }
 
@@ -151,7 +164,8 @@ impl Routing {
     /// # Errors
     /// As [`Routing::new`]. Nothing is changed then.
     pub fn set_weights(&self, routing: &[f32], bias: &[f32]) -> Result<()> {
-        self.heads.write(&self.context, &packed_routing(routing, bias, self.channels, self.experts)?)
+        self.heads
+            .write(&self.context, &packed_routing(routing, bias, self.channels, self.experts)?)
     }
 
     /// Binds the block's input `[batch, channels, spatial..]` and the routing vector `[batch, E]`.
@@ -171,13 +185,27 @@ impl Routing {
         }
         // In what is bound it goes by another name.
         self.context.home().check("routing", routing.home())?;
-        let mlp = KernelMlp { channels: self.channels, hidden: None, outputs: self.experts, head: KernelHead::Sigmoid };
+        let mlp = KernelMlp {
+            channels: self.channels,
+            hidden: None,
+            outputs: self.experts,
+            head: KernelHead::Sigmoid,
+        };
         let size = spatial.iter().product();
-        let dispatches =
-            plan::attention(&mlp, size, (Layout::ChannelsFirst, x.elem()), 0, *batch, self.context.caps())?;
+        let dispatches = plan::attention(
+            &mlp,
+            size,
+            (Layout::ChannelsFirst, x.elem()),
+            0,
+            *batch,
+            self.context.caps(),
+        )?;
         let operands = HashMap::from([
             (Operand::Input, x.clone()),
-            (Operand::Means, Tensor::new(&self.context, Operand::Means.name(), &[*batch, *channels], Elem::F32)?),
+            (
+                Operand::Means,
+                Tensor::new(&self.context, Operand::Means.name(), &[*batch, *channels], Elem::F32)?,
+            ),
             (Operand::HeadWeights, self.heads.clone()),
             (Operand::Temperature, self.temperature.clone()),
             (Operand::Attention, routing.clone()),

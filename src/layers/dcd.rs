@@ -1,7 +1,8 @@
 //! Dynamic channel fusion by matrix decomposition (DCD).
 
 use super::{
-    BatchNorm, Bound, Given, Layer, PerSample, Static, global_average_pool, narrowed_scale_shift, submit, write_all,
+    BatchNorm, Bound, Given, Layer, PerSample, Static, global_average_pool, narrowed_scale_shift,
+    submit, write_all,
 };
 use crate::context::Context;
 use crate::desc::ConvDesc;
@@ -102,11 +103,20 @@ impl Dcd2d {
             pooled,
             squeeze: fixed(pooled * pooled * g.c_in, squeezed, &weights.squeeze)?,
             gate: fixed(squeezed, squeezed, &weights.gate)?.activation(Activation::HardSigmoid),
-            phi: gained(&ConvDesc::new(squeezed, latent * latent, [1, 1]), by_channel, &doubled(&weights.phi))?,
-            lambda: gained(&ConvDesc::new(squeezed, g.c_out, [1, 1]), by_channel, &doubled(&weights.scale))?
-                .activation(Activation::HardSigmoid),
+            phi: gained(
+                &ConvDesc::new(squeezed, latent * latent, [1, 1]),
+                by_channel,
+                &doubled(&weights.phi),
+            )?,
+            lambda: gained(
+                &ConvDesc::new(squeezed, g.c_out, [1, 1]),
+                by_channel,
+                &doubled(&weights.scale),
+            )?
+            .activation(Activation::HardSigmoid),
             conv: gained(desc, by_filter, &doubled(&weights.conv))?,
-            q: Layer::<2, Static>::new(context, &strided, &weights.q, None)?.scale_shift(&scale1, &shift1)?,
+            q: Layer::<2, Static>::new(context, &strided, &weights.q, None)?
+                .scale_shift(&scale1, &shift1)?,
             fuse: Layer::<2, PerSample>::new(context, &ConvDesc::new(latent, latent, [1, 1]))?
                 .scale_shift(&scale2, &shift2)?,
             p: fixed(latent, g.c_out, &weights.p)?,
@@ -152,7 +162,12 @@ impl Dcd2d {
         let step = [(height / 2).max(1), (width / 2).max(1)];
         let desc = ConvDesc::new(self.c_in, self.c_in, window).stride(step).groups(self.c_in);
         let taps = window[0] * window[1];
-        let mean = Layer::<2, Static>::new(&self.context, &desc, &vec![1.0 / taps as f32; self.c_in * taps], None)?;
+        let mean = Layer::<2, Static>::new(
+            &self.context,
+            &desc,
+            &vec![1.0 / taps as f32; self.c_in * taps],
+            None,
+        )?;
         let means = Tensor::new(&self.context, what, &[batch, self.c_in, 2, 2], Elem::F32)?;
         let bound = mean.bind(x, &means)?;
         Ok((bound, means.reshape(&[batch, channels, 1, 1])?))
@@ -165,7 +180,8 @@ impl Dcd2d {
     pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
         let shape = self.conv.output_shape(x.shape())?;
         let batch = shape[0];
-        let zeros = |shape: &[usize]| Tensor::new(&self.context, "intermediate result", shape, Elem::F32);
+        let zeros =
+            |shape: &[usize]| Tensor::new(&self.context, "intermediate result", shape, Elem::F32);
         let vector = |layer: &Layer<2, Static>| zeros(&[batch, layer.geometry.c_out, 1, 1]);
         let given = |layer: &Layer<2, Given>, x: &Tensor, gains: &Tensor, y: &Tensor| {
             let gains = gains.reshape(&gains.shape()[..2])?;
@@ -198,7 +214,8 @@ impl Dcd2d {
     /// # Errors
     /// As [`Dcd2d::bind`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = Tensor::new(&self.context, "output", &self.conv.output_shape(x.shape())?, Elem::F32)?;
+        let y =
+            Tensor::new(&self.context, "output", &self.conv.output_shape(x.shape())?, Elem::F32)?;
         submit(&self.context, &self.bind(x, &y)?)?;
         Ok(y)
     }

@@ -122,12 +122,18 @@ impl DyCnnWeights {
         }
         // Bounds K before anything is made of it.
         check_len("fc2", &self.fc2, g.kernels.saturating_mul(hidden))?;
-        let or_zeros = |bias: &Option<Vec<f32>>, len: usize| bias.clone().unwrap_or_else(|| vec![0.0; len]);
+        let or_zeros =
+            |bias: &Option<Vec<f32>>, len: usize| bias.clone().unwrap_or_else(|| vec![0.0; len]);
         let fc1_bias = or_zeros(&self.fc1_bias, hidden);
         let fc2_bias = or_zeros(&self.fc2_bias, g.kernels);
         check_len("fc1 bias", &fc1_bias, hidden)?;
         check_len("fc2 bias", &fc2_bias, g.kernels)?;
-        let parts = [("fc1", &self.fc1), ("fc1 bias", &fc1_bias), ("fc2", &self.fc2), ("fc2 bias", &fc2_bias)];
+        let parts = [
+            ("fc1", &self.fc1),
+            ("fc1 bias", &fc1_bias),
+            ("fc2", &self.fc2),
+            ("fc2 bias", &fc2_bias),
+        ];
         for (what, values) in parts {
             check_finite(what, values)?;
         }
@@ -144,12 +150,18 @@ impl<const D: usize> Layer<D, DyCnn> {
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is
     /// not above 0.
-    pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &DyCnnWeights, temperature: f32) -> Result<Self> {
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        weights: &DyCnnWeights,
+        temperature: f32,
+    ) -> Result<Self> {
         let g = desc.geometry()?;
         let temperature = checked_temperature(temperature)?;
         let operands = weights.operands(&g)?;
         let attention = AttentionSource::Branch(weights.branch(&g));
-        let mut layer = Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
+        let mut layer =
+            Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
         layer.fix(operands)?;
         layer.fix(vec![(Operand::Temperature, vec![temperature])])?;
         Ok(layer)

@@ -56,7 +56,12 @@ impl Warehouse {
     pub fn new(context: &Context, cells: Cells, values: &[f32]) -> Result<Self> {
         check_cells(cells, values)?;
         let tensor = Tensor::filled(context, "cells", &[values.len()], values, Elem::F32)?;
-        Ok(Self { context: context.clone(), cells, values: Arc::new(Mutex::new(values.to_vec())), tensor })
+        Ok(Self {
+            context: context.clone(),
+            cells,
+            values: Arc::new(Mutex::new(values.to_vec())),
+            tensor,
+        })
     }
 
     /// New values of the cells, for all layers of the warehouse: see
@@ -178,7 +183,9 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
             ("cells: taps", cells.taps, g.taps()),
         ];
         for (what, cell, whole) in sizes {
-            let fits = cell > 0 && whole.is_multiple_of(cell) && (what != "cells: taps" || cell == 1 || cell == whole);
+            let fits = cell > 0
+                && whole.is_multiple_of(cell)
+                && (what != "cells: taps" || cell == 1 || cell == whole);
             if !fits {
                 return Err(Error::Shape {
                     what: what.into(),
@@ -204,7 +211,8 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
     /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
     /// then.
     pub fn set_weights(&self, weights: &KernelWarehouseWeights) -> Result<()> {
-        let AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) = self.attention else {
+        let AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) = self.attention
+        else {
             unreachable!("a KernelWarehouse layer is made with cells")
         };
         self.check_branch(&weights.branch(cells))?;

@@ -1,6 +1,9 @@
 //! Convolutions that mix their kernels anew at every position or along one axis.
 
-use super::{BatchNorm, Bound, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit, write_all};
+use super::{
+    BatchNorm, Bound, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit,
+    write_all,
+};
 use crate::context::Context;
 use crate::desc::ConvDesc;
 use crate::elem::Elem;
@@ -48,14 +51,27 @@ impl PixelMix2d {
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
-    pub fn new(context: &Context, desc: &ConvDesc<2>, weights: &PixelMixWeights, temperature: f32) -> Result<Self> {
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<2>,
+        weights: &PixelMixWeights,
+        temperature: f32,
+    ) -> Result<Self> {
         let temperature = super::checked_temperature(temperature)?;
         let g = desc.geometry()?;
         let to_logits = ConvDesc::new(g.c_in, g.kernels, [1, 1]);
         let head = &weights.attention;
-        let attention = Layer::<2, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
-        let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), MapAxis::All)?;
-        let temperature = Tensor::filled(context, Operand::Temperature.name(), &[1], &[temperature], Elem::F32)?;
+        let attention =
+            Layer::<2, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
+        let conv = Layer::<2, Map>::new(
+            context,
+            desc,
+            &weights.bank,
+            weights.bias.as_deref(),
+            MapAxis::All,
+        )?;
+        let temperature =
+            Tensor::filled(context, Operand::Temperature.name(), &[1], &[temperature], Elem::F32)?;
         Ok(Self { context: context.clone(), attention, conv, kernels: g.kernels, temperature })
     }
 
@@ -66,8 +82,10 @@ impl PixelMix2d {
     /// then.
     pub fn set_weights(&self, weights: &PixelMixWeights) -> Result<()> {
         let head = &weights.attention;
-        let mut values = self.attention.replacing(self.attention.banks(&head.weight, Some(&head.bias))?)?;
-        values.extend(self.conv.replacing(self.conv.banks(&weights.bank, weights.bias.as_deref())?)?);
+        let mut values =
+            self.attention.replacing(self.attention.banks(&head.weight, Some(&head.bias))?)?;
+        values
+            .extend(self.conv.replacing(self.conv.banks(&weights.bank, weights.bias.as_deref())?)?);
         write_all(&self.context, values)
     }
 
@@ -95,7 +113,13 @@ impl PixelMix2d {
         let maps = Tensor::new(&self.context, Operand::Attention.name(), &shape, Elem::F32)?;
         Ok(Bound::chain(vec![
             self.attention.bind(x, &logits)?,
-            softmax(&self.context, &logits, &maps, [shape[0], self.kernels, shape[2] * shape[3]], &self.temperature)?,
+            softmax(
+                &self.context,
+                &logits,
+                &maps,
+                [shape[0], self.kernels, shape[2] * shape[3]],
+                &self.temperature,
+            )?,
             self.conv.bind_map(x, &maps, y)?,
         ]))
     }
@@ -153,7 +177,12 @@ impl FdyConv2d {
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
-    pub fn new(context: &Context, desc: &ConvDesc<2>, weights: &FdyWeights, temperature: f32) -> Result<Self> {
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<2>,
+        weights: &FdyWeights,
+        temperature: f32,
+    ) -> Result<Self> {
         let temperature = super::checked_temperature(temperature)?;
         let g = desc.geometry()?;
         let width = weights.bn.weight.len();
@@ -173,8 +202,10 @@ impl FdyConv2d {
         let head = &weights.conv1d2;
         let heads = Layer::<1, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
         let axis = MapAxis::One(2);
-        let conv = Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
-        let temperature = Tensor::filled(context, Operand::Temperature.name(), &[1], &[temperature], Elem::F32)?;
+        let conv =
+            Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
+        let temperature =
+            Tensor::filled(context, Operand::Temperature.name(), &[1], &[temperature], Elem::F32)?;
         Ok(Self { context: context.clone(), hidden, heads, conv, kernels: g.kernels, temperature })
     }
 
@@ -190,7 +221,8 @@ impl FdyConv2d {
         let head = &weights.conv1d2;
         let mut values = self.hidden.replacing(hidden)?;
         values.extend(self.heads.replacing(self.heads.banks(&head.weight, Some(&head.bias))?)?);
-        values.extend(self.conv.replacing(self.conv.banks(&weights.bank, weights.bias.as_deref())?)?);
+        values
+            .extend(self.conv.replacing(self.conv.banks(&weights.bank, weights.bias.as_deref())?)?);
         write_all(&self.context, values)
     }
 
@@ -214,7 +246,8 @@ impl FdyConv2d {
         let [batch, channels, frames, frequencies] = [0, 1, 2, 3].map(|axis| x.shape()[axis]);
         let zeros = |what, shape: &[usize]| Tensor::new(&self.context, what, shape, Elem::F32);
         let means = zeros("means of the frames", &[batch, channels, frequencies])?;
-        let hidden = zeros("hidden layer of the attention", &self.hidden.output_shape(means.shape())?)?;
+        let hidden =
+            zeros("hidden layer of the attention", &self.hidden.output_shape(means.shape())?)?;
         let shape = self.heads.output_shape(hidden.shape())?;
         let logits = zeros("logits of the attention", &shape)?;
         let maps = zeros(Operand::Attention.name(), &shape)?;
@@ -222,7 +255,13 @@ impl FdyConv2d {
             pool(&self.context, x, &means, Pool::axis(channels, frames, frequencies))?,
             self.hidden.bind(&means, &hidden)?,
             self.heads.bind(&hidden, &logits)?,
-            softmax(&self.context, &logits, &maps, [batch, self.kernels, shape[2]], &self.temperature)?,
+            softmax(
+                &self.context,
+                &logits,
+                &maps,
+                [batch, self.kernels, shape[2]],
+                &self.temperature,
+            )?,
             self.conv.bind_map(x, &maps, y)?,
         ]))
     }
@@ -253,8 +292,9 @@ fn softmax(
     temperature: &Tensor,
 ) -> Result<Bound> {
     let dispatch = channel_softmax::dispatch(sizes, context.caps())?;
-    let operands = [(Operand::Input, logits), (Operand::Output, maps), (Operand::Temperature, temperature)]
-        .map(|(o, t)| (o, t.clone()));
+    let operands =
+        [(Operand::Input, logits), (Operand::Output, maps), (Operand::Temperature, temperature)]
+            .map(|(o, t)| (o, t.clone()));
     Bound::new(context, vec![dispatch], &operands.into(), Operand::Output)
 }
 
@@ -286,8 +326,12 @@ impl<const D: usize> Layer<D, Map> {
         let (batch, input) = self.split_shape(x.shape())?;
         let output = self.geometry.output_size(input)?;
         let expected = match self.attention {
-            AttentionSource::Map(MapAxis::One(axis)) => vec![batch, self.geometry.kernels, output[axis]],
-            _ => joined_shape(Layout::ChannelsFirst, batch, self.geometry.kernels, &output[3 - D..]),
+            AttentionSource::Map(MapAxis::One(axis)) => {
+                vec![batch, self.geometry.kernels, output[axis]]
+            }
+            _ => {
+                joined_shape(Layout::ChannelsFirst, batch, self.geometry.kernels, &output[3 - D..])
+            }
         };
         if map.shape() != expected {
             return Err(Error::shape("map", &expected, map.shape()));

@@ -145,7 +145,12 @@ impl fmt::Debug for Weights<'_> {
 
 impl<const D: usize, A> Layer<D, A> {
     /// A layer without weights.
-    fn empty(context: &Context, desc: &ConvDesc<D>, attention: AttentionSource, has_bias: bool) -> Result<Self> {
+    fn empty(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        attention: AttentionSource,
+        has_bias: bool,
+    ) -> Result<Self> {
         Ok(Self {
             context: context.clone(),
             geometry: desc.geometry()?,
@@ -197,7 +202,11 @@ impl<const D: usize, A> Layer<D, A> {
         if self.has_bias != bias.is_some() {
             let word = |has| if has { "one" } else { "none" }.to_string();
             let what = "bias bank of the new weights".into();
-            return Err(Error::Shape { what, expected: word(self.has_bias), found: word(bias.is_some()) });
+            return Err(Error::Shape {
+                what,
+                expected: word(self.has_bias),
+                found: word(bias.is_some()),
+            });
         }
         let Some(bias) = bias else { return Ok(None) };
         check_len("bias bank", bias, self.geometry.kernels * self.geometry.c_out)?;
@@ -209,7 +218,8 @@ impl<const D: usize, A> Layer<D, A> {
     fn fix(&mut self, operands: Operands) -> Result<()> {
         for (operand, values) in operands {
             let elem = if operand == Operand::Bank { self.geometry.bank } else { Elem::F32 };
-            let tensor = Tensor::filled(&self.context, operand.name(), &[values.len()], &values, elem)?;
+            let tensor =
+                Tensor::filled(&self.context, operand.name(), &[values.len()], &values, elem)?;
             self.fixed.insert(operand, tensor);
         }
         Ok(())
@@ -335,8 +345,12 @@ impl<const D: usize, A> Layer<D, A> {
     fn split_shape(&self, shape: &[usize]) -> Result<(usize, [usize; 3])> {
         let c_in = self.geometry.c_in;
         let spatial = match (shape, self.layouts[0]) {
-            ([_, channels, spatial @ ..], Layout::ChannelsFirst) if *channels == c_in => spatial.try_into().ok(),
-            ([_, spatial @ .., channels], Layout::ChannelsLast) if *channels == c_in => spatial.try_into().ok(),
+            ([_, channels, spatial @ ..], Layout::ChannelsFirst) if *channels == c_in => {
+                spatial.try_into().ok()
+            }
+            ([_, spatial @ .., channels], Layout::ChannelsLast) if *channels == c_in => {
+                spatial.try_into().ok()
+            }
             _ => None,
         };
         let spatial: [usize; D] = spatial.ok_or_else(|| Error::Shape {
@@ -424,7 +438,12 @@ impl<const D: usize> Layer<D, Static> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit or the description has more than one kernel, [`Error::Value`] for NaN.
-    pub fn new(context: &Context, desc: &ConvDesc<D>, kernel: &[f32], bias: Option<&[f32]>) -> Result<Self> {
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        kernel: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self> {
         one_kernel("a static convolution", &desc.geometry()?)?;
         Self::create(context, desc, AttentionSource::Static, kernel, bias)
     }
@@ -439,7 +458,12 @@ impl<const D: usize> Layer<D, Given> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or infinity.
-    pub fn new(context: &Context, desc: &ConvDesc<D>, bank: &[f32], bias: Option<&[f32]>) -> Result<Self> {
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        bank: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self> {
         let parts = Parts { mix: true, ..Parts::default() };
         Self::create(context, desc, AttentionSource::Given(parts), bank, bias)
     }
@@ -457,7 +481,13 @@ impl<const D: usize> Layer<D, Given> {
     ///
     /// # Errors
     /// As [`Layer::bind`].
-    pub fn bind_add(&self, x: &Tensor, attention: &Tensor, residual: &Tensor, y: &Tensor) -> Result<Bound> {
+    pub fn bind_add(
+        &self,
+        x: &Tensor,
+        attention: &Tensor,
+        residual: &Tensor,
+        y: &Tensor,
+    ) -> Result<Bound> {
         self.check_attention(x, attention)?;
         self.bind_operands(x, y, &[(Operand::Attention, attention), (Operand::Residual, residual)])
     }
@@ -485,7 +515,13 @@ impl<const D: usize> Layer<D, Given> {
     /// # Errors
     /// As [`Layer::bind`], and [`Error::DeviceLost`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn run(&self, batch: usize, input: [usize; D], x: &[f32], attention: &[f32]) -> Result<Vec<f32>> {
+    pub fn run(
+        &self,
+        batch: usize,
+        input: [usize; D],
+        x: &[f32],
+        attention: &[f32],
+    ) -> Result<Vec<f32>> {
         let shape = [batch, self.geometry.kernels];
         let attention = Tensor::filled(&self.context, "attention", &shape, attention, Elem::F32)?;
         self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
@@ -539,7 +575,11 @@ macro_rules! new_temperature {
 new_temperature!(DyCnn, Od);
 
 /// Binds a plan to the operands of its layer, and to scratch memory of its own.
-pub(crate) fn bind_plan(context: &Context, plan: Plan, mut operands: HashMap<Operand, Tensor>) -> Result<Bound> {
+pub(crate) fn bind_plan(
+    context: &Context,
+    plan: Plan,
+    mut operands: HashMap<Operand, Tensor>,
+) -> Result<Bound> {
     let problem = plan.problem();
     let mut scratch = |operand: Operand, shape: &[usize]| {
         Ok(operands.insert(operand, Tensor::new(context, operand.name(), shape, Elem::F32)?))
@@ -547,7 +587,9 @@ pub(crate) fn bind_plan(context: &Context, plan: Plan, mut operands: HashMap<Ope
     if matches!(problem.attention, AttentionSource::Branch(_)) {
         scratch(Operand::Attention, &[problem.batch, problem.attention_row().stride])?;
     }
-    for (operand, elements) in plan.scratch().into_iter().filter(|(operand, _)| *operand != Operand::Attention) {
+    for (operand, elements) in
+        plan.scratch().into_iter().filter(|(operand, _)| *operand != Operand::Attention)
+    {
         scratch(operand, &[usize::try_from(elements).unwrap_or(usize::MAX)])?;
     }
     Bound::new(context, plan.into_dispatches(), &operands, Operand::Output)

@@ -51,7 +51,12 @@ impl ModulatedConv2d {
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN and for weights that are to be demodulated
     /// and whose norm over the taps is above 2^60,
     /// [`Error::Unsupported`] if transposed.
-    pub fn new(context: &Context, desc: &ConvDesc<2>, weight: &[f32], demodulate: bool) -> Result<Self> {
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<2>,
+        weight: &[f32],
+        demodulate: bool,
+    ) -> Result<Self> {
         let g = desc.geometry()?;
         one_kernel("a modulated convolution", &g)?;
         if g.transposed {
@@ -61,9 +66,11 @@ impl ModulatedConv2d {
             });
         }
         let parts = Parts { channel: true, filter: demodulate, ..Parts::default() };
-        let conv = Layer::<2, Given>::create(context, desc, AttentionSource::Given(parts), weight, None)?;
+        let conv =
+            Layer::<2, Given>::create(context, desc, AttentionSource::Given(parts), weight, None)?;
         let norms = norms(weight, g.taps(), demodulate)?;
-        let norms = Tensor::filled(context, "norms of the weights", &[norms.len()], &norms, Elem::F32)?;
+        let norms =
+            Tensor::filled(context, "norms of the weights", &[norms.len()], &norms, Elem::F32)?;
         Ok(Self { context: context.clone(), conv, norms, demodulate })
     }
 
@@ -93,8 +100,11 @@ impl ModulatedConv2d {
         let row = g.c_in + if self.demodulate { g.c_out } else { 0 };
         let gains = Tensor::new(&self.context, "gains of the style", &[batch, row], Elem::F32)?;
         let dispatch = demodulate::dispatch(g, self.demodulate, batch, self.context.caps())?;
-        let operands =
-            [(Operand::Input, style.clone()), (Operand::Bank, self.norms.clone()), (Operand::Output, gains.clone())];
+        let operands = [
+            (Operand::Input, style.clone()),
+            (Operand::Bank, self.norms.clone()),
+            (Operand::Output, gains.clone()),
+        ];
         Ok(Bound::chain(vec![
             Bound::new(&self.context, vec![dispatch], &operands.into(), Operand::Output)?,
             self.conv.bind_operands(x, y, &[(Operand::Attention, &gains)])?,

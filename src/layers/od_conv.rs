@@ -98,7 +98,8 @@ impl BatchNorm {
                 found: format!("{v} and epsilon {}", self.epsilon),
             });
         }
-        let scale = |i: usize| f64::from(self.weight[i]) / (f64::from(self.var[i]) + self.epsilon).sqrt();
+        let scale =
+            |i: usize| f64::from(self.weight[i]) / (f64::from(self.var[i]) + self.epsilon).sqrt();
         let shift = |i: usize| f64::from(self.bias[i]) - f64::from(self.mean[i]) * scale(i);
         Ok(((0..channels).map(scale).collect(), (0..channels).map(shift).collect()))
     }
@@ -202,7 +203,12 @@ impl<const D: usize> Layer<D, Od> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is not above 0.
-    pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &OdWeights, temperature: f32) -> Result<Self> {
+    pub fn new(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        weights: &OdWeights,
+        temperature: f32,
+    ) -> Result<Self> {
         let g = desc.geometry()?;
         let temperature = checked_temperature(temperature)?;
         let branch = weights.branch();
@@ -214,8 +220,13 @@ impl<const D: usize> Layer<D, Od> {
             });
         }
         let operands = weights.operands(&g)?;
-        let mut layer =
-            Self::create(context, desc, AttentionSource::Branch(branch), &weights.bank, weights.bias.as_deref())?;
+        let mut layer = Self::create(
+            context,
+            desc,
+            AttentionSource::Branch(branch),
+            &weights.bank,
+            weights.bias.as_deref(),
+        )?;
         layer.fix(operands)?;
         layer.fix(vec![(Operand::Temperature, vec![temperature])])?;
         Ok(layer)
@@ -241,7 +252,8 @@ pub(super) fn folded_hidden(c_in: usize, fc: &[f32], norm: &BatchNorm) -> Result
     check_len("hidden layer", fc, hidden * c_in)?;
     check_finite("hidden layer", fc)?;
     let (scale, shift) = norm.scale_shift(hidden)?;
-    let folded: Vec<f64> = fc.iter().enumerate().map(|(i, &w)| f64::from(w) * scale[i / c_in]).collect();
+    let folded: Vec<f64> =
+        fc.iter().enumerate().map(|(i, &w)| f64::from(w) * scale[i / c_in]).collect();
     let packed = transposed_with_bias(&narrow(&folded), c_in, &narrow(&shift));
     check_finite("hidden layer with its batch norm", &packed)?;
     Ok(packed)

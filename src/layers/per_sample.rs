@@ -45,7 +45,13 @@ impl<const D: usize> Layer<D, PerSample> {
     ///
     /// # Errors
     /// As [`Layer::bind`].
-    pub fn bind_add(&self, x: &Tensor, kernels: &Tensor, residual: &Tensor, y: &Tensor) -> Result<Bound> {
+    pub fn bind_add(
+        &self,
+        x: &Tensor,
+        kernels: &Tensor,
+        residual: &Tensor,
+        y: &Tensor,
+    ) -> Result<Bound> {
         self.check_kernels(x, kernels)?;
         self.bind_operands(x, y, &[(Operand::Rows, kernels), (Operand::Residual, residual)])
     }

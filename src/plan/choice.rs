@@ -210,7 +210,10 @@ fn with_lanes(problem: &Problem, output: [usize; 3]) -> Option<Choice> {
     } else if is_filled && has_wide_rows {
         (Kernel::ConvRow, "few channels or wide rows of taps, on a software adapter with lanes")
     } else if is_filled {
-        (Kernel::ConvLanes, "a software adapter with lanes: loads cost most, broadcasts next to nothing")
+        (
+            Kernel::ConvLanes,
+            "a software adapter with lanes: loads cost most, broadcasts next to nothing",
+        )
     } else {
         return None;
     };
@@ -223,7 +226,10 @@ fn anywhere(problem: &Problem, output: [usize; 3], caps: &Caps) -> Choice {
     let positions: usize = output.iter().product();
     let in_workgroup_memory = !caps.is_software() && !caps.is_mobile();
     if !caps.is_software() && conv_matrix::fills(g, positions, problem.elems[0], caps) {
-        (Kernel::ConvMatrix, format!("{c_out} channels x {positions} positions fill tiles of cooperative matrices"))
+        (
+            Kernel::ConvMatrix,
+            format!("{c_out} channels x {positions} positions fill tiles of cooperative matrices"),
+        )
     } else if in_workgroup_memory && conv_block::is_filled(g, positions, caps) {
         (Kernel::ConvBlock, format!("{c_out} channels x {positions} positions fill large tiles"))
     } else if g.is_pointwise() {
@@ -231,9 +237,15 @@ fn anywhere(problem: &Problem, output: [usize; 3], caps: &Caps) -> Choice {
     } else if c_out < 8 || positions < 8 {
         (Kernel::ConvDirect, format!("{c_out} channels x {positions} positions do not fill a tile"))
     } else if caps.is_software() {
-        (Kernel::ConvRegister, "a software adapter: workgroup memory and barriers cost more than they save".into())
+        (
+            Kernel::ConvRegister,
+            "a software adapter: workgroup memory and barriers cost more than they save".into(),
+        )
     } else if caps.is_mobile() {
-        (Kernel::ConvRegister, "a mobile GPU: its caches do for weights what workgroup memory would".into())
+        (
+            Kernel::ConvRegister,
+            "a mobile GPU: its caches do for weights what workgroup memory would".into(),
+        )
     } else {
         (Kernel::ConvTiled, format!("{c_out} channels x {positions} positions fill tiles"))
     }

@@ -14,10 +14,11 @@ use crate::kernels::aggregate::AttentionRow;
 use crate::kernels::attention_mlp::Head;
 use crate::kernels::conv::{ConvTask, Layout, Mix, Stage};
 use crate::kernels::{
-    Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool, binding_limit,
-    conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch, conv_direct, conv_lanes, conv_matrix,
-    conv_patch, conv_pointwise, conv_pointwise_lanes, conv_register, conv_row, conv_stride_two, conv_tiled,
-    conv_winograd_rows, sum_parts, winograd_input, winograd_output,
+    Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool,
+    binding_limit, conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch,
+    conv_direct, conv_lanes, conv_matrix, conv_patch, conv_pointwise, conv_pointwise_lanes,
+    conv_register, conv_row, conv_stride_two, conv_tiled, conv_winograd_rows, sum_parts,
+    winograd_input, winograd_output,
 };
 use crate::tune::Tuning;
 use crate::winograd::Winograd;
@@ -66,7 +67,8 @@ impl Plan {
         };
         let (part, dispatches) = (problem.batch, Vec::new());
         let missing = Vec::new();
-        let mut plan = Self { problem: *problem, output, part, dispatches, conv, split: None, why, missing };
+        let mut plan =
+            Self { problem: *problem, output, part, dispatches, conv, split: None, why, missing };
         plan.split = plan.split(caps)?;
         let rows = if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
         let sums = product(&[plan.parts(), summed.geometry.c_out, product(&map)]);
@@ -91,7 +93,8 @@ impl Plan {
         if missing.is_empty() {
             return missing;
         }
-        let variants = |plan: &Self| plan.dispatches.iter().map(|d| d.variant.clone()).collect::<Vec<_>>();
+        let variants =
+            |plan: &Self| plan.dispatches.iter().map(|d| d.variant.clone()).collect::<Vec<_>>();
         match Self::new(&self.problem, &caps.fuller()) {
             Ok(fuller) if variants(&fuller) != variants(self) => missing,
             _ => Vec::new(),
@@ -105,7 +108,9 @@ impl Plan {
     /// As [`Plan::new`]; also where the table names a kernel that cannot compute this.
     pub fn tuned(problem: &Problem, tuning: &Tuning, caps: &Caps) -> Result<Self> {
         let known = tuning.choice(problem).filter(|choice| *choice != ConvChoice::Auto);
-        let (ConvChoice::Auto, Some(kernel)) = (problem.kernel, known) else { return Self::new(problem, caps) };
+        let (ConvChoice::Auto, Some(kernel)) = (problem.kernel, known) else {
+            return Self::new(problem, caps);
+        };
         let plan = Self::new(&Problem { kernel, ..*problem }, caps)?;
         Ok(Self { why: "tuned: measured to be the fastest on this adapter".into(), ..plan })
     }
@@ -121,17 +126,29 @@ impl Plan {
                 hidden: branch.hidden,
                 outputs: row.stride,
                 head: match branch.mixing {
-                    Mixing::Softmax if branch.parts.mix => Head::Softmax { kernels: geometry.kernels },
-                    Mixing::Cells(cells) => Head::Signed { runs: cells.per_kernel(geometry), kernels: cells.count },
+                    Mixing::Softmax if branch.parts.mix => {
+                        Head::Softmax { kernels: geometry.kernels }
+                    }
+                    Mixing::Cells(cells) => {
+                        Head::Signed { runs: cells.per_kernel(geometry), kernels: cells.count }
+                    }
                     _ => Head::Sigmoid,
                 },
             };
-            self.dispatches.extend(attention(&mlp, size, (problem.layouts[0], problem.elems[0]), first, batch, caps)?);
+            self.dispatches.extend(attention(
+                &mlp,
+                size,
+                (problem.layouts[0], problem.elems[0]),
+                first,
+                batch,
+                caps,
+            )?);
         }
         let shared = problem.shares_kernel();
         // Weights in blocks take no gains of channels and filters, which would be a load each: the convolution applies them, channel gains
         // to the input as it is loaded, filter gains to the sum. Those of minimal filtering take none either.
-        let leaves_gains = shared || problem.order == WeightOrder::Blocked || geometry.winograd.is_some();
+        let leaves_gains =
+            shared || problem.order == WeightOrder::Blocked || geometry.winograd.is_some();
         let given_rows = problem.attention == AttentionSource::Rows;
         let mix = self.mix();
         if !shared && !given_rows && mix.is_none() {
@@ -142,7 +159,11 @@ impl Plan {
             self.dispatches.push(match aggregate_wide::can_compute(&problem, caps) {
                 true => aggregate_wide::dispatch(&problem, row, first, batch, caps)?,
                 false => {
-                    let folded = if leaves_gains { AttentionRow { channel: None, filter: None, ..row } } else { row };
+                    let folded = if leaves_gains {
+                        AttentionRow { channel: None, filter: None, ..row }
+                    } else {
+                        row
+                    };
                     aggregate::dispatch(&problem, folded, cells, first, batch, caps)?
                 }
             });
@@ -222,7 +243,8 @@ impl Plan {
 
     /// How the convolution mixes each sample's kernel itself, where it can and where that pays.
     fn mix(&self) -> Option<Mix> {
-        let (Problem { geometry, attention, has_bias, .. }, map) = &self.problem.summed(self.output);
+        let (Problem { geometry, attention, has_bias, .. }, map) =
+            &self.problem.summed(self.output);
         let row = self.problem.attention_row();
         let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(map));
         let weights = row.mix.filter(|_| attention.has_bank() && pays && !has_bias)?;
@@ -236,7 +258,8 @@ impl Plan {
         if self.conv != Kernel::ConvBlock || *kernel == ConvChoice::Block {
             return Ok(None);
         }
-        let split = conv_block::Split { least: if is_asked { 2 } else { 1 }, mixes: self.mix().is_some() };
+        let split =
+            conv_block::Split { least: if is_asked { 2 } else { 1 }, mixes: self.mix().is_some() };
         match conv_block::split(geometry, product(map), split, caps) {
             None if is_asked => Err(Error::Unsupported {
                 what: "conv_block in parts".into(),
@@ -287,7 +310,9 @@ impl Plan {
                 Kernel::ConvBlock => conv_block::trips(&task),
                 Kernel::ConvRegister | Kernel::ConvPointwise => conv_register::trips(&task),
                 Kernel::ConvMatrix => conv_matrix::trips(&task, caps),
-                Kernel::ConvPatch | Kernel::ConvStrideTwo => conv_patch::trips(&task, conv_patch::TILE),
+                Kernel::ConvPatch | Kernel::ConvStrideTwo => {
+                    conv_patch::trips(&task, conv_patch::TILE)
+                }
                 Kernel::ConvWinogradRows => conv_patch::trips(&task, conv_winograd_rows::TILE),
                 Kernel::ConvPointwiseLanes => conv_pointwise_lanes::trips(&task),
                 // The most that any other kernel adds for its stores.
@@ -352,7 +377,9 @@ impl Plan {
     pub fn scratch(&self) -> Vec<(Operand, u64)> {
         let is_scratch = |operand: Operand| match operand {
             Operand::Means | Operand::Partials => true,
-            Operand::Rows => !self.problem.shares_kernel() && self.problem.attention != AttentionSource::Rows,
+            Operand::Rows => {
+                !self.problem.shares_kernel() && self.problem.attention != AttentionSource::Rows
+            }
             Operand::Attention => matches!(self.problem.attention, AttentionSource::Branch(_)),
             Operand::TileInputs | Operand::TileProducts => true,
             _ => false,
@@ -393,12 +420,19 @@ fn product(factors: &[usize]) -> usize {
 
 /// Samples whose operands each fit one binding and one 32-bit index, at least 1; `scratch` is how
 /// many elements of stored kernels and of partial sums each has.
-fn samples_per_part(problem: &Problem, output: [usize; 3], scratch: [usize; 2], caps: &Caps) -> Result<usize> {
+fn samples_per_part(
+    problem: &Problem,
+    output: [usize; 3],
+    scratch: [usize; 2],
+    caps: &Caps,
+) -> Result<usize> {
     let g = &problem.geometry;
     let map = problem.map_size(output).saturating_mul(g.kernels);
     let attention = problem.attention_row().stride.saturating_add(map);
     let (summed, tiles) = problem.summed(output);
-    let of_tiles = |channels: usize| if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 };
+    let of_tiles = |channels: usize| {
+        if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 }
+    };
     let per_sample = [
         (Operand::Input, product(&problem.input).saturating_mul(g.c_in)),
         (Operand::Rows, scratch[0]),
@@ -427,7 +461,8 @@ fn samples_per_part(problem: &Problem, output: [usize; 3], scratch: [usize; 2], 
         let fit = available.checked_div(bytes).unwrap_or(u64::MAX);
         part = part.min(usize::try_from(fit).unwrap_or(usize::MAX));
     }
-    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| !operand.begins_anew()) {
+    for (operand, elements) in per_sample.into_iter().filter(|(operand, _)| !operand.begins_anew())
+    {
         let needed = (elements as u64).saturating_mul(4).saturating_mul(problem.batch as u64);
         if needed > caps.max_buffer {
             return Err(Error::Limit {
@@ -455,7 +490,10 @@ pub(crate) fn attention(
 ) -> Result<[Dispatch; 2]> {
     let pool = average_pool::Pool::global(mlp.channels, size, layout);
     let [x, means] = pool.slices(first, batch);
-    Ok([pool.dispatch([x, Slice { start: 0, ..means }], batch, elem, caps)?, mlp.dispatch(first, batch, caps)?])
+    Ok([
+        pool.dispatch([x, Slice { start: 0, ..means }], batch, elem, caps)?,
+        mlp.dispatch(first, batch, caps)?,
+    ])
 }
 
 impl fmt::Display for Plan {
@@ -490,7 +528,10 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.mix().is_some() {
-            writeln!(f, "kernels are mixed as they are loaded: too few positions to store them for")?;
+            writeln!(
+                f,
+                "kernels are mixed as they are loaded: too few positions to store them for"
+            )?;
         }
         if let Some(channels) = self.split {
             let parts = self.parts();
@@ -501,7 +542,11 @@ impl fmt::Display for Plan {
             }
         }
         if self.part < self.problem.batch {
-            writeln!(f, "in parts of {} samples, so that every operand fits one binding", self.part)?;
+            writeln!(
+                f,
+                "in parts of {} samples, so that every operand fits one binding",
+                self.part
+            )?;
         }
         for dispatch in &self.dispatches {
             writeln!(f, "  {dispatch}")?;

@@ -53,8 +53,10 @@ pub struct Branch {
 impl fmt::Display for Branch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts { channel, filter, spatial, mix } = self.parts;
-        let heads = [(channel, "channels"), (filter, "filters"), (spatial, "taps"), (mix, "kernels")];
-        let heads: Vec<_> = heads.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();
+        let heads =
+            [(channel, "channels"), (filter, "filters"), (spatial, "taps"), (mix, "kernels")];
+        let heads: Vec<_> =
+            heads.into_iter().filter_map(|(is_there, name)| is_there.then_some(name)).collect();
         write!(f, "{} hidden units, heads for {}", self.hidden.unwrap_or(0), heads.join(", "))
     }
 }
@@ -117,12 +119,22 @@ impl Problem {
     #[must_use]
     pub fn attention_row(&self) -> AttentionRow {
         match self.attention {
-            AttentionSource::Static | AttentionSource::Map(_) | AttentionSource::Rows => AttentionRow::default(),
-            AttentionSource::Given(parts) => AttentionRow::new(&self.geometry, parts, self.geometry.kernels),
-            AttentionSource::Branch(Branch { parts, mixing: Mixing::Cells(cells), .. }) => {
-                AttentionRow::new(&self.geometry, parts, cells.per_kernel(&self.geometry) * cells.count)
+            AttentionSource::Static | AttentionSource::Map(_) | AttentionSource::Rows => {
+                AttentionRow::default()
             }
-            AttentionSource::Branch(branch) => AttentionRow::new(&self.geometry, branch.parts, self.geometry.kernels),
+            AttentionSource::Given(parts) => {
+                AttentionRow::new(&self.geometry, parts, self.geometry.kernels)
+            }
+            AttentionSource::Branch(Branch { parts, mixing: Mixing::Cells(cells), .. }) => {
+                AttentionRow::new(
+                    &self.geometry,
+                    parts,
+                    cells.per_kernel(&self.geometry) * cells.count,
+                )
+            }
+            AttentionSource::Branch(branch) => {
+                AttentionRow::new(&self.geometry, branch.parts, self.geometry.kernels)
+            }
         }
     }
 
@@ -178,12 +190,18 @@ pub(super) fn check(problem: &Problem) -> Result<()> {
         _ => 1,
     };
     let cell = match problem.attention {
-        AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => cells.count.min(cells.elements()),
+        AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => {
+            cells.count.min(cells.elements())
+        }
         _ => 1,
     };
     for (what, count) in [("hidden units", hidden), ("cells", cell)] {
         if count == 0 {
-            return Err(Error::Shape { what: what.into(), expected: "at least 1".into(), found: "0".into() });
+            return Err(Error::Shape {
+                what: what.into(),
+                expected: "at least 1".into(),
+                found: "0".into(),
+            });
         }
     }
     if let AttentionSource::Map(MapAxis::One(axis @ 3..)) = problem.attention {

@@ -17,7 +17,9 @@ pub fn aggregate(
     let [c_in, c_out] = [geometry.c_in / geometry.groups, geometry.c_out / geometry.groups];
     let mut rows = Vec::new();
     for b in 0..batch {
-        let part = |start: Option<usize>, i: usize| start.map_or(1.0, |start| attention[b * row.stride + start + i]);
+        let part = |start: Option<usize>, i: usize| {
+            start.map_or(1.0, |start| attention[b * row.stride + start + i])
+        };
         let mix = |bank: &[f64], len: usize, i: usize| -> f64 {
             (0..geometry.kernels).map(|k| part(row.mix, k) * bank[k * len + i]).sum()
         };
@@ -26,7 +28,8 @@ pub fn aggregate(
                 for tap in 0..taps {
                     let weight = mix(bank, geometry.weights(), (co * c_in + ci) * taps + tap);
                     let channel = co / c_out * c_in + ci;
-                    let gains = part(row.spatial, tap) * part(row.channel, channel) * part(row.filter, co);
+                    let gains =
+                        part(row.spatial, tap) * part(row.channel, channel) * part(row.filter, co);
                     rows.push(gains * weight);
                 }
             }
@@ -58,8 +61,10 @@ pub fn assemble(
         for co in 0..geometry.c_out {
             for ci in 0..c_in {
                 for tap in 0..taps {
-                    let run = runs[(tap / cells.taps * across + co / cells.c_out) * along + ci / cells.c_in];
-                    let inside = (co % cells.c_out * cells.c_in + ci % cells.c_in) * cells.taps + tap % cells.taps;
+                    let run = runs
+                        [(tap / cells.taps * across + co / cells.c_out) * along + ci / cells.c_in];
+                    let inside = (co % cells.c_out * cells.c_in + ci % cells.c_in) * cells.taps
+                        + tap % cells.taps;
                     rows.push(
                         run.iter()
                             .zip(warehouse.chunks_exact(cells.elements()))

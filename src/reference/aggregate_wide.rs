@@ -49,7 +49,11 @@ mod tests {
         for co in 0..36 {
             for r in 0..4 {
                 let block = co / 18 * 2 + co % 18 / 16;
-                assert_eq!(wide[(block * 4 + r) * 16 + co % 18 % 16], plain[co * 4 + r], "channel {co}, weight {r}");
+                assert_eq!(
+                    wide[(block * 4 + r) * 16 + co % 18 % 16],
+                    plain[co * 4 + r],
+                    "channel {co}, weight {r}"
+                );
             }
             assert_eq!(wide[256 + co], plain[36 * 4 + co], "bias {co}");
         }

@@ -64,7 +64,8 @@ pub fn attention_mlp(mlp: &Mlp, means: &[f64], batch: usize) -> Vec<f64> {
 fn attention_row(mlp: &Mlp, means: &[f64]) -> Vec<f64> {
     let hidden = if mlp.hidden.is_empty() { means.to_vec() } else { hidden_layer(mlp, means) };
     let logits = product(&mlp.heads, &hidden);
-    let logits: Vec<f64> = logits.iter().zip(&mlp.head_bias).map(|(z, b)| (z + b) / mlp.temperature).collect();
+    let logits: Vec<f64> =
+        logits.iter().zip(&mlp.head_bias).map(|(z, b)| (z + b) / mlp.temperature).collect();
     let (gains, rest) = logits.split_at(mlp.sigmoids);
     let mut row: Vec<f64> = gains.iter().map(|&z| sigmoid(z)).collect();
     match mlp.head {
@@ -82,7 +83,8 @@ fn hidden_layer(mlp: &Mlp, means: &[f64]) -> Vec<f64> {
     }
     if let Some(norm) = &mlp.norm {
         for (i, h) in hidden.iter_mut().enumerate() {
-            *h = (*h - norm.mean[i]) / (norm.var[i] + norm.epsilon).sqrt() * norm.weight[i] + norm.bias[i];
+            *h = (*h - norm.mean[i]) / (norm.var[i] + norm.epsilon).sqrt() * norm.weight[i]
+                + norm.bias[i];
         }
     }
     hidden.into_iter().map(super::relu).collect()
@@ -90,7 +92,10 @@ fn hidden_layer(mlp: &Mlp, means: &[f64]) -> Vec<f64> {
 
 /// Matrix (rows outermost) times vector.
 fn product(matrix: &[f64], vector: &[f64]) -> Vec<f64> {
-    matrix.chunks_exact(vector.len()).map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum()).collect()
+    matrix
+        .chunks_exact(vector.len())
+        .map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum())
+        .collect()
 }
 
 fn sigmoid(z: f64) -> f64 {

@@ -39,13 +39,15 @@ fn sum(conv: &Conv<'_>, [b, channel, position]: [usize; 3], channels: Range<usiz
     let place = conv.place(position);
     let rest = channels.end - channels.len() % BLOCK;
     let blocks = (channels.start..rest).step_by(BLOCK).map(|first| first..first + BLOCK);
-    let halves = (rest..channels.end).step_by(HALF).map(|first| first..channels.end.min(first + HALF));
+    let halves =
+        (rest..channels.end).step_by(HALF).map(|first| first..channels.end.min(first + HALF));
     let mut sum = 0.0;
     for block in blocks.chain(halves) {
         for tap in 0..taps {
             let Some(read) = read_by(conv, place, tap) else { continue };
             for ci in block.clone() {
-                sum += conv.weight_at(b, channel, ci * taps + tap) * conv.input_at(b, first + ci, read);
+                sum += conv.weight_at(b, channel, ci * taps + tap)
+                    * conv.input_at(b, first + ci, read);
             }
         }
     }
@@ -56,5 +58,9 @@ fn sum(conv: &Conv<'_>, [b, channel, position]: [usize; 3], channels: Range<usiz
 fn read_by(conv: &Conv<'_>, place: [usize; 3], tap: usize) -> Option<[usize; 3]> {
     let [_, kh, kw] = conv.geometry.kernel;
     let of_axis = [tap / (kh * kw), tap / kw % kh, tap % kw];
-    Some([conv.tap(0, place[0], of_axis[0])?, conv.tap(1, place[1], of_axis[1])?, conv.tap(2, place[2], of_axis[2])?])
+    Some([
+        conv.tap(0, place[0], of_axis[0])?,
+        conv.tap(1, place[1], of_axis[1])?,
+        conv.tap(2, place[2], of_axis[2])?,
+    ])
 }

@@ -11,7 +11,8 @@ pub fn conv_depthwise_lanes(conv: &Conv<'_>) -> Vec<f64> {
         let inputs = (0..3).map(|kx| (kx, conv.tap(2, column, kx)));
         let products = inputs.map(|(kx, from)| match from {
             Some(from) => {
-                conv.weight_at(b, channel, 3 * ky + kx) * conv.input_at(b, channel / multiplier, [0, row, from])
+                conv.weight_at(b, channel, 3 * ky + kx)
+                    * conv.input_at(b, channel / multiplier, [0, row, from])
             }
             None => 0.0,
         });
@@ -22,13 +23,15 @@ pub fn conv_depthwise_lanes(conv: &Conv<'_>) -> Vec<f64> {
     for (i, value) in rows.iter_mut().enumerate() {
         let (column, row, ky) = (i % columns, i / columns % height, i / (columns * height) % 3);
         let channel = i / (columns * height * 3);
-        *value = filtered(channel / conv.geometry.c_out, channel % conv.geometry.c_out, row, ky, column);
+        *value =
+            filtered(channel / conv.geometry.c_out, channel % conv.geometry.c_out, row, ky, column);
     }
     conv.collect(|b, channel, position| {
         let [_, out_row, column] = conv.place(position);
         let first = (b * conv.geometry.c_out + channel) * 3;
-        let taps = (0..3)
-            .filter_map(|ky| conv.tap(1, out_row, ky).map(|row| ((first + ky) * height + row) * columns + column));
+        let taps = (0..3).filter_map(|ky| {
+            conv.tap(1, out_row, ky).map(|row| ((first + ky) * height + row) * columns + column)
+        });
         taps.map(|i| rows[i]).sum()
     })
 }

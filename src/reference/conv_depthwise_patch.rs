@@ -11,12 +11,15 @@ pub fn conv_depthwise_patch(conv: &Conv<'_>) -> Vec<f64> {
     let mut sums = vec![0.0; conv.batch * conv.geometry.c_out * conv.positions()];
     for b in 0..conv.batch {
         for channel in 0..conv.geometry.c_out {
-            let plane = &mut sums[(b * conv.geometry.c_out + channel) * height * width..][..height * width];
-            for (row, column) in (0..conv.input[1]).flat_map(|row| (0..conv.input[2]).map(move |column| (row, column)))
+            let plane =
+                &mut sums[(b * conv.geometry.c_out + channel) * height * width..][..height * width];
+            for (row, column) in (0..conv.input[1])
+                .flat_map(|row| (0..conv.input[2]).map(move |column| (row, column)))
             {
                 let input = conv.input_at(b, channel / multiplier, [0, row, column]);
                 for tap in 0..9 {
-                    let to = [(row + above).checked_sub(tap / 3), (column + left).checked_sub(tap % 3)];
+                    let to =
+                        [(row + above).checked_sub(tap / 3), (column + left).checked_sub(tap % 3)];
                     if let [Some(y), Some(x)] = to
                         && y < height
                         && x < width
@@ -27,5 +30,7 @@ pub fn conv_depthwise_patch(conv: &Conv<'_>) -> Vec<f64> {
             }
         }
     }
-    conv.collect(|b, channel, position| sums[(b * conv.geometry.c_out + channel) * conv.positions() + position])
+    conv.collect(|b, channel, position| {
+        sums[(b * conv.geometry.c_out + channel) * conv.positions() + position]
+    })
 }

@@ -12,7 +12,8 @@ pub fn conv_direct(conv: &Conv<'_>) -> Vec<f64> {
 /// One output of it.
 #[must_use]
 pub fn output_at(conv: &Conv<'_>, b: usize, channel: usize, position: usize) -> f64 {
-    let place = element(conv.layouts[1], [b, channel, position], conv.geometry.c_out, conv.positions());
+    let place =
+        element(conv.layouts[1], [b, channel, position], conv.geometry.c_out, conv.positions());
     conv.finish(b, channel, place, sum(conv, b, channel, position))
 }
 

@@ -13,18 +13,22 @@ pub fn conv_lanes(conv: &Conv<'_>) -> Vec<f64> {
         for b in 0..conv.batch {
             for position in 0..conv.positions() {
                 let place = conv.place(position);
-                let read: [Option<usize>; 3] = std::array::from_fn(|axis| conv.tap(axis, place[axis], taps[axis]));
+                let read: [Option<usize>; 3] =
+                    std::array::from_fn(|axis| conv.tap(axis, place[axis], taps[axis]));
                 let [Some(z), Some(row), Some(column)] = read else { continue };
                 for channel in 0..conv.geometry.c_in {
                     let input = conv.input_at(b, channel, [z, row, column]);
                     let (group, ci) = (channel / c_in, channel % c_in);
                     for co in group * c_out..(group + 1) * c_out {
                         let weight = conv.weight_at(b, co, ci * conv.geometry.taps() + tap);
-                        sums[(b * conv.geometry.c_out + co) * conv.positions() + position] += weight * input;
+                        sums[(b * conv.geometry.c_out + co) * conv.positions() + position] +=
+                            weight * input;
                     }
                 }
             }
         }
     }
-    conv.collect(|b, channel, position| sums[(b * conv.geometry.c_out + channel) * conv.positions() + position])
+    conv.collect(|b, channel, position| {
+        sums[(b * conv.geometry.c_out + channel) * conv.positions() + position]
+    })
 }

@@ -20,14 +20,17 @@ pub fn conv_matrix(conv: &Conv<'_>) -> Vec<f64> {
                     for (i, j) in (0..SIZE).flat_map(|i| (0..SIZE).map(move |j| (i, j))) {
                         if m + i < c_out && n + j < positions {
                             let channel = group * c_out + m + i;
-                            sums[(b * conv.geometry.c_out + channel) * positions + n + j] = tile[i][j];
+                            sums[(b * conv.geometry.c_out + channel) * positions + n + j] =
+                                tile[i][j];
                         }
                     }
                 }
             }
         }
     }
-    conv.collect(|b, channel, position| sums[(b * conv.geometry.c_out + channel) * positions + position])
+    conv.collect(|b, channel, position| {
+        sums[(b * conv.geometry.c_out + channel) * positions + position]
+    })
 }
 
 type Matrix = [[f64; SIZE]; SIZE];

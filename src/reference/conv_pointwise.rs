@@ -8,6 +8,10 @@ pub fn conv_pointwise(conv: &Conv<'_>) -> Vec<f64> {
     let [c_in, c_out] = conv.group_channels();
     conv.collect(|b, channel, position| {
         let first = channel / c_out * c_in;
-        (0..c_in).map(|ci| conv.weight_at(b, channel, ci) * conv.input_at(b, first + ci, conv.place(position))).sum()
+        (0..c_in)
+            .map(|ci| {
+                conv.weight_at(b, channel, ci) * conv.input_at(b, first + ci, conv.place(position))
+            })
+            .sum()
     })
 }

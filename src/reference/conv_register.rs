@@ -12,16 +12,24 @@ pub fn conv_register(conv: &Conv<'_>) -> Vec<f64> {
     })
 }
 
-fn window(conv: &Conv<'_>, b: usize, channel: usize, [first, ci]: [usize; 2], place: [usize; 3]) -> f64 {
+fn window(
+    conv: &Conv<'_>,
+    b: usize,
+    channel: usize,
+    [first, ci]: [usize; 2],
+    place: [usize; 3],
+) -> f64 {
     let [kd, kh, kw] = conv.geometry.kernel;
     let mut sum = 0.0;
     for kz in 0..kd {
         for ky in 0..kh {
             for kx in 0..kw {
-                let read = [(0, kz), (1, ky), (2, kx)].map(|(axis, tap)| conv.tap(axis, place[axis], tap));
+                let read =
+                    [(0, kz), (1, ky), (2, kx)].map(|(axis, tap)| conv.tap(axis, place[axis], tap));
                 if let [Some(z), Some(row), Some(column)] = read {
                     let r = ((ci * kd + kz) * kh + ky) * kw + kx;
-                    sum += conv.weight_at(b, channel, r) * conv.input_at(b, first + ci, [z, row, column]);
+                    sum += conv.weight_at(b, channel, r)
+                        * conv.input_at(b, first + ci, [z, row, column]);
                 }
             }
         }

@@ -13,11 +13,16 @@ pub fn conv_row(conv: &Conv<'_>) -> Vec<f64> {
         let mut sum = 0.0;
         for line in 0..c_in * kd * kh {
             let (ci, kz, ky) = (line / (kd * kh), line / kh % kd, line % kh);
-            let (Some(z), Some(row)) = (conv.tap(0, out_z, kz), conv.tap(1, out_y, ky)) else { continue };
+            let (Some(z), Some(row)) = (conv.tap(0, out_z, kz), conv.tap(1, out_y, ky)) else {
+                continue;
+            };
             let window = (0..kw).map(|kx| conv.tap(2, out_x, kx));
-            let inputs = window.map(|column| column.map_or(0.0, |x| conv.input_at(b, first + ci, [z, row, x])));
-            sum +=
-                inputs.enumerate().map(|(kx, input)| conv.weight_at(b, channel, line * kw + kx) * input).sum::<f64>();
+            let inputs = window
+                .map(|column| column.map_or(0.0, |x| conv.input_at(b, first + ci, [z, row, x])));
+            sum += inputs
+                .enumerate()
+                .map(|(kx, input)| conv.weight_at(b, channel, line * kw + kx) * input)
+                .sum::<f64>();
         }
         sum
     })

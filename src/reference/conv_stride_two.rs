@@ -18,7 +18,8 @@ pub fn conv_stride_two(conv: &Conv<'_>) -> Vec<f64> {
                     && y < conv.input[1]
                     && x < conv.input[2]
                 {
-                    sum += conv.weight_at(b, channel, 9 * ci + 3 * ky + kx) * conv.input_at(b, first + ci, [0, y, x]);
+                    sum += conv.weight_at(b, channel, 9 * ci + 3 * ky + kx)
+                        * conv.input_at(b, first + ci, [0, y, x]);
                 }
             }
         }

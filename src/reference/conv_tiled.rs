@@ -9,7 +9,9 @@ pub fn conv_tiled(conv: &Conv<'_>) -> Vec<f64> {
     let reduction = c_in * conv.geometry.taps();
     conv.collect(|b, channel, position| {
         let first = channel / c_out * c_in;
-        (0..reduction).map(|r| conv.weight_at(b, channel, r) * gather(conv, b, first, r, position)).sum()
+        (0..reduction)
+            .map(|r| conv.weight_at(b, channel, r) * gather(conv, b, first, r, position))
+            .sum()
     })
 }
 

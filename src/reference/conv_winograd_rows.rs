@@ -12,8 +12,11 @@ pub fn conv_winograd_rows(conv: &Conv<'_>, [g, b, a]: &[Vec<Vec<f64>>; 3]) -> Ve
         let [_, row, column] = conv.place(position);
         let mut products = [0.0; 6];
         for (ci, ky) in (0..c_in).flat_map(|ci| (0..3).map(move |ky| (ci, ky))) {
-            let taps: Vec<f64> = (0..3).map(|kx| conv.weight_at(sample, channel, 9 * ci + 3 * ky + kx)).collect();
-            let input = |i: usize| conv.padded(sample, channel / c_out * c_in + ci, [row + ky, column / 4 * 4 + i]);
+            let taps: Vec<f64> =
+                (0..3).map(|kx| conv.weight_at(sample, channel, 9 * ci + 3 * ky + kx)).collect();
+            let input = |i: usize| {
+                conv.padded(sample, channel / c_out * c_in + ci, [row + ky, column / 4 * 4 + i])
+            };
             let inputs: Vec<f64> = (0..6).map(input).collect();
             for (f, product) in products.iter_mut().enumerate() {
                 *product += dot(&g[f], &taps) * dot(&b[f], &inputs);

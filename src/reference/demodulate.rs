@@ -12,7 +12,8 @@ pub fn demodulate(geometry: &Geometry, kernel: &[f64], style: &[f64]) -> Vec<f64
         gains.extend(style);
         for (co, weights) in kernel.chunks_exact(c_in * taps).enumerate() {
             let of_group = &style[co / c_out * c_in..];
-            let square: f64 = weights.iter().enumerate().map(|(i, w)| (w * of_group[i / taps]).powi(2)).sum();
+            let square: f64 =
+                weights.iter().enumerate().map(|(i, w)| (w * of_group[i / taps]).powi(2)).sum();
             gains.push(1.0 / (square + 1e-8).sqrt());
         }
     }

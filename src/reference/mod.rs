@@ -98,7 +98,9 @@ impl Conv<'_> {
     /// Inputs of sample b from a channel on.
     fn inputs(&self, b: usize, channel: usize) -> Inputs<'_> {
         let size = self.input.iter().product();
-        let element = |channel, position| element(self.layouts[0], [b, channel, position], self.geometry.c_in, size);
+        let element = |channel, position| {
+            element(self.layouts[0], [b, channel, position], self.geometry.c_in, size)
+        };
         let first = element(channel, 0);
         let gains = match self.gains {
             Some((gains, AttentionRow { stride, channel: Some(start), .. })) => {
@@ -118,7 +120,9 @@ impl Conv<'_> {
     /// The input at a row and column of the padded map, 0 in the padding and past it.
     fn padded(&self, b: usize, channel: usize, [row, column]: [usize; 2]) -> f64 {
         let inside = |axis: usize, place: usize| {
-            place.checked_sub(self.geometry.padding[axis][0]).filter(|&place| place < self.input[axis])
+            place
+                .checked_sub(self.geometry.padding[axis][0])
+                .filter(|&place| place < self.input[axis])
         };
         match (inside(1, row), inside(2, column)) {
             (Some(row), Some(column)) => self.input_at(b, channel, [0, row, column]),
@@ -160,7 +164,12 @@ impl Conv<'_> {
         for b in 0..self.batch {
             for channel in 0..self.geometry.c_out {
                 for p in 0..self.positions() {
-                    let place = element(self.layouts[1], [b, channel, p], self.geometry.c_out, self.positions());
+                    let place = element(
+                        self.layouts[1],
+                        [b, channel, p],
+                        self.geometry.c_out,
+                        self.positions(),
+                    );
                     y[place] = self.finish(b, channel, place, sum(b, channel, p));
                 }
             }
@@ -186,7 +195,12 @@ impl Inputs<'_> {
 }
 
 /// Element of a tensor at (sample, channel, position).
-pub(crate) fn element(layout: Layout, [b, channel, position]: [usize; 3], channels: usize, size: usize) -> usize {
+pub(crate) fn element(
+    layout: Layout,
+    [b, channel, position]: [usize; 3],
+    channels: usize,
+    size: usize,
+) -> usize {
     match layout {
         Layout::ChannelsFirst => (b * channels + channel) * size + position,
         Layout::ChannelsLast => (b * size + position) * channels + channel,
@@ -217,7 +231,9 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
                 f64::from(slope) * x
             }
         }
-        Activation::StarRelu { scale, bias } => f64::from(scale) * relu(x).powi(2) + f64::from(bias),
+        Activation::StarRelu { scale, bias } => {
+            f64::from(scale) * relu(x).powi(2) + f64::from(bias)
+        }
         Activation::Sigmoid => sigmoid(x),
         Activation::Tanh => x.tanh(),
     }
@@ -321,8 +337,11 @@ pub fn filtered(conv: &Conv<'_>, winograd: Winograd, [g, b, a]: &[Vec<Vec<f64>>;
     let weights = geometry.weights();
     let pairs = weights / geometry.taps();
     let mut rows = Vec::new();
-    for row in conv.rows.chunks_exact(if conv.row_stride == 0 { conv.rows.len() } else { conv.row_stride }) {
-        let taken: Vec<Vec<f64>> = row[..weights].chunks_exact(9).map(|kernel| twice(g, kernel)).collect();
+    for row in
+        conv.rows.chunks_exact(if conv.row_stride == 0 { conv.rows.len() } else { conv.row_stride })
+    {
+        let taken: Vec<Vec<f64>> =
+            row[..weights].chunks_exact(9).map(|kernel| twice(g, kernel)).collect();
         rows.extend((0..winograd.numbers() * pairs).map(|i| taken[i % pairs][i / pairs]));
     }
     let products = conv_pointwise::conv_pointwise(&Conv {
@@ -344,7 +363,13 @@ pub fn filtered(conv: &Conv<'_>, winograd: Winograd, [g, b, a]: &[Vec<Vec<f64>>;
 }
 
 /// K whole convolutions, mixed at every position: what the published code does, with K times the output in memory.
-fn mixed(problem: &Problem, weights: &LayerWeights, x: &[f64], map: &[f64], axis: MapAxis) -> Vec<f64> {
+fn mixed(
+    problem: &Problem,
+    weights: &LayerWeights,
+    x: &[f64],
+    map: &[f64],
+    axis: MapAxis,
+) -> Vec<f64> {
     let g = &problem.geometry;
     let output = g.output_size(problem.input).expect("the problem was planned");
     let positions: usize = output.iter().product();
@@ -372,9 +397,11 @@ fn mixed(problem: &Problem, weights: &LayerWeights, x: &[f64], map: &[f64], axis
     for (i, value) in y.into_iter().enumerate() {
         let (b, channel, p) = (i / (g.c_out * positions), i / positions % g.c_out, i % positions);
         let place = element(problem.layouts[1], [b, channel, p], g.c_out, positions);
-        let affine = weights.affine.as_ref().map_or((1.0, 0.0), |a| (a[channel], a[g.c_out + channel]));
+        let affine =
+            weights.affine.as_ref().map_or((1.0, 0.0), |a| (a[channel], a[g.c_out + channel]));
         let residual = weights.residual.as_ref().map_or(0.0, |r| r[place]);
-        finished[place] = activate(problem.epilogue.activation, value * affine.0 + affine.1 + residual);
+        finished[place] =
+            activate(problem.epilogue.activation, value * affine.0 + affine.1 + residual);
     }
     finished
 }
@@ -410,7 +437,9 @@ mod tests {
     fn noise(len: usize, seed: u64) -> Vec<f64> {
         let mut state = seed;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f64 / f64::from(1 << 24) - 0.5
         };
         (0..len).map(|_| next()).collect()
@@ -450,7 +479,9 @@ mod tests {
         if geometry.is_plain_3x3() {
             others.push(conv_patch::conv_patch(&conv));
             others.push(conv_winograd_rows::conv_winograd_rows(&conv, &Winograd::F4.matrices()));
-            others.extend([Winograd::F2, Winograd::F4].map(|tiles| filtered(&conv, tiles, &tiles.matrices())));
+            others.extend(
+                [Winograd::F2, Winograd::F4].map(|tiles| filtered(&conv, tiles, &tiles.matrices())),
+            );
         }
         if geometry.is_strided_3x3() {
             others.push(conv_stride_two::conv_stride_two(&conv));
@@ -486,14 +517,23 @@ mod tests {
             &ConvDesc::new(4, 6, [3, 2]).stride([2, 1]).padding_sides([[1, 0], [0, 2]]).groups(2),
             [1, 7, 5],
         );
-        formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([2, 2]).dilation([2, 1]).groups(3), [1, 6, 7]);
-        formulations_agree(&ConvDesc::new(4, 6, [3, 3]).padding_sides([[1, 0], [2, 1]]).groups(2), [1, 5, 6]);
+        formulations_agree(
+            &ConvDesc::new(3, 6, [3, 3]).padding([2, 2]).dilation([2, 1]).groups(3),
+            [1, 6, 7],
+        );
+        formulations_agree(
+            &ConvDesc::new(4, 6, [3, 3]).padding_sides([[1, 0], [2, 1]]).groups(2),
+            [1, 5, 6],
+        );
         formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([1, 2]).groups(3), [1, 4, 5]);
         formulations_agree(
             &ConvDesc::new(4, 6, [3, 3]).stride([2, 2]).padding_sides([[1, 0], [2, 1]]).groups(2),
             [1, 6, 5],
         );
         formulations_agree(&ConvDesc::new(4, 6, [1, 1]).groups(2), [1, 3, 5]);
-        formulations_agree(&ConvDesc::new(2, 3, [2, 3, 1]).padding([1, 0, 1]).stride([1, 2, 2]), [3, 5, 4]);
+        formulations_agree(
+            &ConvDesc::new(2, 3, [2, 3, 1]).padding([1, 0, 1]).stride([1, 2, 2]),
+            [3, 5, 4],
+        );
     }
 }

@@ -14,7 +14,8 @@ pub fn winograd_input(conv: &Conv<'_>, winograd: Winograd, rows: &[Vec<f64>]) ->
         for channel in 0..c_in {
             for tile in 0..down * across {
                 let corner = [tile / across * winograd.tile(), tile % across * winograd.tile()];
-                let d = (0..side * side).map(|i| conv.padded(b, channel, [corner[0] + i / side, corner[1] + i % side]));
+                let d = (0..side * side)
+                    .map(|i| conv.padded(b, channel, [corner[0] + i / side, corner[1] + i % side]));
                 for (f, value) in twice(rows, &d.collect::<Vec<_>>()).into_iter().enumerate() {
                     tiles[((b * numbers + f) * c_in + channel) * down * across + tile] = value;
                 }

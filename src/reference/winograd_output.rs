@@ -5,7 +5,12 @@ use crate::winograd::{Winograd, twice};
 
 /// The output from products `[batch, numbers, channels out, tiles]`: `A' m A`, and what follows the sum; `rows` are those of `A'`.
 #[must_use]
-pub fn winograd_output(conv: &Conv<'_>, winograd: Winograd, rows: &[Vec<f64>], products: &[f64]) -> Vec<f64> {
+pub fn winograd_output(
+    conv: &Conv<'_>,
+    winograd: Winograd,
+    rows: &[Vec<f64>],
+    products: &[f64],
+) -> Vec<f64> {
     let (c_out, numbers, side) = (conv.geometry.c_out, winograd.numbers(), winograd.tile());
     let [_, down, across] = winograd.tiles(conv.output);
     let tiles = down * across;

@@ -37,8 +37,11 @@ impl Source {
     fn of(attention: AttentionSource) -> Self {
         match attention {
             AttentionSource::Static => Self::Static,
-            AttentionSource::Rows | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. }) => Self::Rows,
-            AttentionSource::Given(parts) | AttentionSource::Branch(Branch { parts, .. }) => Self::Bank(parts),
+            AttentionSource::Rows
+            | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. }) => Self::Rows,
+            AttentionSource::Given(parts) | AttentionSource::Branch(Branch { parts, .. }) => {
+                Self::Bank(parts)
+            }
             AttentionSource::Map(axis) => Self::Map(axis),
         }
     }
@@ -56,7 +59,10 @@ impl Source {
 /// The problem that is measured for another: without what would take the same time by every kernel, which is the attention branch and
 /// what follows the sum. The kernel is left to the planner. Of minimal filtering it is the products, the only step that kernels are chosen for.
 pub(super) fn measured(problem: &Problem) -> Problem {
-    let problem = &problem.geometry.output_size(problem.input).map_or(*problem, |output| products(problem, output));
+    let problem = &problem
+        .geometry
+        .output_size(problem.input)
+        .map_or(*problem, |output| products(problem, output));
     let alone = Problem {
         geometry: problem.geometry.at(problem.input),
         attention: Source::of(problem.attention).attention(),
@@ -91,15 +97,30 @@ impl Key {
     /// What is looked up for a problem.
     #[must_use]
     pub fn of(problem: &Problem) -> Self {
-        let Problem { geometry, input, layouts, elems, order, has_bias, attention, .. } = measured(problem);
-        Self { source: Source::of(attention), geometry, input: input.map(rounded), layouts, elems, order, has_bias }
+        let Problem { geometry, input, layouts, elems, order, has_bias, attention, .. } =
+            measured(problem);
+        Self {
+            source: Source::of(attention),
+            geometry,
+            input: input.map(rounded),
+            layouts,
+            elems,
+            order,
+            has_bias,
+        }
     }
 }
 
-const LAYOUTS: [(&str, Layout); 2] = [("nchw", Layout::ChannelsFirst), ("nhwc", Layout::ChannelsLast)];
-const ELEMS: [(&str, Elem); 4] =
-    [("f32", Elem::F32), ("f16", Elem::F16), ("f16_storage", Elem::F16Storage), ("bf16_storage", Elem::Bf16Storage)];
-const ORDERS: [(&str, WeightOrder); 2] = [("plain", WeightOrder::Plain), ("blocked", WeightOrder::Blocked)];
+const LAYOUTS: [(&str, Layout); 2] =
+    [("nchw", Layout::ChannelsFirst), ("nhwc", Layout::ChannelsLast)];
+const ELEMS: [(&str, Elem); 4] = [
+    ("f32", Elem::F32),
+    ("f16", Elem::F16),
+    ("f16_storage", Elem::F16Storage),
+    ("bf16_storage", Elem::Bf16Storage),
+];
+const ORDERS: [(&str, WeightOrder); 2] =
+    [("plain", WeightOrder::Plain), ("blocked", WeightOrder::Blocked)];
 const ANSWERS: [(&str, bool); 2] = [("no", false), ("yes", true)];
 const SOURCES: [(&str, Source); 6] = [
     ("static", Source::Static),
@@ -124,7 +145,8 @@ impl fmt::Display for Source {
             return f.write_str(name_of(&SOURCES, self));
         };
         f.write_str(BANK)?;
-        let there = PARTS.into_iter().zip([channel, filter, spatial, mix]).filter(|(_, there)| *there);
+        let there =
+            PARTS.into_iter().zip([channel, filter, spatial, mix]).filter(|(_, there)| *there);
         there.into_iter().try_for_each(|(part, _)| write!(f, "+{part}"))
     }
 }
@@ -194,7 +216,9 @@ type Parsed<T> = Result<T, Bad>;
 
 fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Parsed<T> {
     let found = table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
-    found.ok_or_else(|| Bad::new(table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or "), word))
+    found.ok_or_else(|| {
+        Bad::new(table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or "), word)
+    })
 }
 
 fn number(word: &str) -> Parsed<usize> {
@@ -204,9 +228,15 @@ fn number(word: &str) -> Parsed<usize> {
 }
 
 /// `N` values with a separator between them.
-fn list<T, const N: usize>(word: &str, separator: char, parse: impl Fn(&str) -> Parsed<T>) -> Parsed<[T; N]> {
+fn list<T, const N: usize>(
+    word: &str,
+    separator: char,
+    parse: impl Fn(&str) -> Parsed<T>,
+) -> Parsed<[T; N]> {
     let values = word.split(separator).map(parse).collect::<Parsed<Vec<_>>>()?;
-    values.try_into().map_err(|_| Bad::new(format!("{N} values with \"{separator}\" between them"), word))
+    values
+        .try_into()
+        .map_err(|_| Bad::new(format!("{N} values with \"{separator}\" between them"), word))
 }
 
 fn source(word: &str) -> Parsed<Source> {
@@ -271,7 +301,15 @@ impl<const D: usize> Axes<D> {
         };
         let layouts = list(layouts, ',', |word| find(&LAYOUTS, word))?;
         let (order, has_bias) = (find(&ORDERS, order)?, find(&ANSWERS, bias)?);
-        Ok(Key { source, geometry, input: Self::sizes(input)?, layouts, elems: [x, y], order, has_bias })
+        Ok(Key {
+            source,
+            geometry,
+            input: Self::sizes(input)?,
+            layouts,
+            elems: [x, y],
+            order,
+            has_bias,
+        })
     }
 }
 
@@ -298,9 +336,12 @@ pub(super) fn parse(line: &str) -> Parsed<Key> {
     let is_rounded = key.input == key.input.map(rounded);
     let canonical = key.to_string();
     if !is_rounded || !canonical.split_whitespace().eq(line.split_whitespace()) {
-        let expected = if is_rounded { canonical } else { "sizes past 64 in multiples of 8".into() };
+        let expected =
+            if is_rounded { canonical } else { "sizes past 64 in multiples of 8".into() };
         return Err(Bad::new(expected, line));
     }
-    key.geometry.check().map_err(|error| Bad::new(format!("a convolution that is possible ({error})"), line))?;
+    key.geometry
+        .check()
+        .map_err(|error| Bad::new(format!("a convolution that is possible ({error})"), line))?;
     Ok(key)
 }

@@ -42,7 +42,10 @@ pub fn tune(context: &Context, problem: &Problem) -> Result<Tuned> {
     let clock = Clock { context, timer: PassTimer::new(context, 1)? };
     let mut tried = Vec::new();
     for choice in std::iter::once(ConvChoice::Auto).chain(candidates(problem, context.caps())) {
-        let best = tried.iter().filter_map(|(trial, _): &(Trial, _)| trial.ms()).fold(f64::INFINITY, f64::min);
+        let best = tried
+            .iter()
+            .filter_map(|(trial, _): &(Trial, _)| trial.ms())
+            .fold(f64::INFINITY, f64::min);
         let plan = match choice {
             ConvChoice::Auto => planned.clone(),
             kernel => Plan::new(&Problem { kernel, ..*problem }, context.caps())?,
@@ -62,7 +65,12 @@ struct Work {
 }
 
 /// Checks and times one kernel. What it was bound to comes back where it was timed to the end.
-fn attempt(clock: &Clock<'_>, yardstick: &Yardstick, plan: Plan, best: f64) -> Result<(Outcome, Option<Work>)> {
+fn attempt(
+    clock: &Clock<'_>,
+    yardstick: &Yardstick,
+    plan: Plan,
+    best: f64,
+) -> Result<(Outcome, Option<Work>)> {
     let bound = match yardstick.bind(clock.context, plan) {
         Ok(bound) => bound,
         // A device that is gone or full is no matter of this kernel.
@@ -76,7 +84,11 @@ fn attempt(clock: &Clock<'_>, yardstick: &Yardstick, plan: Plan, best: f64) -> R
     }
     let once = clock.time(&Work { bound: bound.clone(), repeats: 1 })?;
     // Between 1 and 1000.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was cut to that of a u32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range was cut to that of a u32"
+    )]
     let repeats = (SAMPLE_MS / once).ceil().clamp(1.0, MOST_REPEATS) as u32;
     let work = Work { bound, repeats };
     let mut ms = if repeats == 1 { once } else { clock.time(&work)? };
@@ -92,7 +104,8 @@ fn attempt(clock: &Clock<'_>, yardstick: &Yardstick, plan: Plan, best: f64) -> R
 /// Times the planner's choice and the fastest in turns, so that what slows the machine for a while does not decide between them.
 fn race(clock: &Clock<'_>, tried: &mut [(Trial, Option<Work>)]) -> Result<()> {
     let ms = |(trial, _): &(Trial, Option<Work>)| trial.ms().unwrap_or(f64::INFINITY);
-    let Some(fastest) = (0..tried.len()).min_by(|&a, &b| ms(&tried[a]).total_cmp(&ms(&tried[b]))) else {
+    let Some(fastest) = (0..tried.len()).min_by(|&a, &b| ms(&tried[a]).total_cmp(&ms(&tried[b])))
+    else {
         return Ok(());
     };
     for turn in 0..2 * SAMPLES {
@@ -121,12 +134,16 @@ impl Clock<'_> {
         let stamps = self.timer.as_ref().map(|timer| timer.read(self.context)).transpose()?;
         // A clock that stands still has timed nothing, and a pass takes no longer than the wait for it.
         let is_possible = |ms: &f64| *ms > 0.0 && *ms <= wall;
-        let ms = stamps.and_then(|stamps| stamps.first().copied()).filter(is_possible).unwrap_or(wall);
+        let ms =
+            stamps.and_then(|stamps| stamps.first().copied()).filter(is_possible).unwrap_or(wall);
         Ok(ms / f64::from(work.repeats))
     }
 
     fn record(&self, work: &Work) -> wgpu::CommandBuffer {
-        let mut encoder = self.context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self
+            .context
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let timestamp_writes = self.timer.as_ref().map(|timer| timer.writes(0));
             let descriptor = wgpu::ComputePassDescriptor { label: Some("tuned"), timestamp_writes };

@@ -84,7 +84,9 @@ impl Tuned {
     /// The fastest kernel that is right: the planner's own choice unless another is faster by more than 3 %.
     #[must_use]
     pub fn choice(&self) -> ConvChoice {
-        let best = self.best().filter(|(_, ms)| self.planned_ms().is_none_or(|planned| *ms < GAIN * planned));
+        let best = self
+            .best()
+            .filter(|(_, ms)| self.planned_ms().is_none_or(|planned| *ms < GAIN * planned));
         best.map_or(ConvChoice::Auto, |(trial, _)| trial.choice)
     }
 
@@ -131,19 +133,23 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Vec<ConvChoice> {
             && (has_memory || !shares)
             && (is_tiny || plan.conv_kernel() != Kernel::ConvDirect)
     };
-    let rounds_alike = ConvChoice::ALL.into_iter().filter(|choice| *choice != ConvChoice::WinogradRows);
+    let rounds_alike =
+        ConvChoice::ALL.into_iter().filter(|choice| *choice != ConvChoice::WinogradRows);
     rounds_alike.filter(|choice| plan(*choice).is_ok_and(|plan| is_worth(&plan))).collect()
 }
 
 /// A number that changes with the crate's version and with the text of any shader: measurements of other kernels are worth nothing.
 #[must_use]
 pub fn kernel_version() -> u64 {
-    let files = Kernel::ALL.into_iter().flat_map(Kernel::files).flat_map(|(name, text)| [name, text]);
+    let files =
+        Kernel::ALL.into_iter().flat_map(Kernel::files).flat_map(|(name, text)| [name, text]);
     hash(std::iter::once(env!("CARGO_PKG_VERSION")).chain(files))
 }
 
 /// FNV-1a over texts and their ends: the same on every machine and with every compiler, unlike the standard library's.
 fn hash<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
     let bytes = texts.flat_map(|text| text.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

@@ -69,8 +69,9 @@ impl Tuning {
     #[must_use]
     pub fn shipped(caps: &Caps) -> Option<Self> {
         let is_meant = |part: &str, whole: &str| whole.contains(part);
-        let shipped =
-            SHIPPED.into_iter().find(|(name, driver, _)| is_meant(name, &caps.name) && is_meant(driver, &caps.driver));
+        let shipped = SHIPPED
+            .into_iter()
+            .find(|(name, driver, _)| is_meant(name, &caps.name) && is_meant(driver, &caps.driver));
         let table: Self = shipped?.2.parse().ok()?;
         let origin = Origin::of(caps);
         let [.., lanes, kernels] = &table.origin.0;
@@ -85,7 +86,11 @@ impl Tuning {
     pub fn check(&self, caps: &Caps) -> Result<()> {
         let here = Origin::of(caps);
         let differs = |((what, expected), found): ((&'static str, String), &String)| {
-            (expected != *found).then(|| Error::StaleTuning { what, expected, found: found.clone() })
+            (expected != *found).then(|| Error::StaleTuning {
+                what,
+                expected,
+                found: found.clone(),
+            })
         };
         HEADER.into_iter().zip(here.0).zip(&self.origin.0).find_map(differs).map_or(Ok(()), Err)
     }
@@ -164,8 +169,10 @@ impl Tuning {
     pub fn save(&self, folder: &Path, caps: &Caps) -> Result<PathBuf> {
         self.check(caps)?;
         let path = Self::path(folder, caps);
-        let failed =
-            |error: std::io::Error| Error::File { path: path.display().to_string(), message: error.to_string() };
+        let failed = |error: std::io::Error| Error::File {
+            path: path.display().to_string(),
+            message: error.to_string(),
+        };
         std::fs::create_dir_all(folder).map_err(failed)?;
         let unfinished = path.with_extension(format!("{}.{}", Self::EXTENSION, std::process::id()));
         std::fs::write(&unfinished, self.to_string()).map_err(failed)?;
@@ -177,8 +184,12 @@ impl Tuning {
 /// Lines in the order of their letters, so that tables can be compared.
 impl fmt::Display for Tuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        HEADER.iter().zip(&self.origin.0).try_for_each(|(name, value)| writeln!(f, "{name} {value}"))?;
-        let mut lines: Vec<String> = self.choices().map(|(key, choice)| format!("{key} -> {choice}")).collect();
+        HEADER
+            .iter()
+            .zip(&self.origin.0)
+            .try_for_each(|(name, value)| writeln!(f, "{name} {value}"))?;
+        let mut lines: Vec<String> =
+            self.choices().map(|(key, choice)| format!("{key} -> {choice}")).collect();
         lines.sort_unstable();
         lines.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
@@ -189,13 +200,20 @@ impl FromStr for Tuning {
 
     /// Reads what is written by `Display`; empty lines and lines that begin with `#` say nothing.
     fn from_str(text: &str) -> Result<Self> {
-        let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
-        let at = |line: usize| move |Bad { expected, found }: Bad| Error::TuningLine { line, expected, found };
+        let mut lines = (1..)
+            .zip(text.lines())
+            .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+        let at = |line: usize| {
+            move |Bad { expected, found }: Bad| Error::TuningLine { line, expected, found }
+        };
         let mut origin = Origin(Default::default());
         for (name, value) in HEADER.iter().zip(&mut origin.0) {
             let (number, line) = lines.next().unwrap_or((text.lines().count() + 1, ""));
             let rest = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(' '));
-            *value = rest.ok_or_else(|| at(number)(Bad::new(format!("\"{name} ..\""), line)))?.trim().into();
+            *value = rest
+                .ok_or_else(|| at(number)(Bad::new(format!("\"{name} ..\""), line)))?
+                .trim()
+                .into();
         }
         let mut choices = HashMap::new();
         for (number, line) in lines {
@@ -209,7 +227,8 @@ impl FromStr for Tuning {
 }
 
 fn entry(line: &str) -> std::result::Result<(Key, ConvChoice), Bad> {
-    let (problem, choice) = line.split_once(" -> ").ok_or_else(|| Bad::new("a problem -> its kernel", line))?;
+    let (problem, choice) =
+        line.split_once(" -> ").ok_or_else(|| Bad::new("a problem -> its kernel", line))?;
     let key = key::parse(problem)?;
     let names = || format!("one of {}", ConvChoice::ALL.map(ConvChoice::name).join(", "));
     let choice = choice.trim().parse().map_err(|_| Bad::new(names(), choice.trim()))?;

@@ -30,7 +30,8 @@ struct Noise(u64);
 
 impl Noise {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
@@ -63,14 +64,23 @@ impl Numbers {
     fn samples(&self, batch: usize, samples: &[usize]) -> Self {
         let pick = |all: &[f32]| -> Vec<f32> {
             let len = all.len() / batch;
-            samples.iter().flat_map(|sample| &all[sample * len..(sample + 1) * len]).copied().collect()
+            samples
+                .iter()
+                .flat_map(|sample| &all[sample * len..(sample + 1) * len])
+                .copied()
+                .collect()
         };
         Self { x: pick(&self.x), given: pick(&self.given), ..self.clone() }
     }
 
     fn magnitudes(&self) -> Self {
         let all = |values: &[f32]| values.iter().map(|value| value.abs()).collect();
-        Self { x: all(&self.x), bank: all(&self.bank), bias: all(&self.bias), given: all(&self.given) }
+        Self {
+            x: all(&self.x),
+            bank: all(&self.bank),
+            bias: all(&self.bias),
+            given: all(&self.given),
+        }
     }
 
     /// Kernels and then biases as a row: a bank, or what a caller gives for one sample.
@@ -81,9 +91,15 @@ impl Numbers {
         row
     }
 
-    fn upload(&self, context: &Context, problem: &Problem, output: [usize; 3]) -> Result<HashMap<Operand, Tensor>> {
+    fn upload(
+        &self,
+        context: &Context,
+        problem: &Problem,
+        output: [usize; 3],
+    ) -> Result<HashMap<Operand, Tensor>> {
         let g = &problem.geometry;
-        let tensor = |values: &[f32], elem| Tensor::upload_in(context, &[values.len()], values, elem);
+        let tensor =
+            |values: &[f32], elem| Tensor::upload_in(context, &[values.len()], values, elem);
         let y = problem.batch * g.c_out * output.iter().product::<usize>();
         let mut operands = HashMap::from([
             (Operand::Input, tensor(&self.x, problem.elems[0])?),
@@ -97,8 +113,9 @@ impl Numbers {
         };
         if problem.attention == AttentionSource::Rows {
             let given = self.given.chunks_exact(self.given.len() / problem.batch);
-            let rows: Vec<f32> =
-                given.flat_map(|row| Self::row(problem, &row[..g.weights()], &row[g.weights()..])).collect();
+            let rows: Vec<f32> = given
+                .flat_map(|row| Self::row(problem, &row[..g.weights()], &row[g.weights()..]))
+                .collect();
             put(Operand::Rows, &rows, Elem::F32)?;
             return Ok(operands);
         }
@@ -129,7 +146,12 @@ impl Yardstick {
         let operands = numbers.upload(context, problem, output)?;
         let last = problem.batch - 1;
         let samples = if last == 0 { vec![0] } else { vec![0, last] };
-        let few = Problem { batch: samples.len(), elems: [Elem::F32; 2], kernel: ConvChoice::Direct, ..*problem };
+        let few = Problem {
+            batch: samples.len(),
+            elems: [Elem::F32; 2],
+            kernel: ConvChoice::Direct,
+            ..*problem
+        };
         let exact = numbers.samples(problem.batch, &samples);
         let compute = |numbers: &Numbers| {
             let operands = numbers.upload(context, &few, output)?;
@@ -138,7 +160,8 @@ impl Yardstick {
         let y = compute(&exact)?;
         // The same sums without a sign: what the rounding error of any order of summation grows with.
         let magnitude = compute(&exact.magnitudes())?;
-        let tolerance: Vec<f64> = magnitude.iter().map(|&sum| bound(problem) * f64::from(sum)).collect();
+        let tolerance: Vec<f64> =
+            magnitude.iter().map(|&sum| bound(problem) * f64::from(sum)).collect();
         check_some(&few, &exact, output, &y, &tolerance)?;
         Ok(Self { operands, samples, y, tolerance })
     }
@@ -206,7 +229,13 @@ const FEW_PRODUCTS: usize = 1 << 21;
 const FEW_OUTPUTS: usize = 64;
 
 /// Compares some outputs of each sample with the reference: the first, the last, and others anywhere.
-fn check_some(problem: &Problem, numbers: &Numbers, output: [usize; 3], y: &[f32], tolerance: &[f64]) -> Result<()> {
+fn check_some(
+    problem: &Problem,
+    numbers: &Numbers,
+    output: [usize; 3],
+    y: &[f32],
+    tolerance: &[f64],
+) -> Result<()> {
     let g = &problem.geometry;
     let positions = output.iter().product::<usize>();
     let outputs = g.c_out * positions;
@@ -221,7 +250,12 @@ fn check_some(problem: &Problem, numbers: &Numbers, output: [usize; 3], y: &[f32
                 1 => (g.c_out - 1, positions - 1),
                 _ => (below(&mut noise, g.c_out), below(&mut noise, positions)),
             };
-            let place = reference::element(problem.layouts[1], [sample, channel, position], g.c_out, positions);
+            let place = reference::element(
+                problem.layouts[1],
+                [sample, channel, position],
+                g.c_out,
+                positions,
+            );
             check("conv_direct", place, y[place], truth.at(channel, position), tolerance[place])?;
         }
     }
@@ -244,11 +278,13 @@ struct Truth<'a> {
 impl<'a> Truth<'a> {
     fn new(problem: &'a Problem, sample: &Numbers, output: [usize; 3]) -> Self {
         let g = &problem.geometry;
-        let [x, bank, bias, given] = [&sample.x, &sample.bank, &sample.bias, &sample.given].map(|v| widen(v));
+        let [x, bank, bias, given] =
+            [&sample.x, &sample.bank, &sample.bias, &sample.given].map(|v| widen(v));
         let rows = match problem.attention {
             AttentionSource::Rows => given.clone(),
             _ if problem.shares_kernel() => {
-                let biases = |k: usize| bias.get(k * g.c_out..(k + 1) * g.c_out).unwrap_or_default();
+                let biases =
+                    |k: usize| bias.get(k * g.c_out..(k + 1) * g.c_out).unwrap_or_default();
                 bank.chunks_exact(g.weights())
                     .enumerate()
                     .flat_map(|(k, kernel)| [kernel, biases(k)].concat())
@@ -267,13 +303,19 @@ impl<'a> Truth<'a> {
         let row = g.weights() + if self.problem.has_bias { g.c_out } else { 0 };
         let size = self.problem.map_size(self.output);
         let kernels = self.rows.chunks_exact(row).enumerate();
-        kernels.map(|(k, row)| self.share(k, size, position) * self.convolved(g, row, channel, position)).sum()
+        kernels
+            .map(|(k, row)| {
+                self.share(k, size, position) * self.convolved(g, row, channel, position)
+            })
+            .sum()
     }
 
     /// What a kernel counts at a position.
     fn share(&self, kernel: usize, size: usize, position: usize) -> f64 {
         match self.problem.attention {
-            AttentionSource::Map(axis) => self.given[kernel * size + reference::map_place(axis, self.output, position)],
+            AttentionSource::Map(axis) => {
+                self.given[kernel * size + reference::map_place(axis, self.output, position)]
+            }
             _ => 1.0,
         }
     }

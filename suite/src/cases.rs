@@ -238,7 +238,11 @@ pub fn cases_3d() -> Vec<Case<3>> {
     let desc = |c_in, c_out, kernel| ConvDesc::<3>::new(c_in, c_out, kernel).kernels(2);
     vec![
         Case { desc: desc(2, 9, [3, 2, 3]).padding([1, 0, 1]), batch: 2, size: [4, 5, 6] },
-        Case { desc: desc(4, 4, [3, 3, 3]).padding([1, 1, 1]).groups(4).stride([1, 2, 1]), batch: 2, size: [5, 4, 6] },
+        Case {
+            desc: desc(4, 4, [3, 3, 3]).padding([1, 1, 1]).groups(4).stride([1, 2, 1]),
+            batch: 2,
+            size: [5, 4, 6],
+        },
         Case { desc: desc(3, 5, [1, 1, 1]), batch: 1, size: [2, 3, 5] },
     ]
 }
@@ -260,11 +264,20 @@ pub fn transposed_1d() -> Vec<Case<1>> {
 /// Transposed 2-D cases: among them output padding that only the dilation allows, and padding wider than the kernel.
 #[must_use]
 pub fn transposed_2d() -> Vec<Case<2>> {
-    let case = |desc: ConvDesc<2>, extra, batch, size| Case { desc: desc.kernels(3).transposed(extra), batch, size };
+    let case = |desc: ConvDesc<2>, extra, batch, size| Case {
+        desc: desc.kernels(3).transposed(extra),
+        batch,
+        size,
+    };
     let desc = |c_in, c_out, kernel| ConvDesc::<2>::new(c_in, c_out, kernel);
     vec![
         case(desc(3, 9, [3, 3]).stride([2, 2]).padding([1, 1]), [1, 1], 2, [5, 6]),
-        case(desc(4, 6, [4, 2]).groups(2).stride([2, 3]).padding_sides([[1, 2], [0, 1]]), [0, 2], 3, [4, 5]),
+        case(
+            desc(4, 6, [4, 2]).groups(2).stride([2, 3]).padding_sides([[1, 2], [0, 1]]),
+            [0, 2],
+            3,
+            [4, 5],
+        ),
         case(desc(4, 10, [3, 3]).dilation([2, 3]).padding([1, 2]), [1, 2], 2, [5, 4]),
         case(desc(3, 4, [3, 3]).stride([2, 2]).padding([3, 2]), [1, 0], 2, [5, 4]),
         case(desc(6, 12, [3, 3]).groups(6).stride([2, 1]).padding([1, 0]), [1, 0], 2, [4, 7]),
@@ -295,11 +308,14 @@ mod tests {
     #[test]
     fn cases_share_all_kernels() {
         let cases = cases_2d();
-        let of = |choices: fn(&Case<2>) -> Vec<ConvChoice>| cases.iter().flat_map(choices).collect::<HashSet<_>>();
+        let of = |choices: fn(&Case<2>) -> Vec<ConvChoice>| {
+            cases.iter().flat_map(choices).collect::<HashSet<_>>()
+        };
         let all = of(|case| case.choices(&Caps::webgpu_default()));
         let missing: Vec<_> = all.difference(&of(Case::common_choices)).copied().collect();
-        let of_gpus =
-            |choice: &ConvChoice| [ConvChoice::Block, ConvChoice::Split, ConvChoice::DepthwisePatch].contains(choice);
+        let of_gpus = |choice: &ConvChoice| {
+            [ConvChoice::Block, ConvChoice::Split, ConvChoice::DepthwisePatch].contains(choice)
+        };
         assert!(missing.iter().all(of_gpus), "{missing:?}");
         let shares: Vec<_> = cases.iter().map(|case| case.common_choices().len()).collect();
         assert!(shares.iter().all(|&share| (1..=3).contains(&share)), "{shares:?}");

@@ -35,7 +35,10 @@ pub fn parse(text: &str) -> Result<Vec<Spec>, LineError> {
 }
 
 /// What `read` makes of each line that says something.
-fn lines(text: &str, read: impl Fn(&str) -> Result<Spec, SpecError>) -> Result<Vec<Spec>, LineError> {
+fn lines(
+    text: &str,
+    read: impl Fn(&str) -> Result<Spec, SpecError>,
+) -> Result<Vec<Spec>, LineError> {
     let lines = (1..).zip(text.lines().map(|line| line.split('#').next().unwrap_or("").trim()));
     lines
         .filter(|(_, text)| !text.is_empty())
@@ -84,11 +87,16 @@ mod tests {
         let reached: HashSet<&str> =
             devices.iter().flat_map(|c| specs.iter().flat_map(|spec| kernels(c, spec))).collect();
         assert_eq!(reached.len(), Kernel::ALL.len(), "{reached:?}");
-        let count = |of: &dyn Fn(&Spec) -> String| specs.iter().map(of).collect::<HashSet<_>>().len();
+        let count =
+            |of: &dyn Fn(&Spec) -> String| specs.iter().map(of).collect::<HashSet<_>>().len();
         assert_eq!(count(&|spec| format!("{:?}", spec.family)), FAMILIES.len());
         assert_eq!(count(&|spec| format!("{:?}", spec.activation)), ACTIVATIONS.len());
         assert_eq!(count(&|spec| format!("{:?}", spec.layouts)), 4);
-        assert!([Limits::Tight, Limits::Short].iter().all(|limits| specs.iter().any(|spec| spec.limits == *limits)));
+        assert!(
+            [Limits::Tight, Limits::Short]
+                .iter()
+                .all(|limits| specs.iter().any(|spec| spec.limits == *limits))
+        );
         let laws: HashSet<&str> = specs.iter().flat_map(laws_of).map(|law| law.name).collect();
         assert_eq!(laws.len(), LAWS.len(), "{laws:?}");
     }
@@ -110,7 +118,11 @@ mod tests {
     fn a_bad_line_is_named() {
         let error = parse("# a comment\n\nbank batch=1").expect_err("is no problem");
         assert_eq!(error.to_string(), "line 3: the problem does not say its channels");
-        let error = parse("bank batch=1 channels=4x4 input=3 kernel=3 groups=3").expect_err("is impossible");
-        assert_eq!(error.to_string(), "line 1: impossible: input channels: expected a multiple of 3 groups, found 4");
+        let error = parse("bank batch=1 channels=4x4 input=3 kernel=3 groups=3")
+            .expect_err("is impossible");
+        assert_eq!(
+            error.to_string(),
+            "line 1: impossible: input channels: expected a multiple of 3 groups, found 4"
+        );
     }
 }

@@ -51,7 +51,15 @@ fn ideal() -> Context {
     let (lanes, matrices) = (with_lanes(), with_matrices(16).matrices);
     let Caps { device_type, subgroups, subgroup_size, int64, .. } = lanes;
     let caps = context.caps().clone();
-    context.with_caps(Caps { device_type, subgroups, subgroup_size, int64, matrices, f16: true, ..caps })
+    context.with_caps(Caps {
+        device_type,
+        subgroups,
+        subgroup_size,
+        int64,
+        matrices,
+        f16: true,
+        ..caps
+    })
 }
 
 /// Refuses a problem that no device could compute, with what is impossible about it, and one that
@@ -63,7 +71,10 @@ pub fn possible(spec: &Spec) -> Result<(), SpecError> {
     spec.check()?;
     match Prepared::with_integers(&ideal(), &spec.single()) {
         // Devices differ in limits.
-        Ok(_) | Err(Fault::Refused(Error::Limit { .. } | Error::MissingFeature { .. }) | Fault::Wrong(_)) => Ok(()),
+        Ok(_)
+        | Err(
+            Fault::Refused(Error::Limit { .. } | Error::MissingFeature { .. }) | Fault::Wrong(_),
+        ) => Ok(()),
         Err(Fault::Refused(error) | Fault::Failed(error)) => Err(SpecError::Impossible(error)),
     }
 }
@@ -88,13 +99,24 @@ pub fn laws_of(spec: &Spec) -> impl Iterator<Item = &'static Law> {
 }
 
 /// Holds a problem to each of these laws that says something about it.
-pub fn check(context: &Context, spec: &Spec, laws: &[&'static Law]) -> impl Iterator<Item = Outcome> {
+pub fn check(
+    context: &Context,
+    spec: &Spec,
+    laws: &[&'static Law],
+) -> impl Iterator<Item = Outcome> {
     let kernels = kernels(context, spec);
-    let laws: Vec<&'static Law> = laws_of(spec).filter(|law| laws.iter().any(|one| one.name == law.name)).collect();
+    let laws: Vec<&'static Law> =
+        laws_of(spec).filter(|law| laws.iter().any(|one| one.name == law.name)).collect();
     laws.into_iter().map(move |law| {
         let start = Instant::now();
         let verdict = Verdict::of(law.check(context, spec));
-        Outcome { spec: spec.clone(), law, kernels: kernels.clone(), verdict, time: start.elapsed() }
+        Outcome {
+            spec: spec.clone(),
+            law,
+            kernels: kernels.clone(),
+            verdict,
+            time: start.elapsed(),
+        }
     })
 }
 
@@ -119,7 +141,8 @@ pub fn first_broken(
 /// A context of the same device and caps that has compiled nothing yet: a long run must not keep every pipeline.
 #[must_use]
 pub fn fresh(context: &Context) -> Context {
-    Context::from_wgpu(context.device().clone(), context.queue().clone()).with_caps(context.caps().clone())
+    Context::from_wgpu(context.device().clone(), context.queue().clone())
+        .with_caps(context.caps().clone())
 }
 
 /// Whether the library runs this problem at all on this device.

@@ -2,8 +2,8 @@
 
 use dynconv::plan::MapAxis;
 use dynconv::{
-    Cells, CondConvWeights, DyCnnWeights, Elem, FdyWeights, Geometry, KernelWarehouseWeights, Linear, OdWeights,
-    PixelMixWeights,
+    Cells, CondConvWeights, DyCnnWeights, Elem, FdyWeights, Geometry, KernelWarehouseWeights,
+    Linear, OdWeights, PixelMixWeights,
 };
 
 use crate::noise::Noise;
@@ -196,7 +196,8 @@ impl Data {
     /// DY-CNN.
     #[must_use]
     pub fn dy_cnn(&self, spec: &Spec, g: &Geometry) -> DyCnnWeights {
-        let mut weights = weights::dy_cnn(&mut Self::branch_noise(spec), g, [false, spec.seed.is_multiple_of(2)]);
+        let mut weights =
+            weights::dy_cnn(&mut Self::branch_noise(spec), g, [false, spec.seed.is_multiple_of(2)]);
         self.multiply(&mut weights.fc2);
         weights.fc2_bias.iter_mut().for_each(|bias| self.multiply(bias));
         DyCnnWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
@@ -210,7 +211,12 @@ impl Data {
         if spec.seed % 50 == 49 {
             weights.channel_fc = None;
         }
-        let heads = [&mut weights.channel_fc, &mut weights.filter_fc, &mut weights.spatial_fc, &mut weights.kernel_fc];
+        let heads = [
+            &mut weights.channel_fc,
+            &mut weights.filter_fc,
+            &mut weights.spatial_fc,
+            &mut weights.kernel_fc,
+        ];
         heads.into_iter().flatten().for_each(|head| self.multiply_head(head));
         OdWeights { bank: self.bank.clone(), ..weights }
     }
@@ -225,7 +231,8 @@ impl Data {
     /// KernelWarehouse.
     #[must_use]
     pub fn warehouse(&self, spec: &Spec, g: &Geometry) -> KernelWarehouseWeights {
-        let mut weights = weights::kernel_warehouse(&mut Self::branch_noise(spec), g, cells(spec, g), false);
+        let mut weights =
+            weights::kernel_warehouse(&mut Self::branch_noise(spec), g, cells(spec, g), false);
         self.multiply_head(&mut weights.fc2);
         KernelWarehouseWeights { bias: self.bias.clone(), ..weights }
     }

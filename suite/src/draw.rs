@@ -66,7 +66,8 @@ fn rest() -> impl Strategy<Value = Rest> {
     let activation = prop_oneof![2 => Just(0_usize), 1 => 0..ACTIVATIONS.len()];
     let wide = prop_oneof![4 => 1..12_usize, 2 => 12..40_usize, 1 => 60..72_usize];
     let groups = prop_oneof![2 => Just(1_usize), 1 => 2..8_usize];
-    let limits = prop_oneof![4 => Just(Limits::Device), 1 => Just(Limits::Tight), 1 => Just(Limits::Short)];
+    let limits =
+        prop_oneof![4 => Just(Limits::Device), 1 => Just(Limits::Tight), 1 => Just(Limits::Short)];
     let shape = (
         prop::sample::select(FAMILIES.map(|(_, family)| family).to_vec()),
         1..6_usize,
@@ -75,9 +76,22 @@ fn rest() -> impl Strategy<Value = Rest> {
         wide,
         1..6_usize,
     );
-    let winograd = prop_oneof![8 => Just(None), 1 => Just(Some(Winograd::F2)), 1 => Just(Some(Winograd::F4))];
-    let options = (prop::bool::weighted(0.2), winograd, any::<prop::sample::Index>(), activation, any::<[bool; 3]>());
-    let storage = (prop::array::uniform2(prop::bool::weighted(0.25)), elems(), limits, 0..10_usize, 1..1_000_000_u64);
+    let winograd =
+        prop_oneof![8 => Just(None), 1 => Just(Some(Winograd::F2)), 1 => Just(Some(Winograd::F4))];
+    let options = (
+        prop::bool::weighted(0.2),
+        winograd,
+        any::<prop::sample::Index>(),
+        activation,
+        any::<[bool; 3]>(),
+    );
+    let storage = (
+        prop::array::uniform2(prop::bool::weighted(0.25)),
+        elems(),
+        limits,
+        0..10_usize,
+        1..1_000_000_u64,
+    );
     (shape, options, storage).prop_map(
         |(
             (family, batch, groups, c_in, c_out, kernels),
@@ -104,7 +118,8 @@ fn rest() -> impl Strategy<Value = Rest> {
 }
 
 fn elems() -> impl Strategy<Value = [Elem; 3]> {
-    let tensor = || prop_oneof![3 => Just(Elem::F32), 1 => Just(Elem::F16Storage), 1 => Just(Elem::F16)];
+    let tensor =
+        || prop_oneof![3 => Just(Elem::F32), 1 => Just(Elem::F16Storage), 1 => Just(Elem::F16)];
     let bank = prop_oneof![2 => Just(Elem::F32), 1 => Just(Elem::F16Storage), 1 => Just(Elem::Bf16Storage)];
     prop_oneof![
         3 => Just([Elem::F32; 3]),
@@ -120,8 +135,10 @@ pub fn specs() -> impl Strategy<Value = Spec> {
 
 fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     // Minimal filtering takes kernels from a bank in f32.
-    let can_filter = matches!(rest.family, Family::Static | Family::Bank | Family::DyCnn | Family::CondConv);
-    let winograd = rest.winograd.filter(|_| can_filter && !rest.is_transposed && rest.elems[2] == Elem::F32);
+    let can_filter =
+        matches!(rest.family, Family::Static | Family::Bank | Family::DyCnn | Family::CondConv);
+    let winograd =
+        rest.winograd.filter(|_| can_filter && !rest.is_transposed && rest.elems[2] == Elem::F32);
     let axes = fitted(axes, rest.family, winograd.is_some());
     let groups = rest.groups;
     // Many groups of many channels would be more than the reference can do.
@@ -129,7 +146,8 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     let c_in = if rest.channels[0] == 1 { groups } else { per_group(rest.channels[0]) };
     let channels = [c_in, per_group(rest.channels[1])];
     let list = |of: fn(&Axis) -> usize| axes.iter().map(of).collect::<Vec<_>>();
-    let mut spec = Spec::new(rest.family, rest.batch, channels, &list(|a| a.input), &list(|a| a.kernel));
+    let mut spec =
+        Spec::new(rest.family, rest.batch, channels, &list(|a| a.input), &list(|a| a.kernel));
     spec.stride = list(|a| a.stride);
     spec.dilation = list(|a| a.dilation);
     spec.padding = axes.iter().map(|a| a.padding).collect();
@@ -147,7 +165,9 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.residual = residual && rest.family.takes_residual();
     spec.elems = rest.elems;
     if !rest.family.is_chain() {
-        spec.layouts = rest.layouts.map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
+        spec.layouts = rest
+            .layouts
+            .map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
         spec.limits = rest.limits;
     }
     if rest.family == Family::Warehouse {
@@ -206,18 +226,21 @@ mod tests {
     use super::*;
 
     fn drawn(count: usize) -> Vec<Spec> {
-        let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(5), ..Config::default() });
+        let mut runner =
+            TestRunner::new(Config { rng_seed: RngSeed::Fixed(5), ..Config::default() });
         (0..count).map(|_| specs().new_tree(&mut runner).expect("draws").current()).collect()
     }
 
     #[test]
     fn every_option_is_drawn() {
         let all = drawn(6000);
-        let distinct = |of: &dyn Fn(&Spec) -> String| all.iter().map(of).collect::<HashSet<_>>().len();
+        let distinct =
+            |of: &dyn Fn(&Spec) -> String| all.iter().map(of).collect::<HashSet<_>>().len();
         assert_eq!(distinct(&|s| format!("{:?}", s.family)), FAMILIES.len());
         // Some kernels take little of what is drawn.
         let rare = drawn(100_000);
-        let missing = ConvChoice::ALL.into_iter().filter(|conv| !rare.iter().any(|spec| spec.conv == *conv));
+        let missing =
+            ConvChoice::ALL.into_iter().filter(|conv| !rare.iter().any(|spec| spec.conv == *conv));
         // It splits more channels than are drawn; the catalogue has it.
         assert_eq!(missing.collect::<Vec<_>>(), [ConvChoice::Split]);
         assert_eq!(distinct(&|s| format!("{:?}", s.activation)), ACTIVATIONS.len());

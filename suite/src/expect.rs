@@ -37,7 +37,9 @@ pub struct ExpectationError {
 /// # Errors
 /// [`ExpectationError`] for the first line that is none.
 pub fn parse(text: &str) -> Result<Vec<Expectation>, ExpectationError> {
-    let lines = (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty() && !text.starts_with('#'));
+    let lines = (1..)
+        .zip(text.lines())
+        .filter(|(_, text)| !text.trim().is_empty() && !text.starts_with('#'));
     lines
         .map(|(line, text)| {
             let fields: Vec<&str> = text.split('|').map(str::trim).collect();
@@ -89,7 +91,9 @@ pub fn judge<'a>(known: &'a [Expectation], caps: &Caps, outcome: &Outcome) -> St
         (Verdict::Refused(_), _) => Standing::NotRun,
         (Verdict::Broken(_), None) => Standing::Broken,
         (Verdict::Broken(_), Some(expectation)) => Standing::Known(expectation),
-        (Verdict::Kept, Some(expectation)) if outcome.law.name == "exact" => Standing::Mended(expectation),
+        (Verdict::Kept, Some(expectation)) if outcome.law.name == "exact" => {
+            Standing::Mended(expectation)
+        }
         (Verdict::Kept, _) => Standing::Fine,
     }
 }
@@ -110,22 +114,40 @@ mod tests {
     fn known_faults_are_told_from_new_ones() {
         let known = parse("# comment\nllvmpipe | Mesa 22. | exact | limits=boundless kernel=3 | loops end early\n")
             .expect("parses");
-        let caps =
-            |driver: &str| Caps { name: "llvmpipe (LLVM 15)".into(), driver: driver.into(), ..Caps::webgpu_default() };
+        let caps = |driver: &str| Caps {
+            name: "llvmpipe (LLVM 15)".into(),
+            driver: driver.into(),
+            ..Caps::webgpu_default()
+        };
         let broken = || Verdict::Broken("off".into());
         let line = "static batch=1 channels=1x1 input=5 kernel=3 limits=boundless";
-        assert_eq!(judge(&known, &caps("Mesa 22.3.6"), &outcome(line, broken())), Standing::Known(&known[0]));
-        assert_eq!(judge(&known, &caps("Mesa 22.3.6"), &outcome(line, Verdict::Kept)), Standing::Mended(&known[0]));
+        assert_eq!(
+            judge(&known, &caps("Mesa 22.3.6"), &outcome(line, broken())),
+            Standing::Known(&known[0])
+        );
+        assert_eq!(
+            judge(&known, &caps("Mesa 22.3.6"), &outcome(line, Verdict::Kept)),
+            Standing::Mended(&known[0])
+        );
         assert_eq!(judge(&known, &caps("Mesa 25.0.7"), &outcome(line, broken())), Standing::Broken);
         let other = "static batch=1 channels=1x1 input=5 kernel=3";
-        assert_eq!(judge(&known, &caps("Mesa 22.3.6"), &outcome(other, broken())), Standing::Broken);
-        assert_eq!(judge(&known, &caps("Mesa 22.3.6"), &outcome(other, Verdict::Kept)), Standing::Fine);
+        assert_eq!(
+            judge(&known, &caps("Mesa 22.3.6"), &outcome(other, broken())),
+            Standing::Broken
+        );
+        assert_eq!(
+            judge(&known, &caps("Mesa 22.3.6"), &outcome(other, Verdict::Kept)),
+            Standing::Fine
+        );
     }
 
     #[test]
     fn the_known_faults_can_be_read() {
         assert!(!parse(KNOWN).expect("parses").is_empty());
         let error = parse("llvmpipe | all").expect_err("is none").to_string();
-        assert_eq!(error, "line 1: expected driver | version | law | words | reason, found \"llvmpipe | all\"");
+        assert_eq!(
+            error,
+            "line 1: expected driver | version | law | words | reason, found \"llvmpipe | all\""
+        );
     }
 }

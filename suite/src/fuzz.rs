@@ -81,7 +81,8 @@ pub fn fuzz(
     };
     // Every job draws all problems, which costs next to nothing, and runs its share of them: the same for any number of jobs.
     let job = |number: usize, context: &Context| {
-        let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
+        let mut runner =
+            TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
         let strategy = specs();
         let mut drawn = 0;
         while !is_over(drawn) && !is_stopped() {

@@ -49,10 +49,15 @@ impl Interpreter {
         let mut is_run = false;
         for run in &self.runs {
             match run.first_fault(|source| mutant.apply_to(source)) {
-                Ok(Some(Some(fault))) => return Fate::Killed("interpreter", run.name().to_owned(), fault),
+                Ok(Some(Some(fault))) => {
+                    return Fate::Killed("interpreter", run.name().to_owned(), fault);
+                }
                 Ok(Some(None)) => is_run = true,
                 Ok(None) => {}
-                Err(SanitizeError::Shader { error: wgsl_sanitizer::Error::Invalid(message), .. }) => {
+                Err(SanitizeError::Shader {
+                    error: wgsl_sanitizer::Error::Invalid(message),
+                    ..
+                }) => {
                     return Fate::Stillborn(message);
                 }
                 // What is not interpreted is left to the laws.
@@ -70,8 +75,11 @@ fn recorded(specs: &[Spec]) -> Result<Vec<Run>, SanitizeError> {
         for spec in specs {
             let runs = form(&device(spec), spec).map_err(Box::new)?;
             // As it is every problem is run; otherwise those with a shader text, told by its label, or an activation that none before has.
-            let shaders = runs.iter().flat_map(|run| &run.replay.modules).map(|module| module.label.clone());
-            let new = shaders.filter(|label| seen.insert((label.clone(), format!("{:?}", spec.activation)))).count();
+            let shaders =
+                runs.iter().flat_map(|run| &run.replay.modules).map(|module| module.label.clone());
+            let new = shaders
+                .filter(|label| seen.insert((label.clone(), format!("{:?}", spec.activation))))
+                .count();
             if number == 0 || new > 0 {
                 all.extend(runs.into_iter().map(|run| (run, subgroup_size(spec))));
             }
@@ -90,8 +98,12 @@ fn quick_first(all: &[Run]) -> Result<Vec<Right>, SanitizeError> {
     let timed = |part: &[Run]| part.iter().map(timed).collect::<Result<Vec<_>, SanitizeError>>();
     let share = all.len().div_ceil(thread::available_parallelism().map_or(1, usize::from)).max(1);
     let parts: Result<Vec<_>, _> = thread::scope(|scope| {
-        let threads: Vec<_> = all.chunks(share).map(|part| scope.spawn(move || timed(part))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        let threads: Vec<_> =
+            all.chunks(share).map(|part| scope.spawn(move || timed(part))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
     });
     let mut runs: Vec<_> = parts?.into_iter().flatten().collect();
     runs.sort_by_key(|(time, _)| *time);
@@ -107,9 +119,11 @@ mod tests {
     fn shaders_without_a_slip_survive_and_one_that_drivers_hide_is_killed() {
         let interpreter = Interpreter::new().expect("records");
         // The quickest of each form; that all are right is seen as they are recorded.
-        let quickest = [" seed=", " moved", " NaN ", " styles times ", " an infinity ", " logits of 0"];
+        let quickest =
+            [" seed=", " moved", " NaN ", " styles times ", " an infinity ", " logits of 0"];
         for form in quickest {
-            let run = interpreter.runs.iter().find(|run| run.name().contains(form)).expect("is there");
+            let run =
+                interpreter.runs.iter().find(|run| run.name().contains(form)).expect("is there");
             // A change that changes nothing.
             let fault = run.first_fault(|source| format!("{source}\n")).expect("runs");
             assert_eq!(fault, Some(None), "{}", run.name());
@@ -117,7 +131,9 @@ mod tests {
         // All lanes add, not the lower half alone: lanes that run in order give the right sum all the same.
         let is_it = |mutant: &Mutant| {
             let [original, mutated] = [&mutant.original, &mutant.mutated].map(|line| line.trim());
-            mutant.file == "average_pool.wgsl" && original == "if lane < half {" && mutated == "if true {"
+            mutant.file == "average_pool.wgsl"
+                && original == "if lane < half {"
+                && mutated == "if true {"
         };
         let mutant = mutants::all().into_iter().find(is_it).expect("is there");
         let fate = interpreter.fate(&mutant);

@@ -108,18 +108,24 @@ const FORGOTTEN: [(&str, &str); 4] =
 /// Ends of lines that are statements of their own: leaving one out still compiles.
 fn is_statement(code: &str) -> bool {
     let code = code.trim();
-    let is_declaration =
-        ["let ", "var ", "const ", "return ", "struct ", "@", "for "].iter().any(|word| code.starts_with(word));
+    let is_declaration = ["let ", "var ", "const ", "return ", "struct ", "@", "for "]
+        .iter()
+        .any(|word| code.starts_with(word));
     code.ends_with(';')
         && !is_declaration
-        && (code.contains(" = ") || code.contains("= ") || code.ends_with(");") || code == "return;")
+        && (code.contains(" = ")
+            || code.contains("= ")
+            || code.ends_with(");")
+            || code == "return;")
 }
 
 /// Every shader file, once.
 fn files() -> BTreeMap<&'static str, &'static str> {
     let all = elem_variants();
     let of_variants = all.iter().flat_map(|dispatch| dispatch.variant.files().collect::<Vec<_>>());
-    of_variants.chain(Kernel::ALL.iter().flat_map(|kernel| kernel.def().parts.iter().copied())).collect()
+    of_variants
+        .chain(Kernel::ALL.iter().flat_map(|kernel| kernel.def().parts.iter().copied()))
+        .collect()
 }
 
 /// All mutants, in the order of their files and lines. Their places in it are their numbers.
@@ -141,7 +147,8 @@ pub fn all() -> Vec<Mutant> {
 fn slips(line: &str) -> Vec<(&'static str, String)> {
     let code_len = line.find("//").unwrap_or(line.len());
     let code = &line[..code_len];
-    let declares = ["fn ", "struct ", "@group", "@builtin", "@compute", "enable ", "var<", "const "];
+    let declares =
+        ["fn ", "struct ", "@group", "@builtin", "@compute", "enable ", "var<", "const "];
     if code.trim().is_empty() || declares.iter().any(|word| code.trim_start().starts_with(word)) {
         return Vec::new();
     }
@@ -155,14 +162,20 @@ fn slips(line: &str) -> Vec<(&'static str, String)> {
     }
     for (slip, end) in FORGOTTEN {
         for (at, _) in code.match_indices("params.") {
-            let name = code[at + 7..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+            let name = code[at + 7..]
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .unwrap_or("");
             if name.ends_with(end) {
                 all.push((slip, format!("{}0u{}", &line[..at], &line[at + 7 + name.len()..])));
             }
         }
     }
     if let (Some(at), Some(end)) = (code.find("if "), code.find(" {")) {
-        all.extend(["true", "false"].map(|value| ("condition", format!("{}{value}{}", &line[..at + 3], &line[end..]))));
+        all.extend(
+            ["true", "false"]
+                .map(|value| ("condition", format!("{}{value}{}", &line[..at + 3], &line[end..]))),
+        );
     }
     if is_statement(code) {
         all.push(("left out", String::new()));
@@ -177,7 +190,8 @@ fn is_whole(code: &str, at: usize, piece: &str) -> bool {
     let first = piece.chars().next().unwrap_or(' ');
     let last = piece.chars().last().unwrap_or(' ');
     let joined_before = first.is_alphanumeric() && code[..at].chars().last().is_some_and(is_name);
-    let joined_after = last.is_alphanumeric() && code[at + piece.len()..].chars().next().is_some_and(is_name);
+    let joined_after =
+        last.is_alphanumeric() && code[at + piece.len()..].chars().next().is_some_and(is_name);
     !joined_before && !joined_after
 }
 
@@ -206,7 +220,8 @@ impl Mutant {
     /// Whether a problem runs a variant that the file is part of.
     fn is_in(&self, context: &Context, spec: &Spec) -> bool {
         let Ok(prepared) = Prepared::with_integers(context, spec) else { return false };
-        let mut files = prepared.bound.steps().iter().flat_map(|step| step.dispatch().variant.files());
+        let mut files =
+            prepared.bound.steps().iter().flat_map(|step| step.dispatch().variant.files());
         files.any(|(file, _)| file == self.file)
     }
 
@@ -225,8 +240,12 @@ impl Mutant {
             for law in laws_of(spec) {
                 match law.check(&context, spec) {
                     Ok(()) | Err(Fault::Refused(_)) => {}
-                    Err(Fault::Failed(Error::Shader { message, .. })) => return Fate::Stillborn(message),
-                    Err(fault) => return Fate::Killed(law.name, spec.to_string(), fault.to_string()),
+                    Err(Fault::Failed(Error::Shader { message, .. })) => {
+                        return Fate::Stillborn(message);
+                    }
+                    Err(fault) => {
+                        return Fate::Killed(law.name, spec.to_string(), fault.to_string());
+                    }
                 }
             }
         }
@@ -254,13 +273,21 @@ fn is_of(explanation: &Explanation, mutant: &Mutant) -> bool {
 /// Why nothing can kill a mutant, if that is known.
 #[must_use]
 pub fn explained(mutant: &Mutant) -> Option<&'static str> {
-    explanations().flatten().find(|explanation| is_of(explanation, mutant)).map(|[.., reason]| reason)
+    explanations()
+        .flatten()
+        .find(|explanation| is_of(explanation, mutant))
+        .map(|[.., reason]| reason)
 }
 
 /// At most `count` of the mutants that are asked for, drawn as evenly over the files as their numbers allow, and over each file's lines.
 /// Their numbers.
 #[must_use]
-pub fn sample(mutants: &[Mutant], is_asked: impl Fn(&Mutant) -> bool, count: usize, seed: u64) -> Vec<usize> {
+pub fn sample(
+    mutants: &[Mutant],
+    is_asked: impl Fn(&Mutant) -> bool,
+    count: usize,
+    seed: u64,
+) -> Vec<usize> {
     let mut of_file: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (number, mutant) in mutants.iter().enumerate().filter(|(_, mutant)| is_asked(mutant)) {
         of_file.entry(mutant.file).or_default().push(number);
@@ -289,12 +316,18 @@ mod tests {
 
     #[test]
     fn slips_change_code_and_nothing_else() {
-        let lines = |line: &str| slips(line).into_iter().map(|(_, mutated)| mutated).collect::<Vec<_>>();
+        let lines =
+            |line: &str| slips(line).into_iter().map(|(_, mutated)| mutated).collect::<Vec<_>>();
         assert_eq!(lines("    // a < b"), [""; 0]);
         assert_eq!(lines("fn f(a: u32) -> u32 {"), [""; 0]);
-        assert_eq!(lines("    a = b < c; // d < e").first().map(String::as_str), Some("    a = b <= c; // d < e"));
+        assert_eq!(
+            lines("    a = b < c; // d < e").first().map(String::as_str),
+            Some("    a = b <= c; // d < e")
+        );
         assert!(lines("    var v: vec4<f32>;").is_empty());
-        assert!(lines("    y[params.y_base + i] = 1.5;").contains(&"    y[0u + i] = 1.5;".to_string()));
+        assert!(
+            lines("    y[params.y_base + i] = 1.5;").contains(&"    y[0u + i] = 1.5;".to_string())
+        );
         assert!(lines("    workgroupBarrier();").contains(&String::new()));
         assert!(!lines("    x = 10u;").iter().any(|line| line.contains("11u")));
     }
@@ -304,23 +337,33 @@ mod tests {
         let all = all();
         let mutated: HashSet<&str> = all.iter().map(|mutant| mutant.file).collect();
         // Some of the files of element types have nothing but a declaration and a plain load.
-        assert!(files().keys().all(|file| mutated.contains(file) || file.starts_with("elem/")), "{mutated:?}");
+        assert!(
+            files().keys().all(|file| mutated.contains(file) || file.starts_with("elem/")),
+            "{mutated:?}"
+        );
         let chosen = sample(&all, |_| true, 200, 1);
         assert_eq!(all.iter().map(Mutant::name).collect::<HashSet<_>>().len(), all.len());
         assert_eq!(chosen.len(), 200);
         assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), 200);
-        assert_eq!(chosen.iter().map(|&number| all[number].file).collect::<HashSet<_>>().len(), mutated.len());
+        assert_eq!(
+            chosen.iter().map(|&number| all[number].file).collect::<HashSet<_>>().len(),
+            mutated.len()
+        );
         assert_ne!(sample(&all, |_| true, 200, 2), chosen);
         assert_eq!(sample(&all, |_| true, all.len(), 2), (0..all.len()).collect::<Vec<_>>());
         let of_file = sample(&all, |mutant| mutant.file == "demodulate.wgsl", 10, 1);
-        assert!(of_file.len() == 10 && of_file.iter().all(|&number| all[number].file == "demodulate.wgsl"));
+        assert!(
+            of_file.len() == 10
+                && of_file.iter().all(|&number| all[number].file == "demodulate.wgsl")
+        );
     }
 
     #[test]
     fn explanations_are_of_mutants_that_there_are() {
         let all = all();
         for explanation in explanations() {
-            let explanation = explanation.expect("file | line as it is | line as it becomes | reason");
+            let explanation =
+                explanation.expect("file | line as it is | line as it becomes | reason");
             assert!(all.iter().any(|mutant| is_of(&explanation, mutant)), "{explanation:?}");
         }
     }
@@ -342,13 +385,22 @@ mod tests {
             table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
         let mutated: HashSet<&str> = all.iter().map(|mutant| mutant.file).collect();
         let missing: Vec<_> = mutated.iter().filter(|file| !rows.contains(*file)).collect();
-        assert!(missing.is_empty(), "suite/MUTANTS.md lacks {missing:?}: run `dynconv mutants` again");
+        assert!(
+            missing.is_empty(),
+            "suite/MUTANTS.md lacks {missing:?}: run `dynconv mutants` again"
+        );
         for line in table.lines().filter(|line| line.starts_with("* ")) {
-            let [file, original, mutated] = survivor(line).unwrap_or_else(|| panic!("no survivor: {line}"));
+            let [file, original, mutated] =
+                survivor(line).unwrap_or_else(|| panic!("no survivor: {line}"));
             let is_it = |mutant: &Mutant| {
-                mutant.file == file && mutant.original.trim() == original && mutant.mutated.trim() == mutated
+                mutant.file == file
+                    && mutant.original.trim() == original
+                    && mutant.mutated.trim() == mutated
             };
-            assert!(all.iter().any(is_it), "suite/MUTANTS.md is out of date, run `dynconv mutants` again: {line}");
+            assert!(
+                all.iter().any(is_it),
+                "suite/MUTANTS.md is out of date, run `dynconv mutants` again: {line}"
+            );
         }
     }
 
@@ -362,7 +414,8 @@ mod tests {
         );
         for line in table.lines().filter(|line| line.starts_with("* ")) {
             let reason = line.rsplit_once("`: ").map(|(_, reason)| reason);
-            let is_explained = reason.is_some_and(|reason| EXPLANATIONS.contains(&format!(" | {reason}\n")));
+            let is_explained =
+                reason.is_some_and(|reason| EXPLANATIONS.contains(&format!(" | {reason}\n")));
             assert!(is_explained, "no line of suite/explanations.txt explains {line}");
         }
     }

@@ -66,14 +66,17 @@ impl Recorded {
 
     /// The same on fractions.
     pub(crate) fn with_fractions(context: &Context, spec: &Spec) -> Result<Self, RecordedError> {
-        let data = Data::new(spec, Numbers::Floats).map_err(|error| RecordedError::of(spec, error.into()))?;
+        let data = Data::new(spec, Numbers::Floats)
+            .map_err(|error| RecordedError::of(spec, error.into()))?;
         Self::with(context, spec, &data, false)
     }
 
     /// Whether a kernel of the problem may drop a NaN: in an activation, a hidden layer, an output in f16.
     fn may_drop_nan(spec: &Spec) -> bool {
         !is_filtered(spec)
-            && (spec.activation != Activation::None || spec.family.has_branch() || spec.elems[1] != Elem::F32)
+            && (spec.activation != Activation::None
+                || spec.family.has_branch()
+                || spec.elems[1] != Elem::F32)
     }
 
     /// The same on fractions, with a NaN in the input; nothing where no kernel may drop a NaN.
@@ -81,7 +84,8 @@ impl Recorded {
         if !Self::may_drop_nan(spec) {
             return Ok(None);
         }
-        let mut data = Data::new(spec, Numbers::Floats).map_err(|error| RecordedError::of(spec, error.into()))?;
+        let mut data = Data::new(spec, Numbers::Floats)
+            .map_err(|error| RecordedError::of(spec, error.into()))?;
         let middle = data.x.len() / 2;
         if let Some(x) = data.x.get_mut(middle) {
             *x = f32::NAN;
@@ -94,13 +98,21 @@ impl Recorded {
     pub(crate) fn strained(context: &Context, spec: &Spec) -> Result<Vec<Self>, RecordedError> {
         let all = strained(spec).map_err(|error| RecordedError::of(spec, error.into()))?;
         let recorded = |(what, data): (&str, Data)| {
-            Ok(Self { name: format!("{spec} with {what}"), ..Self::with(context, spec, &data, false)? })
+            Ok(Self {
+                name: format!("{spec} with {what}"),
+                ..Self::with(context, spec, &data, false)?
+            })
         };
         all.into_iter().map(recorded).collect()
     }
 
     /// The same with these data. No adapter is needed: the noop device keeps buffers and computes nothing.
-    pub(crate) fn with(context: &Context, spec: &Spec, data: &Data, is_exact: bool) -> Result<Self, RecordedError> {
+    pub(crate) fn with(
+        context: &Context,
+        spec: &Spec,
+        data: &Data,
+        is_exact: bool,
+    ) -> Result<Self, RecordedError> {
         Self::prepared(context, spec, data, is_exact).map(|(recorded, _)| recorded)
     }
 
@@ -120,7 +132,8 @@ impl Recorded {
     ) -> Result<(Self, Prepared), RecordedError> {
         let fault = |fault| RecordedError::of(spec, fault);
         let prepared = Prepared::new(context, spec, data).map_err(fault)?;
-        let (expected, tolerance) = expectation(spec, data, is_exact).map_err(|error| fault(error.into()))?;
+        let (expected, tolerance) =
+            expectation(spec, data, is_exact).map_err(|error| fault(error.into()))?;
         let replay = Replay::record(context, &prepared.bound, prepared.output())?;
         Ok((Self { name: spec.to_string(), replay, expected, tolerance }, prepared))
     }
@@ -143,7 +156,10 @@ impl Recorded {
         let padding = usize::from(self.replay.output.is_half && len % 2 == 1);
         if found.len() != len + padding || self.tolerance.len() != len {
             let tolerances = self.tolerance.len();
-            return Some(format!("{} elements, expected {len} ({tolerances} tolerances)", found.len()));
+            return Some(format!(
+                "{} elements, expected {len} ({tolerances} tolerances)",
+                found.len()
+            ));
         }
         let elements = found.iter().zip(&self.expected).zip(&self.tolerance);
         let wrong = elements.enumerate().find(|(_, ((found, expected), tolerance))| {
@@ -175,7 +191,8 @@ fn drawn(spec: &Spec) -> Result<(Data, bool), RecordedError> {
 fn expectation(spec: &Spec, data: &Data, is_exact: bool) -> dynconv::Result<(Vec<f64>, Vec<f64>)> {
     let attention = truth::attention(spec, data)?.map(|values| dynconv::reference::narrow(&values));
     let rounds = spec.conv == ConvChoice::Matrix && spec.elems[0] != Elem::F32;
-    let data = if rounds { Cow::Owned(data.clone().with_f16_weights()) } else { Cow::Borrowed(data) };
+    let data =
+        if rounds { Cow::Owned(data.clone().with_f16_weights()) } else { Cow::Borrowed(data) };
     let truth = truth::truth(spec, &data, attention.as_deref())?;
     let truth = if rounds { truth.in_halves(spec) } else { truth };
     if is_exact {
@@ -196,7 +213,12 @@ pub(crate) mod tests {
     pub(crate) fn case(expected: &[f64], tolerance: &[f64], is_half: bool) -> Recorded {
         let output = Output { buffer: 0, offset: 0, size: 8, is_half };
         let replay = Replay { modules: vec![], buffers: vec![], dispatches: vec![], output };
-        Recorded { name: "two".into(), replay, expected: expected.into(), tolerance: tolerance.into() }
+        Recorded {
+            name: "two".into(),
+            replay,
+            expected: expected.into(),
+            tolerance: tolerance.into(),
+        }
     }
 
     pub(crate) fn words(values: [f32; 2]) -> Vec<u8> {
@@ -229,7 +251,8 @@ pub(crate) mod tests {
     fn infinities_must_come_out_as_they_are() {
         let infinite = case(&[f64::NEG_INFINITY, 0.0], &[f64::INFINITY, f64::NAN], false);
         assert_eq!(infinite.first_wrong(&words([f32::NEG_INFINITY, 0.0])), None);
-        for values in [[f32::INFINITY, 0.0], [1.0, 0.0], [f32::NAN, 0.0], [f32::NEG_INFINITY, 1.0]] {
+        for values in [[f32::INFINITY, 0.0], [1.0, 0.0], [f32::NAN, 0.0], [f32::NEG_INFINITY, 1.0]]
+        {
             assert!(infinite.first_wrong(&words(values)).is_some(), "{values:?}");
         }
     }
@@ -237,7 +260,10 @@ pub(crate) mod tests {
     #[test]
     fn results_of_another_length_are_wrong() {
         let exact = case(&[1.0, 0.0], &[0.0; 2], false);
-        assert_eq!(exact.first_wrong(&[]).as_deref(), Some("0 elements, expected 2 (2 tolerances)"));
+        assert_eq!(
+            exact.first_wrong(&[]).as_deref(),
+            Some("0 elements, expected 2 (2 tolerances)")
+        );
         assert!(case(&[1.0, 0.0], &[], false).first_wrong(&words([1.0, 0.0])).is_some());
         // Three halves take two words.
         let halves = [0x00, 0x3c, 0x00, 0x40, 0x00, 0x42, 0xff, 0xff];

@@ -132,8 +132,12 @@ impl Replay {
         for step in bound.steps() {
             let params = &step.dispatch().params;
             buffers.push(Buffer { bytes: params.clone() });
-            let mut bindings =
-                vec![Binding { binding: 0, buffer: buffers.len() - 1, offset: 0, size: params.len() as u64 }];
+            let mut bindings = vec![Binding {
+                binding: 0,
+                buffer: buffers.len() - 1,
+                offset: 0,
+                size: params.len() as u64,
+            }];
             for (binding, (handle, range)) in (1..).zip(step.bindings()) {
                 let buffer = match find(&handles, handle) {
                     Some(place) => place,
@@ -143,7 +147,12 @@ impl Replay {
                         buffers.len() - 1
                     }
                 };
-                bindings.push(Binding { binding, buffer, offset: range.start, size: range.end - range.start });
+                bindings.push(Binding {
+                    binding,
+                    buffer,
+                    offset: range.start,
+                    size: range.end - range.start,
+                });
             }
             let variant = &step.dispatch().variant;
             let module = Module { label: variant.label(), source: context.shader(variant) };
@@ -170,7 +179,12 @@ impl Replay {
         for (number, buffer) in self.buffers.iter().enumerate() {
             let bytes = buffer.bytes.len();
             let is_whole = bytes > 0 && bytes.is_multiple_of(4);
-            place(is_whole, || format!("buffer {number}"), || "whole words".into(), || format!("{bytes} bytes"))?;
+            place(
+                is_whole,
+                || format!("buffer {number}"),
+                || "whole words".into(),
+                || format!("{bytes} bytes"),
+            )?;
         }
         let modules = self.modules.len();
         for (number, dispatch) in self.dispatches.iter().enumerate() {
@@ -182,10 +196,21 @@ impl Replay {
                 self.check_range(what, binding.buffer, binding.offset, binding.size)?;
             }
         }
-        self.check_range(|| "output".into(), self.output.buffer, self.output.offset, self.output.size)
+        self.check_range(
+            || "output".into(),
+            self.output.buffer,
+            self.output.offset,
+            self.output.size,
+        )
     }
 
-    fn check_range(&self, what: impl Fn() -> String, buffer: usize, offset: u64, size: u64) -> Result<(), ReplayError> {
+    fn check_range(
+        &self,
+        what: impl Fn() -> String,
+        buffer: usize,
+        offset: u64,
+        size: u64,
+    ) -> Result<(), ReplayError> {
         let count = self.buffers.len();
         let found = || format!("buffer {buffer}");
         let bytes = self.buffers.get(buffer).map(|buffer| buffer.bytes.len() as u64);
@@ -206,7 +231,10 @@ impl Replay {
     pub fn run(&self, context: &Context) -> Result<Vec<Vec<u8>>, ReplayError> {
         self.check()?;
         let device = context.device();
-        let pipelines = self.modules.iter().map(|module| scoped(device, &module.label, || pipeline(device, module)));
+        let pipelines = self
+            .modules
+            .iter()
+            .map(|module| scoped(device, &module.label, || pipeline(device, module)));
         self.run_with(context, &pipelines.collect::<Result<Vec<_>, _>>()?)
     }
 
@@ -217,11 +245,19 @@ impl Replay {
         pipelines: &[wgpu::ComputePipeline],
     ) -> Result<Vec<Vec<u8>>, ReplayError> {
         let device = context.device();
-        let usage = BufferUsages::STORAGE | BufferUsages::UNIFORM | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let usage = BufferUsages::STORAGE
+            | BufferUsages::UNIFORM
+            | BufferUsages::COPY_SRC
+            | BufferUsages::COPY_DST;
         let filled = |(number, buffer): (usize, &Buffer)| {
             let label = format!("buffer {number}");
             let size = buffer.bytes.len() as u64;
-            let descriptor = wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false };
+            let descriptor = wgpu::BufferDescriptor {
+                label: Some(&label),
+                size,
+                usage,
+                mapped_at_creation: false,
+            };
             scoped(device, &label, || {
                 let handle = device.create_buffer(&descriptor);
                 context.queue().write_buffer(&handle, 0, &buffer.bytes);
@@ -231,7 +267,9 @@ impl Replay {
         let buffers = self.buffers.iter().enumerate().map(filled).collect::<Result<Vec<_>, _>>()?;
         for (number, dispatch) in self.dispatches.iter().enumerate() {
             let what = format!("dispatch {number}, {}", self.modules[dispatch.module].label);
-            scoped(device, &what, || context.queue().submit([dispatch.encode(device, pipelines, &buffers)]))?;
+            scoped(device, &what, || {
+                context.queue().submit([dispatch.encode(device, pipelines, &buffers)])
+            })?;
         }
         buffers.iter().map(|buffer| Ok(read(context, buffer)?)).collect()
     }
@@ -240,7 +278,8 @@ impl Replay {
     #[must_use]
     pub fn output_of<'a>(&self, buffers: &'a [Vec<u8>]) -> &'a [u8] {
         let Output { buffer, offset, size, .. } = self.output;
-        let [first, last] = [offset, offset + size].map(|byte| usize::try_from(byte).unwrap_or(usize::MAX));
+        let [first, last] =
+            [offset, offset + size].map(|byte| usize::try_from(byte).unwrap_or(usize::MAX));
         &buffers[buffer][first..last]
     }
 }
@@ -255,12 +294,20 @@ impl Dispatch {
         let pipeline = &pipelines[self.module];
         let entry = |bound: &Binding| {
             let size = std::num::NonZeroU64::new(bound.size);
-            let binding = wgpu::BufferBinding { buffer: &buffers[bound.buffer], offset: bound.offset, size };
-            wgpu::BindGroupEntry { binding: bound.binding, resource: wgpu::BindingResource::Buffer(binding) }
+            let binding =
+                wgpu::BufferBinding { buffer: &buffers[bound.buffer], offset: bound.offset, size };
+            wgpu::BindGroupEntry {
+                binding: bound.binding,
+                resource: wgpu::BindingResource::Buffer(binding),
+            }
         };
         let entries: Vec<_> = self.bindings.iter().map(entry).collect();
         let layout = &pipeline.get_bind_group_layout(0);
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout,
+            entries: &entries,
+        });
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -279,15 +326,21 @@ fn place(
     expected: impl Fn() -> String,
     found: impl Fn() -> String,
 ) -> Result<(), ReplayError> {
-    if is_right { Ok(()) } else { Err(ReplayError::Place { what: what(), expected: expected(), found: found() }) }
+    if is_right {
+        Ok(())
+    } else {
+        Err(ReplayError::Place { what: what(), expected: expected(), found: found() })
+    }
 }
 
 /// As the library compiles it.
 fn pipeline(device: &wgpu::Device, module: &Module) -> wgpu::ComputePipeline {
     let source = wgpu::ShaderSource::Wgsl(module.source.as_str().into());
     let shader = wgpu::ShaderModuleDescriptor { label: Some(&module.label), source };
-    let compilation_options =
-        wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() };
+    let compilation_options = wgpu::PipelineCompilationOptions {
+        zero_initialize_workgroup_memory: false,
+        ..Default::default()
+    };
     device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&module.label),
         layout: None,
@@ -299,14 +352,24 @@ fn pipeline(device: &wgpu::Device, module: &Module) -> wgpu::ComputePipeline {
 }
 
 /// What the device says meanwhile is an error.
-fn scoped<T>(device: &wgpu::Device, what: &str, work: impl FnOnce() -> T) -> Result<T, ReplayError> {
-    let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
+fn scoped<T>(
+    device: &wgpu::Device,
+    what: &str,
+    work: impl FnOnce() -> T,
+) -> Result<T, ReplayError> {
+    let filters = [
+        wgpu::ErrorFilter::Validation,
+        wgpu::ErrorFilter::OutOfMemory,
+        wgpu::ErrorFilter::Internal,
+    ];
     let scopes = filters.map(|filter| device.push_error_scope(filter));
     let value = work();
     let reports = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
     match reports.last() {
         None => Ok(value),
-        Some(report) => Err(ReplayError::Refused { what: what.into(), message: report.to_string() }),
+        Some(report) => {
+            Err(ReplayError::Refused { what: what.into(), message: report.to_string() })
+        }
     }
 }
 
@@ -351,7 +414,9 @@ pub(crate) mod in_base64 {
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
@@ -362,16 +427,24 @@ pub(crate) mod numbers_in_base64 {
 
     use super::in_base64;
 
-    pub(crate) fn serialize<S: Serializer>(numbers: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        numbers: &[f64],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         in_base64::serialize(&bytes, serializer)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<f64>, D::Error> {
         let bytes = in_base64::deserialize(deserializer)?;
         let (numbers, rest) = bytes.as_chunks();
         if !rest.is_empty() {
-            return Err(de::Error::custom(format_args!("expected numbers of 8 bytes, found {} bytes", bytes.len())));
+            return Err(de::Error::custom(format_args!(
+                "expected numbers of 8 bytes, found {} bytes",
+                bytes.len()
+            )));
         }
         Ok(numbers.iter().map(|number| f64::from_le_bytes(*number)).collect())
     }
@@ -406,14 +479,24 @@ mod tests {
         for dispatch in &replay.dispatches {
             for (number, binding) in (0..).zip(&dispatch.bindings) {
                 assert_eq!(binding.binding, number);
-                assert!(binding.offset + binding.size <= replay.buffers[binding.buffer].bytes.len() as u64);
+                assert!(
+                    binding.offset + binding.size
+                        <= replay.buffers[binding.buffer].bytes.len() as u64
+                );
             }
         }
         // What the first dispatch writes, a later one reads: scratch is one buffer, not two.
         let first = replay.dispatches[0].bindings.last().expect("has bindings").buffer;
         assert!(replay.dispatches[1].bindings.iter().any(|binding| binding.buffer == first));
         assert_eq!(replay.output.size, 2 * 5 * 16 * 4);
-        assert_eq!(replay.dispatches[3].bindings.iter().filter(|b| b.buffer == replay.output.buffer).count(), 1);
+        assert_eq!(
+            replay.dispatches[3]
+                .bindings
+                .iter()
+                .filter(|b| b.buffer == replay.output.buffer)
+                .count(),
+            1
+        );
 
         let text = serde_json::to_string(&replay).expect("is JSON");
         assert_eq!(serde_json::from_str::<Replay>(&text).expect("is a replay"), replay);
@@ -447,16 +530,34 @@ mod tests {
             assert_eq!(spoilt.run(&noop()).expect_err("is not run").to_string(), told);
             told
         };
-        assert_eq!(refused(|r| r.buffers[0].bytes.clear()), "buffer 0: expected whole words, found 0 bytes");
-        assert_eq!(refused(|r| r.buffers[0].bytes.push(0)), "buffer 0: expected whole words, found 9 bytes");
-        assert_eq!(refused(|r| r.dispatches[0].module = 3), "dispatch 0: expected one of 1 modules, found module 3");
-        assert_eq!(refused(|r| r.output.buffer = 1), "output: expected one of 1 buffers, found buffer 1");
+        assert_eq!(
+            refused(|r| r.buffers[0].bytes.clear()),
+            "buffer 0: expected whole words, found 0 bytes"
+        );
+        assert_eq!(
+            refused(|r| r.buffers[0].bytes.push(0)),
+            "buffer 0: expected whole words, found 9 bytes"
+        );
+        assert_eq!(
+            refused(|r| r.dispatches[0].module = 3),
+            "dispatch 0: expected one of 1 modules, found module 3"
+        );
+        assert_eq!(
+            refused(|r| r.output.buffer = 1),
+            "output: expected one of 1 buffers, found buffer 1"
+        );
         let words = "output: expected words of 8 bytes of buffer 0, found ";
-        assert_eq!(refused(|r| r.output.offset = u64::MAX - 3), format!("{words}4 bytes from 18446744073709551612 on"));
+        assert_eq!(
+            refused(|r| r.output.offset = u64::MAX - 3),
+            format!("{words}4 bytes from 18446744073709551612 on")
+        );
         assert_eq!(refused(|r| r.output.size = 0), format!("{words}0 bytes from 4 on"));
         assert_eq!(refused(|r| r.output.size = 6), format!("{words}6 bytes from 4 on"));
         let told = refused(|r| r.dispatches[0].bindings[0].size = 12);
-        assert_eq!(told, "dispatch 0, binding 0: expected words of 8 bytes of buffer 0, found 12 bytes from 0 on");
+        assert_eq!(
+            told,
+            "dispatch 0, binding 0: expected words of 8 bytes of buffer 0, found 12 bytes from 0 on"
+        );
         // What only the device can tell.
         let told = sound.run(&noop()).expect_err("the module is empty").to_string();
         assert!(told.starts_with("m: "), "{told}");

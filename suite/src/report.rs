@@ -104,7 +104,8 @@ impl Device {
     /// Invocations of its smallest subgroup; those of an interpreter, where the report has none or none that can be.
     #[must_use]
     pub fn subgroup_size(&self) -> usize {
-        let size = self.limits.get("smallest subgroup").and_then(|&size| usize::try_from(size).ok());
+        let size =
+            self.limits.get("smallest subgroup").and_then(|&size| usize::try_from(size).ok());
         size.filter(|size| size.is_power_of_two() && *size <= 128).unwrap_or(32)
     }
 
@@ -116,7 +117,12 @@ impl Device {
             driver: caps.driver.clone(),
             backend: format!("{:?}", caps.backend),
             ids: [info.vendor, info.device],
-            features: context.device().features().iter_names().map(|(name, _)| name.to_owned()).collect(),
+            features: context
+                .device()
+                .features()
+                .iter_names()
+                .map(|(name, _)| name.to_owned())
+                .collect(),
             limits: limits(caps).map(|(name, limit)| (name.to_owned(), limit)).into(),
         }
     }
@@ -140,7 +146,8 @@ fn limits(caps: &Caps) -> [(&'static str, u64); 11] {
 
 /// Numbers that a problem is given; none if they cannot be drawn.
 fn size(spec: &Spec) -> usize {
-    Data::new(spec, Numbers::Integers).map_or(0, |data| data.x.len() + data.given.len() + data.bank.len())
+    Data::new(spec, Numbers::Integers)
+        .map_or(0, |data| data.x.len() + data.given.len() + data.bank.len())
 }
 
 impl Report {
@@ -150,14 +157,18 @@ impl Report {
         let mut problems: Vec<(Spec, Broken)> = Vec::new();
         for outcome in outcomes {
             let Verdict::Broken(found) = &outcome.verdict else { continue };
-            let law =
-                BrokenLaw { law: outcome.law.name.to_owned(), says: outcome.law.says.to_owned(), found: found.clone() };
+            let law = BrokenLaw {
+                law: outcome.law.name.to_owned(),
+                says: outcome.law.says.to_owned(),
+                found: found.clone(),
+            };
             match problems.iter_mut().find(|(spec, _)| *spec == outcome.spec) {
                 Some((_, broken)) => broken.laws.push(law),
                 None => {
                     let kernels = outcome.kernels.iter().map(|&name| name.to_owned()).collect();
                     let problem = outcome.spec.to_string();
-                    let broken = Broken { problem, kernels, laws: vec![law], run: None, found: None };
+                    let broken =
+                        Broken { problem, kernels, laws: vec![law], run: None, found: None };
                     problems.push((outcome.spec.clone(), broken));
                 }
             }
@@ -197,7 +208,9 @@ impl Report {
 fn recorded(context: &Context, spec: &Spec) -> (Option<Recorded>, Option<String>) {
     let planned = noop_like(context);
     let mut first = None;
-    let plain = [Recorded::on, Recorded::with_fractions].into_iter().filter_map(|record| record(&planned, spec).ok());
+    let plain = [Recorded::on, Recorded::with_fractions]
+        .into_iter()
+        .filter_map(|record| record(&planned, spec).ok());
     for recorded in plain.chain(Recorded::with_nan(&planned, spec).ok().flatten()) {
         match recorded.run(context) {
             Ok(None) => drop(first.get_or_insert(recorded)),
@@ -219,7 +232,13 @@ mod tests {
 
     fn outcome(spec: &str, law: usize, verdict: Verdict) -> Outcome {
         let spec: Spec = spec.parse().expect("parses");
-        Outcome { kernels: kernels(&noop(), &spec), spec, law: &LAWS[law], verdict, time: Duration::ZERO }
+        Outcome {
+            kernels: kernels(&noop(), &spec),
+            spec,
+            law: &LAWS[law],
+            verdict,
+            time: Duration::ZERO,
+        }
     }
 
     const SMALL: &str = "static batch=1 channels=2x3 input=5 kernel=3 conv=direct";
@@ -236,9 +255,15 @@ mod tests {
         ];
         // A device that computes nothing gets everything wrong.
         let report = Report::new(&noop(), &all.iter().collect::<Vec<_>>());
-        let laws = |broken: &Broken| broken.laws.iter().map(|law| law.law.clone()).collect::<Vec<_>>();
-        assert_eq!(report.problems.iter().map(laws).collect::<Vec<_>>(), [vec!["exact"], vec!["exact", "bound"]]);
-        assert!(report.problems.iter().all(|broken| broken.run.is_some() && broken.found.is_some()));
+        let laws =
+            |broken: &Broken| broken.laws.iter().map(|law| law.law.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            report.problems.iter().map(laws).collect::<Vec<_>>(),
+            [vec!["exact"], vec!["exact", "bound"]]
+        );
+        assert!(
+            report.problems.iter().all(|broken| broken.run.is_some() && broken.found.is_some())
+        );
 
         let text = serde_json::to_string(&report).expect("is JSON");
         let again = Report::parse(&text).expect("is a report");

@@ -2,8 +2,8 @@
 
 use dynconv::plan::{AttentionSource, Branch, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
-    Bound, Caps, Context, Elem, Epilogue, Error, FdyConv2d, Geometry, Layer, Layout, ModulatedConv2d, OwnAttention,
-    PixelMix2d, Tensor, Warehouse, WeightOrder, wgpu,
+    Bound, Caps, Context, Elem, Epilogue, Error, FdyConv2d, Geometry, Layer, Layout,
+    ModulatedConv2d, OwnAttention, PixelMix2d, Tensor, Warehouse, WeightOrder, wgpu,
 };
 
 use crate::cases::needs_lanes;
@@ -27,7 +27,9 @@ pub enum Fault {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
-            Error::Limit { .. } | Error::Unsupported { .. } | Error::MissingFeature { .. } => Self::Refused(error),
+            Error::Limit { .. } | Error::Unsupported { .. } | Error::MissingFeature { .. } => {
+                Self::Refused(error)
+            }
             _ => Self::Failed(error),
         }
     }
@@ -80,8 +82,10 @@ impl Guarded {
         let len = self.before + self.words + BEHIND;
         let words = Tensor::wrap(context, &self.buffer, 0, &[len])?.read_blocking(context)?;
         let inside = self.before..self.before + self.words;
-        let touched =
-            words.iter().enumerate().find(|(i, word)| !inside.contains(i) && word.to_bits() != GUARD.to_bits());
+        let touched = words
+            .iter()
+            .enumerate()
+            .find(|(i, word)| !inside.contains(i) && word.to_bits() != GUARD.to_bits());
         match touched {
             None => Ok(()),
             Some((i, word)) => Err(Fault::Wrong(format!(
@@ -130,7 +134,9 @@ impl Prepared {
     fn poison(&self) {
         for step in self.bound.steps() {
             let written = step.dispatch().variant.kernel.def().storage;
-            for ((buffer, range), _) in step.bindings().iter().zip(written).filter(|(_, written)| **written) {
+            for ((buffer, range), _) in
+                step.bindings().iter().zip(written).filter(|(_, written)| **written)
+            {
                 if *buffer != self.y.buffer {
                     let bytes = usize::try_from(range.end - range.start).unwrap_or(0);
                     self.context.queue().write_buffer(buffer, range.start, &vec![0xff; bytes]);
@@ -156,7 +162,10 @@ impl Prepared {
     /// # Errors
     /// [`Fault::Wrong`] if something was written outside of the output.
     pub fn run(&self) -> Result<Output, Fault> {
-        let mut encoder = self.context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self
+            .context
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.bound.record(&mut encoder);
         self.context.queue().submit([encoder.finish()]);
         let y = self.y.tensor.read_blocking(&self.context)?;
@@ -185,29 +194,43 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
     let operands = Operands::new(context, spec, data, &g)?;
     check_extras(spec)?;
     let bound = match spec.family {
-        Family::Static => {
-            operands.own(finish(Layer::<D, dynconv::Static>::new(context, &desc, &data.bank, bias)?, spec, data)?)
-        }
+        Family::Static => operands.own(finish(
+            Layer::<D, dynconv::Static>::new(context, &desc, &data.bank, bias)?,
+            spec,
+            data,
+        )?),
         Family::DyCnn => {
-            let layer = Layer::<D, dynconv::DyCnn>::new(context, &desc, &data.dy_cnn(spec, &g), temperature)?;
+            let layer = Layer::<D, dynconv::DyCnn>::new(
+                context,
+                &desc,
+                &data.dy_cnn(spec, &g),
+                temperature,
+            )?;
             operands.own(finish(layer, spec, data)?)
         }
         Family::OdConv => {
-            let layer = Layer::<D, dynconv::Od>::new(context, &desc, &data.od_conv(spec, &g), temperature)?;
+            let layer =
+                Layer::<D, dynconv::Od>::new(context, &desc, &data.od_conv(spec, &g), temperature)?;
             operands.own(finish(layer, spec, data)?)
         }
         Family::CondConv => {
-            let layer = Layer::<D, dynconv::CondConv>::new(context, &desc, &data.cond_conv(spec, &g))?;
+            let layer =
+                Layer::<D, dynconv::CondConv>::new(context, &desc, &data.cond_conv(spec, &g))?;
             operands.own(finish(layer, spec, data)?)
         }
         Family::Warehouse => {
             let warehouse = Warehouse::new(context, cells(spec, &g), &data.bank)?;
             let weights = data.warehouse(spec, &g);
-            let layer = Layer::<D, dynconv::KernelWarehouse>::new(context, &desc, &weights, &warehouse)?;
+            let layer =
+                Layer::<D, dynconv::KernelWarehouse>::new(context, &desc, &weights, &warehouse)?;
             operands.own(finish(layer, spec, data)?)
         }
         Family::Bank => {
-            let layer = finish(Layer::<D, dynconv::Given>::new(context, &desc, &data.bank, bias)?, spec, data)?;
+            let layer = finish(
+                Layer::<D, dynconv::Given>::new(context, &desc, &data.bank, bias)?,
+                spec,
+                data,
+            )?;
             let given = operands.given(&[spec.batch, g.kernels])?;
             match &operands.residual {
                 None => layer.bind(&operands.x, &given, operands.y()),
@@ -223,7 +246,11 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             }
         }
         Family::Map(axis) => {
-            let layer = finish(Layer::<D, dynconv::Map>::new(context, &desc, &data.bank, bias, axis)?, spec, data)?;
+            let layer = finish(
+                Layer::<D, dynconv::Map>::new(context, &desc, &data.bank, bias, axis)?,
+                spec,
+                data,
+            )?;
             let size = g.output_size(spec.input3())?;
             let places = match axis {
                 MapAxis::All => size[3 - D..].to_vec(),
@@ -236,11 +263,22 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             chain(context, spec, data, &g, &operands)
         }
     }?;
-    Ok(Prepared { bound, context: context.clone(), y: operands.y, has_branch: spec.family.has_branch() })
+    Ok(Prepared {
+        bound,
+        context: context.clone(),
+        y: operands.y,
+        has_branch: spec.family.has_branch(),
+    })
 }
 
 /// Layers of several steps.
-fn chain(context: &Context, spec: &Spec, data: &Data, g: &Geometry, operands: &Operands) -> dynconv::Result<Bound> {
+fn chain(
+    context: &Context,
+    spec: &Spec,
+    data: &Data,
+    g: &Geometry,
+    operands: &Operands,
+) -> dynconv::Result<Bound> {
     let desc = spec.desc::<2>()?;
     let temperature = data.temperature;
     macro_rules! finish {
@@ -253,18 +291,21 @@ fn chain(context: &Context, spec: &Spec, data: &Data, g: &Geometry, operands: &O
         }};
     }
     match spec.family {
-        Family::PixelMix => finish!(PixelMix2d::new(context, &desc, &data.pixel_mix(spec, g), temperature)?)
-            .bind(&operands.x, operands.y()),
-        Family::Fdy => {
-            finish!(FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?).bind(&operands.x, operands.y())
+        Family::PixelMix => {
+            finish!(PixelMix2d::new(context, &desc, &data.pixel_mix(spec, g), temperature)?)
+                .bind(&operands.x, operands.y())
         }
+        Family::Fdy => finish!(FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?)
+            .bind(&operands.x, operands.y()),
         _ => {
             let style = operands.given(&[spec.batch, g.c_in])?;
-            finish!(ModulatedConv2d::new(context, &desc, &data.bank, spec.family == Family::Modulated)?).bind(
-                &operands.x,
-                &style,
-                operands.y(),
-            )
+            finish!(ModulatedConv2d::new(
+                context,
+                &desc,
+                &data.bank,
+                spec.family == Family::Modulated
+            )?)
+            .bind(&operands.x, &style, operands.y())
         }
     }
 }
@@ -281,13 +322,19 @@ fn check_extras(spec: &Spec) -> dynconv::Result<()> {
     if spec.residual && !spec.family.takes_residual() {
         return refuse("a residual");
     }
-    if spec.family.is_chain() && (spec.layouts != [Layout::ChannelsFirst; 2] || spec.limits != Limits::Device) {
+    if spec.family.is_chain()
+        && (spec.layouts != [Layout::ChannelsFirst; 2] || spec.limits != Limits::Device)
+    {
         return refuse("a choice of layouts or limits");
     }
     Ok(())
 }
 
-fn finish<const D: usize, A>(layer: Layer<D, A>, spec: &Spec, data: &Data) -> dynconv::Result<Layer<D, A>> {
+fn finish<const D: usize, A>(
+    layer: Layer<D, A>,
+    spec: &Spec,
+    data: &Data,
+) -> dynconv::Result<Layer<D, A>> {
     let [input, output] = spec.layouts;
     let layer = layer.kernel(spec.conv).activation(spec.activation).layouts(input, output);
     match &data.affine {
@@ -320,7 +367,8 @@ impl Operands {
             0 if spec.batch > 0 => None,
             len => Some(guarded(&[len], Elem::F32, 2, Some(&data.given)).map(tensor)?),
         };
-        let residual = data.residual.as_deref().map(|r| guarded(&y_shape, output, 5, Some(r)).map(tensor));
+        let residual =
+            data.residual.as_deref().map(|r| guarded(&y_shape, output, 5, Some(r)).map(tensor));
         Ok(Self {
             x: guarded(&x_shape, input, 0, Some(&data.x)).map(tensor)?,
             given,
@@ -382,7 +430,8 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
         }
         Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled => return Ok(None),
     };
-    let epilogue = Epilogue { affine: spec.affine, residual: spec.residual, activation: spec.activation };
+    let epilogue =
+        Epilogue { affine: spec.affine, residual: spec.residual, activation: spec.activation };
     Ok(Some(Problem {
         attention,
         has_bias: spec.bias,
@@ -413,13 +462,19 @@ fn tight(caps: &Caps) -> impl Iterator<Item = Caps> {
     let bindings = (9..28).map(|power| (1_u64 << power) + u64::from(caps.storage_alignment));
     bindings.flat_map(move |max_storage_binding| {
         let max_workgroup_memory = caps.max_workgroup_memory.min(16 << 10);
-        grids.map(|max_workgroups| Caps { max_storage_binding, max_workgroups, max_workgroup_memory, ..caps.clone() })
+        grids.map(|max_workgroups| Caps {
+            max_storage_binding,
+            max_workgroups,
+            max_workgroup_memory,
+            ..caps.clone()
+        })
     })
 }
 
 /// A small device is planned for as a GPU, so that software adapters run what GPUs do; but for kernels that only they can run.
 fn as_gpu(caps: &Caps, spec: &Spec) -> Caps {
-    let device_type = if needs_lanes(spec.conv) { caps.device_type } else { wgpu::DeviceType::Other };
+    let device_type =
+        if needs_lanes(spec.conv) { caps.device_type } else { wgpu::DeviceType::Other };
     Caps { device_type, ..caps.clone() }
 }
 
@@ -428,11 +483,17 @@ fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
     let caps = context.caps();
     let candidates: Vec<Caps> = match spec.limits {
         Limits::Device => return Ok(context.clone()),
-        Limits::Boundless => return Ok(context.clone().with_caps(Caps { max_loop_trips: u32::MAX, ..caps.clone() })),
+        Limits::Boundless => {
+            return Ok(context.clone().with_caps(Caps { max_loop_trips: u32::MAX, ..caps.clone() }));
+        }
         Limits::Tight => tight(&as_gpu(caps, spec)).collect(),
-        Limits::Short => (7..24).map(|power| Caps { max_loop_trips: 1 << power, ..caps.clone() }).collect(),
+        Limits::Short => {
+            (7..24).map(|power| Caps { max_loop_trips: 1 << power, ..caps.clone() }).collect()
+        }
     };
-    let Some(problem) = problem_on(spec, candidates.first().unwrap_or(caps))? else { return Ok(context.clone()) };
+    let Some(problem) = problem_on(spec, candidates.first().unwrap_or(caps))? else {
+        return Ok(context.clone());
+    };
     let last = Plan::new(&problem, caps);
     let smallest = candidates.into_iter().find(|caps| Plan::new(&problem, caps).is_ok());
     match smallest {
@@ -450,15 +511,20 @@ mod tests {
     #[test]
     fn a_touched_guard_is_found() {
         let context = noop();
-        let spec: Spec = "static batch=1 channels=1x1 input=3x5 kernel=1x1 offset=2".parse().expect("parses");
+        let spec: Spec =
+            "static batch=1 channels=1x1 input=3x5 kernel=1x1 offset=2".parse().expect("parses");
         let prepared = Prepared::with_integers(&context, &spec).expect("binds");
         let Guarded { buffer, before, words, .. } = &prepared.y;
         assert_eq!(*words, 15);
         prepared.y.check(&context).expect("nobody has touched a guard");
         let last = before + words;
-        for (word, is_guard) in
-            [(*before, false), (last - 1, false), (before - 1, true), (last, true), (last + 69, true)]
-        {
+        for (word, is_guard) in [
+            (*before, false),
+            (last - 1, false),
+            (before - 1, true),
+            (last, true),
+            (last + 69, true),
+        ] {
             let place = 4 * word as u64;
             context.queue().write_buffer(buffer, place, &7.0_f32.to_le_bytes());
             assert_eq!(prepared.y.check(&context).is_err(), is_guard, "word {word}");

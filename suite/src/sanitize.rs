@@ -87,7 +87,8 @@ pub(crate) fn device(spec: &Spec) -> Context {
     }
     // Only software adapters bound loops; this one has no lanes.
     if spec.limits == Limits::Boundless {
-        return noop().with_caps(Caps { device_type: wgpu::DeviceType::Cpu, ..Caps::webgpu_default() });
+        return noop()
+            .with_caps(Caps { device_type: wgpu::DeviceType::Cpu, ..Caps::webgpu_default() });
     }
     // Memory for one of two buffers, or for both.
     let max_workgroup_memory = if spec.limits == Limits::Tight { 8 << 10 } else { 16 << 10 };
@@ -149,7 +150,8 @@ impl Subject {
     /// What is wrong with a run of the shaders as they are.
     fn faults_of(&self, found: &Found, memory: &Memory) -> Result<Vec<String>, SanitizeError> {
         let none = Replaced::new();
-        let mut faults: Vec<String> = self.wrong_accesses(&none, found).chain(self.wrong_output(memory)).collect();
+        let mut faults: Vec<String> =
+            self.wrong_accesses(&none, found).chain(self.wrong_output(memory)).collect();
         // WebGPU lets kernels read past the end of a buffer, where nothing may come of it: the results must be the same whatever is read.
         if is_any_past_end(found) && self.differs(memory, &self.run(&none, PAST_END)?.1) {
             faults.push(SHOWS.into());
@@ -157,7 +159,11 @@ impl Subject {
         Ok(faults)
     }
 
-    fn wrong_accesses<'a>(&'a self, replaced: &'a Replaced, found: &'a Found) -> impl Iterator<Item = String> + 'a {
+    fn wrong_accesses<'a>(
+        &'a self,
+        replaced: &'a Replaced,
+        found: &'a Found,
+    ) -> impl Iterator<Item = String> + 'a {
         found.iter().filter(|one| is_wrong(one)).map(|(number, finding)| {
             let module = &self.case.replay.modules[*number];
             let source = replaced.get(number).map_or(&module.source, |(_, source)| source);
@@ -186,12 +192,16 @@ impl Subject {
     /// [`SanitizeError::Shader`].
     pub fn without_barriers(&self) -> Result<HashMap<BarrierName, bool>, SanitizeError> {
         let mut told = HashMap::new();
-        for (number, (shader, module)) in self.shaders.iter().zip(&self.case.replay.modules).enumerate() {
+        for (number, (shader, module)) in
+            self.shaders.iter().zip(&self.case.replay.modules).enumerate()
+        {
             let kernel = shader.entry_points().next().unwrap_or_default().to_owned();
             for barrier in 0..shader.barriers() {
-                let (blind, line) = shader.without_barrier(barrier, &module.source).map_err(unknown(module))?;
+                let (blind, line) =
+                    shader.without_barrier(barrier, &module.source).map_err(unknown(module))?;
                 let line = line_in_file(&kernel, &module.source, line);
-                let (found, _) = self.run(&BTreeMap::from([(number, (blind, module.source.clone()))]), 0)?;
+                let (found, _) =
+                    self.run(&BTreeMap::from([(number, (blind, module.source.clone()))]), 0)?;
                 let is_found = found.iter().any(is_wrong);
                 *told.entry(BarrierName { kernel: kernel.clone(), line }).or_default() |= is_found;
             }
@@ -213,7 +223,10 @@ impl Subject {
     fn memory(&self) -> Memory {
         let buffers = &self.case.replay.buffers;
         let bound = buffers.iter().map(|buffer| vec![false; buffer.bytes.len()]).collect();
-        Memory { buffers: buffers.iter().map(|buffer| Buffer::new(buffer.bytes.clone())).collect(), bound }
+        Memory {
+            buffers: buffers.iter().map(|buffer| Buffer::new(buffer.bytes.clone())).collect(),
+            bound,
+        }
     }
 
     /// Runs one dispatch. Without `most_trips` of a workgroup's loops, as many as the interpreter allows.
@@ -227,7 +240,9 @@ impl Subject {
     ) -> Result<Found, SanitizeError> {
         let Replay { modules, dispatches, .. } = &self.case.replay;
         let dispatch = &dispatches[number];
-        let shader = replaced.get(&dispatch.module).map_or(&self.shaders[dispatch.module], |(shader, _)| shader);
+        let shader = replaced
+            .get(&dispatch.module)
+            .map_or(&self.shaders[dispatch.module], |(shader, _)| shader);
         let binding = |b: &crate::replay::Binding| {
             let range = bytes(b.offset, b.size);
             Binding { group: 0, binding: b.binding, buffer: b.buffer, range }
@@ -293,7 +308,10 @@ impl Right {
     }
 
     /// The first fault, if any, of the run with other shader texts; nothing if `alter` changes none of them.
-    pub(crate) fn first_fault(&self, alter: impl Fn(&str) -> String) -> Result<Option<Option<String>>, SanitizeError> {
+    pub(crate) fn first_fault(
+        &self,
+        alter: impl Fn(&str) -> String,
+    ) -> Result<Option<Option<String>>, SanitizeError> {
         let mut replaced = Replaced::new();
         for (number, module) in self.subject.case.replay.modules.iter().enumerate() {
             let source = alter(&module.source);
@@ -305,8 +323,10 @@ impl Right {
             return Ok(None);
         }
         let (found, memory) = self.changed(&replaced, 0)?;
-        let mut faults =
-            self.subject.wrong_accesses(&replaced, &found).chain(self.subject.wrong_output(memory.as_ref()));
+        let mut faults = self
+            .subject
+            .wrong_accesses(&replaced, &found)
+            .chain(self.subject.wrong_output(memory.as_ref()));
         if let Some(fault) = faults.next() {
             return Ok(Some(Some(fault)));
         }
@@ -316,7 +336,11 @@ impl Right {
     }
 
     /// What is found from the first dispatch of a changed shader on, and the memory at the end.
-    fn changed(&self, replaced: &Replaced, past_end: u32) -> Result<(Found, Cow<'_, Memory>), SanitizeError> {
+    fn changed(
+        &self,
+        replaced: &Replaced,
+        past_end: u32,
+    ) -> Result<(Found, Cow<'_, Memory>), SanitizeError> {
         let dispatches = &self.subject.case.replay.dispatches;
         let is_changed = |number: &usize| replaced.contains_key(&dispatches[*number].module);
         let first = (0..dispatches.len()).find(is_changed).unwrap_or(0);
@@ -324,9 +348,17 @@ impl Right {
         let mut memory = self.before[first].clone();
         let mut found = Found::new();
         for number in first..dispatches.len() {
-            found.extend(self.subject.dispatch(number, replaced, MOST_TRIPS, past_end, &mut memory)?);
+            found.extend(self.subject.dispatch(
+                number,
+                replaced,
+                MOST_TRIPS,
+                past_end,
+                &mut memory,
+            )?);
             // From here on all is as it was, or does not matter.
-            if found.iter().any(is_wrong) || number >= last && memory.is_same(&self.before[number + 1]) {
+            if found.iter().any(is_wrong)
+                || number >= last && memory.is_same(&self.before[number + 1])
+            {
                 return Ok((found, Cow::Borrowed(&self.before[dispatches.len()])));
             }
         }
@@ -356,13 +388,17 @@ fn is_any_past_end(found: &Found) -> bool {
 }
 
 fn bytes(offset: u64, size: u64) -> std::ops::Range<usize> {
-    let [first, last] = [offset, offset + size].map(|byte| usize::try_from(byte).unwrap_or(usize::MAX));
+    let [first, last] =
+        [offset, offset + size].map(|byte| usize::try_from(byte).unwrap_or(usize::MAX));
     first..last
 }
 
 /// A line of a shader's text as a line of the kernel's file, with which the text ends.
 fn line_in_file(kernel: &str, source: &str, line: u32) -> u32 {
-    let file = Kernel::ALL.into_iter().find(|one| one.name() == kernel).and_then(|one| one.def().parts.last().copied());
+    let file = Kernel::ALL
+        .into_iter()
+        .find(|one| one.name() == kernel)
+        .and_then(|one| one.def().parts.last().copied());
     let lines = |text: &str| u32::try_from(text.trim_end().lines().count()).unwrap_or(u32::MAX);
     let before = lines(source).saturating_sub(file.map_or(0, |(_, text)| lines(text)));
     line.saturating_sub(before)
@@ -381,8 +417,11 @@ mod tests {
         let subjects: Result<Vec<_>, _> = problems.iter().map(Subject::new).collect();
         let subjects = subjects.expect("all can be recorded");
         let reached: HashSet<&str> = subjects.iter().flat_map(Subject::kernels).collect();
-        let missing: Vec<_> =
-            Kernel::ALL.map(Kernel::name).into_iter().filter(|name| !reached.contains(name)).collect();
+        let missing: Vec<_> = Kernel::ALL
+            .map(Kernel::name)
+            .into_iter()
+            .filter(|name| !reached.contains(name))
+            .collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 
@@ -391,7 +430,11 @@ mod tests {
         let spec: Spec = problem.parse().expect("parses");
         let run = recorded(&spec).expect("can be recorded");
         let mut altered = run.clone();
-        altered.replay.modules.iter_mut().for_each(|module| module.source = module.source.replacen(from, to, 1));
+        altered
+            .replay
+            .modules
+            .iter_mut()
+            .for_each(|module| module.source = module.source.replacen(from, to, 1));
         assert_ne!(altered.replay, run.replay, "{from} is in no text");
         let faults = Subject::recorded(altered, 32).expect("compiles").faults().expect("runs");
         let right = Right::new(run, 32).expect("runs");
@@ -400,18 +443,29 @@ mod tests {
         faults
     }
 
-    const DIRECT: &str = "static batch=2 channels=3x5 input=5x6 kernel=3x3 padding=1x1 conv=direct with=bias";
+    const DIRECT: &str =
+        "static batch=2 channels=3x5 input=5x6 kernel=3x3 padding=1x1 conv=direct with=bias";
 
     #[test]
     fn a_read_past_the_end_that_shows_is_found() {
-        let found =
-            faults(DIRECT, "let value = x_value(params.x_base + ", "let value = x_value(9999u + params.x_base + ");
+        let found = faults(
+            DIRECT,
+            "let value = x_value(params.x_base + ",
+            "let value = x_value(9999u + params.x_base + ",
+        );
         assert!(found.iter().any(|fault| fault.contains("shows in the output")), "{found:?}");
         // An even half of a word, too.
         for elems in ["f16,f16,f32", "f16_storage,f16_storage,f32"] {
             let problem = format!("{DIRECT} elems={elems}");
-            let found = faults(&problem, "let value = x_value(params.x_base + ", "let value = x_value(99998u + ");
-            assert!(found.iter().any(|fault| fault.contains("shows in the output")), "{elems}: {found:?}");
+            let found = faults(
+                &problem,
+                "let value = x_value(params.x_base + ",
+                "let value = x_value(99998u + ",
+            );
+            assert!(
+                found.iter().any(|fault| fault.contains("shows in the output")),
+                "{elems}: {found:?}"
+            );
         }
     }
 
@@ -426,14 +480,24 @@ mod tests {
 
     #[test]
     fn an_output_that_is_not_written_is_found() {
-        let found =
-            faults(DIRECT, "    y_store(y_element(", "    if position == 0u { return; }\n    y_store(y_element(");
-        assert!(found.iter().any(|fault| fault.contains("not all of the output was written")), "{found:?}");
+        let found = faults(
+            DIRECT,
+            "    y_store(y_element(",
+            "    if position == 0u { return; }\n    y_store(y_element(",
+        );
+        assert!(
+            found.iter().any(|fault| fault.contains("not all of the output was written")),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn stores_of_others_are_found() {
-        let found = faults(DIRECT, "return params.y_base + element(", "return params.y_base + 0u * element(");
+        let found = faults(
+            DIRECT,
+            "return params.y_base + element(",
+            "return params.y_base + 0u * element(",
+        );
         assert!(found.iter().any(|fault| fault.contains("data race")), "{found:?}");
         let found = faults(DIRECT, "return params.y_base + element(", "return 9999u + element(");
         assert!(found.iter().any(|fault| fault.contains("access out of bounds")), "{found:?}");
@@ -441,7 +505,11 @@ mod tests {
 
     #[test]
     fn sums_of_what_nothing_wrote_are_found() {
-        let found = faults(DIRECT, "var value = sum;", "var value = sum + y_value(params.y_base + place);");
-        assert!(found.iter().any(|fault| fault.contains("memory that nothing has written")), "{found:?}");
+        let found =
+            faults(DIRECT, "var value = sum;", "var value = sum + y_value(params.y_base + place);");
+        assert!(
+            found.iter().any(|fault| fault.contains("memory that nothing has written")),
+            "{found:?}"
+        );
     }
 }

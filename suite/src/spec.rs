@@ -185,15 +185,25 @@ pub const FAMILIES: [(&str, Family); 15] = [
     ("styled", Family::Styled),
 ];
 
-const LAYOUTS: [(&str, Layout); 2] = [("nchw", Layout::ChannelsFirst), ("nhwc", Layout::ChannelsLast)];
+const LAYOUTS: [(&str, Layout); 2] =
+    [("nchw", Layout::ChannelsFirst), ("nhwc", Layout::ChannelsLast)];
 
-const ELEMS: [(&str, Elem); 4] =
-    [("f32", Elem::F32), ("f16", Elem::F16), ("f16_storage", Elem::F16Storage), ("bf16_storage", Elem::Bf16Storage)];
+const ELEMS: [(&str, Elem); 4] = [
+    ("f32", Elem::F32),
+    ("f16", Elem::F16),
+    ("f16_storage", Elem::F16Storage),
+    ("bf16_storage", Elem::Bf16Storage),
+];
 
-const WINOGRADS: [(&str, Option<Winograd>); 2] = [("f2", Some(Winograd::F2)), ("f4", Some(Winograd::F4))];
+const WINOGRADS: [(&str, Option<Winograd>); 2] =
+    [("f2", Some(Winograd::F2)), ("f4", Some(Winograd::F4))];
 
-const LIMITS: [(&str, Limits); 4] =
-    [("device", Limits::Device), ("tight", Limits::Tight), ("short", Limits::Short), ("boundless", Limits::Boundless)];
+const LIMITS: [(&str, Limits); 4] = [
+    ("device", Limits::Device),
+    ("tight", Limits::Tight),
+    ("short", Limits::Short),
+    ("boundless", Limits::Boundless),
+];
 
 /// Names of the words of a problem, in the order in which they are printed.
 pub const WORDS: [&str; 19] = [
@@ -262,9 +272,11 @@ fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> &'static str
 }
 
 fn find<T: Copy>(table: &[(&str, T)], word: &str) -> Result<T, SpecError> {
-    table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value).ok_or_else(|| SpecError::Word {
-        word: word.into(),
-        expected: table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+    table.iter().find(|(name, _)| *name == word).map(|(_, value)| *value).ok_or_else(|| {
+        SpecError::Word {
+            word: word.into(),
+            expected: table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+        }
     })
 }
 
@@ -305,7 +317,13 @@ fn joined<T: ToString>(values: &[T]) -> String {
 impl Spec {
     /// A dense convolution with nothing special about it.
     #[must_use]
-    pub fn new(family: Family, batch: usize, channels: [usize; 2], input: &[usize], kernel: &[usize]) -> Self {
+    pub fn new(
+        family: Family,
+        batch: usize,
+        channels: [usize; 2],
+        input: &[usize],
+        kernel: &[usize],
+    ) -> Self {
         let axes = input.len();
         Self {
             family,
@@ -345,16 +363,18 @@ impl Spec {
                 found: values.len().to_string(),
             })
         };
-        let [before, after] =
-            [0, 1].map(|side| axes("padding", &self.padding.iter().map(|sides| sides[side]).collect::<Vec<_>>()));
+        let [before, after] = [0, 1].map(|side| {
+            axes("padding", &self.padding.iter().map(|sides| sides[side]).collect::<Vec<_>>())
+        });
         let (before, after) = (before?, after?);
-        let mut desc = ConvDesc::new(self.channels[0], self.channels[1], axes("kernel", &self.kernel)?)
-            .kernels(if self.family == Family::Warehouse { 1 } else { self.kernels })
-            .stride(axes("stride", &self.stride)?)
-            .padding_sides(std::array::from_fn(|axis| [before[axis], after[axis]]))
-            .dilation(axes("dilation", &self.dilation)?)
-            .groups(self.groups)
-            .bank_elem(self.elems[2]);
+        let mut desc =
+            ConvDesc::new(self.channels[0], self.channels[1], axes("kernel", &self.kernel)?)
+                .kernels(if self.family == Family::Warehouse { 1 } else { self.kernels })
+                .stride(axes("stride", &self.stride)?)
+                .padding_sides(std::array::from_fn(|axis| [before[axis], after[axis]]))
+                .dilation(axes("dilation", &self.dilation)?)
+                .groups(self.groups)
+                .bank_elem(self.elems[2]);
         if let Some(output_padding) = &self.transposed {
             desc = desc.transposed(axes("output padding", output_padding)?);
         }
@@ -406,28 +426,47 @@ impl Spec {
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} batch={} channels={}", name_of(&FAMILIES, &self.family), self.batch, joined(&self.channels))?;
+        write!(
+            f,
+            "{} batch={} channels={}",
+            name_of(&FAMILIES, &self.family),
+            self.batch,
+            joined(&self.channels)
+        )?;
         write!(f, " input={} kernel={}", joined(&self.input), joined(&self.kernel))?;
         let plain = Self::new(self.family, self.batch, self.channels, &self.input, &self.kernel);
         let sides = |[before, after]: &[usize; 2]| {
             if before == after { before.to_string() } else { format!("{before}:{after}") }
         };
-        let with: Vec<&str> = [("bias", self.bias), ("affine", self.affine), ("residual", self.residual)]
-            .into_iter()
-            .filter_map(|(name, is_there)| is_there.then_some(name))
-            .collect();
+        let with: Vec<&str> =
+            [("bias", self.bias), ("affine", self.affine), ("residual", self.residual)]
+                .into_iter()
+                .filter_map(|(name, is_there)| is_there.then_some(name))
+                .collect();
         let layouts = self.layouts.map(|layout| name_of(&LAYOUTS, &layout));
         let elems = self.elems.map(|elem| name_of(&ELEMS, &elem));
         let words = [
             ("stride", self.stride != plain.stride, joined(&self.stride)),
-            ("padding", self.padding != plain.padding, joined(&self.padding.iter().map(sides).collect::<Vec<_>>())),
+            (
+                "padding",
+                self.padding != plain.padding,
+                joined(&self.padding.iter().map(sides).collect::<Vec<_>>()),
+            ),
             ("dilation", self.dilation != plain.dilation, joined(&self.dilation)),
             ("groups", self.groups != 1, self.groups.to_string()),
             ("kernels", self.kernels != 1, self.kernels.to_string()),
-            ("transposed", self.transposed.is_some(), self.transposed.as_deref().map(joined).unwrap_or_default()),
+            (
+                "transposed",
+                self.transposed.is_some(),
+                self.transposed.as_deref().map(joined).unwrap_or_default(),
+            ),
             ("winograd", self.winograd.is_some(), name_of(&WINOGRADS, &self.winograd).into()),
             ("conv", self.conv != plain.conv, self.conv.name().into()),
-            ("activation", self.activation != plain.activation, name_of(&ACTIVATIONS, &self.activation).into()),
+            (
+                "activation",
+                self.activation != plain.activation,
+                name_of(&ACTIVATIONS, &self.activation).into(),
+            ),
             ("with", !with.is_empty(), with.join("+")),
             ("layouts", self.layouts != plain.layouts, layouts.join(",")),
             ("elems", self.elems != plain.elems, elems.join(",")),
@@ -446,7 +485,8 @@ impl FromStr for Spec {
     type Err = SpecError;
 
     fn from_str(line: &str) -> Result<Self, SpecError> {
-        let (family, words) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+        let (family, words) =
+            line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
         if family.is_empty() {
             return Err(SpecError::Missing("kind of layer"));
         }
@@ -467,7 +507,10 @@ impl Spec {
         known: &[&str],
         defaults: &[(&'static str, &'static str)],
     ) -> Result<Self, SpecError> {
-        let wrong = |word: &str, expected: &str| SpecError::Word { word: word.into(), expected: expected.into() };
+        let wrong = |word: &str, expected: &str| SpecError::Word {
+            word: word.into(),
+            expected: expected.into(),
+        };
         let mut pairs: Vec<(&str, &str)> = Vec::new();
         for word in words.split_whitespace() {
             let (name, value) = word.split_once('=').ok_or_else(|| wrong(word, "name=value"))?;
@@ -517,9 +560,21 @@ impl Spec {
         let widest = c_in.max(c_out).max(kernels).max(g.taps());
         let branch = if self.family.is_given() { 0 } else { product([c_in / 4 + 16, widest]) };
         let counts = [
-            ("elements of the input", product(self.input.iter().copied().chain([batch, c_in])), MOST_ELEMENTS),
-            ("elements of the output", product(output.into_iter().chain([batch, c_out])), MOST_ELEMENTS),
-            ("elements of all kernels", weights.saturating_mul(self.kernels as u128), MOST_ELEMENTS),
+            (
+                "elements of the input",
+                product(self.input.iter().copied().chain([batch, c_in])),
+                MOST_ELEMENTS,
+            ),
+            (
+                "elements of the output",
+                product(output.into_iter().chain([batch, c_out])),
+                MOST_ELEMENTS,
+            ),
+            (
+                "elements of all kernels",
+                weights.saturating_mul(self.kernels as u128),
+                MOST_ELEMENTS,
+            ),
             ("elements given by the caller", given.saturating_mul(batch as u128), MOST_ELEMENTS),
             ("weights of the attention", branch, MOST_ELEMENTS),
             ("offset", self.offset as u128, MOST_OFFSET),
@@ -553,7 +608,9 @@ impl Spec {
         ];
         match lists.into_iter().find(|(_, len)| *len != axes) {
             None => Ok(()),
-            Some((what, len)) => refuse(format!("axes of the {what}"), format!("{axes}, as of the input"), len),
+            Some((what, len)) => {
+                refuse(format!("axes of the {what}"), format!("{axes}, as of the input"), len)
+            }
         }
     }
 }
@@ -587,11 +644,13 @@ impl Spec {
                 }
             }
             "layouts" => {
-                let all: Vec<Layout> = value.split(',').map(|word| find(&LAYOUTS, word)).collect::<Result<_, _>>()?;
+                let all: Vec<Layout> =
+                    value.split(',').map(|word| find(&LAYOUTS, word)).collect::<Result<_, _>>()?;
                 self.layouts = all.try_into().map_err(|_| list("two layouts".into()))?;
             }
             "elems" => {
-                let all: Vec<Elem> = value.split(',').map(|word| find(&ELEMS, word)).collect::<Result<_, _>>()?;
+                let all: Vec<Elem> =
+                    value.split(',').map(|word| find(&ELEMS, word)).collect::<Result<_, _>>()?;
                 self.elems = all.try_into().map_err(|_| list("three element types".into()))?;
             }
             "limits" => self.limits = find(&LIMITS, value)?,
@@ -623,16 +682,34 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_line_is_named() {
         let message = |line: &str| line.parse::<Spec>().expect_err("is wrong").to_string();
-        assert_eq!(message("bank batch=1 channels=1x1 kernel=3x3"), "the problem does not say its input");
+        assert_eq!(
+            message("bank batch=1 channels=1x1 kernel=3x3"),
+            "the problem does not say its input"
+        );
         assert!(message("blank").starts_with("\"blank\": expected static, bank"));
-        assert_eq!(message("bank batch=two channels=1x1 input=3 kernel=3"), "\"two\": expected a number");
+        assert_eq!(
+            message("bank batch=two channels=1x1 input=3 kernel=3"),
+            "\"two\": expected a number"
+        );
         let rest = "bank batch=1 channels=1x1 input=3 kernel=3";
-        assert!(message(&format!("{rest} sride=2")).starts_with("\"sride\": expected batch, channels, "));
+        assert!(
+            message(&format!("{rest} sride=2"))
+                .starts_with("\"sride\": expected batch, channels, ")
+        );
         assert_eq!(message(&format!("{rest} seed=2 seed=2")), "\"seed\": expected every word once");
-        assert_eq!(message(&format!("{rest} with=bias+bias")), "\"bias\": expected every word once");
-        assert!(message(&format!("{rest} offset=99999999999999999999")).ends_with("a number of at most 64 bits"));
+        assert_eq!(
+            message(&format!("{rest} with=bias+bias")),
+            "\"bias\": expected every word once"
+        );
+        assert!(
+            message(&format!("{rest} offset=99999999999999999999"))
+                .ends_with("a number of at most 64 bits")
+        );
         assert_eq!(message(" "), "the problem does not say its kind of layer");
-        assert!(message("bank batch=1 channels=1x1 input=3 kernel=3 with=bios").contains("bias, affine, residual"));
+        assert!(
+            message("bank batch=1 channels=1x1 input=3 kernel=3 with=bios")
+                .contains("bias, affine, residual")
+        );
     }
 
     #[test]
@@ -641,17 +718,21 @@ mod tests {
             "bank batch=1 channels=1x1 input=9x9 kernel=3x3 padding=1:0 stride=2 dilation=2 transposed=1"
                 .parse()
                 .expect("parses");
-        let whole =
-            "bank batch=1 channels=1x1 input=9x9 kernel=3x3 stride=2x2 padding=1:0x1:0 dilation=2x2 transposed=1x1";
+        let whole = "bank batch=1 channels=1x1 input=9x9 kernel=3x3 stride=2x2 padding=1:0x1:0 dilation=2x2 transposed=1x1";
         assert_eq!(spread.to_string(), whole);
         assert_eq!(whole.parse::<Spec>().expect("parses"), spread);
     }
 
     #[test]
     fn what_is_too_large_is_refused_with_the_bound() {
-        let message = |line: &str| line.parse::<Spec>().expect("parses").check().expect_err("is too large").to_string();
+        let message = |line: &str| {
+            line.parse::<Spec>().expect("parses").check().expect_err("is too large").to_string()
+        };
         let all = [
-            ("bank batch=1 channels=99999999999x3 input=3 kernel=3", "is 99999999999, more than the 4294967295"),
+            (
+                "bank batch=1 channels=99999999999x3 input=3 kernel=3",
+                "is 99999999999, more than the 4294967295",
+            ),
             (
                 "bank batch=1 channels=1x1 input=4000000000x4000000000 kernel=3x3",
                 "elements of the input: expected at most",
@@ -680,7 +761,10 @@ mod tests {
                 "per_sample batch=99999 channels=99x99 input=3 kernel=3",
                 "elements given by the caller: expected at most",
             ),
-            ("dycnn batch=1 channels=99999x1 input=3 kernel=3", "weights of the attention: expected at most 134217728"),
+            (
+                "dycnn batch=1 channels=99999x1 input=3 kernel=3",
+                "weights of the attention: expected at most 134217728",
+            ),
             (
                 "odconv batch=1 channels=1x99999999 input=1 kernel=1",
                 "weights of the attention: expected at most 134217728",

@@ -47,7 +47,8 @@ const SUBNORMAL: f64 = 1.0 / (1 << 25) as f64;
 /// makes of the error of a logit counts too.
 #[must_use]
 pub fn attention_tolerance(spec: &Spec) -> f64 {
-    let is_divided = matches!(spec.family, Family::DyCnn | Family::OdConv | Family::PixelMix | Family::Fdy);
+    let is_divided =
+        matches!(spec.family, Family::DyCnn | Family::OdConv | Family::PixelMix | Family::Fdy);
     let temperature = if is_divided { f64::from(Data::temperature(spec)) } else { 1.0 };
     1e-5 / temperature.min(1.0)
 }
@@ -72,7 +73,8 @@ pub fn bank_rows(g: &Geometry, bank: &[f32]) -> Vec<f64> {
     let [c_in, c_out, taps] = [g.c_in / g.groups, g.c_out / g.groups, g.taps()];
     let mut rows = vec![0.0; bank.len()];
     for (i, &weight) in bank.iter().enumerate() {
-        let (tap, co, ci, k) = (i % taps, i / taps % c_out, i / (taps * c_out) % g.c_in, i / g.weights());
+        let (tap, co, ci, k) =
+            (i % taps, i / taps % c_out, i / (taps * c_out) % g.c_in, i / g.weights());
         let channel = ci / c_in * c_out + co;
         rows[((k * g.c_out + channel) * c_in + ci % c_in) * taps + tap] = weight.into();
     }
@@ -81,7 +83,8 @@ pub fn bank_rows(g: &Geometry, bank: &[f32]) -> Vec<f64> {
 
 /// Weights for the reference, without a branch.
 fn plain_weights(spec: &Spec, g: &Geometry, data: &Data) -> LayerWeights {
-    let bank = if spec.family == Family::Warehouse { widen(&data.bank) } else { bank_rows(g, &data.bank) };
+    let bank =
+        if spec.family == Family::Warehouse { widen(&data.bank) } else { bank_rows(g, &data.bank) };
     LayerWeights {
         bank,
         bias: data.bias.as_deref().map(widen),
@@ -122,17 +125,23 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     let Some(problem) = problem(spec)? else { return chain(spec, data, &g) };
     let weights = plain_weights(spec, &g, data);
     let given = widen(attention.unwrap_or(&data.given));
-    let linear = Problem { epilogue: Epilogue { activation: Activation::None, ..problem.epilogue }, ..problem };
+    let linear = Problem {
+        epilogue: Epilogue { activation: Activation::None, ..problem.epilogue },
+        ..problem
+    };
     let before = reference::layer(&linear, &weights, &widen(&data.x), &given).y;
     let sizes = magnitudes(&weights);
     let along_rows = !sums_plainly(spec.conv);
-    let matrices = |winograd: Winograd| winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect());
+    let matrices = |winograd: Winograd| {
+        winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect())
+    };
     let magnitude = |conv: &reference::Conv<'_>| match g.winograd {
         Some(winograd) => reference::filtered(conv, winograd, &matrices(winograd)),
         None if along_rows => conv_winograd_rows(conv, &matrices(Winograd::F4)),
         None => conv_direct(conv),
     };
-    let magnitude = reference::layer_by(magnitude, &linear, &sizes, &size(&widen(&data.x)), &size(&given)).y;
+    let magnitude =
+        reference::layer_by(magnitude, &linear, &sizes, &size(&widen(&data.x)), &size(&given)).y;
     // One rounding for every product and sum on the longest way to an output: mixing, gains, the sum itself (over the bank too where
     // positions mix), bias, affine, residual.
     let mixed = if spec.family.mixes_positions() { spec.kernels } else { 1 };
@@ -149,7 +158,8 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     let tolerance = before.iter().zip(&magnitude).zip(&y);
     let tolerance = tolerance.map(|((&v, &m), &y)| {
         let error = factor * m + UNDERFLOW;
-        let of_activation = slope(spec.activation, v.abs() + error) * error + evaluation_error(spec.activation, v, y);
+        let of_activation = slope(spec.activation, v.abs() + error) * error
+            + evaluation_error(spec.activation, v, y);
         of_activation + storing_error(spec.elems[1], y)
     });
     Ok(Truth { tolerance: tolerance.collect(), y, magnitude })
@@ -187,7 +197,9 @@ fn slope(activation: Activation, reach: f64) -> f64 {
 fn evaluation_error(activation: Activation, v: f64, y: f64) -> f64 {
     match activation {
         Activation::None | Activation::Relu | Activation::Relu6 => 0.0,
-        Activation::HardSwish | Activation::HardSigmoid | Activation::LeakyRelu { .. } => 8.0 * U * y.abs(),
+        Activation::HardSwish | Activation::HardSigmoid | Activation::LeakyRelu { .. } => {
+            8.0 * U * y.abs()
+        }
         Activation::StarRelu { bias, .. } => 8.0 * U * (y.abs() + f64::from(bias.abs())),
         Activation::Gelu => 4e-7 * v.abs() + 16.0 * U * y.abs(),
         Activation::Silu | Activation::Sigmoid => (16.0 + 4.0 * v.abs()) * U * y.abs() + 1e-37,
@@ -205,7 +217,13 @@ fn storing_error(elem: Elem, y: f64) -> f64 {
 }
 
 /// A convolution by the reference; `given` is what [`reference::layer`] takes by that name.
-fn convolved(problem: &Problem, bank: Vec<f64>, bias: Option<&[f32]>, x: &[f64], given: &[f64]) -> Vec<f64> {
+fn convolved(
+    problem: &Problem,
+    bank: Vec<f64>,
+    bias: Option<&[f32]>,
+    x: &[f64],
+    given: &[f64],
+) -> Vec<f64> {
     let weights = LayerWeights { bank, bias: bias.map(widen), ..Default::default() };
     reference::layer(&Problem { has_bias: bias.is_some(), ..*problem }, &weights, x, given).y
 }
@@ -220,13 +238,19 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
             let filter = spec.family == Family::Modulated;
             let parts = Parts { channel: true, filter, ..Parts::default() };
             let style = widen(&data.given);
-            let gains = if filter { demodulate::demodulate(g, &bank_rows(g, &data.bank), &style) } else { style };
+            let gains = if filter {
+                demodulate::demodulate(g, &bank_rows(g, &data.bank), &style)
+            } else {
+                style
+            };
             (AttentionSource::Given(parts), gains)
         }
     };
-    let epilogue = Epilogue { affine: spec.affine, activation: spec.activation, ..Epilogue::default() };
+    let epilogue =
+        Epilogue { affine: spec.affine, activation: spec.activation, ..Epilogue::default() };
     let has_bias = spec.bias;
-    let problem = Problem { attention, has_bias, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
+    let problem =
+        Problem { attention, has_bias, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
     let y = reference::layer(&problem, &plain_weights(spec, g, data), &x, &given).y;
     let largest = y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
     let of_sum = attention_tolerance(spec) * largest;
@@ -237,7 +261,13 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
 fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {
     let Linear { weight, bias } = data.pixel_mix(spec, g).attention;
     let head = ConvDesc::new(g.c_in, g.kernels, [1, 1]).geometry()?;
-    let logits = convolved(&Problem::new(head, spec.batch, spec.input3()), widen(&weight), Some(&bias), x, &[]);
+    let logits = convolved(
+        &Problem::new(head, spec.batch, spec.input3()),
+        widen(&weight),
+        Some(&bias),
+        x,
+        &[],
+    );
     let size = spec.input.iter().product();
     Ok(channel_softmax::channel_softmax(&logits, g.kernels, size, f64::from(data.temperature)))
 }
@@ -250,17 +280,29 @@ fn frequency_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv:
     debug_assert_eq!(pooled.len() * frames, x.len());
     let bn = &weights.bn;
     let width = bn.weight.len();
-    let along = ConvDesc::new(g.c_in, width, [g.kernel[2]]).stride([g.stride[2]]).padding_sides([g.padding[2]]);
+    let along = ConvDesc::new(g.c_in, width, [g.kernel[2]])
+        .stride([g.stride[2]])
+        .padding_sides([g.padding[2]]);
     let along = Problem::new(along.geometry()?, spec.batch, [1, 1, frequencies]);
     let mut hidden = convolved(&along, widen(&weights.conv1d1), None, &pooled, &[]);
     let places = hidden.len() / (spec.batch * width);
     for (j, value) in hidden.iter_mut().enumerate() {
         let unit = j / places % width;
-        let [weight, bias, mean, var] = [&bn.weight, &bn.bias, &bn.mean, &bn.var].map(|v| f64::from(v[unit]));
-        *value = reference::activate(Activation::Relu, (*value - mean) / (var + bn.epsilon).sqrt() * weight + bias);
+        let [weight, bias, mean, var] =
+            [&bn.weight, &bn.bias, &bn.mean, &bn.var].map(|v| f64::from(v[unit]));
+        *value = reference::activate(
+            Activation::Relu,
+            (*value - mean) / (var + bn.epsilon).sqrt() * weight + bias,
+        );
     }
     let head = ConvDesc::new(width, g.kernels, [1]).geometry()?;
     let Linear { weight, bias } = weights.conv1d2;
-    let logits = convolved(&Problem::new(head, spec.batch, [1, 1, places]), widen(&weight), Some(&bias), &hidden, &[]);
+    let logits = convolved(
+        &Problem::new(head, spec.batch, [1, 1, places]),
+        widen(&weight),
+        Some(&bias),
+        &hidden,
+        &[],
+    );
     Ok(channel_softmax::channel_softmax(&logits, g.kernels, places, f64::from(data.temperature)))
 }

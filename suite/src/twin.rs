@@ -43,7 +43,11 @@ fn mixed(spec: &Spec, data: &Data, b: usize, bank: &[f32], len: usize) -> Vec<f3
         return bank.to_vec();
     }
     let attention = &data.given[b * spec.kernels..(b + 1) * spec.kernels];
-    (0..len).map(|i| attention.iter().zip(bank.chunks_exact(len)).fold(0.0, |sum, (a, k)| sum + a * k[i])).collect()
+    (0..len)
+        .map(|i| {
+            attention.iter().zip(bank.chunks_exact(len)).fold(0.0, |sum, (a, k)| sum + a * k[i])
+        })
+        .collect()
 }
 
 /// The input position that a tap reads along one axis.
@@ -57,7 +61,14 @@ fn tap(g: &Geometry, axis: usize, size: usize, out: usize, tap: usize) -> Option
     (position < size).then_some(position)
 }
 
-fn sum(spec: &Spec, g: &Geometry, data: &Data, weights: &[f32], [b, co]: [usize; 2], place: [usize; 3]) -> f32 {
+fn sum(
+    spec: &Spec,
+    g: &Geometry,
+    data: &Data,
+    weights: &[f32],
+    [b, co]: [usize; 2],
+    place: [usize; 3],
+) -> f32 {
     let size = spec.input3();
     let positions: usize = size.iter().product();
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
@@ -65,7 +76,8 @@ fn sum(spec: &Spec, g: &Geometry, data: &Data, weights: &[f32], [b, co]: [usize;
     for ci in 0..c_in {
         let channel = co / c_out * c_in + ci;
         for t in 0..g.taps() {
-            let taps = [t / (g.kernel[1] * g.kernel[2]), t / g.kernel[2] % g.kernel[1], t % g.kernel[2]];
+            let taps =
+                [t / (g.kernel[1] * g.kernel[2]), t / g.kernel[2] % g.kernel[1], t % g.kernel[2]];
             let read = |axis: usize| tap(g, axis, size[axis], place[axis], taps[axis]);
             if let (Some(z), Some(row), Some(column)) = (read(0), read(1), read(2)) {
                 let position = (z * size[1] + row) * size[2] + column;

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
-    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout, MatrixShape,
-    ModulatedConv2d, PixelMix2d, Tensor, WeightOrder, Winograd, wgpu,
+    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout,
+    MatrixShape, ModulatedConv2d, PixelMix2d, Tensor, WeightOrder, Winograd, wgpu,
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
@@ -23,7 +23,8 @@ pub fn noop() -> Context {
         | wgpu::Features::SHADER_INT64
         | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
     let experimental_features = matrices::experimental();
-    let descriptor = wgpu::DeviceDescriptor { required_features, experimental_features, ..Default::default() };
+    let descriptor =
+        wgpu::DeviceDescriptor { required_features, experimental_features, ..Default::default() };
     let (device, queue) = wgpu::Device::noop(&descriptor);
     Context::from_wgpu(device, queue)
 }
@@ -38,7 +39,13 @@ pub fn noop_like(context: &Context) -> Context {
 #[must_use]
 pub fn with_lanes() -> Caps {
     let device_type = wgpu::DeviceType::Cpu;
-    Caps { device_type, subgroups: true, subgroup_size: [8, 8], int64: true, ..Caps::webgpu_default() }
+    Caps {
+        device_type,
+        subgroups: true,
+        subgroup_size: [8, 8],
+        int64: true,
+        ..Caps::webgpu_default()
+    }
 }
 
 /// A GPU with the default limits, and cooperative matrices of this size in f32 and in f16.
@@ -59,7 +66,8 @@ pub fn variants() -> Vec<Dispatch> {
 #[must_use]
 pub fn lane_variants() -> Vec<Dispatch> {
     let caps = with_lanes();
-    let of_lanes = variants_for(&caps).into_iter().filter(|dispatch| dispatch.variant.kernel.def().lanes);
+    let of_lanes =
+        variants_for(&caps).into_iter().filter(|dispatch| dispatch.variant.kernel.def().lanes);
     let mut seen: HashSet<_> = variants().into_iter().map(|dispatch| dispatch.variant).collect();
     let all = of_lanes.chain(elem_variants_for(&caps));
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
@@ -69,16 +77,28 @@ pub fn lane_variants() -> Vec<Dispatch> {
 #[must_use]
 pub fn matrix_variants() -> Vec<Dispatch> {
     let [small, large] = [8, 16].map(with_matrices);
-    let all = elem_variants_for(&small).into_iter().chain(variants_for(&large)).chain(elem_variants_for(&large));
+    let all = elem_variants_for(&small)
+        .into_iter()
+        .chain(variants_for(&large))
+        .chain(elem_variants_for(&large));
     all.filter(|dispatch| dispatch.variant.kernel.def().matrices).collect()
 }
 
 fn variants_for(caps: &Caps) -> Vec<Dispatch> {
     let mut problems = Vec::new();
     let push = |problems: &mut Vec<Problem>| {
-        cases::cases_2d().iter().chain(&cases::transposed_2d()).for_each(|case| push_problems(case, caps, problems));
-        cases::cases_1d().iter().chain(&cases::transposed_1d()).for_each(|case| push_problems(case, caps, problems));
-        cases::cases_3d().iter().chain(&cases::transposed_3d()).for_each(|case| push_problems(case, caps, problems));
+        cases::cases_2d()
+            .iter()
+            .chain(&cases::transposed_2d())
+            .for_each(|case| push_problems(case, caps, problems));
+        cases::cases_1d()
+            .iter()
+            .chain(&cases::transposed_1d())
+            .for_each(|case| push_problems(case, caps, problems));
+        cases::cases_3d()
+            .iter()
+            .chain(&cases::transposed_3d())
+            .for_each(|case| push_problems(case, caps, problems));
     };
     push(&mut problems);
     let plan = |problem: &Problem| Plan::new(problem, caps).expect("default limits are enough");
@@ -86,7 +106,8 @@ fn variants_for(caps: &Caps) -> Vec<Dispatch> {
     let short = Caps { max_loop_trips: 300, ..caps.clone() };
     let in_parts = problems.iter().filter_map(|problem| Plan::new(problem, &short).ok());
     let mut seen = HashSet::new();
-    let all = problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
+    let all =
+        problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
 }
 
@@ -111,14 +132,19 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
                     for kernel in case.all_choices(caps) {
                         let order = order(&geometry, &attention, caps);
                         let problem = Problem { attention, elems: [x, y], kernel, order, ..plain };
-                        dispatches.extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
+                        dispatches
+                            .extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
                     }
                 }
             }
         }
     }
     for (x, y) in elems.into_iter().flat_map(|x| elems.map(|y| (x, y))) {
-        let filtered = ConvDesc::new(5, 9, [3, 3]).padding([1, 1]).winograd(Winograd::F2).geometry().expect("valid");
+        let filtered = ConvDesc::new(5, 9, [3, 3])
+            .padding([1, 1])
+            .winograd(Winograd::F2)
+            .geometry()
+            .expect("valid");
         let problem = Problem { elems: [x, y], ..Problem::new(filtered, 2, [1, 7, 9]) };
         dispatches.extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
     }
@@ -162,11 +188,18 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
             ConvChoice::WinogradRows,
             ConvChoice::Row,
         ];
-        for kernel in case.all_choices(caps).into_iter().filter(|choice| !is_map || !cannot_mix.contains(choice)) {
+        for kernel in case
+            .all_choices(caps)
+            .into_iter()
+            .filter(|choice| !is_map || !cannot_mix.contains(choice))
+        {
             let order = order(&plain.geometry, &attention, caps);
             let problem = Problem { attention, kernel, order, ..plain };
-            let epilogue =
-                Epilogue { affine: true, residual: true, activation: ACTIVATIONS[problems.len() % ACTIVATIONS.len()] };
+            let epilogue = Epilogue {
+                affine: true,
+                residual: true,
+                activation: ACTIVATIONS[problems.len() % ACTIVATIONS.len()],
+            };
             let [first, last] = [Layout::ChannelsFirst, Layout::ChannelsLast];
             problems.push(problem);
             problems.push(Problem { has_bias: true, layouts: [last, first], epilogue, ..problem });
@@ -179,10 +212,13 @@ fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec
 /// Minimal filtering, where it can be.
 fn push_filtered(plain: &Problem, caps: &Caps, problems: &mut Vec<Problem>) {
     let mix = Parts { mix: true, ..Parts::default() };
-    for winograd in [Winograd::F2, Winograd::F4].into_iter().filter(|_| plain.geometry.is_plain_3x3()) {
+    for winograd in
+        [Winograd::F2, Winograd::F4].into_iter().filter(|_| plain.geometry.is_plain_3x3())
+    {
         let geometry = Geometry { winograd: Some(winograd), ..plain.geometry };
         let attention = AttentionSource::Given(mix);
-        let problem = Problem { geometry, attention, order: order(&geometry, &attention, caps), ..*plain };
+        let problem =
+            Problem { geometry, attention, order: order(&geometry, &attention, caps), ..*plain };
         let epilogue = Epilogue { affine: true, residual: true, activation: ACTIVATIONS[1] };
         let layouts = [Layout::ChannelsLast; 2];
         problems.push(problem);
@@ -196,15 +232,18 @@ fn push_filtered(plain: &Problem, caps: &Caps, problems: &mut Vec<Problem>) {
 
 /// The order that layers keep their weights in.
 fn order(geometry: &Geometry, attention: &AttentionSource, caps: &Caps) -> WeightOrder {
-    let is_bank =
-        !matches!(attention, AttentionSource::Rows | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. }));
+    let is_bank = !matches!(
+        attention,
+        AttentionSource::Rows | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. })
+    );
     if is_bank { WeightOrder::of_bank(geometry, caps) } else { WeightOrder::Plain }
 }
 
 /// Sources of attention for a geometry, and whether each is a map.
 #[must_use]
 pub fn attentions(g: &Geometry) -> Vec<(AttentionSource, bool)> {
-    let branch = |hidden, parts, mixing| (AttentionSource::Branch(Branch { hidden, parts, mixing }), false);
+    let branch =
+        |hidden, parts, mixing| (AttentionSource::Branch(Branch { hidden, parts, mixing }), false);
     let mix = Parts { mix: true, ..Parts::default() };
     let gains = Parts { channel: true, filter: true, ..Parts::default() };
     let mut all = vec![
@@ -222,7 +261,11 @@ pub fn attentions(g: &Geometry) -> Vec<(AttentionSource, bool)> {
         all.push((AttentionSource::Given(gains), false));
         all.push(branch(Some(3), gains, Mixing::Softmax));
         all.push(branch(Some(3), mix, Mixing::Cells(whole)));
-        all.push(branch(Some(3), mix, Mixing::Cells(Cells { count: 4, c_out: 1, c_in: 1, taps: 1 })));
+        all.push(branch(
+            Some(3),
+            mix,
+            Mixing::Cells(Cells { count: 4, c_out: 1, c_in: 1, taps: 1 }),
+        ));
     }
     all
 }
@@ -235,14 +278,23 @@ fn chained() -> Vec<Dispatch> {
     let mut noise = Noise::new(1);
     let zeros = |shape: &[usize]| Tensor::zeros(&context, shape).expect("fits");
     let [x, y, style] = [zeros(&[2, 6, 5, 7]), zeros(&[2, 9, 5, 7]), zeros(&[2, 6])];
-    let pixel = PixelMix2d::new(&context, &desc, &weights::pixel_mix(&mut noise, &g, true), 1.0).expect("valid");
-    let frequency = FdyConv2d::new(&context, &desc, &weights::fdy(&mut noise, &g, true), 1.0).expect("valid");
+    let pixel = PixelMix2d::new(&context, &desc, &weights::pixel_mix(&mut noise, &g, true), 1.0)
+        .expect("valid");
+    let frequency =
+        FdyConv2d::new(&context, &desc, &weights::fdy(&mut noise, &g, true), 1.0).expect("valid");
     let modulated = [false, true].map(|demodulate| {
-        let layer = ModulatedConv2d::new(&context, &desc.kernels(1), &noise.floats(g.weights()), demodulate);
+        let layer = ModulatedConv2d::new(
+            &context,
+            &desc.kernels(1),
+            &noise.floats(g.weights()),
+            demodulate,
+        );
         layer.expect("valid").bind(&x, &style, &y)
     });
     let bounds = [pixel.bind(&x, &y), frequency.bind(&x, &y)].into_iter().chain(modulated);
     bounds
-        .flat_map(|bound| bound.expect("binds").steps().iter().map(|s| s.dispatch().clone()).collect::<Vec<_>>())
+        .flat_map(|bound| {
+            bound.expect("binds").steps().iter().map(|s| s.dispatch().clone()).collect::<Vec<_>>()
+        })
         .collect()
 }

@@ -1,8 +1,8 @@
 //! Random weights of the layers that compute their own attention.
 
 use dynconv::{
-    BatchNorm, Cells, CondConvWeights, DyCnnWeights, FdyWeights, Geometry, KernelWarehouseWeights, Linear, OdWeights,
-    PixelMixWeights,
+    BatchNorm, Cells, CondConvWeights, DyCnnWeights, FdyWeights, Geometry, KernelWarehouseWeights,
+    Linear, OdWeights, PixelMixWeights,
 };
 
 use crate::noise::Noise;
@@ -73,7 +73,12 @@ pub fn cond_conv(noise: &mut Noise, g: &Geometry, bias: bool) -> CondConvWeights
 }
 
 /// KernelWarehouse.
-pub fn kernel_warehouse(noise: &mut Noise, g: &Geometry, cells: Cells, bias: bool) -> KernelWarehouseWeights {
+pub fn kernel_warehouse(
+    noise: &mut Noise,
+    g: &Geometry,
+    cells: Cells,
+    bias: bool,
+) -> KernelWarehouseWeights {
     let hidden = (g.c_in / 4).max(3);
     KernelWarehouseWeights {
         fc1: noise.floats(hidden * g.c_in),

@@ -13,7 +13,10 @@ pub(crate) fn every_mixture_is_refused(own: &Context, other: &Context) {
     let mut refused = 0;
     for each in uses(own, 2) {
         let tensors = |context: &Context| -> Vec<Tensor> {
-            each.operands.iter().map(|(_, shape)| Tensor::zeros(context, shape).expect("fits")).collect()
+            each.operands
+                .iter()
+                .map(|(_, shape)| Tensor::zeros(context, shape).expect("fits"))
+                .collect()
         };
         let call = |tensors: &[Tensor]| (each.call)(&tensors.iter().collect::<Vec<_>>());
         for variant in &variants {
@@ -22,7 +25,8 @@ pub(crate) fn every_mixture_is_refused(own: &Context, other: &Context) {
         for (place, (operand, _)) in each.operands.iter().enumerate() {
             let mut mixed = tensors(own);
             mixed[place] = tensors(other).swap_remove(place);
-            let error = call(&mixed).err().unwrap_or_else(|| panic!("{}: {operand} was taken", each.name));
+            let error =
+                call(&mixed).err().unwrap_or_else(|| panic!("{}: {operand} was taken", each.name));
             is_refusal(&error, operand, own, other);
             refused += 1;
         }
@@ -30,18 +34,38 @@ pub(crate) fn every_mixture_is_refused(own: &Context, other: &Context) {
     assert_eq!(refused, 58);
 
     let tensor = Tensor::zeros(own, &[2, 3]).expect("fits");
-    is_refusal(&tensor.write(other, &[1.0; 6]).expect_err("another's"), "tensor [2, 3]", other, own);
+    is_refusal(
+        &tensor.write(other, &[1.0; 6]).expect_err("another's"),
+        "tensor [2, 3]",
+        other,
+        own,
+    );
     is_refusal(&tensor.read_blocking(other).expect_err("another's"), "tensor [2, 3]", other, own);
-    is_refusal(&pollster::block_on(tensor.read(other)).expect_err("another's"), "tensor [2, 3]", other, own);
+    is_refusal(
+        &pollster::block_on(tensor.read(other)).expect_err("another's"),
+        "tensor [2, 3]",
+        other,
+        own,
+    );
     let second = std::time::Duration::from_secs(1);
-    is_refusal(&tensor.read_blocking_for(other, second).expect_err("another's"), "tensor [2, 3]", other, own);
+    is_refusal(
+        &tensor.read_blocking_for(other, second).expect_err("another's"),
+        "tensor [2, 3]",
+        other,
+        own,
+    );
     let reshaped = tensor.reshape(&[6]).expect("as many");
     is_refusal(&reshaped.read_blocking(other).expect_err("another's"), "tensor [6]", other, own);
 
     let cells = Cells { count: 3, c_out: 2, c_in: 2, taps: 1 };
     let warehouse = Warehouse::new(other, cells, &[0.5; 12]).expect("valid");
     let desc = ConvDesc::new(4, 6, [3, 3]);
-    let weights = weights::kernel_warehouse(&mut Noise::new(1), &desc.geometry().expect("valid"), cells, false);
+    let weights = weights::kernel_warehouse(
+        &mut Noise::new(1),
+        &desc.geometry().expect("valid"),
+        cells,
+        false,
+    );
     let error = KernelWarehouse2d::new(own, &desc, &weights, &warehouse).expect_err("another's");
     is_refusal(&error, "warehouse", own, other);
 }
@@ -51,7 +75,11 @@ fn is_refusal(error: &Error, operand: &str, own: &Context, other: &Context) {
     assert!(matches!(error, Error::OtherDevice { .. }), "{operand}: {error:?}");
     let home = |context: &Context| {
         let text = format!("{context:?}");
-        text.split("home: ").nth(1).and_then(|text| text.split(", backend").next()).expect("names it").to_string()
+        text.split("home: ")
+            .nth(1)
+            .and_then(|text| text.split(", backend").next())
+            .expect("names it")
+            .to_string()
     };
     let expected = format!("{operand} belongs to {}, but is used with {}", home(other), home(own));
     assert_eq!(error.to_string(), expected);
@@ -61,9 +89,11 @@ fn is_refusal(error: &Error, operand: &str, own: &Context, other: &Context) {
 /// Buffers of another device, of the same instance or not, and destroyed ones are refused where
 /// they are wrapped.
 pub(crate) fn foreign_buffers_are_refused(own: &Context, others: &[&Context]) {
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let usage =
+        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let buffer = |context: &Context| {
-        let descriptor = wgpu::BufferDescriptor { label: None, size: 64, usage, mapped_at_creation: false };
+        let descriptor =
+            wgpu::BufferDescriptor { label: None, size: 64, usage, mapped_at_creation: false };
         context.device().create_buffer(&descriptor)
     };
     for other in others {
@@ -74,7 +104,9 @@ pub(crate) fn foreign_buffers_are_refused(own: &Context, others: &[&Context]) {
             assert!(matches!(error, Error::OtherDevice { .. }), "{error:?}");
             let text = error.to_string();
             assert!(
-                text.starts_with("the buffer of tensor [3] belongs to another device, but is used with context"),
+                text.starts_with(
+                    "the buffer of tensor [3] belongs to another device, but is used with context"
+                ),
                 "{text}"
             );
         }
@@ -96,8 +128,11 @@ pub(crate) fn foreign_buffers_are_refused(own: &Context, others: &[&Context]) {
     // bound.
     for each in uses(own, 1) {
         for place in 0..each.operands.len() {
-            let tensors: Vec<Tensor> =
-                each.operands.iter().map(|(_, shape)| Tensor::zeros(own, shape).expect("fits")).collect();
+            let tensors: Vec<Tensor> = each
+                .operands
+                .iter()
+                .map(|(_, shape)| Tensor::zeros(own, shape).expect("fits"))
+                .collect();
             tensors[place].buffer().destroy();
             let error = (each.call)(&tensors.iter().collect::<Vec<_>>()).expect_err("destroyed");
             assert!(matches!(error, Error::Refused { .. }), "{}: {error:?}", each.name);

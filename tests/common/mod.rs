@@ -14,7 +14,9 @@ pub(crate) use dynconv_suite::{cases::*, noise::Noise, variants::noop, weights};
 /// One device for all tests of a file. A machine without an adapter fails here.
 pub(crate) fn context() -> &'static Context {
     static CONTEXT: OnceLock<Context> = OnceLock::new();
-    CONTEXT.get_or_init(|| Context::request_blocking().expect("these tests need a Vulkan, Metal or DX12 adapter"))
+    CONTEXT.get_or_init(|| {
+        Context::request_blocking().expect("these tests need a Vulkan, Metal or DX12 adapter")
+    })
 }
 
 /// A device of its own whose limits `lower` has lowered.
@@ -23,18 +25,21 @@ pub(crate) fn limited_context(lower: impl FnOnce(&mut wgpu::Limits)) -> Context 
         backends: wgpu::Backends::PRIMARY,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
-    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))
-        .expect("these tests need a Vulkan, Metal or DX12 adapter");
+    let adapter =
+        pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))
+            .expect("these tests need a Vulkan, Metal or DX12 adapter");
     let mut required_limits = adapter.limits();
     lower(&mut required_limits);
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the adapter gives a device");
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        .expect("the adapter gives a device");
     Context::from_wgpu(device, queue)
 }
 
 /// Records and submits.
 pub(crate) fn submit(context: &Context, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder =
+        context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     record(&mut encoder);
     context.queue().submit([encoder.finish()]);
 }

@@ -2,9 +2,9 @@
 
 use dynconv::plan::MapAxis;
 use dynconv::{
-    BankConv2d, Cells, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights, DynConv2d, FdyConv2d, KernelWarehouse2d,
-    MapConv2d, ModulatedConv2d, OdConv2d, PerSampleConv2d, PixelMix2d, Result, Routing, StaticConv2d, Tensor,
-    Warehouse, global_average_pool,
+    BankConv2d, Cells, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights, DynConv2d, FdyConv2d,
+    KernelWarehouse2d, MapConv2d, ModulatedConv2d, OdConv2d, PerSampleConv2d, PixelMix2d, Result,
+    Routing, StaticConv2d, Tensor, Warehouse, global_average_pool,
 };
 
 use super::{Noise, weights};
@@ -62,12 +62,16 @@ pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
         })*};
     }
 
-    let fixed = StaticConv2d::new(context, &desc, &noise.floats(one.weights()), None).expect("valid");
-    let dy = DynConv2d::new(context, &bank, &weights::dy_cnn(noise, &all, [true; 2]), 1.0).expect("valid");
+    let fixed =
+        StaticConv2d::new(context, &desc, &noise.floats(one.weights()), None).expect("valid");
+    let dy = DynConv2d::new(context, &bank, &weights::dy_cnn(noise, &all, [true; 2]), 1.0)
+        .expect("valid");
     let od = OdConv2d::new(context, &bank, &weights::od_conv(noise, &all), 1.0).expect("valid");
-    let cond = CondConv2d::new(context, &bank, &weights::cond_conv(noise, &all, true)).expect("valid");
+    let cond =
+        CondConv2d::new(context, &bank, &weights::cond_conv(noise, &all, true)).expect("valid");
     let cells = Cells { count: 3, c_out: 2, c_in: 2, taps: 1 };
-    let warehouse = Warehouse::new(context, cells, &noise.floats(cells.count * cells.elements())).expect("valid");
+    let warehouse = Warehouse::new(context, cells, &noise.floats(cells.count * cells.elements()))
+        .expect("valid");
     let kw = weights::kernel_warehouse(noise, &one, cells, true);
     let kw = KernelWarehouse2d::new(context, &desc, &kw, &warehouse).expect("valid");
     uses!(
@@ -85,25 +89,31 @@ pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
     );
 
     let a = ("attention", vec![batch, K]);
-    let given = BankConv2d::new(context, &bank, &noise.floats(K * all.weights()), None).expect("valid");
+    let given =
+        BankConv2d::new(context, &bank, &noise.floats(K * all.weights()), None).expect("valid");
     let kernels = ("per-sample kernels", vec![batch, one.weights()]);
     let per_sample = PerSampleConv2d::new(context, &desc).expect("valid");
     let map = ("attention", vec![batch, K, SIDE]);
     let mapped =
-        MapConv2d::new(context, &bank, &noise.floats(K * all.weights()), None, MapAxis::One(2)).expect("valid");
+        MapConv2d::new(context, &bank, &noise.floats(K * all.weights()), None, MapAxis::One(2))
+            .expect("valid");
     uses!(
         ("bank bind", given, [x, a, y], bound, |l, t| l.bind(t[0], t[1], t[2])),
         ("bank bind_add", given, [x, a, r, y], bound, |l, t| l.bind_add(t[0], t[1], t[2], t[3])),
         ("bank forward", given, [x, a], forward, |l, t| l.forward(t[0], t[1])),
         ("per-sample bind", per_sample, [x, kernels, y], bound, |l, t| l.bind(t[0], t[1], t[2])),
-        ("per-sample bind_add", per_sample, [x, kernels, r, y], bound, |l, t| l.bind_add(t[0], t[1], t[2], t[3])),
+        ("per-sample bind_add", per_sample, [x, kernels, r, y], bound, |l, t| l
+            .bind_add(t[0], t[1], t[2], t[3])),
         ("map bind_map", mapped, [x, map, y], bound, |l, t| l.bind_map(t[0], t[1], t[2])),
     );
 
-    let pixel = PixelMix2d::new(context, &bank, &weights::pixel_mix(noise, &all, true), 1.0).expect("valid");
-    let fdy = FdyConv2d::new(context, &bank, &weights::fdy(noise, &all, true), 31.0).expect("valid");
+    let pixel = PixelMix2d::new(context, &bank, &weights::pixel_mix(noise, &all, true), 1.0)
+        .expect("valid");
+    let fdy =
+        FdyConv2d::new(context, &bank, &weights::fdy(noise, &all, true), 31.0).expect("valid");
     let style = ("style", vec![batch, C_IN]);
-    let modulated = ModulatedConv2d::new(context, &desc, &noise.floats(one.weights()), true).expect("valid");
+    let modulated =
+        ModulatedConv2d::new(context, &desc, &noise.floats(one.weights()), true).expect("valid");
     let norm = weights::batch_norm(noise, 2);
     let mut dcd = |pooled: usize| DcdWeights {
         conv: noise.floats(one.weights()),
@@ -116,7 +126,8 @@ pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
         phi: noise.floats(4 * 3),
         scale: noise.floats(C_OUT * 3),
     };
-    let [dcd, dcd_2x2] = [1, 2].map(|pooled| Dcd2d::new(context, &desc, &dcd(pooled)).expect("valid"));
+    let [dcd, dcd_2x2] =
+        [1, 2].map(|pooled| Dcd2d::new(context, &desc, &dcd(pooled)).expect("valid"));
     uses!(
         ("pixel mixture bind", pixel, [x, y], bound, |l, t| l.bind(t[0], t[1])),
         ("pixel mixture forward", pixel, [x], forward, |l, t| l.forward(t[0])),
@@ -129,7 +140,8 @@ pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
         ("DCD 2 x 2 bind", dcd_2x2, [x, y], bound, |l, t| l.bind(t[0], t[1])),
     );
 
-    let routing = Routing::new(context, C_IN, &noise.floats(K * C_IN), &noise.floats(K)).expect("valid");
+    let routing =
+        Routing::new(context, C_IN, &noise.floats(K * C_IN), &noise.floats(K)).expect("valid");
     let vector = ("routing", vec![batch, K]);
     let means = ("output", vec![batch, C_IN, 1, 1]);
     uses!(

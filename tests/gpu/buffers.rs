@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use dynconv::plan::ConvChoice;
 use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{
-    BankConv2d, Bound, CondConv2d, Context, ConvDesc, Error, Layer, OdConv2d, OwnAttention, StaticConv2d, Tensor, wgpu,
+    BankConv2d, Bound, CondConv2d, Context, ConvDesc, Error, Layer, OdConv2d, OwnAttention,
+    StaticConv2d, Tensor, wgpu,
 };
 
-use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, read, run, submit, upload, weights};
+use crate::common::{
+    Case, Noise, assert_same_bits, cases_2d, context, read, run, submit, upload, weights,
+};
 
 /// A buffer of `before` guards, `len` NaNs and `after` guards, and the tensor in its middle.
 struct Guarded {
@@ -31,17 +34,23 @@ impl Guarded {
         let len: usize = shape.iter().product();
         let words = [vec![GUARD; before], vec![f32::NAN; len], vec![GUARD; after]].concat();
         let whole = upload(context(), &[words.len()], &words);
-        let tensor = Tensor::wrap(context(), whole.buffer(), 4 * before as u64, shape).expect("fits");
+        let tensor =
+            Tensor::wrap(context(), whole.buffer(), 4 * before as u64, shape).expect("fits");
         Self { buffer: whole.buffer().clone(), tensor, before, after }
     }
 
     /// The tensor's values; panics if a guard was touched.
     fn read(&self) -> Vec<f32> {
         let len = self.before + self.tensor.len() + self.after;
-        let words =
-            Tensor::wrap(context(), &self.buffer, 0, &[len]).expect("fits").read_blocking(context()).expect("reads");
+        let words = Tensor::wrap(context(), &self.buffer, 0, &[len])
+            .expect("fits")
+            .read_blocking(context())
+            .expect("reads");
         let (values, after) = words[self.before..].split_at(self.tensor.len());
-        assert!(words[..self.before].iter().chain(after).all(|&v| v == GUARD), "a guard was overwritten");
+        assert!(
+            words[..self.before].iter().chain(after).all(|&v| v == GUARD),
+            "a guard was overwritten"
+        );
         values.to_vec()
     }
 }
@@ -150,12 +159,21 @@ fn two_recordings_into_one_encoder_are_both_right() {
         copy(encoder, &attention2, &attention);
         bound.record(encoder);
     });
-    assert_same_bits("before the change", &kept.read_blocking(context()).expect("reads"), &one.truth);
+    assert_same_bits(
+        "before the change",
+        &kept.read_blocking(context()).expect("reads"),
+        &one.truth,
+    );
     assert_same_bits("after the change", &y.read_blocking(context()).expect("reads"), &two.truth);
 }
 
 /// Runs a layer on NaN, then on `x`, and asks for the bits of a first run on `x`. Says what the first run left in the attention.
-fn poisoned<A: OwnAttention>(what: &str, layer: &Layer<2, A>, case: &Case<2>, x: &[f32]) -> Vec<f32> {
+fn poisoned<A: OwnAttention>(
+    what: &str,
+    layer: &Layer<2, A>,
+    case: &Case<2>,
+    x: &[f32],
+) -> Vec<f32> {
     let truth = layer.run(case.batch, case.size, x).expect("runs");
     let nan = |shape: &[usize]| upload(context(), shape, &vec![f32::NAN; shape.iter().product()]);
     let [input, y] = [nan(&case.input_shape()), nan(&case.output_shape())];
@@ -177,10 +195,13 @@ fn poisoned_scratch_does_not_show() {
     for case in [cases_2d()[12], cases_2d()[8].single(), cases_2d()[10].single()] {
         let g = case.geometry();
         let x = noise.floats(case.input_len());
-        let od = OdConv2d::new(context(), &case.desc, &weights::od_conv(&mut noise, &g), 1.0).expect("valid");
+        let od = OdConv2d::new(context(), &case.desc, &weights::od_conv(&mut noise, &g), 1.0)
+            .expect("valid");
         poisoned(&format!("ODConv {case:?}"), &od, &case, &x);
         // Without a hidden layer NaN goes all the way: means, attention, per-sample kernels.
-        let cond = CondConv2d::new(context(), &case.desc, &weights::cond_conv(&mut noise, &g, true)).expect("valid");
+        let cond =
+            CondConv2d::new(context(), &case.desc, &weights::cond_conv(&mut noise, &g, true))
+                .expect("valid");
         let left = poisoned(&format!("CondConv {case:?}"), &cond, &case, &x);
         assert!(left.iter().all(|v| v.is_nan()), "{case:?}: the poison must be there");
     }
@@ -193,7 +214,11 @@ fn reading_works_both_ways() {
     assert_same_bits("blocking", &tensor.read_blocking(context()).expect("reads"), &values);
     assert_same_bits("async", &pollster::block_on(tensor.read(context())).expect("reads"), &values);
     let timeout = Duration::from_secs(60);
-    assert_same_bits("with timeout", &tensor.read_blocking_for(context(), timeout).expect("reads"), &values);
+    assert_same_bits(
+        "with timeout",
+        &tensor.read_blocking_for(context(), timeout).expect("reads"),
+        &values,
+    );
     // A part of it, through another handle.
     let part = Tensor::wrap(context(), tensor.buffer(), 40, &[3]).expect("fits");
     assert_same_bits("part", &part.read_blocking(context()).expect("reads"), &values[10..13]);
@@ -230,7 +255,9 @@ impl Wake for Counting {
 /// Threads that wait for the device, where the system lists them.
 fn waiting() -> usize {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
-    let name = |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
+    let name = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+    };
     tasks.filter_map(name).filter(|name| name.trim_end() == "dynconv read").count()
 }
 
@@ -246,7 +273,8 @@ fn nobody_waits() {
 fn an_asynchronous_read_sleeps() {
     let context = own_device();
     let y = long_work(&context);
-    let counting = Arc::new(Counting { thread: std::thread::current(), wakes: AtomicUsize::new(0) });
+    let counting =
+        Arc::new(Counting { thread: std::thread::current(), wakes: AtomicUsize::new(0) });
     let waker = Waker::from(Arc::clone(&counting));
     let mut cx = std::task::Context::from_waker(&waker);
     let mut read = pin!(y.read(&context));
@@ -290,9 +318,17 @@ fn a_read_of_a_lost_device_ends() {
     if early.is_pending() {
         drop(pollster::block_on(read));
     }
-    assert!(matches!(pollster::block_on(y.read(&context)), Err(Error::DeviceLost { .. } | Error::Refused { .. })));
-    assert!(matches!(y.read_blocking(&context), Err(Error::DeviceLost { .. } | Error::Refused { .. })));
+    assert!(matches!(
+        pollster::block_on(y.read(&context)),
+        Err(Error::DeviceLost { .. } | Error::Refused { .. })
+    ));
+    assert!(matches!(
+        y.read_blocking(&context),
+        Err(Error::DeviceLost { .. } | Error::Refused { .. })
+    ));
     let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None);
-    layer.and_then(|layer| layer.run(1, [2, 2], &[0.0; 4])).expect_err("a lost device computes nothing");
+    layer
+        .and_then(|layer| layer.run(1, [2, 2], &[0.0; 4]))
+        .expect_err("a lost device computes nothing");
     nobody_waits();
 }

@@ -5,14 +5,18 @@
 //! Nested sums add up: a convolution of aggregated kernels has m = K + channels * taps + 2, the bias included.
 
 use dynconv::plan::{AttentionSource, ConvChoice, MapAxis, Parts, Problem};
-use dynconv::reference::{self, Conv, LayerWeights, average_pool, channel_softmax, conv_direct, demodulate, widen};
+use dynconv::reference::{
+    self, Conv, LayerWeights, average_pool, channel_softmax, conv_direct, demodulate, widen,
+};
 use dynconv::{
-    Activation, AttentionRow, BankConv2d, Cells, CondConv2d, CondConvWeights, ConvDesc, DyCnn, FdyConv2d, Geometry,
-    Given, KernelWarehouse2d, Layer, Linear, ModulatedConv2d, Od, OwnAttention, PixelMix2d, Routing, Tensor, Warehouse,
+    Activation, AttentionRow, BankConv2d, Cells, CondConv2d, CondConvWeights, ConvDesc, DyCnn,
+    FdyConv2d, Geometry, Given, KernelWarehouse2d, Layer, Linear, ModulatedConv2d, Od,
+    OwnAttention, PixelMix2d, Routing, Tensor, Warehouse,
 };
 
 use crate::common::{
-    Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, read, run, transposed_2d, upload, weights,
+    Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, read, run, transposed_2d,
+    upload, weights,
 };
 
 const U: f64 = 1.0 / (1 << 24) as f64;
@@ -33,14 +37,23 @@ fn check_bank<const D: usize>(case: &Case<D>) {
         let layer = layer.clone().kernel(choice);
         let plan = layer.plan(case.batch, case.size).expect("plans");
         let problem = plan.problem();
-        let weights = LayerWeights { bank: widen(&bank), bias: Some(widen(&bias)), ..Default::default() };
+        let weights =
+            LayerWeights { bank: widen(&bank), bias: Some(widen(&bias)), ..Default::default() };
         let truth = reference::layer(problem, &weights, &widen(&x), &widen(&attention)).y;
 
-        let magnitudes = |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(v.abs())).collect() };
+        let magnitudes =
+            |values: &[f32]| -> Vec<f64> { values.iter().map(|v| f64::from(v.abs())).collect() };
         let g = problem.geometry;
         let row = AttentionRow { stride: g.kernels, mix: Some(0), ..Default::default() };
         let (bank, bias) = (magnitudes(&bank), magnitudes(&bias));
-        let rows = reference::aggregate::aggregate(&g, &bank, Some(&bias), &magnitudes(&attention), row, case.batch);
+        let rows = reference::aggregate::aggregate(
+            &g,
+            &bank,
+            Some(&bias),
+            &magnitudes(&attention),
+            row,
+            case.batch,
+        );
         let conv = Conv {
             geometry: &g,
             batch: case.batch,
@@ -98,7 +111,12 @@ fn assert_close(what: &str, y: &[f32], truth: &[f64]) {
 }
 
 /// Holds a layer against the reference, by its share of the kernels.
-fn follow<A: OwnAttention + Clone>(case: &Case<2>, layer: &Layer<2, A>, weights: &LayerWeights, x: &[f32]) {
+fn follow<A: OwnAttention + Clone>(
+    case: &Case<2>,
+    layer: &Layer<2, A>,
+    weights: &LayerWeights,
+    x: &[f32],
+) {
     for choice in case.common_choices() {
         let layer = layer.clone().kernel(choice);
         let plan = layer.plan(case.batch, case.size).expect("plans");
@@ -115,7 +133,8 @@ fn dy_cnn_layers_follow_the_reference() {
         let g = case.geometry();
         let weights = weights::dy_cnn(&mut noise, &g, [i % 2 == 0, i % 3 == 0]);
         let temperature = [1.0, 4.0, 34.0][i % 3];
-        let layer = Layer::<2, DyCnn>::new(context(), &case.desc, &weights, temperature).expect("valid");
+        let layer =
+            Layer::<2, DyCnn>::new(context(), &case.desc, &weights, temperature).expect("valid");
         follow(case, &layer, &weights.reference(&g, temperature), &noise.floats(case.input_len()));
     }
 }
@@ -132,7 +151,8 @@ fn od_conv_layers_follow_the_reference() {
         let mut weights = weights::od_conv(&mut noise, &g);
         weights.bias = (i % 2 == 0).then(|| noise.floats(g.kernels * g.c_out));
         let temperature = [1.0, 30.0][i % 2];
-        let layer = Layer::<2, Od>::new(context(), &case.desc, &weights, temperature).expect("valid");
+        let layer =
+            Layer::<2, Od>::new(context(), &case.desc, &weights, temperature).expect("valid");
         follow(case, &layer, &weights.reference(&g, temperature), &noise.floats(case.input_len()));
     }
 }
@@ -154,31 +174,52 @@ fn one_routing_for_two_bank_convolutions_is_two_cond_convs() {
     for case in [cases_2d()[1], cases_2d()[9], cases_2d()[13]] {
         let g = case.geometry();
         let first = weights::cond_conv(&mut noise, &g, true);
-        let second = CondConvWeights { experts: noise.floats(first.experts.len()), ..first.clone() };
+        let second =
+            CondConvWeights { experts: noise.floats(first.experts.len()), ..first.clone() };
         let x = upload(context(), &case.input_shape(), &noise.floats(case.input_len()));
         let vector = Tensor::zeros(context(), &[case.batch, g.kernels]).expect("fits");
-        let routing = Routing::new(context(), g.c_in, &first.routing, &first.routing_bias).expect("valid");
+        let routing =
+            Routing::new(context(), g.c_in, &first.routing, &first.routing_bias).expect("valid");
         run(context(), &routing.bind(&x, &vector).expect("binds"));
         for weights in [first, second] {
-            let bank = BankConv2d::new(context(), &case.desc, &weights.experts, weights.bias.as_deref());
+            let bank =
+                BankConv2d::new(context(), &case.desc, &weights.experts, weights.bias.as_deref());
             let shared = bank.expect("valid").forward(&x, &vector).expect("runs");
-            let whole = CondConv2d::new(context(), &case.desc, &weights).expect("valid").forward(&x).expect("runs");
-            assert_same_bits(&format!("{case:?}"), &read(context(), &shared), &read(context(), &whole));
+            let whole = CondConv2d::new(context(), &case.desc, &weights)
+                .expect("valid")
+                .forward(&x)
+                .expect("runs");
+            assert_same_bits(
+                &format!("{case:?}"),
+                &read(context(), &shared),
+                &read(context(), &whole),
+            );
         }
     }
 }
 
 /// A convolution by the reference; `given` is what [`reference::layer`] takes by that name.
-fn convolved(problem: &Problem, bank: &[f32], bias: Option<&[f32]>, x: &[f64], given: &[f64]) -> Vec<f64> {
+fn convolved(
+    problem: &Problem,
+    bank: &[f32],
+    bias: Option<&[f32]>,
+    x: &[f64],
+    given: &[f64],
+) -> Vec<f64> {
     let weights = LayerWeights { bank: widen(bank), bias: bias.map(widen), ..Default::default() };
     reference::layer(&Problem { has_bias: bias.is_some(), ..*problem }, &weights, x, given).y
 }
 
 /// Kernels that mix by a map.
-const MIXING: [ConvChoice; 4] = [ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
+const MIXING: [ConvChoice; 4] =
+    [ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
 
 /// Holds a layer that mixes by a map against its truth, by its share of the kernels that can.
-fn mix_close(case: &Case<2>, truth: &[f64], forward: impl Fn(ConvChoice) -> dynconv::Result<Tensor>) {
+fn mix_close(
+    case: &Case<2>,
+    truth: &[f64],
+    forward: impl Fn(ConvChoice) -> dynconv::Result<Tensor>,
+) {
     for choice in MIXING {
         let y = forward(choice).expect("runs");
         assert_close(&format!("{case:?} {choice:?}"), &read(context(), &y), truth);
@@ -188,7 +229,8 @@ fn mix_close(case: &Case<2>, truth: &[f64], forward: impl Fn(ConvChoice) -> dync
 /// Shapes whose output has the input's size, as a pixel mixture needs.
 fn pixel_cases() -> Vec<Case<2>> {
     let desc = |c_in, c_out, kernel| ConvDesc::<2>::new(c_in, c_out, kernel);
-    let case = |desc: ConvDesc<2>, kernels, batch, size| Case { desc: desc.kernels(kernels), batch, size };
+    let case =
+        |desc: ConvDesc<2>, kernels, batch, size| Case { desc: desc.kernels(kernels), batch, size };
     vec![
         case(desc(3, 5, [3, 3]).padding([1, 1]), 4, 2, [7, 9]),
         case(desc(5, 18, [1, 3]).padding([0, 1]), 3, 3, [4, 11]),
@@ -214,7 +256,8 @@ fn pixel_mixtures_follow_the_reference() {
         let Linear { weight, bias } = &weights.attention;
         let logits = convolved(&to_logits, weight, Some(bias), &wide, &[]);
         let size = case.size.iter().product();
-        let maps = channel_softmax::channel_softmax(&logits, g.kernels, size, f64::from(temperature));
+        let maps =
+            channel_softmax::channel_softmax(&logits, g.kernels, size, f64::from(temperature));
         let attention = AttentionSource::Map(MapAxis::All);
         let problem = Problem { attention, ..Problem::new(g, case.batch, case.input()) };
         let truth = convolved(&problem, &weights.bank, weights.bias.as_deref(), &wide, &maps);
@@ -248,19 +291,28 @@ fn the_overview_snippet_is_the_plain_convolution() {
         weights.bias = Some(repeat(g.c_out, false));
         weights.attention = weights::pixel_mix(&mut noise, &g, true).attention;
 
-        for (weights, x) in [(&even, noise.integers(case.input_len(), 4)), (&weights, noise.floats(case.input_len()))] {
+        for (weights, x) in [
+            (&even, noise.integers(case.input_len(), 4)),
+            (&weights, noise.floats(case.input_len())),
+        ] {
             let kernel = &weights.bank[..g.weights()];
             let bias = weights.bias.as_ref().map(|bias| &bias[..g.c_out]);
             let problem = Problem::new(Geometry { kernels: 1, ..g }, case.batch, case.input());
             let truth = convolved(&problem, kernel, bias, &widen(&x), &[]);
-            let magnitudes = |values: &[f32]| -> Vec<f32> { values.iter().map(|v| v.abs()).collect() };
+            let magnitudes =
+                |values: &[f32]| -> Vec<f32> { values.iter().map(|v| v.abs()).collect() };
             let [x_size, kernel_size] = [magnitudes(&x), magnitudes(kernel)];
             let bias_size = bias.map(magnitudes);
-            let bound = convolved(&problem, &kernel_size, bias_size.as_deref(), &widen(&x_size), &[]);
+            let bound =
+                convolved(&problem, &kernel_size, bias_size.as_deref(), &widen(&x_size), &[]);
             // A sum of K times as many terms, two products each, and K biases. The weights sum to 1 but for their own sum of K terms
             // and a quotient, which WGSL gives to 2.5 ulp; exp, however inexact, is the same number in both.
             let terms = g.c_in / g.groups * g.taps();
-            let factor = if weights == &even { 0.0 } else { gamma(g.kernels * terms + 2 + g.kernels + g.kernels + 5) };
+            let factor = if weights == &even {
+                0.0
+            } else {
+                gamma(g.kernels * terms + 2 + g.kernels + g.kernels + 5)
+            };
 
             let layer = PixelMix2d::new(context(), &case.desc, weights, 1.0).expect("valid");
             let x = upload(context(), &case.input_shape(), &x);
@@ -275,7 +327,8 @@ fn the_overview_snippet_is_the_plain_convolution() {
 /// Shapes `[frames, frequencies]`.
 fn frequency_cases() -> Vec<Case<2>> {
     let desc = |c_in, c_out, kernel| ConvDesc::<2>::new(c_in, c_out, kernel);
-    let case = |desc: ConvDesc<2>, kernels, batch, size| Case { desc: desc.kernels(kernels), batch, size };
+    let case =
+        |desc: ConvDesc<2>, kernels, batch, size| Case { desc: desc.kernels(kernels), batch, size };
     vec![
         case(desc(3, 5, [3, 3]).padding([1, 1]), 4, 2, [13, 9]),
         case(desc(5, 17, [3, 5]).padding_sides([[0, 1], [2, 1]]), 3, 3, [7, 11]),
@@ -299,7 +352,9 @@ fn frequency_dynamic_layers_follow_the_reference() {
         assert_eq!(means.len() * frames, wide.len());
         let bn = &weights.bn;
         let width = bn.weight.len();
-        let along = ConvDesc::new(g.c_in, width, [g.kernel[2]]).stride([g.stride[2]]).padding_sides([g.padding[2]]);
+        let along = ConvDesc::new(g.c_in, width, [g.kernel[2]])
+            .stride([g.stride[2]])
+            .padding_sides([g.padding[2]]);
         let along = Problem::new(along.geometry().expect("valid"), case.batch, [1, 1, frequencies]);
         let mut hidden = convolved(&along, &weights.conv1d1, None, &means, &[]);
         let places = hidden.len() / (case.batch * width);
@@ -311,8 +366,15 @@ fn frequency_dynamic_layers_follow_the_reference() {
         }
         let head = ConvDesc::new(width, g.kernels, [1]).geometry().expect("valid");
         let Linear { weight, bias } = &weights.conv1d2;
-        let logits = convolved(&Problem::new(head, case.batch, [1, 1, places]), weight, Some(bias), &hidden, &[]);
-        let maps = channel_softmax::channel_softmax(&logits, g.kernels, places, f64::from(temperature));
+        let logits = convolved(
+            &Problem::new(head, case.batch, [1, 1, places]),
+            weight,
+            Some(bias),
+            &hidden,
+            &[],
+        );
+        let maps =
+            channel_softmax::channel_softmax(&logits, g.kernels, places, f64::from(temperature));
         let attention = AttentionSource::Map(MapAxis::One(2));
         let problem = Problem { attention, ..Problem::new(g, case.batch, case.input()) };
         let truth = convolved(&problem, &weights.bank, weights.bias.as_deref(), &wide, &maps);
@@ -325,7 +387,9 @@ fn frequency_dynamic_layers_follow_the_reference() {
 
 #[test]
 fn modulated_convolutions_follow_the_reference() {
-    for (i, case) in [1, 4, 8, 9, 12, 13, 14].map(|i| cases_2d()[i].single()).into_iter().enumerate() {
+    for (i, case) in
+        [1, 4, 8, 9, 12, 13, 14].map(|i| cases_2d()[i].single()).into_iter().enumerate()
+    {
         let mut noise = Noise::new(700 + i as u64);
         let g = case.geometry();
         let kernel = noise.floats(g.weights());
@@ -336,15 +400,24 @@ fn modulated_convolutions_follow_the_reference() {
                 true => demodulate::demodulate(&g, &widen(&kernel), &widen(&styles)),
                 false => widen(&styles),
             };
-            let attention = AttentionSource::Given(Parts { channel: true, filter: demodulate, ..Parts::default() });
+            let attention = AttentionSource::Given(Parts {
+                channel: true,
+                filter: demodulate,
+                ..Parts::default()
+            });
             let problem = Problem { attention, ..Problem::new(g, case.batch, case.input()) };
             let truth = convolved(&problem, &kernel, None, &widen(&x), &gains);
-            let layer = ModulatedConv2d::new(context(), &case.desc, &kernel, demodulate).expect("valid");
+            let layer =
+                ModulatedConv2d::new(context(), &case.desc, &kernel, demodulate).expect("valid");
             let style = upload(context(), &[case.batch, g.c_in], &styles);
             let x = upload(context(), &case.input_shape(), &x);
             for choice in case.common_choices() {
                 let y = layer.clone().kernel(choice).forward(&x, &style).expect("runs");
-                assert_close(&format!("{case:?} {choice:?} {demodulate}"), &read(context(), &y), &truth);
+                assert_close(
+                    &format!("{case:?} {choice:?} {demodulate}"),
+                    &read(context(), &y),
+                    &truth,
+                );
             }
         }
     }
@@ -372,7 +445,13 @@ fn kernel_warehouse_layers_follow_the_reference() {
                 case(desc(16, 6, [3, 3]).groups(2).padding([1, 0]), 5, [6, 4]),
             ],
         ),
-        (cells(3, 1, 1, 6), vec![case(desc(5, 10, [2, 3]).groups(5), 2, [6, 7]), case(desc(2, 3, [3, 2]), 1, [5, 5])]),
+        (
+            cells(3, 1, 1, 6),
+            vec![
+                case(desc(5, 10, [2, 3]).groups(5), 2, [6, 7]),
+                case(desc(2, 3, [3, 2]), 1, [5, 5]),
+            ],
+        ),
         (cells(1, 17, 5, 1), vec![case(desc(5, 17, [2, 2]), 2, [5, 6])]),
     ];
     let mut noise = Noise::new(800);
@@ -380,8 +459,10 @@ fn kernel_warehouse_layers_follow_the_reference() {
         let values = noise.floats(cells.count * cells.elements());
         let warehouse = Warehouse::new(context(), cells, &values).expect("valid");
         for (j, case) in cases.iter().enumerate() {
-            let weights = weights::kernel_warehouse(&mut noise, &case.geometry(), cells, (i + j) % 2 == 0);
-            let layer = KernelWarehouse2d::new(context(), &case.desc, &weights, &warehouse).expect("valid");
+            let weights =
+                weights::kernel_warehouse(&mut noise, &case.geometry(), cells, (i + j) % 2 == 0);
+            let layer =
+                KernelWarehouse2d::new(context(), &case.desc, &weights, &warehouse).expect("valid");
             follow(case, &layer, &weights.reference(&warehouse), &noise.floats(case.input_len()));
         }
     }
@@ -421,7 +502,10 @@ fn extreme_logits_saturate_and_stay_finite() {
     let mut weights = weights::od_conv(&mut noise, &g);
     for head in [&mut weights.channel_fc, &mut weights.spatial_fc, &mut weights.kernel_fc] {
         let head = head.as_mut().expect("is there");
-        head.bias.iter_mut().enumerate().for_each(|(i, b)| *b = if i == 0 { 3000.0 } else { -3000.0 });
+        head.bias
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, b)| *b = if i == 0 { 3000.0 } else { -3000.0 });
     }
     let x = noise.floats(case.input_len());
     let layer = Layer::<2, Od>::new(context(), &case.desc, &weights, 1.0).expect("valid");
@@ -441,10 +525,12 @@ fn layers_of_several_steps_finish_as_others_do() {
     let x = upload(context(), &[2, 3, 5, 6], &noise.floats(2 * 3 * 30));
     let style = upload(context(), &[2, 3], &noise.floats(6));
     let layer = ModulatedConv2d::new(context(), &desc, &kernel, true).expect("valid");
-    let read =
-        |layer: &ModulatedConv2d| layer.forward(&x, &style).expect("runs").read_blocking(context()).expect("reads");
+    let read = |layer: &ModulatedConv2d| {
+        layer.forward(&x, &style).expect("runs").read_blocking(context()).expect("reads")
+    };
     let plain = read(&layer);
-    let finished = read(&layer.scale_shift(&scale, &shift).expect("fits").activation(Activation::Relu));
+    let finished =
+        read(&layer.scale_shift(&scale, &shift).expect("fits").activation(Activation::Relu));
     for (i, (plain, finished)) in plain.iter().zip(&finished).enumerate() {
         let channel = i / 30 % 4;
         let expected = (plain * scale[channel] + shift[channel]).max(0.0);

@@ -45,7 +45,8 @@ fn product(matrix: &[f32], vector: &[f64]) -> Vec<f64> {
 
 fn normalised(norm: &BatchNorm, channel: usize, value: f64) -> f64 {
     let at = |values: &[f32]| f64::from(values[channel]);
-    (value - at(&norm.mean)) / (at(&norm.var) + norm.epsilon).sqrt() * at(&norm.weight) + at(&norm.bias)
+    (value - at(&norm.mean)) / (at(&norm.var) + norm.epsilon).sqrt() * at(&norm.weight)
+        + at(&norm.bias)
 }
 
 /// Means over the windows of adaptive pooling: from floor(i n / cells) to ceil((i + 1) n / cells).
@@ -55,8 +56,10 @@ fn pooled_means(x: &[f64], [height, width]: [usize; 2], cells: usize) -> Vec<f64
     for plane in x.chunks_exact(height * width) {
         for i in 0..cells {
             for j in 0..cells {
-                let rows = window(i, height).flat_map(|row| window(j, width).map(move |column| (row, column)));
-                let values: Vec<f64> = rows.map(|(row, column)| plane[row * width + column]).collect();
+                let rows = window(i, height)
+                    .flat_map(|row| window(j, width).map(move |column| (row, column)));
+                let values: Vec<f64> =
+                    rows.map(|(row, column)| plane[row * width + column]).collect();
                 means.push(values.iter().sum::<f64>() / values.len() as f64);
             }
         }
@@ -65,7 +68,14 @@ fn pooled_means(x: &[f64], [height, width]: [usize; 2], cells: usize) -> Vec<f64
 }
 
 /// One sample, as the formula reads.
-fn truth(w: &DcdWeights, desc: &ConvDesc<2>, stride: usize, size: [usize; 2], cells: usize, x: &[f64]) -> Vec<f64> {
+fn truth(
+    w: &DcdWeights,
+    desc: &ConvDesc<2>,
+    stride: usize,
+    size: [usize; 2],
+    cells: usize,
+    x: &[f64],
+) -> Vec<f64> {
     let [c_in, c_out] = CHANNELS;
     let [height, width] = size;
     let u = product(&w.squeeze, &pooled_means(x, size, cells));
@@ -81,8 +91,11 @@ fn truth(w: &DcdWeights, desc: &ConvDesc<2>, stride: usize, size: [usize; 2], ce
         for column in 0..columns {
             let place = row * stride * width + column * stride;
             let pixel: Vec<f64> = (0..c_in).map(|ci| x[ci * height * width + place]).collect();
-            let z: Vec<f64> =
-                product(&w.q, &pixel).iter().enumerate().map(|(l, &v)| normalised(&w.bn1, l, v)).collect();
+            let z: Vec<f64> = product(&w.q, &pixel)
+                .iter()
+                .enumerate()
+                .map(|(l, &v)| normalised(&w.bn1, l, v))
+                .collect();
             let mixed = (0..LATENT).map(|l| {
                 let sum = (0..LATENT).map(|j| phi[l * LATENT + j] * z[j]).sum();
                 z[l] + normalised(&w.bn2, l, sum)
@@ -108,12 +121,17 @@ fn dcd_follows_its_formula() {
         let input = upload(context(), &[2, c_in, size[0], size[1]], &x);
         let y = layer.forward(&input).expect("runs").read_blocking(context()).expect("reads");
         let x = widen(&x);
-        let truth: Vec<f64> =
-            x.chunks_exact(x.len() / 2).flat_map(|x| truth(&w, &desc, stride, size, cells, x)).collect();
+        let truth: Vec<f64> = x
+            .chunks_exact(x.len() / 2)
+            .flat_map(|x| truth(&w, &desc, stride, size, cells, x))
+            .collect();
         let largest = truth.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
         for (i, (&y, t)) in y.iter().zip(&truth).enumerate() {
             let error = (f64::from(y) - t).abs() / largest;
-            assert!(error <= 1e-5, "{cells} cells, stride {stride}: element {i} is off by {error:e}");
+            assert!(
+                error <= 1e-5,
+                "{cells} cells, stride {stride}: element {i} is off by {error:e}"
+            );
         }
         assert_eq!(y.len(), truth.len());
     }

@@ -6,7 +6,14 @@ use dynconv::{BankConv2d, Caps, Context, ConvDesc, DynConv2d, Elem, Tensor};
 use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, submit, upload, weights};
 
 /// Output of a layer with given attention, for input and output in `elem`.
-fn run(context: &Context, case: &Case<2>, layer: &BankConv2d, x: &[f32], attention: &[f32], elem: Elem) -> Vec<f32> {
+fn run(
+    context: &Context,
+    case: &Case<2>,
+    layer: &BankConv2d,
+    x: &[f32],
+    attention: &[f32],
+    elem: Elem,
+) -> Vec<f32> {
     let x = Tensor::upload_in(context, &case.input_shape(), x, elem).expect("uploads");
     let attention = upload(context, &[case.batch, case.kernels()], attention);
     layer.forward(&x, &attention).expect("runs").read_blocking(context).expect("reads")
@@ -24,15 +31,24 @@ fn small_integers_are_exact_in_every_element_type() {
             let desc = case.desc.bank_elem(elem);
             BankConv2d::new(context(), &desc, &bank, None).expect("valid").kernel(choice)
         };
-        let truth = run(context(), case, &layer(Elem::F32, ConvChoice::Direct), &x, &attention, Elem::F32);
+        let truth =
+            run(context(), case, &layer(Elem::F32, ConvChoice::Direct), &x, &attention, Elem::F32);
         assert!(truth.iter().all(|v| v.abs() < 2048.0));
         for elem in [Elem::F16Storage, Elem::F16] {
             for choice in case.common_choices() {
-                let y = run(context(), case, &layer(Elem::F16Storage, choice), &x, &attention, elem);
+                let y =
+                    run(context(), case, &layer(Elem::F16Storage, choice), &x, &attention, elem);
                 assert_same_bits(&format!("{case:?} {choice:?} {elem:?}"), &y, &truth);
             }
         }
-        let y = run(context(), case, &layer(Elem::Bf16Storage, ConvChoice::Auto), &x, &attention, Elem::F32);
+        let y = run(
+            context(),
+            case,
+            &layer(Elem::Bf16Storage, ConvChoice::Auto),
+            &x,
+            &attention,
+            Elem::F32,
+        );
         assert_same_bits(&format!("{case:?} bank in bf16"), &y, &truth);
     }
 }
@@ -40,12 +56,15 @@ fn small_integers_are_exact_in_every_element_type() {
 #[test]
 fn every_f16_survives_a_round_trip() {
     // All 65,536 patterns but the not-a-numbers, through upload, an identity convolution and readback.
-    let values: Vec<f32> =
-        (0..=u16::MAX).map(|bits| half::f16::from_bits(bits).to_f32()).filter(|v| v.is_finite()).collect();
+    let values: Vec<f32> = (0..=u16::MAX)
+        .map(|bits| half::f16::from_bits(bits).to_f32())
+        .filter(|v| v.is_finite())
+        .collect();
     let desc = ConvDesc::new(1, 1, [1, 1]);
     let layer = dynconv::StaticConv2d::new(context(), &desc, &[1.0], None).expect("valid");
     for elem in [Elem::F16Storage, Elem::F16] {
-        let x = Tensor::upload_in(context(), &[1, 1, 1, values.len()], &values, elem).expect("uploads");
+        let x =
+            Tensor::upload_in(context(), &[1, 1, 1, values.len()], &values, elem).expect("uploads");
         let y = layer.forward(&x).expect("runs").read_blocking(context()).expect("reads");
         for (y, x) in y.iter().zip(&values) {
             // Subnormal halves may be flushed to zero; the sign of zero may be lost.
@@ -59,7 +78,8 @@ fn f16_stores_saturate() {
     let desc = ConvDesc::new(1, 1, [1, 1]);
     let layer = dynconv::StaticConv2d::new(context(), &desc, &[40_000.0], None).expect("valid");
     for elem in [Elem::F16Storage, Elem::F16] {
-        let x = Tensor::upload_in(context(), &[1, 1, 1, 3], &[3.0, -3.0, 1.0], elem).expect("uploads");
+        let x =
+            Tensor::upload_in(context(), &[1, 1, 1, 3], &[3.0, -3.0, 1.0], elem).expect("uploads");
         let y = layer.forward(&x).expect("runs").read_blocking(context()).expect("reads");
         assert_same_bits(&format!("{elem:?}"), &y, &[65_504.0, -65_504.0, 40_000.0]);
     }
@@ -76,18 +96,27 @@ fn input_and_output_may_differ_in_type_and_halves_leave_their_neighbours() {
     let truth = run(context(), &case, &layer, &x, &ones, Elem::F32);
     let attention = upload(context(), &[case.batch, case.kernels()], &ones);
     let shape = layer.output_shape(&case.input_shape()).expect("fits");
-    for (from, to) in [(Elem::F32, Elem::F16Storage), (Elem::F16Storage, Elem::F32), (Elem::F16, Elem::F16Storage)] {
+    for (from, to) in [
+        (Elem::F32, Elem::F16Storage),
+        (Elem::F16Storage, Elem::F32),
+        (Elem::F16, Elem::F16Storage),
+    ] {
         let x = Tensor::upload_in(context(), &case.input_shape(), &x, from).expect("uploads");
         // The output lies between two guards in a buffer of f16.
         let len: usize = shape.iter().product();
-        let guarded = Tensor::upload_in(context(), &[len + 4], &vec![7.0; len + 4], to).expect("uploads");
-        let y = Tensor::wrap_in(context(), guarded.buffer(), 2 * to.bytes() / 4 * 4, &shape, to).expect("fits");
+        let guarded =
+            Tensor::upload_in(context(), &[len + 4], &vec![7.0; len + 4], to).expect("uploads");
+        let y = Tensor::wrap_in(context(), guarded.buffer(), 2 * to.bytes() / 4 * 4, &shape, to)
+            .expect("fits");
         let before = usize::try_from(y.range().start / to.bytes()).expect("small");
         let bound = layer.bind(&x, &attention, &y).expect("binds");
         submit(context(), |encoder| bound.record(encoder));
         let all = guarded.read_blocking(context()).expect("reads");
         assert_same_bits(&format!("{from:?} to {to:?}"), &all[before..before + len], &truth);
-        assert!(all[..before].iter().chain(&all[before + len..]).all(|&v| v == 7.0), "{from:?} to {to:?}: a guard");
+        assert!(
+            all[..before].iter().chain(&all[before + len..]).all(|&v| v == 7.0),
+            "{from:?} to {to:?}: a guard"
+        );
     }
 }
 
@@ -107,7 +136,8 @@ fn reductions_in_parts_give_the_same_sums() {
         let bias = noise.integers(case.kernels() * case.c_out(), 9);
         for choice in case.common_choices() {
             let layer = |context| {
-                let layer = BankConv2d::new(context, &case.desc, &bank, Some(&bias)).expect("valid");
+                let layer =
+                    BankConv2d::new(context, &case.desc, &bank, Some(&bias)).expect("valid");
                 layer.activation(dynconv::Activation::Relu).kernel(choice)
             };
             let whole = layer(context()).run(case.batch, case.size, &x, &attention).expect("runs");
@@ -126,7 +156,8 @@ fn a_layer_with_attention_in_f16_is_close_to_f32() {
     let mut noise = Noise::new(64);
     let g = case.desc.geometry().expect("valid");
     let layer =
-        DynConv2d::new(context(), &case.desc, &weights::dy_cnn(&mut noise, &g, [true, true]), 1.0).expect("valid");
+        DynConv2d::new(context(), &case.desc, &weights::dy_cnn(&mut noise, &g, [true, true]), 1.0)
+            .expect("valid");
     let x = noise.floats(case.input_len());
     let run = |elem| {
         let x = Tensor::upload_in(context(), &case.input_shape(), &x, elem).expect("uploads");

@@ -4,14 +4,14 @@
 use dynconv::plan::{ConvChoice, MapAxis};
 use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{
-    Activation, BankConv2d, Bound, Context, ConvDesc, DynConv2d, Error, Given, Layer, Layout, Map, Static,
-    StaticConv2d, Tensor,
+    Activation, BankConv2d, Bound, Context, ConvDesc, DynConv2d, Error, Given, Layer, Layout, Map,
+    Static, StaticConv2d, Tensor,
 };
 use dynconv_suite::truth::bank_rows;
 
 use crate::common::{
-    ACTIVATIONS, Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context, limited_context, run,
-    transposed_1d, transposed_2d, transposed_3d, upload, weights,
+    ACTIVATIONS, Case, Noise, assert_same_bits, cases_1d, cases_2d, cases_3d, context,
+    limited_context, run, transposed_1d, transposed_2d, transposed_3d, upload, weights,
 };
 
 /// Attention in quarters, which are exact too.
@@ -22,7 +22,10 @@ fn quarters(noise: &mut Noise, len: usize) -> Vec<f32> {
 /// The truth rounded to f32, which changes nothing as long as every partial sum is exact.
 fn exactly(truth: &[f64]) -> Vec<f32> {
     let largest = truth.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    assert!(largest > 0.0 && largest < f64::from(1 << 22), "the data must be exact and not nothing: {largest}");
+    assert!(
+        largest > 0.0 && largest < f64::from(1 << 22),
+        "the data must be exact and not nothing: {largest}"
+    );
     narrow(truth)
 }
 
@@ -43,16 +46,21 @@ fn check_with<const D: usize>(context: &Context, case: &Case<D>, epilogues: &[bo
     for choice in case.common_choices() {
         for &epilogue in epilogues {
             let mut layer =
-                Layer::<D, Given>::new(context, &case.desc, &bank, epilogue.then_some(&bias)).expect("valid");
-            let mut weights = LayerWeights { bank: bank_rows(&case.geometry(), &bank), ..Default::default() };
+                Layer::<D, Given>::new(context, &case.desc, &bank, epilogue.then_some(&bias))
+                    .expect("valid");
+            let mut weights =
+                LayerWeights { bank: bank_rows(&case.geometry(), &bank), ..Default::default() };
             if epilogue {
-                layer = layer.scale_shift(&scale, &shift).expect("valid").activation(Activation::Relu);
+                layer =
+                    layer.scale_shift(&scale, &shift).expect("valid").activation(Activation::Relu);
                 weights.bias = Some(widen(&bias));
                 weights.affine = Some([widen(&scale), widen(&shift)].concat());
             }
             let layer = layer.kernel(choice);
             let plan = layer.plan(case.batch, case.size).expect("plans");
-            let truth = exactly(&reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y);
+            let truth = exactly(
+                &reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y,
+            );
             let y = layer.run(case.batch, case.size, &x, &attention).expect("runs");
             assert_same_bits(&format!("{case:?} {choice:?} epilogue {epilogue}"), &y, &truth);
         }
@@ -101,8 +109,11 @@ fn check_adjoint<const D: usize>(case: &Case<D>) {
     let mut noise = Noise::new(13);
     let kernel = noise.integers(g.weights(), 3);
     let [x, y] = [case.input_len(), back.input_len()].map(|len| noise.integers(len, 4));
-    let inner = |a: &[f32], b: &[f32]| -> f64 { widen(a).iter().zip(widen(b)).map(|(a, b)| a * b).sum() };
-    let layer = |case: &Case<D>| Layer::<D, Static>::new(context(), &case.desc, &kernel, None).expect("valid");
+    let inner =
+        |a: &[f32], b: &[f32]| -> f64 { widen(a).iter().zip(widen(b)).map(|(a, b)| a * b).sum() };
+    let layer = |case: &Case<D>| {
+        Layer::<D, Static>::new(context(), &case.desc, &kernel, None).expect("valid")
+    };
     let there = inner(&layer(&case).run(case.batch, case.size, &x).expect("runs"), &y);
     for choice in back.common_choices() {
         let returned = layer(&back).kernel(choice).run(back.batch, back.size, &y).expect("runs");
@@ -126,22 +137,30 @@ fn same_padding_is_the_explicit_one() {
             ConvDesc::new(4, 8, [2, 5]).stride([stride; 2]).groups(4),
             ConvDesc::new(3, 9, [1, 1]).stride([stride; 2]),
         ];
-        for (desc, size) in descs.into_iter().flat_map(|desc| [[5, 8], [6, 7], [9, 10], [1, 2]].map(|s| (desc, s))) {
+        for (desc, size) in
+            descs.into_iter().flat_map(|desc| [[5, 8], [6, 7], [9, 10], [1, 2]].map(|s| (desc, s)))
+        {
             let same = Case { desc: desc.padding_same(), batch: 2, size };
             let g = same.geometry();
             let sides = [1, 2].map(|axis| {
-                let reach =
-                    (size[axis - 1].div_ceil(stride) - 1) * stride + g.dilation[axis] * (g.kernel[axis] - 1) + 1;
+                let reach = (size[axis - 1].div_ceil(stride) - 1) * stride
+                    + g.dilation[axis] * (g.kernel[axis] - 1)
+                    + 1;
                 let zeros = reach.saturating_sub(size[axis - 1]);
                 [zeros / 2, zeros - zeros / 2]
             });
             let explicit = Case { desc: desc.padding_sides(sides), ..same };
-            assert_eq!(same.desc.output_size(size).expect("fits"), size.map(|n| n.div_ceil(stride)), "{same:?}");
+            assert_eq!(
+                same.desc.output_size(size).expect("fits"),
+                size.map(|n| n.div_ceil(stride)),
+                "{same:?}"
+            );
             let x = noise.integers(same.input_len(), 4);
             let kernel = noise.integers(same.weights(), 3);
             for choice in explicit.common_choices() {
                 let [found, expected] = [&same, &explicit].map(|case| {
-                    let layer = StaticConv2d::new(context(), &case.desc, &kernel, None).expect("valid");
+                    let layer =
+                        StaticConv2d::new(context(), &case.desc, &kernel, None).expect("valid");
                     layer.kernel(choice).run(case.batch, size, &x).expect("runs")
                 });
                 assert_same_bits(&format!("{same:?} {choice:?}"), &found, &expected);
@@ -158,7 +177,10 @@ fn arranged(layout: Layout, values: &[f32], [batch, channels]: [usize; 2]) -> Ve
     match layout {
         Layout::ChannelsFirst => values.to_vec(),
         Layout::ChannelsLast => (0..values.len())
-            .map(|i| values[(i / (channels * size) * channels + i % channels) * size + i / channels % size])
+            .map(|i| {
+                values
+                    [(i / (channels * size) * channels + i % channels) * size + i / channels % size]
+            })
             .collect(),
     }
 }
@@ -172,14 +194,18 @@ fn arranged_shape(layout: Layout, shape: &[usize]) -> Vec<usize> {
 }
 
 /// All four combinations of layouts give the same numbers, permuted. `bind` binds input, residual and output.
-fn check_layouts(what: &str, case: &Case<2>, bind: impl Fn([Layout; 2], [&Tensor; 3]) -> dynconv::Result<Bound>) {
+fn check_layouts(
+    what: &str,
+    case: &Case<2>,
+    bind: impl Fn([Layout; 2], [&Tensor; 3]) -> dynconv::Result<Bound>,
+) {
     let mut noise = Noise::new(15);
     let [inputs, outputs] = [[case.batch, case.geometry().c_in], [case.batch, case.c_out()]];
     let x = noise.floats(case.input_len());
     let residual = noise.floats(case.output_shape().iter().product());
     let compute = |[input, output]: [Layout; 2]| {
-        let [x_shape, y_shape] =
-            [(input, case.input_shape()), (output, case.output_shape())].map(|(layout, s)| arranged_shape(layout, &s));
+        let [x_shape, y_shape] = [(input, case.input_shape()), (output, case.output_shape())]
+            .map(|(layout, s)| arranged_shape(layout, &s));
         let x = upload(context(), &x_shape, &arranged(input, &x, inputs));
         let residual = upload(context(), &y_shape, &arranged(output, &residual, outputs));
         let y = Tensor::zeros(context(), &y_shape).expect("fits");
@@ -187,7 +213,11 @@ fn check_layouts(what: &str, case: &Case<2>, bind: impl Fn([Layout; 2], [&Tensor
     };
     let first = compute([Layout::ChannelsFirst; 2]);
     for layouts in LAYOUTS.iter().flat_map(|&input| LAYOUTS.map(|output| [input, output])) {
-        assert_same_bits(&format!("{what} {layouts:?}"), &compute(layouts), &arranged(layouts[1], &first, outputs));
+        assert_same_bits(
+            &format!("{what} {layouts:?}"),
+            &compute(layouts),
+            &arranged(layouts[1], &first, outputs),
+        );
     }
 }
 
@@ -197,8 +227,10 @@ fn layouts_permute_and_change_no_bit() {
         let g = case.geometry();
         let mut noise = Noise::new(16);
         let bank = noise.floats(g.kernels * g.weights());
-        let attention = upload(context(), &[case.batch, g.kernels], &noise.floats(case.batch * g.kernels));
-        let fixed = StaticConv2d::new(context(), &case.desc.kernels(1), &bank[..g.weights()], None).expect("valid");
+        let attention =
+            upload(context(), &[case.batch, g.kernels], &noise.floats(case.batch * g.kernels));
+        let fixed = StaticConv2d::new(context(), &case.desc.kernels(1), &bank[..g.weights()], None)
+            .expect("valid");
         let given = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid");
         let own = weights::dy_cnn(&mut noise, &g, [false, true]);
         let own = DynConv2d::new(context(), &case.desc, &own, 4.0).expect("valid");
@@ -214,7 +246,8 @@ fn layouts_permute_and_change_no_bit() {
             check_layouts(&name("DY-CNN"), &case, |layouts, [x, _, y]| of(layouts).bind(x, y));
             // All kernels share their epilogue.
             if choice == ConvChoice::Direct {
-                let add = |layouts, [x, residual, y]: [&Tensor; 3]| of(layouts).bind_add(x, residual, y);
+                let add =
+                    |layouts, [x, residual, y]: [&Tensor; 3]| of(layouts).bind_add(x, residual, y);
                 check_layouts(&name("residual"), &case, add);
             }
         }
@@ -260,7 +293,8 @@ fn a_residual_is_added_before_the_activation() {
 fn every_activation_follows_its_formula() {
     let x: Vec<f32> = (-2048_i16..=2048).map(|i| f32::from(i) / 256.0).collect();
     for activation in ACTIVATIONS {
-        let layer = StaticConv2d::new(context(), &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+        let layer = StaticConv2d::new(context(), &ConvDesc::new(1, 1, [1, 1]), &[1.0], None)
+            .expect("valid");
         // All kernels share their epilogue; this one compiles fastest.
         let layer = layer.kernel(ConvChoice::Direct);
         let y = layer.activation(activation).run(1, [1, x.len()], &x).expect("runs");
@@ -294,7 +328,8 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
         bias: bias.as_deref().map(widen),
         ..Default::default()
     };
-    let layer = Layer::<D, Map>::new(context(), &case.desc, &bank, bias.as_deref(), axis).expect("valid");
+    let layer =
+        Layer::<D, Map>::new(context(), &case.desc, &bank, bias.as_deref(), axis).expect("valid");
     let layer = layer.activation(Activation::Relu);
     let plan = layer.plan(case.batch, case.size).expect("plans");
     let truth = exactly(&reference::layer(plan.problem(), &weights, &widen(&x), &widen(&map)).y);
@@ -339,12 +374,25 @@ fn maps_mix_at_every_position() {
 fn dispatches_folded_over_three_dimensions() {
     let context = limited_context(|limits| limits.max_compute_workgroups_per_dimension = 8);
     for case in [cases_2d()[0], cases_2d()[12], cases_2d()[13]] {
-        let layer = Layer::<2, Given>::new(&context, &case.desc, &vec![0.0; case.kernels() * case.weights()], None);
-        let plan = layer.expect("valid").kernel(ConvChoice::Direct).plan(case.batch, case.size).expect("plans");
+        let layer = Layer::<2, Given>::new(
+            &context,
+            &case.desc,
+            &vec![0.0; case.kernels() * case.weights()],
+            None,
+        );
+        let plan = layer
+            .expect("valid")
+            .kernel(ConvChoice::Direct)
+            .plan(case.batch, case.size)
+            .expect("plans");
         assert!(plan.dispatches().iter().any(|d| d.grid[1] > 1), "{plan}");
         check(&context, &case);
     }
-    let wide = Case { desc: ConvDesc::new(2, 9, [3, 3]).kernels(2).padding([1, 1]), batch: 3, size: [17, 31] };
+    let wide = Case {
+        desc: ConvDesc::new(2, 9, [3, 3]).kernels(2).padding([1, 1]),
+        batch: 3,
+        size: [17, 31],
+    };
     check(&context, &wide);
 }
 
@@ -352,8 +400,17 @@ fn dispatches_folded_over_three_dimensions() {
 fn batches_split_to_fit_the_binding_limit() {
     // Offsets of the parts are multiples of nothing, so bindings begin before their part.
     let context = limited_context(|limits| limits.max_storage_buffer_binding_size = 4096);
-    let case = Case { desc: ConvDesc::new(5, 7, [3, 3]).kernels(2).padding([1, 1]), batch: 11, size: [5, 7] };
-    let layer = Layer::<2, Given>::new(&context, &case.desc, &vec![0.0; case.kernels() * case.weights()], None);
+    let case = Case {
+        desc: ConvDesc::new(5, 7, [3, 3]).kernels(2).padding([1, 1]),
+        batch: 11,
+        size: [5, 7],
+    };
+    let layer = Layer::<2, Given>::new(
+        &context,
+        &case.desc,
+        &vec![0.0; case.kernels() * case.weights()],
+        None,
+    );
     let plan = layer.expect("valid").plan(case.batch, case.size).expect("plans");
     assert!(plan.samples_per_part() < 4 && plan.dispatches().len() > 6, "{plan}");
     check(&context, &case);
@@ -368,8 +425,9 @@ fn more_than_65535_workgroups() {
     let size = [2050, 2050];
     let mut noise = Noise::new(3);
     let x = noise.integers(size[0] * size[1], 100);
-    let layer =
-        Layer::<2, Static>::new(context, &desc, &[3.0], Some(&[1.0])).expect("valid").kernel(ConvChoice::Direct);
+    let layer = Layer::<2, Static>::new(context, &desc, &[3.0], Some(&[1.0]))
+        .expect("valid")
+        .kernel(ConvChoice::Direct);
     let plan = layer.plan(1, size).expect("plans");
     assert!(plan.dispatches()[0].workgroups > 65_535, "{plan}");
     let y = layer.run(1, size, &x).expect("runs");

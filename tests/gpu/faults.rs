@@ -10,7 +10,8 @@ use dynconv_suite::spec::Spec;
 use crate::common::context;
 
 /// The last line of what follows the sum, and its stored value.
-const STORE: &str = "y_store(y_element(b, channel, position), finished(b, channel, position, sum));";
+const STORE: &str =
+    "y_store(y_element(b, channel, position), finished(b, channel, position, sum));";
 
 /// A store of something else than the finished value.
 macro_rules! stored {
@@ -27,9 +28,21 @@ macro_rules! stored {
 const FAULTS: [(&str, &str, &str, &str, &str); 21] = [
     ("exact", "static", "conv_direct", STORE, stored!("value + 1.0")),
     ("bound", "static", "conv_direct", STORE, stored!("value * 1.0001")),
-    ("attention", "odconv kernels=3", "attention_mlp", "return sum + heads", "return 1.01 * sum + heads"),
+    (
+        "attention",
+        "odconv kernels=3",
+        "attention_mlp",
+        "return sum + heads",
+        "return 1.01 * sum + heads",
+    ),
     // The last seven bits of the sum.
-    ("twin", "static", "conv_direct", STORE, stored!("bitcast<f32>(bitcast<u32>(value) & 0xffffff80u)")),
+    (
+        "twin",
+        "static",
+        "conv_direct",
+        STORE,
+        stored!("bitcast<f32>(bitcast<u32>(value) & 0xffffff80u)"),
+    ),
     // What a run before has left is no NaN.
     (
         "repeat",
@@ -38,20 +51,50 @@ const FAULTS: [(&str, &str, &str, &str, &str); 21] = [
         STORE,
         stored!("select(value, value + 1.0, abs(y_value(y_element(b, channel, position))) < 1e30)"),
     ),
-    ("moved", "bank kernels=3 with=bias", "aggregate", "bias[params.bias_base + k * channels", "bias[k * channels"),
+    (
+        "moved",
+        "bank kernels=3 with=bias",
+        "aggregate",
+        "bias[params.bias_base + k * channels",
+        "bias[k * channels",
+    ),
     // Sample 0 is the one that changes.
-    ("independent", "static seed=2", "conv_direct", "input_at(b, first_input", "input_at(0u, first_input"),
+    (
+        "independent",
+        "static seed=2",
+        "conv_direct",
+        "input_at(b, first_input",
+        "input_at(0u, first_input",
+    ),
     ("permute", "static", "conv_direct", STORE, stored!("value + f32(b)")),
     ("split", "static", "conv_direct", STORE, stored!("value * f32(params.batch)")),
-    ("one-hot", "bank kernels=3", "aggregate", "var sum = vec4<f32>();", "var sum = vec4<f32>(0.5);"),
-    ("uniform", "bank kernels=4", "aggregate", "var sum = vec4<f32>();", "var sum = vec4<f32>(0.5);"),
+    (
+        "one-hot",
+        "bank kernels=3",
+        "aggregate",
+        "var sum = vec4<f32>();",
+        "var sum = vec4<f32>(0.5);",
+    ),
+    (
+        "uniform",
+        "bank kernels=4",
+        "aggregate",
+        "var sum = vec4<f32>();",
+        "var sum = vec4<f32>(0.5);",
+    ),
     ("linear-x", "static", "conv_direct", STORE, stored!("value * value")),
     ("linear-bank", "static", "conv_direct", STORE, stored!("value * value")),
     ("linear-attention", "bank kernels=3", "conv_direct", STORE, stored!("value * value")),
     ("translate", "static", "conv_direct", STORE, stored!("value + f32(position)")),
     ("blocks", "static groups=2", "conv_direct", STORE, stored!("value * f32(params.groups)")),
     ("kernels", "static", "conv_direct", STORE, stored!("value + 1.0")),
-    ("adjoint", "static transposed=0x0", "conv_direct", STORE, stored!("value * select(1.0, 2.0, TRANSPOSED)")),
+    (
+        "adjoint",
+        "static transposed=0x0",
+        "conv_direct",
+        STORE,
+        stored!("value * select(1.0, 2.0, TRANSPOSED)"),
+    ),
     ("not-finite", "static activation=relu", "conv_direct", "value, is_nan(value)", "value, false"),
     ("scaled", "modulated", "demodulate", "inverse = 1.0 / power_of_two(largest)", "inverse = 1.0"),
     (
@@ -90,15 +133,30 @@ const LEAKS: [(&str, &str, &str, &str); 10] = [
         "value, is_nan(value)",
         "value, false",
     ),
-    ("dycnn channels=4x6 kernel=3x3 kernels=3 conv=direct", "attention_mlp", "value, is_nan(value)", "value, false"),
-    ("per_sample channels=5x11 kernel=3x3 conv=lanes", "conv_lanes", "weights, ci < params.ci_end", "weights, true"),
+    (
+        "dycnn channels=4x6 kernel=3x3 kernels=3 conv=direct",
+        "attention_mlp",
+        "value, is_nan(value)",
+        "value, false",
+    ),
+    (
+        "per_sample channels=5x11 kernel=3x3 conv=lanes",
+        "conv_lanes",
+        "weights, ci < params.ci_end",
+        "weights, true",
+    ),
     (
         "map channels=5x3 kernel=1x1 padding=0x0:9 kernels=3 conv=lanes",
         "conv_lanes",
         "return values;",
         "return select(vec4<f32>(), values, vec4<bool>(window.inside));",
     ),
-    ("per_sample channels=5x11 kernel=1x1 conv=lanes", "conv_lanes", "weights, ci < params.ci_end", "weights, true"),
+    (
+        "per_sample channels=5x11 kernel=1x1 conv=lanes",
+        "conv_lanes",
+        "weights, ci < params.ci_end",
+        "weights, true",
+    ),
     (
         "styled channels=4x17 kernel=3x3 padding=4x4 conv=patch",
         "conv_patch",
@@ -170,6 +228,7 @@ fn numbers_that_are_not_finite_leak_by_each_fault() {
 #[test]
 fn no_law_is_without_a_fault() {
     let with_fault: HashSet<&str> = FAULTS.iter().map(|fault| fault.0).collect();
-    let without: Vec<&str> = LAWS.iter().map(|law| law.name).filter(|name| !with_fault.contains(name)).collect();
+    let without: Vec<&str> =
+        LAWS.iter().map(|law| law.name).filter(|name| !with_fault.contains(name)).collect();
     assert_eq!(without, ["empty"]);
 }

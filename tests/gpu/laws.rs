@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use dynconv::plan::{ConvChoice, Plan};
 use dynconv::{
-    BankConv2d, CondConv2d, Context, ConvDesc, DyCnnWeights, DynConv2d, Layer, OdConv2d, OwnAttention, StaticConv2d,
+    BankConv2d, CondConv2d, Context, ConvDesc, DyCnnWeights, DynConv2d, Layer, OdConv2d,
+    OwnAttention, StaticConv2d,
 };
 
 use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, limited_context, weights};
@@ -30,14 +31,17 @@ fn joined<'a>(samples: &'a [Sample], part: impl Fn(&'a Sample) -> &'a [f32]) -> 
 }
 
 fn own<A: OwnAttention + 'static>(layer: Layer<2, A>, size: [usize; 2]) -> Run {
-    Box::new(move |samples| layer.run(samples.len(), size, &joined(samples, |s| &s.x)).expect("runs"))
+    Box::new(move |samples| {
+        layer.run(samples.len(), size, &joined(samples, |s| &s.x)).expect("runs")
+    })
 }
 
 /// Layers with given attention, DY-CNN, ODConv and CondConv; without a bias, so that they share their convolution's pipeline.
 fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
     let (g, size) = (case.geometry(), case.size);
     let mut noise = Noise::new(21);
-    let mut sample = || Sample { x: noise.floats(case.sample_len()), attention: noise.floats(g.kernels) };
+    let mut sample =
+        || Sample { x: noise.floats(case.sample_len()), attention: noise.floats(g.kernels) };
     let samples = (0..case.batch).map(|_| sample()).collect();
     let bank = noise.floats(g.kernels * g.weights());
     let given = BankConv2d::new(context, &case.desc, &bank, None).expect("valid").kernel(choice);
@@ -45,9 +49,13 @@ fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
         let attention = joined(samples, |s| &s.attention);
         given.run(samples.len(), size, &joined(samples, |s| &s.x), &attention).expect("runs")
     });
-    let dy = DynConv2d::new(context, &case.desc, &weights::dy_cnn(&mut noise, &g, [false, true]), 4.0).expect("valid");
-    let od = OdConv2d::new(context, &case.desc, &weights::od_conv(&mut noise, &g), 1.0).expect("valid");
-    let cond = CondConv2d::new(context, &case.desc, &weights::cond_conv(&mut noise, &g, false)).expect("valid");
+    let dy =
+        DynConv2d::new(context, &case.desc, &weights::dy_cnn(&mut noise, &g, [false, true]), 4.0)
+            .expect("valid");
+    let od =
+        OdConv2d::new(context, &case.desc, &weights::od_conv(&mut noise, &g), 1.0).expect("valid");
+    let cond = CondConv2d::new(context, &case.desc, &weights::cond_conv(&mut noise, &g, false))
+        .expect("valid");
     let runs = [
         ("given", given),
         ("DY-CNN", own(dy.kernel(choice), size)),
@@ -99,7 +107,9 @@ fn only_the_changed_sample_changes(name: &str, samples: &[Sample], run: &Run) {
     others[changed].attention.fill(-2.0);
     let after = run(&others);
     let sample = before.len() / samples.len();
-    for (b, (after, before)) in after.chunks_exact(sample).zip(before.chunks_exact(sample)).enumerate() {
+    for (b, (after, before)) in
+        after.chunks_exact(sample).zip(before.chunks_exact(sample)).enumerate()
+    {
         if b == changed {
             assert_ne!(before, after, "{name}: the change must show");
         } else {
@@ -109,7 +119,8 @@ fn only_the_changed_sample_changes(name: &str, samples: &[Sample], run: &Run) {
 }
 
 fn a_batch_is_its_samples(name: &str, samples: &[Sample], run: &Run) {
-    let alone: Vec<f32> = samples.iter().flat_map(|sample| run(std::slice::from_ref(sample))).collect();
+    let alone: Vec<f32> =
+        samples.iter().flat_map(|sample| run(std::slice::from_ref(sample))).collect();
     assert_same_bits(name, &run(samples), &alone);
 }
 
@@ -169,9 +180,17 @@ fn parts_and_folds_change_no_bit() {
 }
 
 /// The static convolution of kernel `k` of a bank.
-fn of_one_kernel(case: &Case<2>, bank: &[f32], k: usize, choice: ConvChoice, x: &[f32]) -> Vec<f32> {
+fn of_one_kernel(
+    case: &Case<2>,
+    bank: &[f32],
+    k: usize,
+    choice: ConvChoice,
+    x: &[f32],
+) -> Vec<f32> {
     let kernel = &bank[k * case.weights()..(k + 1) * case.weights()];
-    let layer = StaticConv2d::new(context(), &case.desc.kernels(1), kernel, None).expect("valid").kernel(choice);
+    let layer = StaticConv2d::new(context(), &case.desc.kernels(1), kernel, None)
+        .expect("valid")
+        .kernel(choice);
     layer.run(case.batch, case.size, x).expect("runs")
 }
 
@@ -191,7 +210,11 @@ fn a_logit_far_above_the_others_takes_its_kernel_alone() {
         let layer = DynConv2d::new(context(), &case.desc, &weights, temperature).expect("valid");
         let dynamic = layer.run(case.batch, case.size, &x).expect("runs");
         let fixed = of_one_kernel(&case, &weights.bank, k, ConvChoice::Auto, &x);
-        assert_same_bits(&format!("{case:?} kernel {k}, logit {largest} / {temperature:e}"), &dynamic, &fixed);
+        assert_same_bits(
+            &format!("{case:?} kernel {k}, logit {largest} / {temperature:e}"),
+            &dynamic,
+            &fixed,
+        );
     }
 }
 
@@ -202,10 +225,12 @@ fn one_hot_attention_is_the_static_convolution() {
         let bank = noise.floats(case.kernels() * case.weights());
         let x = noise.floats(case.input_len());
         for choice in case.common_choices() {
-            let layer = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").kernel(choice);
+            let layer =
+                BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").kernel(choice);
             for k in 0..case.kernels() {
-                let one_hot: Vec<f32> =
-                    (0..case.batch * case.kernels()).map(|i| f32::from(u8::from(i % case.kernels() == k))).collect();
+                let one_hot: Vec<f32> = (0..case.batch * case.kernels())
+                    .map(|i| f32::from(u8::from(i % case.kernels() == k)))
+                    .collect();
                 let dynamic = layer.run(case.batch, case.size, &x, &one_hot).expect("runs");
                 let fixed = of_one_kernel(case, &bank, k, choice, &x);
                 assert_same_bits(&format!("{case:?} {choice:?} kernel {k}"), &dynamic, &fixed);

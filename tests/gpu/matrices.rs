@@ -51,7 +51,8 @@ fn a_gpu_with_matrices_uses_them() {
         let caps = dynconv::Caps { device_type, ..context.caps().clone() };
         let context = context.with_caps(caps);
         let desc = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
-        let layer = StaticConv2d::new(&context, &desc, &vec![0.5; 64 * 64 * 9], None).expect("valid");
+        let layer =
+            StaticConv2d::new(&context, &desc, &vec![0.5; 64 * 64 * 9], None).expect("valid");
         let elem = context.caps().matrices.first().map_or(Elem::F16, |shape| shape.operand);
         let x = Tensor::zeros_in(&context, &[1, 64, 16, 16], elem).expect("fits");
         let y = Tensor::zeros(&context, &[1, 64, 16, 16]).expect("fits");

@@ -11,9 +11,11 @@ fn pair() -> [Context; 2] {
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     [(); 2].map(|()| {
-        let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))
-            .expect("these tests need a Vulkan, Metal or DX12 adapter");
-        let device = pollster::block_on(adapter.request_device(&Context::device_descriptor(&adapter)));
+        let adapter =
+            pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))
+                .expect("these tests need a Vulkan, Metal or DX12 adapter");
+        let device =
+            pollster::block_on(adapter.request_device(&Context::device_descriptor(&adapter)));
         let (device, queue) = device.expect("the adapter gives a device");
         Context::from_wgpu(device, queue)
     })

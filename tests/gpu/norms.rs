@@ -2,7 +2,8 @@
 
 use dynconv::reference::narrow;
 use dynconv::{
-    BatchNorm, Context, ConvDesc, FdyConv2d, ModulatedConv2d, OdConv2d, PixelMix2d, Result, StaticConv2d, Tensor,
+    BatchNorm, Context, ConvDesc, FdyConv2d, ModulatedConv2d, OdConv2d, PixelMix2d, Result,
+    StaticConv2d, Tensor,
 };
 
 use crate::common::{Noise, assert_same_bits, context, read, upload, weights};

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dynconv::plan::MapAxis;
 use dynconv::{
-    BankConv2d, BatchNorm, Bound, Cells, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights, DynConv2d, Elem, FdyConv2d,
-    KernelWarehouse2d, Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights, PixelMix2d, Result, Routing,
-    StaticConv2d, Tensor, Warehouse, wgpu,
+    BankConv2d, BatchNorm, Bound, Cells, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights,
+    DynConv2d, Elem, FdyConv2d, KernelWarehouse2d, Linear, MapConv2d, ModulatedConv2d, OdConv2d,
+    OdWeights, PixelMix2d, Result, Routing, StaticConv2d, Tensor, Warehouse, wgpu,
 };
 
 use crate::common::{Noise, assert_same_bits, context, run, upload, weights};
@@ -48,7 +48,8 @@ fn check<L: Clone, V>(
     let before = run(&counting, &bound);
 
     // Recorded with the old values, submitted after the new ones.
-    let mut encoder = counting.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder =
+        counting.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     bound.record(&mut encoder);
     let pipelines = made.load(Ordering::Relaxed);
     set(&layer.clone(), new).expect("same shapes");
@@ -90,7 +91,9 @@ fn banks_are_replaced() {
         check(
             "given attention",
             [old, new],
-            |context, (bank, bias)| BankConv2d::new(context, &desc().kernels(3), bank, bias.as_deref()),
+            |context, (bank, bias)| {
+                BankConv2d::new(context, &desc().kernels(3), bank, bias.as_deref())
+            },
             |context, layer| {
                 let attention = upload(context, &[BATCH, 3], &Noise::new(4).floats(BATCH * 3));
                 layer.bind(&input(context), &attention, &output(context))
@@ -100,7 +103,9 @@ fn banks_are_replaced() {
         check(
             "map",
             [old, new],
-            |context, (bank, bias)| MapConv2d::new(context, &desc().kernels(3), bank, bias.as_deref(), MapAxis::One(2)),
+            |context, (bank, bias)| {
+                MapConv2d::new(context, &desc().kernels(3), bank, bias.as_deref(), MapAxis::One(2))
+            },
             |context, layer| {
                 let map = upload(context, &[BATCH, 3, 9], &Noise::new(4).floats(BATCH * 27));
                 layer.bind_map(&input(context), &map, &output(context))
@@ -145,7 +150,9 @@ fn weights_and_temperatures_of_layers_with_attention_are_replaced() {
             [&(old, 30.0), &(new, 1.0)],
             |context, (weights, t)| OdConv2d::new(context, &desc, weights, *t),
             |context, layer| layer.bind(&input(context), &output(context)),
-            |layer, (weights, t)| layer.set_weights(weights).and_then(|()| layer.set_temperature(*t)),
+            |layer, (weights, t)| {
+                layer.set_weights(weights).and_then(|()| layer.set_temperature(*t))
+            },
         );
     }
     let [old, new] = noises().map(|mut noise| weights::cond_conv(&mut noise, &g, true));
@@ -206,7 +213,11 @@ fn cells_and_matrix_decompositions_are_replaced() {
 
     let [old, new] = [9, 10].map(|seed| {
         let mut noise = Noise::new(seed);
-        let mut norm = || BatchNorm { var: vec![1.5; 3], epsilon: 1e-5, ..BatchNorm::only_bias(noise.floats(3)) };
+        let mut norm = || BatchNorm {
+            var: vec![1.5; 3],
+            epsilon: 1e-5,
+            ..BatchNorm::only_bias(noise.floats(3))
+        };
         DcdWeights {
             bn1: norm(),
             bn2: norm(),
@@ -245,13 +256,29 @@ fn other_shapes_are_refused_and_change_nothing() {
          found 16 hidden units, heads for filters, taps, kernels"
     );
     let with_bias = OdWeights { bias: Some(vec![0.0; 30]), ..weights.clone() };
-    assert_eq!(message(layer.set_weights(&with_bias)), "bias bank of the new weights: expected none, found one");
+    assert_eq!(
+        message(layer.set_weights(&with_bias)),
+        "bias bank of the new weights: expected none, found one"
+    );
     // The attention would fit: nothing of it is written either.
-    let short = OdWeights { bank: vec![0.0; 7], fc: vec![0.5; weights.fc.len()], ..weights.clone() };
-    assert_eq!(message(layer.set_weights(&short)), "kernel bank: expected 1620 elements, found 7 elements");
-    let wild = OdWeights { kernel_fc: Some(Linear { weight: vec![f32::NAN; 48], bias: vec![0.0; 3] }), ..weights };
-    assert_eq!(message(layer.set_weights(&wild)), "kernel_fc weight, element 0: needs a finite number, found NaN");
-    assert_eq!(message(layer.set_temperature(0.0)), "temperature: needs a finite number above 0, found 0");
+    let short =
+        OdWeights { bank: vec![0.0; 7], fc: vec![0.5; weights.fc.len()], ..weights.clone() };
+    assert_eq!(
+        message(layer.set_weights(&short)),
+        "kernel bank: expected 1620 elements, found 7 elements"
+    );
+    let wild = OdWeights {
+        kernel_fc: Some(Linear { weight: vec![f32::NAN; 48], bias: vec![0.0; 3] }),
+        ..weights
+    };
+    assert_eq!(
+        message(layer.set_weights(&wild)),
+        "kernel_fc weight, element 0: needs a finite number, found NaN"
+    );
+    assert_eq!(
+        message(layer.set_temperature(0.0)),
+        "temperature: needs a finite number above 0, found 0"
+    );
     assert_same_bits("unchanged", &run(context(), &bound), &before);
 
     let cells = Cells { count: 1, c_out: 1, c_in: 1, taps: 1 };

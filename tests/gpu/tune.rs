@@ -27,7 +27,8 @@ const SIZE: [usize; 2] = [7, 10];
 
 /// Depthwise, which several kernels compute on every device.
 fn layer(context: &Context) -> BankConv2d {
-    let desc = ConvDesc::new(CHANNELS, CHANNELS, [3, 3]).groups(CHANNELS).kernels(3).padding([1, 1]);
+    let desc =
+        ConvDesc::new(CHANNELS, CHANNELS, [3, 3]).groups(CHANNELS).kernels(3).padding([1, 1]);
     let bank = Noise::new(3).floats(3 * CHANNELS * 9);
     BankConv2d::new(context, &desc, &bank, None).expect("valid")
 }
@@ -45,7 +46,10 @@ fn wrong_kernels_are_told_and_never_chosen() {
     let tuned = layer(&faulty(vec![planned, other])).tune(3, SIZE).expect("tunes");
     assert!(is_wrong(&tuned, planned) && is_wrong(&tuned, other), "{tuned:?}");
     assert_eq!(tuned.trials[0].kernel.name(), planned);
-    let wrong = tuned.trials.iter().filter(|trial| !matches!(trial.outcome, Outcome::Timed(_) | Outcome::Stopped(_)));
+    let wrong = tuned
+        .trials
+        .iter()
+        .filter(|trial| !matches!(trial.outcome, Outcome::Timed(_) | Outcome::Stopped(_)));
     assert_eq!(wrong.count(), 2, "{tuned:?}");
     let (best, ms) = tuned.best().expect("the others are right");
     assert_eq!(tuned.choice(), best.choice);
@@ -59,13 +63,15 @@ fn wrong_kernels_are_told_and_never_chosen() {
     let (x, attention) = (Noise::new(4).floats(3 * sample), Noise::new(5).floats(9));
     let all = by_table.run(3, SIZE, &x, &attention).expect("runs");
     let each = x.chunks_exact(sample).zip(attention.chunks_exact(3));
-    let each: Vec<f32> = each.flat_map(|(x, a)| by_table.run(1, SIZE, x, a).expect("runs")).collect();
+    let each: Vec<f32> =
+        each.flat_map(|(x, a)| by_table.run(1, SIZE, x, a).expect("runs")).collect();
     assert_same_bits("a tuned layer", &all, &each);
 }
 
 #[test]
 fn without_a_yardstick_nothing_is_measured() {
-    let error = layer(&faulty(vec!["conv_direct"])).tune(2, SIZE).expect_err("conv_direct is wrong");
+    let error =
+        layer(&faulty(vec!["conv_direct"])).tune(2, SIZE).expect_err("conv_direct is wrong");
     assert!(matches!(&error, Error::Wrong { kernel, .. } if kernel == "conv_direct"), "{error}");
 }
 
@@ -95,13 +101,16 @@ fn every_kind_of_problem_can_be_measured() {
         problem(desc.kernels(1).dilation([1, 2]), AttentionSource::Given(gains)),
     ];
     // As on a software adapter without lanes, where there are the fewest kernels to compile.
-    let caps = Caps { device_type: wgpu::DeviceType::Cpu, subgroups: false, ..context().caps().clone() };
+    let caps =
+        Caps { device_type: wgpu::DeviceType::Cpu, subgroups: false, ..context().caps().clone() };
     let context = context().clone().with_caps(caps);
     for problem in problems {
         let tuned = tune(&context, &problem).expect("tunes");
         assert!(tuned.trials.len() > 1, "{tuned:?}");
-        let defects =
-            tuned.trials.iter().filter(|trial| matches!(trial.outcome, Outcome::Wrong(_) | Outcome::Failed(_)));
+        let defects = tuned
+            .trials
+            .iter()
+            .filter(|trial| matches!(trial.outcome, Outcome::Wrong(_) | Outcome::Failed(_)));
         assert_eq!(defects.count(), 0, "{tuned:?}");
         let planned = tuned.planned_ms().expect("is right");
         let (best, ms) = tuned.best().expect("is right");

@@ -30,19 +30,29 @@ enum Kind {
 fn bindings(module: &Module) -> Vec<(ResourceBinding, Kind)> {
     let kind = |space| match space {
         AddressSpace::Uniform => Kind::Uniform,
-        AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => Kind::ReadWrite,
+        AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
+            Kind::ReadWrite
+        }
         _ => Kind::ReadOnly,
     };
-    let mut all: Vec<_> =
-        module.global_variables.iter().filter_map(|(_, v)| Some((v.binding?, kind(v.space)))).collect();
+    let mut all: Vec<_> = module
+        .global_variables
+        .iter()
+        .filter_map(|(_, v)| Some((v.binding?, kind(v.space))))
+        .collect();
     all.sort_by_key(|(binding, _)| (binding.group, binding.binding));
     all
 }
 
 /// Numbers bindings that fall in one class from 0 on, as wgpu does.
-fn slots<C: PartialEq>(module: &Module, class: impl Fn(Kind) -> C) -> Vec<(ResourceBinding, Kind, u32)> {
+fn slots<C: PartialEq>(
+    module: &Module,
+    class: impl Fn(Kind) -> C,
+) -> Vec<(ResourceBinding, Kind, u32)> {
     let bindings = bindings(module);
-    let number = |i: usize| (0..).zip(bindings[..i].iter().filter(|b| class(b.1) == class(bindings[i].1))).count();
+    let number = |i: usize| {
+        (0..).zip(bindings[..i].iter().filter(|b| class(b.1) == class(bindings[i].1))).count()
+    };
     let slot = |i: usize| u32::try_from(number(i)).expect("few bindings");
     bindings.iter().enumerate().map(|(i, &(binding, kind))| (binding, kind, slot(i))).collect()
 }
@@ -97,26 +107,39 @@ fn spirv(variant: &Compiled, buffers: BoundsCheckPolicy) -> Result<Vec<u32>, spv
         binding_map: slots(&variant.module, |_| ())
             .into_iter()
             .map(|(binding, _, slot)| {
-                let target =
-                    spv::BindingInfo { descriptor_set: binding.group, binding: slot, binding_array_size: None };
+                let target = spv::BindingInfo {
+                    descriptor_set: binding.group,
+                    binding: slot,
+                    binding_array_size: None,
+                };
                 (binding, target)
             })
             .collect(),
         capabilities: Some(capabilities.into_iter().collect()),
-        bounds_check_policies: BoundsCheckPolicies { buffer: buffers, ..everywhere(BoundsCheckPolicy::Restrict) },
+        bounds_check_policies: BoundsCheckPolicies {
+            buffer: buffers,
+            ..everywhere(BoundsCheckPolicy::Restrict)
+        },
         // As pipelines are compiled: kernels write workgroup memory before they read it.
         zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
         use_storage_input_output_16: false,
         ..spv::Options::default()
     };
-    let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry(variant).into() };
+    let pipeline = spv::PipelineOptions {
+        shader_stage: ShaderStage::Compute,
+        entry_point: entry(variant).into(),
+    };
     spv::write_vec(&variant.module, &variant.info, &options, Some(&pipeline))
 }
 
 /// HLSL. Registers count from 0 on in each of the classes `b`, `t` and `u`; the constants that stand for the size of the dispatch follow.
 fn hlsl(variant: &Compiled, shader_model: hlsl::ShaderModel) -> Result<String, hlsl::Error> {
     let slots = slots(&variant.module, |kind| kind);
-    let target = |register| hlsl::BindTarget { register, restrict_indexing: true, ..hlsl::BindTarget::default() };
+    let target = |register| hlsl::BindTarget {
+        register,
+        restrict_indexing: true,
+        ..hlsl::BindTarget::default()
+    };
     let options = hlsl::Options {
         shader_model,
         binding_map: slots.iter().map(|&(binding, _, slot)| (binding, target(slot))).collect(),
@@ -125,9 +148,14 @@ fn hlsl(variant: &Compiled, shader_model: hlsl::ShaderModel) -> Result<String, h
         zero_initialize_workgroup_memory: false,
         ..hlsl::Options::default()
     };
-    let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry(variant).into())) };
+    let pipeline =
+        hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry(variant).into())) };
     let mut text = String::new();
-    let reflection = hlsl::Writer::new(&mut text, &options, &pipeline).write(&variant.module, &variant.info, None)?;
+    let reflection = hlsl::Writer::new(&mut text, &options, &pipeline).write(
+        &variant.module,
+        &variant.info,
+        None,
+    )?;
     assert_eq!(reflection.entry_point_names, [Ok(entry(variant).into())], "{}", variant.label());
     Ok(text)
 }
@@ -142,7 +170,10 @@ fn msl(variant: &Compiled) -> Result<String, msl::Error> {
         ..msl::BindTarget::default()
     };
     let resources = msl::EntryPointResources {
-        resources: slots.iter().map(|&(binding, kind, number)| (binding, target(kind, number))).collect(),
+        resources: slots
+            .iter()
+            .map(|&(binding, kind, number)| (binding, target(kind, number)))
+            .collect(),
         sizes_buffer: u8::try_from(slots.len()).ok(),
         ..msl::EntryPointResources::default()
     };
@@ -160,7 +191,11 @@ fn msl(variant: &Compiled) -> Result<String, msl::Error> {
         ..msl::PipelineOptions::default()
     };
     let (text, info) = msl::write_string(&variant.module, &variant.info, &options, &pipeline)?;
-    assert!(matches!(&info.entry_point_names[..], [Ok(name)] if name == entry(variant)), "{}", variant.label());
+    assert!(
+        matches!(&info.entry_point_names[..], [Ok(name)] if name == entry(variant)),
+        "{}",
+        variant.label()
+    );
     Ok(text)
 }
 
@@ -169,8 +204,12 @@ fn glsl(variant: &Compiled) -> Result<String, glsl::Error> {
     let slots = slots(&variant.module, |kind| kind == Kind::Uniform);
     let options = glsl::Options {
         version: glsl::Version::Embedded { version: 310, is_webgl: false },
-        writer_flags: glsl::WriterFlags::ADJUST_COORDINATE_SPACE | glsl::WriterFlags::FORCE_POINT_SIZE,
-        binding_map: slots.iter().map(|&(b, _, slot)| (b, u8::try_from(slot).expect("few bindings"))).collect(),
+        writer_flags: glsl::WriterFlags::ADJUST_COORDINATE_SPACE
+            | glsl::WriterFlags::FORCE_POINT_SIZE,
+        binding_map: slots
+            .iter()
+            .map(|&(b, _, slot)| (b, u8::try_from(slot).expect("few bindings")))
+            .collect(),
         zero_initialize_workgroup_memory: false,
     };
     let pipeline = glsl::PipelineOptions {
@@ -180,7 +219,8 @@ fn glsl(variant: &Compiled) -> Result<String, glsl::Error> {
     };
     let policies = everywhere(BoundsCheckPolicy::Unchecked);
     let mut text = String::new();
-    glsl::Writer::new(&mut text, &variant.module, &variant.info, &options, &pipeline, policies)?.write()?;
+    glsl::Writer::new(&mut text, &variant.module, &variant.info, &options, &pipeline, policies)?
+        .write()?;
     Ok(text)
 }
 
@@ -216,7 +256,8 @@ fn spirv_interface(words: &[u32]) -> Interface {
     for (opcode, operands) in instructions(words) {
         match (opcode, operands) {
             (ENTRY_POINT, [_, _, name @ ..]) => {
-                let bytes = name.iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0);
+                let bytes =
+                    name.iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0);
                 entry_points.push(bytes.map(char::from).collect());
             }
             (EXECUTION_MODE, &[_, LOCAL_SIZE, x, y, z]) => workgroup_sizes.push([x, y, z]),
@@ -225,7 +266,8 @@ fn spirv_interface(words: &[u32]) -> Interface {
             _ => {}
         }
     }
-    let mut bindings: Vec<_> = numbers.iter().map(|(variable, number)| (sets[variable], *number)).collect();
+    let mut bindings: Vec<_> =
+        numbers.iter().map(|(variable, number)| (sets[variable], *number)).collect();
     bindings.sort_unstable();
     Interface { entry_points, workgroup_sizes, bindings }
 }
@@ -239,7 +281,9 @@ fn assert_once(text: &str, fragments: impl IntoIterator<Item = String>, label: &
 
 /// What the validator has against each module that is not valid.
 fn refusals(modules: &[Vec<u32>]) -> Vec<String> {
-    on_all_processors(modules, |part| part.iter().filter_map(|words| spirv_val::validate(words).err()).collect())
+    on_all_processors(modules, |part| {
+        part.iter().filter_map(|words| spirv_val::validate(words).err()).collect()
+    })
 }
 
 /// Whether a variant brings a pair of choices (constants or element types) of its kernel together that none before it did.
@@ -264,13 +308,18 @@ pub(crate) fn all_are_valid_spirv(variants: &[Compiled]) {
     // Later cases have more to them: from the end on, fewer bring all pairs.
     for variant in variants.iter().rev() {
         let is_validated = has_new_pair(variant, &mut seen) || spirv_val::is_ci();
-        let is_validated = is_validated && (!has_matrices(variant) || is_valid_with_matrices(variant));
+        let is_validated =
+            is_validated && (!has_matrices(variant) || is_valid_with_matrices(variant));
         for buffers in [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked] {
-            let words = spirv(variant, buffers).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
+            let words =
+                spirv(variant, buffers).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
             let expected = Interface {
                 entry_points: vec![entry(variant).to_owned()],
                 workgroup_sizes: vec![[variant.dispatch.workgroup_size, 1, 1]],
-                bindings: bindings(&variant.module).iter().map(|(b, _)| (b.group, b.binding)).collect(),
+                bindings: bindings(&variant.module)
+                    .iter()
+                    .map(|(b, _)| (b.group, b.binding))
+                    .collect(),
             };
             assert_eq!(spirv_interface(&words), expected, "{}", variant.label());
             modules.extend(is_validated.then_some(words));
@@ -322,18 +371,27 @@ fn is_written_in_hlsl(variant: &Compiled) {
     };
     let text = hlsl(variant, model).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
     let size = format!("[numthreads({}, 1, 1)]", variant.dispatch.workgroup_size);
-    let registers = slots(&variant.module, |kind| kind).into_iter().map(|(_, kind, slot)| match kind {
-        Kind::Uniform => format!("register(b{slot})"),
-        Kind::ReadOnly => format!("register(t{slot})"),
-        Kind::ReadWrite => format!("register(u{slot})"),
-    });
-    assert_once(&text, registers.chain([size, format!("void {}(", entry(variant))]), &variant.label());
+    let registers =
+        slots(&variant.module, |kind| kind).into_iter().map(|(_, kind, slot)| match kind {
+            Kind::Uniform => format!("register(b{slot})"),
+            Kind::ReadOnly => format!("register(t{slot})"),
+            Kind::ReadWrite => format!("register(u{slot})"),
+        });
+    assert_once(
+        &text,
+        registers.chain([size, format!("void {}(", entry(variant))]),
+        &variant.label(),
+    );
 }
 
 fn is_written_in_msl(variant: &Compiled) {
     let text = msl(variant).unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
     let buffers = (0..=bindings(&variant.module).len()).map(|slot| format!("[[buffer({slot})]]"));
-    assert_once(&text, buffers.chain([format!("kernel void {}(", entry(variant))]), &variant.label());
+    assert_once(
+        &text,
+        buffers.chain([format!("kernel void {}(", entry(variant))]),
+        &variant.label(),
+    );
 }
 
 /// GLSL ES has no f16: just the variants that compute in it are refused, and nothing else.
@@ -341,17 +399,22 @@ fn is_written_in_glsl(variant: &Compiled) {
     let label = variant.label();
     let text = match glsl(variant) {
         Ok(text) => text,
-        Err(glsl::Error::UnsupportedScalar(naga::Scalar::F16)) if computes_in_f16(variant) => return,
+        Err(glsl::Error::UnsupportedScalar(naga::Scalar::F16)) if computes_in_f16(variant) => {
+            return;
+        }
         Err(error) => panic!("{label}: {error}"),
     };
     assert!(!computes_in_f16(variant), "{label}: GLSL ES cannot compute in f16");
     let size = variant.dispatch.workgroup_size;
     let size = format!("layout(local_size_x = {size}, local_size_y = 1, local_size_z = 1) in;");
-    let slots = slots(&variant.module, |kind| kind == Kind::Uniform).into_iter().map(|(_, kind, slot)| match kind {
-        Kind::Uniform => format!("layout(std140, binding = {slot}) uniform"),
-        Kind::ReadOnly => format!("layout(std430, binding = {slot}) readonly buffer"),
-        Kind::ReadWrite => format!("layout(std430, binding = {slot}) buffer"),
-    });
+    let slots =
+        slots(&variant.module, |kind| kind == Kind::Uniform).into_iter().map(|(_, kind, slot)| {
+            match kind {
+                Kind::Uniform => format!("layout(std140, binding = {slot}) uniform"),
+                Kind::ReadOnly => format!("layout(std430, binding = {slot}) readonly buffer"),
+                Kind::ReadWrite => format!("layout(std430, binding = {slot}) buffer"),
+            }
+        });
     assert_once(&text, slots.chain([size, "void main()".into()]), &label);
 }
 
@@ -360,5 +423,10 @@ fn survives_being_written_in_wgsl(variant: &Compiled) {
     let text = text.unwrap_or_else(|e| panic!("{}: {e}", variant.label()));
     let (module, info) = compile(&text, variant.capabilities);
     assert_eq!(bindings(&module), bindings(&variant.module), "{}", variant.label());
-    assert_eq!(interface::faults(&variant.dispatch, &module, &info), [""; 0], "{}", variant.label());
+    assert_eq!(
+        interface::faults(&variant.dispatch, &module, &info),
+        [""; 0],
+        "{}",
+        variant.label()
+    );
 }

@@ -2,9 +2,10 @@
 
 use dynconv::plan::{MapAxis, Plan};
 use dynconv::{
-    BankConv2d, BatchNorm, Caps, Cells, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error, FdyConv2d, FdyWeights,
-    KernelWarehouse2d, KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights,
-    PerSampleConv2d, PixelMix2d, PixelMixWeights, Routing, StaticConv2d, Tensor, Unit, Warehouse, wgpu,
+    BankConv2d, BatchNorm, Caps, Cells, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error, FdyConv2d,
+    FdyWeights, KernelWarehouse2d, KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d,
+    OdConv2d, OdWeights, PerSampleConv2d, PixelMix2d, PixelMixWeights, Routing, StaticConv2d,
+    Tensor, Unit, Warehouse, wgpu,
 };
 
 use crate::common::noop;
@@ -16,11 +17,17 @@ fn message<T: std::fmt::Debug>(result: dynconv::Result<T>) -> String {
 }
 
 fn dy_weights() -> DyCnnWeights {
-    DyCnnWeights { bank: vec![0.5; 2 * 4 * 3 * 9], fc1: vec![0.1; 6], fc2: vec![0.1; 4], ..Default::default() }
+    DyCnnWeights {
+        bank: vec![0.5; 2 * 4 * 3 * 9],
+        fc1: vec![0.1; 6],
+        fc2: vec![0.1; 4],
+        ..Default::default()
+    }
 }
 
 fn od_weights() -> OdWeights {
-    let linear = |outputs: usize| Some(Linear { weight: vec![0.1; outputs * 16], bias: vec![0.0; outputs] });
+    let linear =
+        |outputs: usize| Some(Linear { weight: vec![0.1; outputs * 16], bias: vec![0.0; outputs] });
     OdWeights {
         bias: None,
         bank: vec![0.5; 2 * 4 * 3 * 9],
@@ -80,8 +87,14 @@ fn weights_of_the_wrong_size_are_named() {
     }
     let cases: [Spoilt<OdWeights>; 4] = [
         (|w| w.fc = vec![0.1; 7], "hidden layer: expected 48 elements, found 7 elements"),
-        (|w| w.bn.var = vec![0.1; 7], "batch norm variance: expected 16 elements, found 7 elements"),
-        (|w| w.kernel_fc = None, "kernel bank without kernel_fc: expected 1 kernel, found 2 kernels"),
+        (
+            |w| w.bn.var = vec![0.1; 7],
+            "batch norm variance: expected 16 elements, found 7 elements",
+        ),
+        (
+            |w| w.kernel_fc = None,
+            "kernel bank without kernel_fc: expected 1 kernel, found 2 kernels",
+        ),
         (
             |w| w.spatial_fc.as_mut().expect("is there").bias.clear(),
             "spatial_fc bias: expected 9 elements, found 0 elements",
@@ -100,7 +113,10 @@ fn values_out_of_their_domain_are_named() {
     let desc = DESC();
     for temperature in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let text = message(DynConv2d::new(&context, &desc, &dy_weights(), temperature));
-        assert_eq!(text, format!("temperature: needs a finite number above 0, found {temperature}"));
+        assert_eq!(
+            text,
+            format!("temperature: needs a finite number above 0, found {temperature}")
+        );
     }
     let mut weights = dy_weights();
     weights.bank[17] = f32::NAN;
@@ -144,10 +160,22 @@ fn tensors_that_do_not_fit_are_named() {
         message(layer.bind(&zeros(&[2, 3, 5]), &a, &y)),
         "input: expected [batch, 3, 2 spatial sizes], found [2, 3, 5]"
     );
-    assert_eq!(message(layer.bind(&x, &zeros(&[2, 3]), &y)), "attention: expected [2, 2], found [2, 3]");
-    assert_eq!(message(layer.bind(&x, &a, &zeros(&[2, 4, 5, 5]))), "output: expected [2, 4, 5, 6], found [2, 4, 5, 5]");
-    assert_eq!(message(Tensor::zeros(&context, &[2, 0])), "tensor: expected no empty axis but the first, found [2, 0]");
-    assert_eq!(message(Tensor::upload(&context, &[2, 3], &[0.0; 5])), "tensor: expected 6 elements, found 5 elements");
+    assert_eq!(
+        message(layer.bind(&x, &zeros(&[2, 3]), &y)),
+        "attention: expected [2, 2], found [2, 3]"
+    );
+    assert_eq!(
+        message(layer.bind(&x, &a, &zeros(&[2, 4, 5, 5]))),
+        "output: expected [2, 4, 5, 6], found [2, 4, 5, 5]"
+    );
+    assert_eq!(
+        message(Tensor::zeros(&context, &[2, 0])),
+        "tensor: expected no empty axis but the first, found [2, 0]"
+    );
+    assert_eq!(
+        message(Tensor::upload(&context, &[2, 3], &[0.0; 5])),
+        "tensor: expected 6 elements, found 5 elements"
+    );
     let huge = message(Tensor::zeros(&context, &[usize::MAX, 2]));
     assert!(huge.starts_with("size of tensor [18446744073709551615, 2] is "), "{huge}");
 }
@@ -156,7 +184,12 @@ fn tensors_that_do_not_fit_are_named() {
 fn buffers_that_do_not_fit_are_named() {
     let context = noop();
     let buffer = |size, usage| {
-        context.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+        context.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
     };
     let storage = buffer(64, wgpu::BufferUsages::STORAGE);
     assert_eq!(Tensor::wrap(&context, &storage, 4, &[3, 5]).expect("fits").range(), 4..64);
@@ -164,20 +197,32 @@ fn buffers_that_do_not_fit_are_named() {
         message(Tensor::wrap(&context, &storage, 8, &[3, 5])),
         "tensor [3, 5]: buffer needs 68 bytes, has 64 bytes"
     );
-    assert_eq!(message(Tensor::wrap(&context, &storage, 6, &[3])), "tensor [3]: byte offset 6 is not a multiple of 4");
+    assert_eq!(
+        message(Tensor::wrap(&context, &storage, 6, &[3])),
+        "tensor [3]: byte offset 6 is not a multiple of 4"
+    );
     let uniform = buffer(64, wgpu::BufferUsages::UNIFORM);
     assert_eq!(
         message(Tensor::wrap(&context, &uniform, 0, &[3])),
         "tensor [3]: buffer lacks usage BufferUsages(STORAGE)"
     );
     let tensor = Tensor::wrap(&context, &storage, 0, &[3]).expect("fits");
-    assert_eq!(message(tensor.read_blocking(&context)), "tensor [3]: buffer lacks usage BufferUsages(COPY_SRC)");
-    assert_eq!(message(tensor.write(&context, &[0.0; 3])), "tensor [3]: buffer lacks usage BufferUsages(COPY_DST)");
+    assert_eq!(
+        message(tensor.read_blocking(&context)),
+        "tensor [3]: buffer lacks usage BufferUsages(COPY_SRC)"
+    );
+    assert_eq!(
+        message(tensor.write(&context, &[0.0; 3])),
+        "tensor [3]: buffer lacks usage BufferUsages(COPY_DST)"
+    );
 
-    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
-    let [x, y] =
-        [Tensor::wrap(&context, &storage, 0, &[1, 1, 2, 2]), Tensor::wrap(&context, &storage, 32, &[1, 1, 2, 2])]
-            .map(|t| t.expect("fits"));
+    let layer =
+        StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    let [x, y] = [
+        Tensor::wrap(&context, &storage, 0, &[1, 1, 2, 2]),
+        Tensor::wrap(&context, &storage, 32, &[1, 1, 2, 2]),
+    ]
+    .map(|t| t.expect("fits"));
     assert_eq!(
         message(layer.bind(&x, &y)),
         "output and input are in the same buffer; the output needs a buffer of its own"
@@ -188,13 +233,19 @@ fn buffers_that_do_not_fit_are_named() {
 fn a_buffer_past_the_limit_is_refused_with_numbers() {
     let context = noop();
     let text = message(Tensor::zeros(&context, &[1 << 40]));
-    assert!(text.starts_with("tensor needs 4398046511104 bytes (4 TiB), but max_buffer_size is "), "{text}");
+    assert!(
+        text.starts_with("tensor needs 4398046511104 bytes (4 TiB), but max_buffer_size is "),
+        "{text}"
+    );
 }
 
 #[test]
 fn counts_have_units() {
     let of = |count| Unit::Bytes.of(count);
-    assert_eq!([0, 1, 1023, 1024].map(of), ["0 bytes", "1 byte", "1023 bytes", "1024 bytes (1 KiB)"]);
+    assert_eq!(
+        [0, 1, 1023, 1024].map(of),
+        ["0 bytes", "1 byte", "1023 bytes", "1024 bytes (1 KiB)"]
+    );
     assert_eq!(of(134_217_728), "134217728 bytes (128 MiB)");
     assert_eq!(of(1_500_000), "1500000 bytes (1.4 MiB)");
     assert_eq!(of(u64::MAX), "18446744073709551615 bytes (15.9 EiB)");
@@ -205,7 +256,8 @@ fn counts_have_units() {
 
     let context = noop();
     let caps = context.caps().clone();
-    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    let layer =
+        StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
     let problem = *layer.plan(1, [64, 64]).expect("plans").problem();
     let refused = |caps: Caps| message(Plan::new(&problem, &caps));
     assert_eq!(
@@ -229,18 +281,34 @@ fn counts_have_units() {
 #[test]
 fn operands_of_a_run_are_named() {
     let context = noop();
-    let fixed = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
-    assert_eq!(message(fixed.run(1, [2, 2], &[0.0; 3])), "input: expected 4 elements, found 3 elements");
+    let fixed =
+        StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    assert_eq!(
+        message(fixed.run(1, [2, 2], &[0.0; 3])),
+        "input: expected 4 elements, found 3 elements"
+    );
     let given = BankConv2d::new(&context, &DESC(), &[0.0; 216], None).expect("valid");
-    assert_eq!(message(given.run(1, [1, 1], &[0.0; 3], &[0.0; 1])), "attention: expected 2 elements, found 1 element");
+    assert_eq!(
+        message(given.run(1, [1, 1], &[0.0; 3], &[0.0; 1])),
+        "attention: expected 2 elements, found 1 element"
+    );
     let small = context.clone().with_caps(Caps { max_buffer: 1 << 10, ..context.caps().clone() });
-    let layer = StaticConv2d::new(&small, &ConvDesc::new(1, 8, [1, 1]), &[1.0; 8], None).expect("valid");
+    let layer =
+        StaticConv2d::new(&small, &ConvDesc::new(1, 8, [1, 1]), &[1.0; 8], None).expect("valid");
     let text = message(layer.run(1, [32, 32], &[0.0; 1024]));
-    assert!(text.starts_with("input needs 4096 bytes (4 KiB), but max_buffer_size is 1024 bytes (1 KiB)"), "{text}");
+    assert!(
+        text.starts_with(
+            "input needs 4096 bytes (4 KiB), but max_buffer_size is 1024 bytes (1 KiB)"
+        ),
+        "{text}"
+    );
     let text = message(layer.run(1, [8, 8], &[0.0; 64]));
     assert!(text.starts_with("output needs 2048 bytes (2 KiB), but "), "{text}");
     let tensor = Tensor::zeros(&context, &[2, 3]).expect("fits");
-    assert_eq!(message(tensor.write(&context, &[0.0; 5])), "tensor [2, 3]: expected 6 elements, found 5 elements");
+    assert_eq!(
+        message(tensor.write(&context, &[0.0; 5])),
+        "tensor [2, 3]: expected 6 elements, found 5 elements"
+    );
 }
 
 /// What is printed for debugging is about the layer, not about handles of wgpu.
@@ -257,7 +325,8 @@ fn debug_output_is_about_layers() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
-    let [x, y] = [3, 4].map(|channels| Tensor::zeros(&context, &[1, channels, 5, 5]).expect("fits"));
+    let [x, y] =
+        [3, 4].map(|channels| Tensor::zeros(&context, &[1, channels, 5, 5]).expect("fits"));
     let bound = layer.bind(&x, &y).expect("binds");
     let shown = format!("{bound:?}");
     assert!(shown.starts_with("Bound { steps: [Step average_pool"), "{shown}");
@@ -269,11 +338,24 @@ fn debug_output_is_about_layers() {
     };
     let pixel = PixelMix2d::new(&context, &DESC(), &pixel, 1.0).expect("valid");
     let routing = Routing::new(&context, 2, &[0.5; 4], &[0.0; 2]).expect("valid");
-    let all = [text, shown, format!("{context:?}"), format!("{x:?}"), format!("{pixel:?}"), format!("{routing:?}")];
+    let all = [
+        text,
+        shown,
+        format!("{context:?}"),
+        format!("{x:?}"),
+        format!("{pixel:?}"),
+        format!("{routing:?}"),
+    ];
     for text in all {
-        assert!(!text.contains("wgpu::") && !text.contains("Core") && !text.contains("Id("), "{text}");
+        assert!(
+            !text.contains("wgpu::") && !text.contains("Core") && !text.contains("Id("),
+            "{text}"
+        );
     }
-    assert_eq!(format!("{routing:?}").split(", ").next(), Some("Routing from 2 channels to 2 experts"));
+    assert_eq!(
+        format!("{routing:?}").split(", ").next(),
+        Some("Routing from 2 channels to 2 experts")
+    );
     let dispatch = bound.steps()[0].dispatch();
     assert!(dispatch.to_string().starts_with("average_pool    "), "{dispatch}");
 }
@@ -297,20 +379,37 @@ fn layers_refuse_what_has_no_meaning() {
         "axis of the map: expected 0 to 2, found 3"
     );
 
-    let norm =
-        BatchNorm { weight: vec![1.0; 2], bias: vec![0.0; 2], mean: vec![0.0; 2], var: vec![1.0; 2], epsilon: 1e-5 };
-    let linear =
-        |outputs: usize, inputs: usize| Linear { weight: vec![0.1; outputs * inputs], bias: vec![0.0; outputs] };
+    let norm = BatchNorm {
+        weight: vec![1.0; 2],
+        bias: vec![0.0; 2],
+        mean: vec![0.0; 2],
+        var: vec![1.0; 2],
+        epsilon: 1e-5,
+    };
+    let linear = |outputs: usize, inputs: usize| Linear {
+        weight: vec![0.1; outputs * inputs],
+        bias: vec![0.0; outputs],
+    };
     let cells = Cells { count: 3, c_out: 2, c_in: 2, taps: 1 };
     let warehouse = Warehouse::new(&context, cells, &[0.5; 12]).expect("valid");
-    let weights = KernelWarehouseWeights { fc1: vec![0.1; 4], norm: norm.clone(), fc2: linear(18 * 4, 2), bias: None };
+    let weights = KernelWarehouseWeights {
+        fc1: vec![0.1; 4],
+        norm: norm.clone(),
+        fc2: linear(18 * 4, 2),
+        bias: None,
+    };
     KernelWarehouse2d::new(&context, &desc, &weights, &warehouse).expect("valid");
     assert_eq!(
         message(KernelWarehouse2d::new(&context, &two, &weights, &warehouse)),
         "kernels of a KernelWarehouse layer: expected 1, found 2"
     );
     assert_eq!(
-        message(KernelWarehouse2d::new(&context, &desc.bank_elem(Elem::F16Storage), &weights, &warehouse)),
+        message(KernelWarehouse2d::new(
+            &context,
+            &desc.bank_elem(Elem::F16Storage),
+            &weights,
+            &warehouse
+        )),
         "a warehouse in F16Storage is not possible: its cells are kept in f32"
     );
     let none = BatchNorm::only_bias(Vec::new());
@@ -326,7 +425,10 @@ fn layers_refuse_what_has_no_meaning() {
     );
     assert_eq!(
         message(Warehouse::new(&context, Cells { count: 0, ..cells }, &[])),
-        format!("cells: expected at least 1, of at least 1 element, found 0 of {} elements", cells.elements())
+        format!(
+            "cells: expected at least 1, of at least 1 element, found 0 of {} elements",
+            cells.elements()
+        )
     );
     let uneven = Warehouse::new(&context, Cells { c_out: 3, ..cells }, &[0.5; 18]).expect("valid");
     assert_eq!(
@@ -334,24 +436,39 @@ fn layers_refuse_what_has_no_meaning() {
         "cells: output channels: expected a divisor of the layer's 4, found 3"
     );
 
-    let fdy = FdyWeights { bank: vec![0.0; 144], bias: None, conv1d1: vec![0.1; 12], bn: norm, conv1d2: linear(2, 2) };
+    let fdy = FdyWeights {
+        bank: vec![0.0; 144],
+        bias: None,
+        conv1d1: vec![0.1; 12],
+        bn: norm,
+        conv1d2: linear(2, 2),
+    };
     let text = message(FdyConv2d::new(&context, &two.transposed([0, 0]), &fdy, 31.0));
-    assert!(text.starts_with("a transposed frequency-dynamic convolution is not possible"), "{text}");
+    assert!(
+        text.starts_with("a transposed frequency-dynamic convolution is not possible"),
+        "{text}"
+    );
     let same = FdyConv2d::new(&context, &two.padding_same(), &fdy, 31.0).expect("valid");
-    let [x, y] = [2, 4].map(|channels| Tensor::zeros(&context, &[1, channels, 5, 6]).expect("fits"));
+    let [x, y] =
+        [2, 4].map(|channels| Tensor::zeros(&context, &[1, channels, 5, 6]).expect("fits"));
     same.bind(&x, &y).expect("binds");
 
     let mix = PixelMixWeights { bank: vec![0.0; 144], bias: None, attention: linear(2, 2) };
     let shrinking = PixelMix2d::new(&context, &two.padding([0, 0]), &mix, 1.0).expect("valid");
-    assert_eq!(message(shrinking.bind(&x, &y)), "output size of a pixel mixture: expected [5, 6], found [3, 4]");
+    assert_eq!(
+        message(shrinking.bind(&x, &y)),
+        "output size of a pixel mixture: expected [5, 6], found [3, 4]"
+    );
 }
 
 #[test]
 fn a_residual_in_the_output_s_buffer_is_refused() {
     let context = noop();
-    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    let layer =
+        StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
     let whole = Tensor::zeros(&context, &[16]).expect("fits");
-    let [r, y] = [0, 32].map(|offset| Tensor::wrap(&context, whole.buffer(), offset, &[1, 1, 2, 2]).expect("fits"));
+    let [r, y] = [0, 32]
+        .map(|offset| Tensor::wrap(&context, whole.buffer(), offset, &[1, 1, 2, 2]).expect("fits"));
     let x = Tensor::zeros(&context, &[1, 1, 2, 2]).expect("fits");
     assert_eq!(
         message(layer.bind_add(&x, &r, &y)),
@@ -368,7 +485,8 @@ fn f16_needs_its_feature() {
         message(Tensor::zeros_in(&context, &[1, 1, 2, 2], Elem::F16)),
         "tensor of Elem::F16 needs the device feature SHADER_F16, which is not enabled"
     );
-    let layer = StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
+    let layer =
+        StaticConv2d::new(&context, &ConvDesc::new(1, 1, [1, 1]), &[1.0], None).expect("valid");
     let x = Tensor::zeros_in(&context, &[1, 1, 2, 2], Elem::F16Storage).expect("fits");
     let y = Tensor::zeros(&context, &[1, 1, 2, 2]).expect("fits");
     layer.bind(&x, &y).expect("binds");
@@ -386,20 +504,31 @@ fn element_types_that_no_kernel_reads_are_refused() {
     let zeros = |shape: &[usize], elem| Tensor::zeros_in(&context, shape, elem).expect("fits");
     let [x, y] = [[1, 2, 4, 4], [1, 3, 4, 4]].map(|shape| zeros(&shape, Elem::F32));
     let layer = StaticConv2d::new(&context, &desc, &[0.5; 6], None).expect("valid");
-    let refusal = "an input or output in Elem::Bf16Storage is not possible: only kernel banks are stored so";
+    let refusal =
+        "an input or output in Elem::Bf16Storage is not possible: only kernel banks are stored so";
     assert_eq!(message(layer.bind(&zeros(&[1, 2, 4, 4], Elem::Bf16Storage), &y)), refusal);
     assert_eq!(message(layer.bind(&x, &zeros(&[1, 3, 4, 4], Elem::Bf16Storage))), refusal);
 
-    let f32_only = |what: &str| format!("element type of the {what}: expected F32, found F16Storage");
+    let f32_only =
+        |what: &str| format!("element type of the {what}: expected F32, found F16Storage");
     let kernels = zeros(&[1, 6], Elem::F16Storage);
     let per_sample = PerSampleConv2d::new(&context, &desc).expect("valid");
     assert_eq!(message(per_sample.bind(&x, &kernels, &y)), f32_only("per-sample kernels"));
     let given = BankConv2d::new(&context, &desc.kernels(2), &[0.5; 12], None).expect("valid");
-    assert_eq!(message(given.bind(&x, &zeros(&[1, 2], Elem::F16Storage), &y)), f32_only("attention"));
+    assert_eq!(
+        message(given.bind(&x, &zeros(&[1, 2], Elem::F16Storage), &y)),
+        f32_only("attention")
+    );
     let modulated = ModulatedConv2d::new(&context, &desc, &[0.5; 6], true).expect("valid");
-    assert_eq!(message(modulated.bind(&x, &zeros(&[1, 2], Elem::F16Storage), &y)), f32_only("style"));
+    assert_eq!(
+        message(modulated.bind(&x, &zeros(&[1, 2], Elem::F16Storage), &y)),
+        f32_only("style")
+    );
     let means = zeros(&[1, 2, 1, 1], Elem::F16Storage);
-    assert_eq!(message(dynconv::global_average_pool(&context, &x, &means)), f32_only("channel means"));
+    assert_eq!(
+        message(dynconv::global_average_pool(&context, &x, &means)),
+        f32_only("channel means")
+    );
     let routing = Routing::new(&context, 2, &[0.5; 4], &[0.0; 2]).expect("valid");
     assert_eq!(message(routing.bind(&x, &zeros(&[1, 2], Elem::F16Storage))), f32_only("attention"));
 }

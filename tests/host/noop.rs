@@ -24,15 +24,22 @@ fn every_plan_is_recorded_without_a_refusal() {
         let bank = noise.floats(case.kernels() * case.weights());
         let bias = noise.floats(case.kernels() * case.c_out());
         for choice in case.choices(context.caps()) {
-            let layer = BankConv2d::new(&context, &case.desc, &bank, Some(&bias)).expect("valid").kernel(choice);
+            let layer = BankConv2d::new(&context, &case.desc, &bank, Some(&bias))
+                .expect("valid")
+                .kernel(choice);
             let x = Tensor::zeros(&context, &case.input_shape()).expect("fits");
             let attention = Tensor::zeros(&context, &[case.batch, case.kernels()]).expect("fits");
-            let y = Tensor::zeros(&context, &layer.output_shape(x.shape()).expect("fits")).expect("fits");
+            let y = Tensor::zeros(&context, &layer.output_shape(x.shape()).expect("fits"))
+                .expect("fits");
             let bound = layer.bind(&x, &attention, &y).expect("binds");
             let refusal = refusals(&context, || {
-                let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let mut encoder = context
+                    .device()
+                    .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 bound.record(&mut encoder);
-                bound.record_in(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+                bound.record_in(
+                    &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()),
+                );
                 context.queue().submit([encoder.finish()]);
             });
             assert_eq!(refusal, None, "{case:?} {choice:?}");
@@ -49,7 +56,8 @@ fn a_whole_layer_is_one_recording_of_four_dispatches() {
     let x = Tensor::zeros(&context, &[2, 8, 5, 5]).expect("fits");
     let y = Tensor::zeros(&context, &[2, 12, 5, 5]).expect("fits");
     let bound = layer.bind(&x, &y).expect("binds");
-    let kernels: Vec<_> = bound.steps().iter().map(|s| s.dispatch().variant.kernel.name()).collect();
+    let kernels: Vec<_> =
+        bound.steps().iter().map(|s| s.dispatch().variant.kernel.name()).collect();
     assert_eq!(kernels[..3], ["average_pool", "attention_mlp", "aggregate"]);
     assert_eq!(kernels.len(), 4);
     assert_eq!(bound.attention().map(Tensor::shape), Some(&[2, 4][..]));
@@ -70,14 +78,16 @@ fn uncaptured(work: impl FnOnce(&Context)) -> usize {
 #[test]
 fn the_handler_of_the_app_stays_and_hears_only_the_app() {
     let make_and_drop = |context: &Context| {
-        let layer = StaticConv2d::new(context, &ConvDesc::new(2, 2, [1, 1]), &[1.0; 4], None).expect("valid");
+        let layer = StaticConv2d::new(context, &ConvDesc::new(2, 2, [1, 1]), &[1.0; 4], None)
+            .expect("valid");
         let [x, y] = [0, 1].map(|_| Tensor::zeros(context, &[1, 2, 3, 3]).expect("fits"));
         layer.bind(&x, &y).expect("binds");
     };
     // Storage that is mapped for reading: no device takes it.
     let mistake = |context: &Context| {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::STORAGE;
-        let buffer = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
+        let buffer =
+            wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
         drop(context.device().create_buffer(&buffer));
     };
     assert_eq!(uncaptured(make_and_drop), 0, "layers alone");

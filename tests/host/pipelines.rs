@@ -9,10 +9,13 @@ use dynconv::{Bound, Context, ConvDesc, DynConv2d, Error, StaticConv2d, Tensor, 
 use crate::common::{Noise, noop, weights};
 
 /// A noop device whose compilations go through `edit`, and are counted.
-fn counting(edit: impl Fn(usize, &Variant) -> String + Send + Sync + 'static) -> (Context, Arc<AtomicUsize>) {
+fn counting(
+    edit: impl Fn(usize, &Variant) -> String + Send + Sync + 'static,
+) -> (Context, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
-    let context = noop().with_shaders(move |variant| edit(counter.fetch_add(1, Ordering::SeqCst), variant));
+    let context =
+        noop().with_shaders(move |variant| edit(counter.fetch_add(1, Ordering::SeqCst), variant));
     (context, count)
 }
 
@@ -106,5 +109,8 @@ fn after_warming_up_nothing_is_compiled() {
     context.warm_up(&[], |done, total| assert_eq!((done, total), (0, 0))).expect("nothing to do");
 
     let (broken, _) = counting(|_, _| "nonsense".into());
-    assert!(matches!(broken.warm_up(&plans, |done, _| assert_eq!(done, 0)), Err(Error::Shader { .. })));
+    assert!(matches!(
+        broken.warm_up(&plans, |done, _| assert_eq!(done, 0)),
+        Err(Error::Shader { .. })
+    ));
 }

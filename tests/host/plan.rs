@@ -2,7 +2,8 @@
 
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::{
-    Caps, Const, ConvDesc, Elem, Error, Kernel, Layout, MatrixShape, Operand, Variant, WeightOrder, Winograd, wgpu,
+    Caps, Const, ConvDesc, Elem, Error, Kernel, Layout, MatrixShape, Operand, Variant, WeightOrder,
+    Winograd, wgpu,
 };
 use dynconv_suite::variants::with_lanes;
 use proptest::prelude::*;
@@ -60,10 +61,16 @@ fn a_kernel_asked_for_by_name_is_the_one_that_runs() {
         // Several parts of a sum are a way to run a kernel.
         let named = if choice == ConvChoice::Split { "block" } else { choice.name() };
         let mut planned = 0;
-        for (desc, caps) in shapes.iter().flat_map(|desc| [(desc, with_lanes()), (desc, with_matrices())]) {
+        for (desc, caps) in
+            shapes.iter().flat_map(|desc| [(desc, with_lanes()), (desc, with_matrices())])
+        {
             let asked = Problem { kernel: choice, ..kept(problem(desc, 8, [1, 14, 14]), &caps) };
             let Ok(plan) = Plan::new(&asked, &caps) else { continue };
-            assert_eq!(plan.conv_kernel().name(), format!("conv_{}", named.replace('-', "_")), "{choice}");
+            assert_eq!(
+                plan.conv_kernel().name(),
+                format!("conv_{}", named.replace('-', "_")),
+                "{choice}"
+            );
             planned += 1;
         }
         assert!(planned > 0, "{choice} was planned for nothing");
@@ -77,7 +84,9 @@ fn banks_lie_in_blocks_where_that_helps() {
         let geometry = ConvDesc::new(64, c_out, [3, 3]).groups(groups).geometry().expect("valid");
         WeightOrder::of_bank(&geometry, &Caps { device_type, ..Caps::webgpu_default() })
     };
-    for device in [wgpu::DeviceType::DiscreteGpu, wgpu::DeviceType::IntegratedGpu, wgpu::DeviceType::Other] {
+    for device in
+        [wgpu::DeviceType::DiscreteGpu, wgpu::DeviceType::IntegratedGpu, wgpu::DeviceType::Other]
+    {
         assert_eq!(of(64, 1, device), WeightOrder::Blocked);
         assert_eq!(of(64, 8, device), WeightOrder::Blocked);
         assert_eq!(of(56, 8, device), WeightOrder::Plain);
@@ -154,14 +163,19 @@ fn minimal_filtering_along_rows_is_asked_for() {
 
 #[test]
 fn minimal_filtering_multiplies_tiles_of_mixed_kernels() {
-    let kernels = |plan: &Plan| plan.dispatches().iter().map(|d| d.variant.kernel).collect::<Vec<_>>();
+    let kernels =
+        |plan: &Plan| plan.dispatches().iter().map(|d| d.variant.kernel).collect::<Vec<_>>();
     let desc = ConvDesc::new(64, 128, [3, 3]).kernels(4).padding([1, 1]).winograd(Winograd::F4);
     let filtered = plan(&problem(&desc, 8, [1, 56, 56]));
-    let [input, product, output] = [Kernel::WinogradInput, Kernel::ConvBlock, Kernel::WinogradOutput];
+    let [input, product, output] =
+        [Kernel::WinogradInput, Kernel::ConvBlock, Kernel::WinogradOutput];
     assert_eq!(kernels(&filtered), [Kernel::Aggregate, input, product, output], "{filtered}");
     // 14 x 14 tiles of 36 numbers, in and out, and kernels of 36 numbers.
     assert_eq!(filtered.scratch_bytes(), 4 * 8 * 36 * (196 * (64 + 128) + 64 * 128));
-    assert_eq!(filtered.flops(), plan(&problem(&desc.winograd(Winograd::F2), 8, [1, 56, 56])).flops());
+    assert_eq!(
+        filtered.flops(),
+        plan(&problem(&desc.winograd(Winograd::F2), 8, [1, 56, 56])).flops()
+    );
     // Few tiles: the products mix the kernels themselves. Tiles of parts of a batch share their memory.
     let few = plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 8, [1, 14, 14]) });
     assert_eq!(kernels(&few), [input, product, output], "{few}");
@@ -190,7 +204,8 @@ fn what_minimal_filtering_cannot_do_is_refused() {
         (spatial, "gains of the taps"),
     ] {
         let problem = Problem { attention, ..problem(&desc, 1, [1, 7, 7]) };
-        let error = Plan::new(&problem, &Caps::webgpu_default()).expect_err("not possible").to_string();
+        let error =
+            Plan::new(&problem, &Caps::webgpu_default()).expect_err("not possible").to_string();
         assert!(error.contains(because), "{error}");
     }
 }
@@ -210,15 +225,22 @@ fn maps_decide_what_lanes_load_at_once() {
     };
     let conv = |desc: &ConvDesc<2>, input| conv_by(ConvChoice::Auto, desc, input);
     let widths = |variant: &Variant| {
-        let value = |name| variant.consts.iter().find_map(|(n, value)| (*n == name).then_some(*value));
+        let value =
+            |name| variant.consts.iter().find_map(|(n, value)| (*n == name).then_some(*value));
         ["HALVES", "X_WIDTH", "Y_WIDTH"].map(|name| match value(name) {
             Some(Const::U32(number)) => number,
             _ => 0,
         })
     };
-    for (input, expected) in [([1, 28, 28], [0, 2, 4]), ([1, 14, 14], [0, 2, 2]), ([1, 7, 7], [0, 1, 1])] {
+    for (input, expected) in
+        [([1, 28, 28], [0, 2, 4]), ([1, 14, 14], [0, 2, 2]), ([1, 7, 7], [0, 1, 1])]
+    {
         let variant = conv(&depthwise, input);
-        assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvDepthwiseLanes, expected), "{input:?}");
+        assert_eq!(
+            (variant.kernel, widths(&variant)),
+            (Kernel::ConvDepthwiseLanes, expected),
+            "{input:?}"
+        );
     }
     // An even padding begins pairs at odd columns.
     let variant = conv(&depthwise.padding([1, 0]), [1, 9, 16]);
@@ -227,15 +249,28 @@ fn maps_decide_what_lanes_load_at_once() {
         assert_eq!(conv(&depthwise, few).kernel, Kernel::ConvDepthwisePatch, "{few:?}");
     }
     let pointwise = ConvDesc::new(64, 64, [1, 1]);
-    let maps = [([1, 14, 14], [2, 4, 4]), ([1, 8, 10], [1, 4, 4]), ([1, 6, 11], [1, 2, 2]), ([1, 7, 7], [2, 1, 1])];
+    let maps = [
+        ([1, 14, 14], [2, 4, 4]),
+        ([1, 8, 10], [1, 4, 4]),
+        ([1, 6, 11], [1, 2, 2]),
+        ([1, 7, 7], [2, 1, 1]),
+    ];
     for (input, expected) in maps {
         let variant = conv_by(ConvChoice::PointwiseLanes, &pointwise, input);
-        assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvPointwiseLanes, expected), "{input:?}");
+        assert_eq!(
+            (variant.kernel, widths(&variant)),
+            (Kernel::ConvPointwiseLanes, expected),
+            "{input:?}"
+        );
     }
     let patch = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
-    for (desc, kernel) in [(patch, Kernel::ConvPatch), (patch.stride([2, 2]), Kernel::ConvStrideTwo)] {
+    for (desc, kernel) in
+        [(patch, Kernel::ConvPatch), (patch.stride([2, 2]), Kernel::ConvStrideTwo)]
+    {
         let even = desc.padding([1, 0]);
-        for (desc, input, width) in [(&desc, [1, 14, 14], 2), (&desc, [1, 14, 15], 1), (&even, [1, 14, 14], 1)] {
+        for (desc, input, width) in
+            [(&desc, [1, 14, 14], 2), (&desc, [1, 14, 15], 1), (&even, [1, 14, 14], 1)]
+        {
             let variant = conv(desc, input);
             assert_eq!((variant.kernel, widths(&variant)[1]), (kernel, width), "{input:?}");
         }
@@ -266,11 +301,17 @@ fn mobile_gpus_compute_in_registers() {
     let dense = problem(&ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), 8, [1, 56, 56]);
     let mapped = Problem { attention: AttentionSource::Map(MapAxis::All), ..dense };
     let narrow = problem(&ConvDesc::new(64, 64, [1, 1]), 8, [1, 56, 56]);
-    let kernel = |problem: &Problem, name: &str| Plan::new(problem, &caps(name)).expect("fits").conv_kernel();
+    let kernel = |problem: &Problem, name: &str| {
+        Plan::new(problem, &caps(name)).expect("fits").conv_kernel()
+    };
     for name in mobile {
         assert!(caps(name).is_mobile(), "{name}");
         let kernels = [&dense, &mapped, &narrow].map(|problem| kernel(problem, name));
-        assert_eq!(kernels, [Kernel::ConvRegister, Kernel::ConvRegister, Kernel::ConvPointwise], "{name}");
+        assert_eq!(
+            kernels,
+            [Kernel::ConvRegister, Kernel::ConvRegister, Kernel::ConvPointwise],
+            "{name}"
+        );
     }
     for name in others {
         let kernels = [&dense, &mapped, &narrow].map(|problem| kernel(problem, name));
@@ -291,13 +332,15 @@ fn matrices_are_chosen_where_they_were_tested_and_fill() {
         let desc = ConvDesc::new(c_in, c_out, [3, 3]).padding([1, 1]);
         Problem { elems: [Elem::F16, Elem::F32], ..problem(&desc, 8, [1, map, map]) }
     };
-    let chosen = |problem: &Problem, caps: &Caps| Plan::new(problem, caps).expect("fits").conv_kernel();
+    let chosen =
+        |problem: &Problem, caps: &Caps| Plan::new(problem, caps).expect("fits").conv_kernel();
     let (full, caps) = (dense(64, 64, 14), with_matrices());
     assert_eq!(chosen(&full, &caps), Kernel::ConvMatrix);
     // An input in f32 is multiplied in f32.
     let single = Problem { elems: [Elem::F32; 2], ..full };
     assert_eq!(chosen(&single, &caps), Kernel::ConvMatrix);
-    let only = |operand| Caps { matrices: vec![MatrixShape { size: 16, operand }], ..with_matrices() };
+    let only =
+        |operand| Caps { matrices: vec![MatrixShape { size: 16, operand }], ..with_matrices() };
     assert_eq!(chosen(&single, &only(Elem::F16)), Kernel::ConvBlock);
     assert_eq!(chosen(&full, &only(Elem::F32)), Kernel::ConvBlock);
     // Nobody turned them on, no subgroups to compute them, no f16, a software adapter, workgroups that are too small.
@@ -326,7 +369,9 @@ fn matrices_are_chosen_where_they_were_tested_and_fill() {
 fn matrices_that_cannot_be_had_are_refused_by_name() {
     let desc = ConvDesc::new(64, 64, [3, 3]);
     let asked = Problem { kernel: ConvChoice::Matrix, ..problem(&desc, 2, [1, 9, 9]) };
-    let refused = |problem: &Problem, caps: &Caps| Plan::new(problem, caps).expect_err("cannot be").to_string();
+    let refused = |problem: &Problem, caps: &Caps| {
+        Plan::new(problem, caps).expect_err("cannot be").to_string()
+    };
     let untested = "conv_matrix with an input in Elem::F32 needs the device feature EXPERIMENTAL_COOPERATIVE_MATRIX, \
                     in matrices that Context::with_matrices has tested, which is not enabled";
     assert_eq!(refused(&asked, &Caps::webgpu_default()), untested);
@@ -351,7 +396,8 @@ fn more_work_gets_larger_tiles() {
         let plan = Plan::new(&problem, &caps).expect("fits");
         let variant = &plan.dispatches().last().expect("convolves").variant;
         ["TILE_M", "TILE_N"].map(|name| {
-            let (_, value) = variant.consts.iter().find(|(own, _)| *own == name).expect("has a tile");
+            let (_, value) =
+                variant.consts.iter().find(|(own, _)| *own == name).expect("has a tile");
             let Const::U32(value) = value else { panic!("{name} is a number") };
             *value
         })
@@ -371,7 +417,12 @@ fn two_buffers_where_they_fit() {
     let problem = problem(&desc, 64, [1, 28, 28]);
     let memory = |max_workgroup_memory| {
         let caps = Caps { max_workgroup_memory, ..Caps::webgpu_default() };
-        Plan::new(&problem, &caps).expect("fits").dispatches().last().expect("convolves").workgroup_memory
+        Plan::new(&problem, &caps)
+            .expect("fits")
+            .dispatches()
+            .last()
+            .expect("convolves")
+            .workgroup_memory
     };
     assert_eq!(memory(32 << 10), 16_896);
     assert_eq!(memory(16_896), 16_896);
@@ -380,7 +431,9 @@ fn two_buffers_where_they_fit() {
 
 #[test]
 fn a_plan_explains_itself() {
-    let text = plan(&problem(&ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]), 8, [1, 56, 56])).to_string();
+    let text =
+        plan(&problem(&ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]), 8, [1, 56, 56]))
+            .to_string();
     assert_eq!(
         text,
         "64 -> 64 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 8: 56x56 -> 56x56\n\
@@ -407,7 +460,8 @@ fn a_batch_past_the_binding_limit_is_split_evenly() {
 #[test]
 fn kernels_for_few_positions_are_mixed_as_they_are_loaded() {
     let mixed = |desc: ConvDesc<2>, map: usize| {
-        let plan = plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 16, [1, map, map]) });
+        let plan =
+            plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 16, [1, map, map]) });
         let kernels: Vec<_> = plan.dispatches().iter().map(|d| d.variant.kernel).collect();
         let says = plan.to_string().contains("kernels are mixed as they are loaded");
         assert_eq!(says, kernels == [Kernel::ConvBlock], "{plan}");
@@ -421,7 +475,8 @@ fn kernels_for_few_positions_are_mixed_as_they_are_loaded() {
     assert!(mixed(desc.kernels(8), 7));
     assert!(!mixed(desc.kernels(9), 7), "more kernels than a step takes");
     assert!(!mixed(desc.bank_elem(Elem::F16Storage), 7), "a bank in f16");
-    let biased = Problem { has_bias: true, kernel: ConvChoice::Block, ..problem(&desc, 16, [1, 7, 7]) };
+    let biased =
+        Problem { has_bias: true, kernel: ConvChoice::Block, ..problem(&desc, 16, [1, 7, 7]) };
     assert_eq!(plan(&biased).dispatches().len(), 2, "a bias is mixed beforehand");
 }
 
@@ -431,7 +486,9 @@ fn on(device_type: wgpu::DeviceType) -> Caps {
 
 /// Parts of the sum: how often its outputs are in the partial sums of a sample.
 fn parts(plan: &Plan) -> u64 {
-    let outputs = plan.problem().geometry.c_out * plan.output().iter().product::<usize>() * plan.samples_per_part();
+    let outputs = plan.problem().geometry.c_out
+        * plan.output().iter().product::<usize>()
+        * plan.samples_per_part();
     let partials = plan.scratch().into_iter().find(|(operand, _)| *operand == Operand::Partials);
     partials.map_or(1, |(_, elements)| elements / outputs as u64)
 }
@@ -458,7 +515,11 @@ fn a_sum_with_few_tiles_is_split_among_workgroups() {
     // Twice the cores have eight tiles each, or 256 steps are the least; parts of whole blocks of channels.
     assert_eq!(of(&dense(512), 7, IntegratedGpu), 8);
     assert_eq!(of(&dense(256), 14, DiscreteGpu), 8);
-    assert_eq!(of(&dense(256), 7, DiscreteGpu), 8, "2304 steps are nine times 256: parts of four blocks");
+    assert_eq!(
+        of(&dense(256), 7, DiscreteGpu),
+        8,
+        "2304 steps are nine times 256: parts of four blocks"
+    );
     assert_eq!(of(&dense(64), 7, DiscreteGpu), 2);
     assert_eq!(of(&ConvDesc::new(1024, 256, [1, 1]), 7, DiscreteGpu), 4);
     // Too few steps, more positions than steps, tiles for all cores; software adapters have others.
@@ -473,10 +534,14 @@ fn a_sum_with_few_tiles_is_split_among_workgroups() {
 #[test]
 fn kernels_and_parts_are_the_same_in_every_batch() {
     for device in [wgpu::DeviceType::DiscreteGpu, wgpu::DeviceType::IntegratedGpu] {
-        for (channels, map, kernel) in [(512, 7, 3), (256, 14, 3), (64, 7, 3), (64, 14, 1), (128, 28, 3), (64, 56, 3)] {
-            let desc = ConvDesc::new(channels, channels, [kernel; 2]).kernels(4).padding([kernel / 2; 2]);
+        for (channels, map, kernel) in
+            [(512, 7, 3), (256, 14, 3), (64, 7, 3), (64, 14, 1), (128, 28, 3), (64, 56, 3)]
+        {
+            let desc =
+                ConvDesc::new(channels, channels, [kernel; 2]).kernels(4).padding([kernel / 2; 2]);
             let of = |batch| {
-                let plan = Plan::new(&problem(&desc, batch, [1, map, map]), &on(device)).expect("fits");
+                let plan =
+                    Plan::new(&problem(&desc, batch, [1, map, map]), &on(device)).expect("fits");
                 (plan.conv_kernel(), parts(&plan))
             };
             let alone = of(1);
@@ -513,15 +578,20 @@ fn a_split_sum_is_asked_for_by_name() {
 #[test]
 fn one_sample_past_the_binding_limit_is_refused_with_numbers() {
     let desc = ConvDesc::new(4096, 4096, [3, 3]).kernels(1);
-    let error = Plan::new(&problem(&desc, 1, [1, 7, 7]), &Caps::webgpu_default()).expect_err("600 MB of weights");
+    let error = Plan::new(&problem(&desc, 1, [1, 7, 7]), &Caps::webgpu_default())
+        .expect_err("600 MB of weights");
     let Error::Limit { limit, needed, available, .. } = error else { panic!("{error}") };
-    assert_eq!((limit, needed, available), ("max_storage_buffer_binding_size", 603_979_776, 134_217_728 - 256));
+    assert_eq!(
+        (limit, needed, available),
+        ("max_storage_buffer_binding_size", 603_979_776, 134_217_728 - 256)
+    );
 }
 
 #[test]
 fn an_empty_batch_has_a_plan_without_dispatches() {
     let desc = ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]);
-    let plan = Plan::new(&problem(&desc, 0, [1, 7, 7]), &Caps::webgpu_default()).expect("nothing to do");
+    let plan =
+        Plan::new(&problem(&desc, 0, [1, 7, 7]), &Caps::webgpu_default()).expect("nothing to do");
     assert_eq!((plan.dispatches(), plan.scratch_bytes(), plan.flops()), (&[][..], 0, 0));
     assert_eq!(plan.output(), [1, 7, 7]);
     assert!(plan.to_string().ends_with("scratch memory 0 B"), "{plan}");
@@ -530,21 +600,33 @@ fn an_empty_batch_has_a_plan_without_dispatches() {
 /// What is missing is said where it changes what runs, and nowhere else.
 #[test]
 fn a_plan_says_what_the_device_lacks() {
-    let lanes = Caps { device_type: wgpu::DeviceType::Cpu, subgroup_size: [8, 8], ..Caps::webgpu_default() };
+    let lanes = Caps {
+        device_type: wgpu::DeviceType::Cpu,
+        subgroup_size: [8, 8],
+        ..Caps::webgpu_default()
+    };
     let names = |caps: &Caps| caps.missing().iter().map(|missing| missing.name).collect::<Vec<_>>();
     assert_eq!(names(&lanes), ["SUBGROUP", "SHADER_INT64"]);
     assert_eq!(names(&Caps { subgroups: true, ..lanes.clone() }), ["SHADER_INT64"]);
     assert_eq!(names(&Caps { subgroups: true, int64: true, ..lanes.clone() }), [""; 0]);
-    assert_eq!(names(&Caps { subgroup_size: [4, 4], ..lanes.clone() }), [""; 0], "other subgroups are no lanes");
+    assert_eq!(
+        names(&Caps { subgroup_size: [4, 4], ..lanes.clone() }),
+        [""; 0],
+        "other subgroups are no lanes"
+    );
     let gpu = on(wgpu::DeviceType::DiscreteGpu);
     assert_eq!(names(&gpu), ["max_compute_workgroup_storage_size"]);
     let small = Caps { max_invocations: 128, ..gpu.clone() };
-    assert_eq!(names(&small), ["max_compute_invocations_per_workgroup", "max_compute_workgroup_storage_size"]);
+    assert_eq!(
+        names(&small),
+        ["max_compute_invocations_per_workgroup", "max_compute_workgroup_storage_size"]
+    );
     assert_eq!(names(&Caps { max_workgroup_memory: 32 << 10, ..gpu.clone() }), [""; 0]);
     assert_eq!(names(&Caps { name: "Mali-G78".into(), ..small }), [""; 0]);
 
     let desc = ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]);
-    let of = |caps: &Caps, batch| Plan::new(&problem(&desc, batch, [1, 56, 56]), caps).expect("fits");
+    let of =
+        |caps: &Caps, batch| Plan::new(&problem(&desc, batch, [1, 56, 56]), caps).expect("fits");
     let plan = of(&lanes, 8);
     assert_eq!(plan.conv_kernel(), Kernel::ConvRegister);
     assert_eq!(plan.missing(), lanes.missing());
@@ -566,7 +648,8 @@ fn kernels_that_cannot_are_refused() {
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     }
     let pointwise = Problem { kernel: ConvChoice::Pointwise, ..problem(&desc, 0, [1, 7, 7]) };
-    let error = Plan::new(&pointwise, &Caps::webgpu_default()).expect_err("not possible, for no samples either");
+    let error = Plan::new(&pointwise, &Caps::webgpu_default())
+        .expect_err("not possible, for no samples either");
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
 
@@ -600,7 +683,8 @@ fn source(number: usize) -> AttentionSource {
 pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
     let channels = (1_usize..5, 1_usize..40, 1_usize..40);
     let axis = (1_usize..6, 1_usize..4, 1_usize..4, 0_usize..4, 0_usize..4, 1_usize..40);
-    let winograd = prop_oneof![4 => Just(None), 1 => Just(Some(Winograd::F2)), 1 => Just(Some(Winograd::F4))];
+    let winograd =
+        prop_oneof![4 => Just(None), 1 => Just(Some(Winograd::F2)), 1 => Just(Some(Winograd::F4))];
     let rest = (1_usize..70, 1_usize..6, 0..SOURCES + 2, any::<[bool; 3]>(), winograd);
     let limits = (16_u32..28, 3_u32..17, 9_u32..20);
     (channels, [axis.clone(), axis], rest, limits).prop_filter_map(
@@ -627,7 +711,8 @@ pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
             one.geometry.output_size(input).ok()?;
             // A bank needs mixing weights.
             let kernels = if one.shares_kernel() && !is_map { 1 } else { kernels };
-            let problem = Problem { geometry: desc.kernels(kernels).geometry().expect("valid"), ..one };
+            let problem =
+                Problem { geometry: desc.kernels(kernels).geometry().expect("valid"), ..one };
             let mut caps = if lanes { with_lanes() } else { Caps::webgpu_default() };
             let is_bank = attention != AttentionSource::Rows;
             let problem = if is_bank { kept(problem, &caps) } else { problem };

@@ -10,7 +10,9 @@ use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Pr
 use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
 use dynconv_suite::variants::{elem_variants, lane_variants, matrix_variants, variants};
 use naga::Module;
-use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::valid::{
+    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+};
 
 use crate::common::ACTIVATIONS;
 use crate::{emission, interface, lints};
@@ -44,28 +46,37 @@ fn compiled() -> Vec<Compiled> {
 }
 
 /// Gives each processor a part of the work, and joins what comes of it.
-pub(crate) fn on_all_processors<T: Sync, R: Send>(all: &[T], work: impl Fn(&[T]) -> Vec<R> + Sync) -> Vec<R> {
+pub(crate) fn on_all_processors<T: Sync, R: Send>(
+    all: &[T],
+    work: impl Fn(&[T]) -> Vec<R> + Sync,
+) -> Vec<R> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let parts = all.chunks(all.len().div_ceil(processors).max(1));
         let workers: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a part of the work failed")).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("a part of the work failed"))
+            .collect()
     })
 }
 
 /// Parses and validates.
 pub(crate) fn compile(source: &str, capabilities: Capabilities) -> (Module, ModuleInfo) {
-    let module =
-        naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
-    let info =
-        validator(capabilities).validate(&module).unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
+    let module = naga::front::wgsl::parse_str(source)
+        .unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
+    let info = validator(capabilities)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}\n{source}", e.emit_to_string(source)));
     (module, info)
 }
 
 /// A validator of compute shaders.
 fn validator(capabilities: Capabilities) -> Validator {
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-    validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
+    validator
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all());
     validator
 }
 
@@ -73,17 +84,33 @@ fn validator(capabilities: Capabilities) -> Validator {
 fn the_host_knows_every_variant() {
     let variants = [variants(), lane_variants(), matrix_variants()].concat();
     for kernel in Kernel::ALL {
-        assert!(variants.iter().any(|d| d.variant.kernel == kernel), "no case reaches {}", kernel.name());
+        assert!(
+            variants.iter().any(|d| d.variant.kernel == kernel),
+            "no case reaches {}",
+            kernel.name()
+        );
     }
     let constants: HashSet<_> = variants.iter().flat_map(|d| d.variant.consts.clone()).collect();
     for (number, activation) in (0..).zip(ACTIVATIONS) {
-        assert!(constants.contains(&("ACTIVATION", Const::U32(number))), "no case reaches {activation:?}");
+        assert!(
+            constants.contains(&("ACTIVATION", Const::U32(number))),
+            "no case reaches {activation:?}"
+        );
     }
     for number in 0..5 {
         assert!(constants.contains(&("MAP", Const::U32(number))), "no case reaches map {number}");
     }
-    let options =
-        ["TRANSPOSED", "X_NHWC", "Y_NHWC", "HAS_RESIDUAL", "CELLS", "HAS_HIDDEN", "DEMODULATE", "CONTINUES", "ENDS"];
+    let options = [
+        "TRANSPOSED",
+        "X_NHWC",
+        "Y_NHWC",
+        "HAS_RESIDUAL",
+        "CELLS",
+        "HAS_HIDDEN",
+        "DEMODULATE",
+        "CONTINUES",
+        "ENDS",
+    ];
     for name in options {
         let reached = [false, true].map(|value| constants.contains(&(name, Const::Bool(value))));
         assert_eq!(reached, [true; 2], "no case reaches both values of {name}");
@@ -118,7 +145,11 @@ fn host_and_lints_agree(variant: &Compiled) {
 fn needs_just_its_capabilities(variant: &Compiled) {
     let validates = |with| validator(with).validate(&variant.module).is_ok();
     for one in variant.capabilities.iter() {
-        assert!(!validates(variant.capabilities - one), "{} does not need {one:?}", variant.label());
+        assert!(
+            !validates(variant.capabilities - one),
+            "{} does not need {one:?}",
+            variant.label()
+        );
     }
 }
 
@@ -135,7 +166,9 @@ fn capabilities(dispatch: &Dispatch) -> Capabilities {
     }
     for (slot, elem) in def.slots.iter().zip(&dispatch.variant.elems) {
         all |= match (slot, elem) {
-            (_, Elem::F32) | (Slot::Bank, Elem::Bf16Storage) | (Slot::X | Slot::Y, Elem::F16) => Capabilities::empty(),
+            (_, Elem::F32) | (Slot::Bank, Elem::Bf16Storage) | (Slot::X | Slot::Y, Elem::F16) => {
+                Capabilities::empty()
+            }
             _ => Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         };
     }
@@ -160,7 +193,11 @@ fn element_types_reach_every_slot() {
                 Slot::X | Slot::Y => [Elem::F16Storage, Elem::F16],
             };
             for elem in [Elem::F32].into_iter().chain(narrow) {
-                assert!(reached.contains(&(kernel, *slot, elem)), "no {elem:?} as {slot:?} of {}", kernel.name());
+                assert!(
+                    reached.contains(&(kernel, *slot, elem)),
+                    "no {elem:?} as {slot:?} of {}",
+                    kernel.name()
+                );
             }
         }
     }
@@ -173,7 +210,11 @@ fn a_variant_past_a_limit_is_refused_on_the_host() {
         let parts = Parts { mix: true, ..Parts::default() };
         let branch = Branch { hidden: Some(hidden), parts, mixing: Mixing::Softmax };
         let attention = AttentionSource::Branch(branch);
-        Problem { attention, kernel: ConvChoice::Tiled, ..Problem::new(case.geometry(), 1, case.input()) }
+        Problem {
+            attention,
+            kernel: ConvChoice::Tiled,
+            ..Problem::new(case.geometry(), 1, case.input())
+        }
     };
     let refused = |problem: &Problem, lower: &dyn Fn(&mut Caps)| {
         let mut caps = Caps::webgpu_default();

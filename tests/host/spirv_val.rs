@@ -35,7 +35,9 @@ pub(crate) fn is_ci() -> bool {
 fn absent(is_ci: bool) -> Result<&'static str, &'static str> {
     match is_ci {
         true => Err("spirv-val is missing: install the package spirv-tools"),
-        false => Ok("NOT RUN: SPIR-V is not validated, since spirv-val (package spirv-tools) is not installed"),
+        false => Ok(
+            "NOT RUN: SPIR-V is not validated, since spirv-val (package spirv-tools) is not installed",
+        ),
     }
 }
 
@@ -67,7 +69,10 @@ fn version(text: &str) -> Option<[u32; 2]> {
 
 #[test]
 fn versions_of_the_validator_are_told_apart() {
-    assert_eq!(version("SPIRV-Tools v2023.1 unknown hash, 2023-02-15\nTargets:\n  SPIR-V 1.0"), Some([2023, 1]));
+    assert_eq!(
+        version("SPIRV-Tools v2023.1 unknown hash, 2023-02-15\nTargets:\n  SPIR-V 1.0"),
+        Some([2023, 1])
+    );
     assert_eq!(version("SPIRV-Tools v2025.1-rc1"), Some([2025, 1]));
     assert_eq!(version("glslang 11"), None);
 }
@@ -88,7 +93,9 @@ pub(crate) fn validate(words: &[u32]) -> Result<(), String> {
     let output = child.wait_with_output().expect("spirv-val ends");
     match output.status.success() {
         true => Ok(()),
-        false => Err(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()),
+        false => {
+            Err(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        }
     }
 }
 

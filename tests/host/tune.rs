@@ -6,8 +6,8 @@ use std::path::Path;
 use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
 use dynconv::tune::{Key, Tuning, candidates};
 use dynconv::{
-    Activation, BankConv2d, Caps, Cells, Context, ConvDesc, Elem, Epilogue, Error, Geometry, Kernel, Layout,
-    WeightOrder, wgpu,
+    Activation, BankConv2d, Caps, Cells, Context, ConvDesc, Elem, Epilogue, Error, Geometry,
+    Kernel, Layout, WeightOrder, wgpu,
 };
 use dynconv_suite::cases::needs_lanes;
 use dynconv_suite::variants::with_lanes;
@@ -34,7 +34,11 @@ fn header() -> String {
 
 #[test]
 fn a_table_is_a_header_and_a_line_a_problem() {
-    let mut table = Tuning::new(&Caps { name: "A\nGPU".into(), driver: "1.2".into(), ..Caps::webgpu_default() });
+    let mut table = Tuning::new(&Caps {
+        name: "A\nGPU".into(),
+        driver: "1.2".into(),
+        ..Caps::webgpu_default()
+    });
     table.insert(&dense(), ConvChoice::Tiled);
     let text = table.to_string();
     let lines: Vec<&str> = text.lines().collect();
@@ -71,7 +75,8 @@ proptest! {
 #[test]
 fn other_axes_and_transposed_convolutions_are_written_and_read() {
     let one = ConvDesc::new(4, 6, [5]).stride([2]).transposed([1]).geometry();
-    let three = ConvDesc::new(4, 6, [3, 1, 2]).padding_sides([[0, 2], [0, 0], [1, 0]]).groups(2).geometry();
+    let three =
+        ConvDesc::new(4, 6, [3, 1, 2]).padding_sides([[0, 2], [0, 0], [1, 0]]).groups(2).geometry();
     let mut table = Tuning::new(&Caps::webgpu_default());
     for (geometry, input) in [(one, [1, 1, 33]), (three, [5, 6, 200])] {
         table.insert(&Problem::new(geometry.expect("valid"), 1, input), ConvChoice::Auto);
@@ -86,7 +91,10 @@ fn other_axes_and_transposed_convolutions_are_written_and_read() {
 fn wrong_lines_are_named() {
     let message = |text: &str| text.parse::<Tuning>().expect_err("is refused").to_string();
     assert_eq!(message(""), "tuning table, line 1: expected \"adapter ..\", found nothing");
-    assert_eq!(message("adapter x\ndriver y\nback"), "tuning table, line 3: expected \"backend ..\", found \"back\"");
+    assert_eq!(
+        message("adapter x\ndriver y\nback"),
+        "tuning table, line 3: expected \"backend ..\", found \"back\""
+    );
     let entry = |line: &str| {
         let text = message(&format!("{}{line}\n", header()));
         text.strip_prefix("tuning table, line 6: expected ").expect("names the line").to_string()
@@ -100,20 +108,35 @@ fn wrong_lines_are_named() {
     assert_eq!(replaced("+mix", "+mux"), "channel or filter or spatial or mix, found \"mux\"");
     assert_eq!(replaced("groups=1 ", ""), "groups=.., found \"input=14x72\"");
     assert_eq!(replaced("groups=1", "groups=-1"), "a number, found \"-1\"");
-    assert_eq!(replaced("groups=1", "groups=99999999999999999999"), "a number, found \"99999999999999999999\"");
+    assert_eq!(
+        replaced("groups=1", "groups=99999999999999999999"),
+        "a number, found \"99999999999999999999\""
+    );
     assert!(replaced("groups=1", "groups=01").contains("groups=1 "));
-    assert!(replaced("groups=1", "groups=3").contains("a convolution that is possible (input channels: expected"));
-    assert!(replaced("kernels=4", "kernels=0").contains("possible (kernels in the bank: expected at least 1"));
+    assert!(
+        replaced("groups=1", "groups=3")
+            .contains("a convolution that is possible (input channels: expected")
+    );
+    assert!(
+        replaced("kernels=4", "kernels=0")
+            .contains("possible (kernels in the bank: expected at least 1")
+    );
     assert_eq!(replaced("kernel=3x3", "kernel=3"), "2 values with \"x\" between them, found \"3\"");
     assert_eq!(replaced("14x72", "1x1x14x72"), "an input of at most 3 axes, found \"1x1x14x72\"");
     assert!(replaced("14x72", "14x70").starts_with("sizes past 64 in multiples of 8, found "));
     assert_eq!(replaced("1:1x1:1", "1x1:1"), "2 values with \":\" between them, found \"1\"");
     assert_eq!(replaced("nchw,nchw", "nchw,nwhc"), "nchw or nhwc, found \"nwhc\"");
     assert_eq!(replaced("order=plain", "order="), "plain or blocked, found nothing");
-    assert_eq!(replaced("bias=no", "bias=no fast=yes"), "no more words of a problem, found \"fast=yes\"");
+    assert_eq!(
+        replaced("bias=no", "bias=no fast=yes"),
+        "no more words of a problem, found \"fast=yes\""
+    );
     assert!(replaced("-> tiled", "-> fastest").starts_with("one of auto, direct, tiled, "));
     let twice = message(&format!("{}{LINE}\n{LINE}\n", header()));
-    assert!(twice.starts_with("tuning table, line 7: expected a problem that no line before it has"), "{twice}");
+    assert!(
+        twice.starts_with("tuning table, line 7: expected a problem that no line before it has"),
+        "{twice}"
+    );
 }
 
 /// Each line of the header of a table, changed.
@@ -145,7 +168,10 @@ fn a_key_has_what_decides_and_no_batch() {
         Problem { input: [1, 14, 72], ..dense },
         Problem { attention: branch(MIX, Mixing::Softmax), ..dense },
         Problem { attention: branch(MIX, Mixing::Sigmoid), ..dense },
-        Problem { epilogue: Epilogue { affine: true, residual: true, activation: Activation::Gelu }, ..dense },
+        Problem {
+            epilogue: Epilogue { affine: true, residual: true, activation: Activation::Gelu },
+            ..dense
+        },
     ];
     for (number, problem) in same.iter().enumerate() {
         assert_eq!(Key::of(problem), key, "number {number}");
@@ -186,7 +212,10 @@ fn a_key_has_what_decides_and_no_batch() {
     let texts: HashSet<String> = keys.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), keys.len());
     let assembled = Problem { attention: branch(MIX, cells), ..dense };
-    assert_eq!(Key::of(&assembled), Key::of(&Problem { attention: AttentionSource::Rows, ..dense }));
+    assert_eq!(
+        Key::of(&assembled),
+        Key::of(&Problem { attention: AttentionSource::Rows, ..dense })
+    );
 }
 
 proptest! {
@@ -220,7 +249,9 @@ fn candidates_are_all_others_but_hopeless_ones() {
 #[test]
 fn a_tuned_context_plans_by_the_table_and_says_so() {
     let desc = ConvDesc::new(16, 24, [3, 3]).kernels(4).padding([1, 1]);
-    let layer = |context: &Context| BankConv2d::new(context, &desc, &vec![0.5; 4 * 16 * 24 * 9], None).expect("valid");
+    let layer = |context: &Context| {
+        BankConv2d::new(context, &desc, &vec![0.5; 4 * 16 * 24 * 9], None).expect("valid")
+    };
     let plan = |layer: &BankConv2d, batch, width| layer.plan(batch, [14, width]).expect("plans");
     let context = noop().with_caps(Caps::webgpu_default());
     let planned = plan(&layer(&context), 8, 70);
@@ -253,7 +284,8 @@ fn a_tuned_context_plans_by_the_table_and_says_so() {
 
 #[test]
 fn tables_of_a_folder_are_found_by_device_and_kernels() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tuning-{}", std::process::id()));
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tuning-{}", std::process::id()));
     let caps = Caps { name: "A GPU".into(), ..Caps::webgpu_default() };
     assert_eq!(Tuning::load(&folder, &caps).expect("there is no such folder"), None);
     let mut table = Tuning::new(&caps);
@@ -265,11 +297,21 @@ fn tables_of_a_folder_are_found_by_device_and_kernels() {
     assert!(matches!(table.save(&folder, &other), Err(Error::StaleTuning { what: "driver", .. })));
     // A file that was copied from elsewhere, and one that is none.
     std::fs::write(&path, table.to_string().replace("A GPU", "B GPU")).expect("writable");
-    assert!(matches!(Tuning::load(&folder, &caps), Err(Error::StaleTuning { what: "adapter", .. })));
+    assert!(matches!(
+        Tuning::load(&folder, &caps),
+        Err(Error::StaleTuning { what: "adapter", .. })
+    ));
     std::fs::write(&path, "nonsense").expect("writable");
     let error = Tuning::load(&folder, &caps).expect_err("is no table").to_string();
-    assert!(error.contains("tuning") && error.contains("line 1: expected \"adapter ..\""), "{error}");
-    assert_eq!(std::fs::read_dir(&folder).expect("is there").count(), 1, "nothing else is left behind");
+    assert!(
+        error.contains("tuning") && error.contains("line 1: expected \"adapter ..\""),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read_dir(&folder).expect("is there").count(),
+        1,
+        "nothing else is left behind"
+    );
     std::fs::remove_dir_all(folder).expect("is there");
 }
 
@@ -278,7 +320,12 @@ fn tables_of_a_folder_are_found_by_device_and_kernels() {
 fn shipped_tables_are_gains_and_are_found_by_the_kind_of_device() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tuned");
     let devices = [
-        ("lavapipe-25.txt", "llvmpipe (LLVM 19.1.7, 256 bits)", "llvmpipe, Mesa 25.3.1", with_lanes()),
+        (
+            "lavapipe-25.txt",
+            "llvmpipe (LLVM 19.1.7, 256 bits)",
+            "llvmpipe, Mesa 25.3.1",
+            with_lanes(),
+        ),
         (
             "swiftshader.txt",
             "SwiftShader Device (LLVM 10.0.0)",

@@ -32,11 +32,16 @@ pub(crate) fn install(os: &OsRelease, privilege: Privilege) -> Result<(), String
 /// Whether a package is installed.
 pub(crate) fn has(package: &str) -> bool {
     let query = ["-W", "-f", "${db:Status-Status}", package];
-    exec::capture(Command::new("dpkg-query").args(query)).is_ok_and(|output| output.stdout == b"installed")
+    exec::capture(Command::new("dpkg-query").args(query))
+        .is_ok_and(|output| output.stdout == b"installed")
 }
 
 /// Installs packages that tests use.
-pub(crate) fn install_tools(os: &OsRelease, privilege: Privilege, packages: &[&str]) -> Result<(), String> {
+pub(crate) fn install_tools(
+    os: &OsRelease,
+    privilege: Privilege,
+    packages: &[&str],
+) -> Result<(), String> {
     update(privilege);
     println!("installing what tests use ({}) ...", packages.join(" "));
     let suite = tools_suite(os, &apt_sources::configured());
@@ -97,7 +102,11 @@ fn update(privilege: Privilege) {
 
 fn install_packages(privilege: Privilege, suite: Option<&str>) -> Result<(), String> {
     let origin = suite.map(|suite| format!(" from {suite}"));
-    println!("installing software Vulkan ({}{}) ...", PACKAGES.join(" "), origin.unwrap_or_default());
+    println!(
+        "installing software Vulkan ({}{}) ...",
+        PACKAGES.join(" "),
+        origin.unwrap_or_default()
+    );
     exec::run_quietly(&mut install_command(privilege, suite, &PACKAGES))
 }
 
@@ -125,11 +134,17 @@ mod tests {
     use super::*;
 
     fn debian(version: &str) -> OsRelease {
-        OsRelease { id: "debian".to_owned(), version_id: version.to_owned(), ..OsRelease::default() }
+        OsRelease {
+            id: "debian".to_owned(),
+            version_id: version.to_owned(),
+            ..OsRelease::default()
+        }
     }
 
     fn source(suite: &str) -> Vec<Source> {
-        apt_sources::parse_line(&format!("deb http://mirror.example/debian {suite} main")).into_iter().collect()
+        apt_sources::parse_line(&format!("deb http://mirror.example/debian {suite} main"))
+            .into_iter()
+            .collect()
     }
 
     #[test]

@@ -28,7 +28,10 @@ impl Source {
         if !main || !self.has_suite("bookworm") {
             return None;
         }
-        self.uris.iter().find(|uri| !uri.contains("debian-security") && !uri.starts_with("cdrom:")).map(String::as_str)
+        self.uris
+            .iter()
+            .find(|uri| !uri.contains("debian-security") && !uri.starts_with("cdrom:"))
+            .map(String::as_str)
     }
 }
 
@@ -75,8 +78,9 @@ pub(crate) fn missing_backports(sources: &[Source]) -> Option<String> {
 fn main_archive(sources: &[Source]) -> Option<&Source> {
     let rank = |source: &&Source| {
         let uri = source.mirror().unwrap_or_default();
-        let has_updates =
-            sources.iter().any(|other| other.has_suite("bookworm-updates") && other.uris.iter().any(|u| u == uri));
+        let has_updates = sources.iter().any(|other| {
+            other.has_suite("bookworm-updates") && other.uris.iter().any(|u| u == uri)
+        });
         let is_named_debian = uri.trim_end_matches('/').ends_with("/debian");
         (has_updates, is_named_debian)
     };
@@ -120,7 +124,9 @@ fn stanza_source(fields: &[(String, String)]) -> Option<Source> {
         suites: words(field("suites").unwrap_or_default()),
         components: words(field("components").unwrap_or_default()),
         // A whole key in place of its file does not fit on a line.
-        signed_by: field("signed-by").filter(|keys| !keys.contains('\n')).map(|keys| words(keys).join(",")),
+        signed_by: field("signed-by")
+            .filter(|keys| !keys.contains('\n'))
+            .map(|keys| words(keys).join(",")),
     })
 }
 
@@ -142,7 +148,9 @@ pub(crate) fn parse_line(line: &str) -> Option<Source> {
         uris: vec![entries.next()?],
         suites: vec![entries.next()?],
         components: entries.collect(),
-        signed_by: words(options).iter().find_map(|option| Some(option.strip_prefix("signed-by=")?.to_owned())),
+        signed_by: words(options)
+            .iter()
+            .find_map(|option| Some(option.strip_prefix("signed-by=")?.to_owned())),
     })
 }
 

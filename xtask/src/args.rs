@@ -54,7 +54,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, St
     let mut args = args.into_iter();
     let command = args.next().ok_or("no command given")?;
     match command.to_str() {
-        Some("demo") => Ok(parse_tool(args, |install, tool_args| Task::Demo { install, tool_args })),
+        Some("demo") => {
+            Ok(parse_tool(args, |install, tool_args| Task::Demo { install, tool_args }))
+        }
         Some("isa") => Ok(parse_tool(args, |install, tool_args| Task::Isa { install, tool_args })),
         Some("test") => parse_test(args),
         Some("--help" | "-h" | "help") => Ok(Task::Help),
@@ -63,7 +65,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Task, St
 }
 
 /// Everything that is not ours belongs to the tool; after `--`, everything does.
-fn parse_tool(mut args: impl Iterator<Item = OsString>, task: impl FnOnce(bool, Vec<OsString>) -> Task) -> Task {
+fn parse_tool(
+    mut args: impl Iterator<Item = OsString>,
+    task: impl FnOnce(bool, Vec<OsString>) -> Task,
+) -> Task {
     let mut install = true;
     let mut tool_args = Vec::new();
     while let Some(arg) = args.next() {
@@ -119,7 +124,10 @@ mod tests {
     #[test]
     fn isa_passes_on_its_arguments() {
         let tool_args = ["--budgets", "FILE"].map(OsString::from).to_vec();
-        assert_eq!(parsed("isa --no-install --budgets FILE"), Ok(Task::Isa { install: false, tool_args }));
+        assert_eq!(
+            parsed("isa --no-install --budgets FILE"),
+            Ok(Task::Isa { install: false, tool_args })
+        );
     }
 
     #[test]

@@ -45,8 +45,11 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 
 /// Runs the command with `input` on its standard input.
 pub(crate) fn feed(command: &mut Command, input: &str) -> Result<(), String> {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(|error| not_started(command, &error))?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|error| not_started(command, &error))?;
     // Taking the pipe closes it after the write; otherwise the command would wait for more.
     if let Some(mut pipe) = child.stdin.take() {
         // A command that stops reading early says why through its exit status.
@@ -80,7 +83,8 @@ fn not_started(command: &Command, error: &std::io::Error) -> String {
 /// The command as one would type it; the program goes by its name, not by its path.
 fn describe(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    let mut line = program.file_stem().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
+    let mut line =
+        program.file_stem().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
     for arg in command.get_args() {
         line.push(' ');
         line.push_str(&arg.to_string_lossy());

@@ -11,7 +11,8 @@ use crate::packages;
 use crate::privilege::Privilege;
 
 /// Where Vulkan drivers are registered.
-const FOLDERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+const FOLDERS: [&str; 3] =
+    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
 /// What the driver's file begins with; some distributions add the processor.
 const FILE: &str = "radeon_icd";
 
@@ -35,7 +36,10 @@ pub(crate) fn driver(install: bool) -> Result<PathBuf, String> {
     let os = OsRelease::read();
     let privilege = Privilege::detect().filter(|_| install && packages::uses_apt(&os));
     let Some(privilege) = privilege else {
-        return Err(format!("there is no {FILE}.json, Mesa's Vulkan driver for AMD GPUs; {}", packages::advice(&os)));
+        return Err(format!(
+            "there is no {FILE}.json, Mesa's Vulkan driver for AMD GPUs; {}",
+            packages::advice(&os)
+        ));
     };
     apt::install(&os, privilege)?;
     registered(&FOLDERS).ok_or_else(|| format!("Mesa's Vulkan drivers brought no {FILE}.json"))

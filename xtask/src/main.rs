@@ -40,7 +40,9 @@ fn run(task: &Task) -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Task::Demo { install, tool_args } => demo::run(*install, tool_args),
-        Task::Isa { install, tool_args } => isa::run(*install, tool_args).map(|()| ExitCode::SUCCESS),
+        Task::Isa { install, tool_args } => {
+            isa::run(*install, tool_args).map(|()| ExitCode::SUCCESS)
+        }
         Task::Test { install } => steps::run_all(*install).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|reason| {

@@ -31,22 +31,32 @@ pub(crate) fn driver(install: bool) -> Result<PathBuf, String> {
 }
 
 fn fetch(folder: &Path) -> Result<(), String> {
-    fs::create_dir_all(folder).map_err(|error| format!("could not create {}: {error}", folder.display()))?;
+    fs::create_dir_all(folder)
+        .map_err(|error| format!("could not create {}: {error}", folder.display()))?;
     println!("fetching {PACKAGE} ...");
-    exec::run_quietly(Command::new("apt-get").args(["-q", "download", PACKAGE]).current_dir(folder))?;
-    let package = entries(folder)?.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
+    exec::run_quietly(
+        Command::new("apt-get").args(["-q", "download", PACKAGE]).current_dir(folder),
+    )?;
+    let package =
+        entries(folder)?.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
     let package = package.ok_or("apt-get download left no package")?;
     exec::run_quietly(Command::new("dpkg-deb").arg("-x").arg(package).arg(folder.join("root")))
 }
 
 /// Libraries lie in a folder named after the processor.
 fn find_library(folder: &Path) -> Result<PathBuf, String> {
-    let libraries = entries(&folder.join("root/usr/lib"))?.into_iter().map(|path| path.join("libvulkan_lvp.so"));
-    libraries.into_iter().find(|path| path.exists()).ok_or_else(|| "the package has no software Vulkan".to_owned())
+    let libraries = entries(&folder.join("root/usr/lib"))?
+        .into_iter()
+        .map(|path| path.join("libvulkan_lvp.so"));
+    libraries
+        .into_iter()
+        .find(|path| path.exists())
+        .ok_or_else(|| "the package has no software Vulkan".to_owned())
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = fs::read_dir(folder).map_err(|error| format!("could not read {}: {error}", folder.display()))?;
+    let entries = fs::read_dir(folder)
+        .map_err(|error| format!("could not read {}: {error}", folder.display()))?;
     Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 

@@ -49,7 +49,10 @@ impl OsRelease {
 }
 
 fn unquote(value: &str) -> &str {
-    ['"', '\''].iter().find_map(|&quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value)
+    ['"', '\'']
+        .iter()
+        .find_map(|&quote| value.strip_prefix(quote)?.strip_suffix(quote))
+        .unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -58,7 +61,9 @@ mod tests {
 
     #[test]
     fn debian_12_is_recognised() {
-        let os = OsRelease::parse("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n");
+        let os = OsRelease::parse(
+            "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n",
+        );
         assert!(os.is_debian_12());
         assert!(os.id_like.is_empty());
     }

@@ -54,7 +54,10 @@ mod tests {
     fn the_debian_family_uses_apt() {
         for family in [os("debian", &[]), os("ubuntu", &["debian"]), os("linuxmint", &["ubuntu"])] {
             assert!(uses_apt(&family), "{family:?}");
-            assert!(advice(&family).ends_with("apt-get install mesa-vulkan-drivers libvulkan1"), "{family:?}");
+            assert!(
+                advice(&family).ends_with("apt-get install mesa-vulkan-drivers libvulkan1"),
+                "{family:?}"
+            );
         }
     }
 

@@ -37,5 +37,6 @@ impl Privilege {
 
 /// Whether this process has the rights of root.
 pub(crate) fn is_root() -> bool {
-    exec::capture(Command::new("id").arg("-u")).is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+    exec::capture(Command::new("id").arg("-u"))
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

@@ -50,7 +50,8 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
     let (swiftshader, gl) = (SecondAdapter::swiftshader(), SecondAdapter::gl());
     let (has_swiftshader, run_swiftshader) = (|| swiftshader.available(), || swiftshader.run());
     let (has_gl, run_gl) = (|| gl.available(), || gl.run());
-    let (has_radv, run_budgets) = (|| isa::driver(install).map(drop), || isa::check_budgets(install));
+    let (has_radv, run_budgets) =
+        (|| isa::driver(install).map(drop), || isa::check_budgets(install));
     let has_old_mesa = || SecondAdapter::old_mesa(install)?.available();
     let run_old_mesa = || SecondAdapter::old_mesa(install)?.run();
     let steps = [
@@ -90,7 +91,8 @@ fn run_steps(steps: &[Step<'_>], strict: bool) -> Result<(), String> {
         let outcome = match missing {
             Some(reason) if !strict => Outcome::NotRun(reason),
             Some(reason) => fail(&mut result, step.name, &reason),
-            None => (step.run)().map_or_else(|reason| fail(&mut result, step.name, &reason), |()| Outcome::Passed),
+            None => (step.run)()
+                .map_or_else(|reason| fail(&mut result, step.name, &reason), |()| Outcome::Passed),
         };
         done.push((step.name, start.elapsed(), outcome));
         if result.is_err() {
@@ -159,7 +161,8 @@ fn doctests() -> Result<(), String> {
 /// Its report goes to the workspace's `target` folder, which need not be where cargo builds.
 fn demo() -> Result<(), String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target");
-    fs::create_dir_all(&folder).map_err(|error| format!("could not create {}: {error}", folder.display()))?;
+    fs::create_dir_all(&folder)
+        .map_err(|error| format!("could not create {}: {error}", folder.display()))?;
     let mut command = Tool::DEBUG.command("demo --images 300 --report");
     exec::run(command.arg(folder.join("demo-smoke.html")))
 }
@@ -195,7 +198,8 @@ mod tests {
         let fail = || Err("broken".to_owned());
         let unreachable = || panic!("a step ran after a failure");
         assert_eq!(run_steps(&[Step::new("one", &pass)], true), Ok(()));
-        let steps = [Step::new("one", &pass), Step::new("two", &fail), Step::new("three", &unreachable)];
+        let steps =
+            [Step::new("one", &pass), Step::new("two", &fail), Step::new("three", &unreachable)];
         assert_eq!(run_steps(&steps, false), Err("step two failed: broken".to_owned()));
     }
 

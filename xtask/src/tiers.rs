@@ -15,7 +15,8 @@ use crate::privilege::Privilege;
 use crate::tool::Tool;
 
 /// Programs that `dynconv web` looks for.
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+const BROWSERS: [&str; 4] =
+    ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
 
 /// SwiftShader as a Vulkan driver, as Debian's Chromium brings it.
 const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
@@ -34,7 +35,8 @@ pub(crate) struct SecondAdapter {
 impl SecondAdapter {
     /// A Vulkan driver by its file.
     fn vulkan(driver: PathBuf) -> Self {
-        let variables = vec![("WGPU_BACKEND", "vulkan".into()), ("VK_DRIVER_FILES", driver.clone().into())];
+        let variables =
+            vec![("WGPU_BACKEND", "vulkan".into()), ("VK_DRIVER_FILES", driver.clone().into())];
         Self { variables, file: Some(driver) }
     }
 
@@ -117,7 +119,8 @@ pub(crate) fn web() -> Result<(), String> {
 /// Installs what is missing for the tests and tiers, where allowed. What cannot be had is missed later, by whatever needs it.
 pub(crate) fn set_up(install: bool) -> Result<(), String> {
     let os = OsRelease::read();
-    let missing: Vec<&str> = wanted(&os).iter().copied().filter(|package| !apt::has(package)).collect();
+    let missing: Vec<&str> =
+        wanted(&os).iter().copied().filter(|package| !apt::has(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }

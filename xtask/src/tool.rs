@@ -39,7 +39,10 @@ mod tests {
     #[test]
     fn the_tool_runs_in_its_profile() {
         assert_eq!(args(&Tool::DEBUG), ["run", "--quiet", "-p", "dynconv-cli", "--", "info"]);
-        assert_eq!(args(&Tool::RELEASE), ["run", "--quiet", "--release", "-p", "dynconv-cli", "--", "info"]);
+        assert_eq!(
+            args(&Tool::RELEASE),
+            ["run", "--quiet", "--release", "-p", "dynconv-cli", "--", "info"]
+        );
     }
 
     #[test]

@@ -44,9 +44,15 @@ impl ShapeArgs {
             });
             shapes.extend(found?);
         }
-        if let Some(name) = self.only.iter().find(|name| !shapes.iter().any(|shape| shape.name == **name)) {
+        if let Some(name) =
+            self.only.iter().find(|name| !shapes.iter().any(|shape| shape.name == **name))
+        {
             let names: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
-            return Err(Usage(format!("--only {name}: there is no such shape; there are {}", names.join(", "))).into());
+            return Err(Usage(format!(
+                "--only {name}: there is no such shape; there are {}",
+                names.join(", ")
+            ))
+            .into());
         }
         shapes.retain(|shape| self.only.is_empty() || self.only.contains(&shape.name));
         Ok(shapes)
@@ -58,7 +64,13 @@ pub(crate) struct Options {
     #[command(flatten)]
     shapes: ShapeArgs,
     /// Convolution kernels to compare: auto, direct, tiled, ..., or all
-    #[arg(long, visible_alias = "strategy", value_name = "ID", value_delimiter = ',', default_value = "auto")]
+    #[arg(
+        long,
+        visible_alias = "strategy",
+        value_name = "ID",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
     kernel: Vec<String>,
     /// Batches, in place of those of the shapes
     #[arg(long, value_name = "N", value_delimiter = ',')]
@@ -122,7 +134,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let context = options.adapter.context()?;
     println!("{}", adapter_line(context.caps()));
     if !context.caps().timestamps {
-        println!("no timestamps on this adapter: times are the host's, submission and wait included");
+        println!(
+            "no timestamps on this adapter: times are the host's, submission and wait included"
+        );
     }
     let peak = Peak::measure(&context, options.quick)?;
     println!("measured peak {:.1} GFLOP/s, copy {:.1} GB/s", peak.gflops, peak.copy_gbps);
@@ -143,7 +157,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         results.compare(old, file)?;
     }
     results.date = Utc::now().format("%Y-%m-%d %H:%M").to_string();
-    results.command = std::env::args().skip(1).fold("dynconv".into(), |line, word| format!("{line} {}", quoted(&word)));
+    results.command = std::env::args()
+        .skip(1)
+        .fold("dynconv".into(), |line, word| format!("{line} {}", quoted(&word)));
     let progress = Progress::new(Some(cases.len()), "layers");
     for case in &cases {
         let about = format!("{} batch {}", case.shape.name, case.batch);
@@ -197,7 +213,8 @@ fn quoted(word: &str) -> String {
 /// name.
 fn ensure_measured(options: &Options, results: &Results) -> anyhow::Result<()> {
     let is_named = |kernel: &str| options.kernel.iter().any(|name| name == kernel);
-    if let Some(refusal) = results.not_measured.iter().find(|refusal| !refusal.is_wrong && is_named(&refusal.strategy))
+    if let Some(refusal) =
+        results.not_measured.iter().find(|refusal| !refusal.is_wrong && is_named(&refusal.strategy))
     {
         let dynconv_measure::Refusal { shape, batch, strategy, reason, .. } = refusal;
         anyhow::bail!("--kernel {strategy}: not measured on {shape} batch {batch}: {reason}");
@@ -209,7 +226,10 @@ fn ensure_measured(options: &Options, results: &Results) -> anyhow::Result<()> {
 /// Prints what changed, and tells whether something has become slower.
 fn compare(results: &Results, old: &Results, file: &str) -> anyhow::Result<bool> {
     let comparison = results.compare(old, file)?;
-    anyhow::ensure!(!comparison.changes.is_empty(), "{file}: none of these layers and kernels are in it");
+    anyhow::ensure!(
+        !comparison.changes.is_empty(),
+        "{file}: none of these layers and kernels are in it"
+    );
     println!("{}", table::comparison(&comparison));
     let count = |verdict| comparison.count(verdict);
     let (slower, faster) = (count(Verdict::Slower), count(Verdict::Faster));
@@ -220,7 +240,10 @@ fn compare(results: &Results, old: &Results, file: &str) -> anyhow::Result<bool>
         comparison.without_old
     );
     if slower > 0 {
-        warn(format_args!("error: {slower} of {} layers are slower than in {file}\n", comparison.changes.len()));
+        warn(format_args!(
+            "error: {slower} of {} layers are slower than in {file}\n",
+            comparison.changes.len()
+        ));
     }
     Ok(slower > 0)
 }
@@ -229,9 +252,12 @@ fn compare(results: &Results, old: &Results, file: &str) -> anyhow::Result<bool>
 fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
     let mut cases = Vec::new();
     for shape in options.shapes.load()? {
-        let batches = if options.batch.is_empty() { vec![shape.spec.batch] } else { options.batch.clone() };
+        let batches =
+            if options.batch.is_empty() { vec![shape.spec.batch] } else { options.batch.clone() };
         for batch in batches {
-            shape.with_batch(batch).map_err(|error| Usage(format!("{} batch {batch}: {error}", shape.name)))?;
+            shape
+                .with_batch(batch)
+                .map_err(|error| Usage(format!("{} batch {batch}: {error}", shape.name)))?;
             cases.push(Case { shape: shape.clone(), batch });
         }
     }
@@ -243,9 +269,13 @@ fn kernels(names: &[String]) -> Result<Vec<ConvChoice>, Usage> {
     let mut kernels = Vec::new();
     for name in names {
         let before = kernels.len();
-        kernels.extend(ConvChoice::ALL.into_iter().filter(|choice| choice.name() == name || name == "all"));
+        kernels.extend(
+            ConvChoice::ALL.into_iter().filter(|choice| choice.name() == name || name == "all"),
+        );
         let all = || ConvChoice::ALL.map(ConvChoice::name).join(", ");
-        Usage::unless(kernels.len() > before, || format!("--kernel {name}: expected all, {}", all()))?;
+        Usage::unless(kernels.len() > before, || {
+            format!("--kernel {name}: expected all, {}", all())
+        })?;
     }
     let mut distinct = Vec::new();
     kernels.retain(|kernel| {

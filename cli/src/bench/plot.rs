@@ -92,8 +92,8 @@ pub(super) fn roofline(peak_gflops: f64, copy_gbps: f64, points: &[Point]) -> St
 
     // The slope begins where it comes up through the bottom, or at the left.
     let start = x.range[0].max(y.range[0] / copy_gbps);
-    let corners =
-        [start, ridge, x.range[1]].map(|intensity| format!("{:.1},{:.1}", x.at(intensity), y.at(roof(intensity))));
+    let corners = [start, ridge, x.range[1]]
+        .map(|intensity| format!("{:.1},{:.1}", x.at(intensity), y.at(roof(intensity))));
     let _ = writeln!(body, "<polyline class=\"roof\" points=\"{}\"/>", corners.join(" "));
     let peak = format!("peak {} GFLOP/s", short(peak_gflops));
     body += &text(x.at(x.range[1]) - 6.0, y.at(peak_gflops) - 10.0, "end small", &peak);
@@ -122,10 +122,18 @@ pub(super) fn roofline(peak_gflops: f64, copy_gbps: f64, points: &[Point]) -> St
     for point in points {
         let (px, py) = (x.at(point.x), y.at(point.y));
         let width = 6.6 * point.label.chars().count() as f64;
-        let places =
-            [[8.0, 0.0], [-8.0 - width, 0.0], [-width / 2.0, -13.0], [-width / 2.0, 13.0], [7.0, -11.0], [7.0, 11.0]];
+        let places = [
+            [8.0, 0.0],
+            [-8.0 - width, 0.0],
+            [-width / 2.0, -13.0],
+            [-width / 2.0, 13.0],
+            [7.0, -11.0],
+            [7.0, 11.0],
+        ];
         let boxes = places.map(|[dx, dy]| [px + dx, py + dy - 6.0, px + dx + width, py + dy + 6.0]);
-        let fits = |b: &&[f64; 4]| b[0] > MARGIN[0] && b[2] < SIZE[0] - 4.0 && !taken.iter().any(|t| overlap(t, b));
+        let fits = |b: &&[f64; 4]| {
+            b[0] > MARGIN[0] && b[2] < SIZE[0] - 4.0 && !taken.iter().any(|t| overlap(t, b))
+        };
         // A label without room is left out; the point tells its name when it is pointed at.
         if let Some(place) = boxes.iter().find(fits).copied() {
             body += &text(place[0], place[1] + 6.0, "small", &point.label);
@@ -190,7 +198,8 @@ impl Axis {
     fn logarithmic(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let logs: Vec<f64> = values.filter(|v| *v > 0.0 && v.is_finite()).map(f64::log10).collect();
         let low = (logs.iter().copied().fold(f64::INFINITY, f64::min) * 2.0 - 0.3).floor() / 2.0;
-        let high = (logs.iter().copied().fold(f64::NEG_INFINITY, f64::max) * 2.0 + 0.3).ceil() / 2.0;
+        let high =
+            (logs.iter().copied().fold(f64::NEG_INFINITY, f64::max) * 2.0 + 0.3).ceil() / 2.0;
         let [low, high] = if low < high { [low, high] } else { [-1.0, 1.0] };
         let mut decade = low.ceil();
         let mut ticks = Vec::new();
@@ -198,12 +207,17 @@ impl Axis {
             ticks.push(10.0_f64.powf(decade));
             decade += 1.0;
         }
-        Self { range: [10.0_f64.powf(low), 10.0_f64.powf(high)], place: [from, to], is_logarithmic: true, ticks }
+        Self {
+            range: [10.0_f64.powf(low), 10.0_f64.powf(high)],
+            place: [from, to],
+            is_logarithmic: true,
+            ticks,
+        }
     }
 
     fn at(&self, value: f64) -> f64 {
-        let [low, high, value] =
-            [self.range[0], self.range[1], value].map(|v| if self.is_logarithmic { v.log10() } else { v });
+        let [low, high, value] = [self.range[0], self.range[1], value]
+            .map(|v| if self.is_logarithmic { v.log10() } else { v });
         self.place[0] + (value - low) / (high - low) * (self.place[1] - self.place[0])
     }
 }
@@ -224,7 +238,10 @@ fn frame(x: &Axis, y: &Axis, size: [f64; 2], x_name: &str, y_name: &str) -> Stri
     let [bottom, top] = y.place;
     let mut body = String::new();
     let mut grid = |[x1, x2, y1, y2]: [f64; 4]| {
-        let _ = writeln!(body, "<line class=\"rule\" x1=\"{x1:.1}\" x2=\"{x2:.1}\" y1=\"{y1:.1}\" y2=\"{y2:.1}\"/>");
+        let _ = writeln!(
+            body,
+            "<line class=\"rule\" x1=\"{x1:.1}\" x2=\"{x2:.1}\" y1=\"{y1:.1}\" y2=\"{y2:.1}\"/>"
+        );
     };
     x.ticks.iter().for_each(|&tick| grid([x.at(tick), x.at(tick), bottom, top]));
     y.ticks.iter().for_each(|&tick| grid([left, right, y.at(tick), y.at(tick)]));
@@ -246,7 +263,10 @@ fn frame(x: &Axis, y: &Axis, size: [f64; 2], x_name: &str, y_name: &str) -> Stri
 
 /// Text whose middle is at `y`.
 fn text(x: f64, y: f64, class: &str, text: &str) -> String {
-    format!("<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" dy=\".35em\">{}</text>\n", escape(text))
+    format!(
+        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" dy=\".35em\">{}</text>\n",
+        escape(text)
+    )
 }
 
 fn svg(width: f64, height: f64, label: &str, body: &str) -> String {
@@ -295,7 +315,9 @@ mod tests {
     fn plots_of_nothing_are_plots() {
         let nothing = [bars(&[], &[], "ms"), roofline(1.0, 1.0, &[]), lines(&[])];
         assert!(
-            nothing.iter().all(|svg| svg.contains("<svg") && !svg.contains("NaN") && !svg.contains("inf")),
+            nothing
+                .iter()
+                .all(|svg| svg.contains("<svg") && !svg.contains("NaN") && !svg.contains("inf")),
             "{nothing:?}"
         );
     }

@@ -5,7 +5,9 @@ use dynconv_suite::spec::Spec;
 
 use super::plot::{BarGroup, Line, Point, Series, bars, legend, lines, roofline, short};
 use super::table::{kernel, ms};
-use crate::report::{DASH, STYLE, decimal, escape, or_dash, page as whole_page, scientific, section};
+use crate::report::{
+    DASH, STYLE, decimal, escape, or_dash, page as whole_page, scientific, section,
+};
 
 const PLOT_STYLE: &str = include_str!("plot.css");
 
@@ -84,8 +86,18 @@ impl Ratio {
     /// As a key figure, and what stands under it.
     fn figure(ratio: Option<Self>) -> [String; 2] {
         let Some(ratio) = ratio else { return [DASH.into(), "not measured".into()] };
-        let text = if ratio.is_within_spread() { "no difference".into() } else { format!("{:.2} ×", ratio.middle) };
-        [text, format!("time, geometric mean; <span class=\"ends\">{}</span> within the spread", ratio.range())]
+        let text = if ratio.is_within_spread() {
+            "no difference".into()
+        } else {
+            format!("{:.2} ×", ratio.middle)
+        };
+        [
+            text,
+            format!(
+                "time, geometric mean; <span class=\"ends\">{}</span> within the spread",
+                ratio.range()
+            ),
+        ]
     }
 
     fn range(self) -> String {
@@ -98,18 +110,25 @@ fn headline(results: &Results, to_static: Option<Ratio>) -> String {
     match to_static {
         None => "Nothing was measured".into(),
         Some(_) if results.quick || results.samples < ENOUGH => {
-            format!("Too few samples to compare: {} of each time, at least {ENOUGH} are needed", results.samples)
+            format!(
+                "Too few samples to compare: {} of each time, at least {ENOUGH} are needed",
+                results.samples
+            )
         }
         Some(ratio) if ratio.is_within_spread() => {
             "No difference within the spread between dynamic and static convolution".into()
         }
-        Some(ratio) => format!("Dynamic convolution takes {:.2} times the time of static convolution", ratio.middle),
+        Some(ratio) => format!(
+            "Dynamic convolution takes {:.2} times the time of static convolution",
+            ratio.middle
+        ),
     }
 }
 
 fn header(results: &Results, best: &[&Row]) -> String {
     let to_static = Ratio::mean(&best.iter().map(|row| Ratio::to_static(row)).collect::<Vec<_>>());
-    let to_groups = Ratio::mean(&best.iter().filter_map(|row| Ratio::to_groups(row)).collect::<Vec<_>>());
+    let to_groups =
+        Ratio::mean(&best.iter().filter_map(|row| Ratio::to_groups(row)).collect::<Vec<_>>());
     let [against_static, against_groups] = [to_static, to_groups].map(Ratio::figure);
     let errors = best.iter().map(|row| row.verified_share_of_bound).fold(0.0, f64::max);
     let figures = [
@@ -137,7 +156,11 @@ fn header(results: &Results, best: &[&Row]) -> String {
          <p class=\"lede\">Geometric mean of {} layers on {}. Static is our own convolution of the same shape, with one kernel for \
          all samples; it is measured in turns with the dynamic one, and every result was checked against a float64 reference before \
          it was timed.{warnings}</p>\n<dl class=\"figures\">\n{}</dl>\n{}</header>\n",
-        if results.date.is_empty() { String::new() } else { format!(" · {} UTC", escape(&results.date)) },
+        if results.date.is_empty() {
+            String::new()
+        } else {
+            format!(" · {} UTC", escape(&results.date))
+        },
         headline(results, to_static),
         best.len(),
         escape(&results.adapter),
@@ -175,9 +198,14 @@ fn shape_section(results: &Results) -> String {
 fn shape_row(row: &Row) -> String {
     let named = ["batch", "channels", "input", "kernel", "kernels", "seed", "conv", "elems"];
     let (family, words) = row.problem.split_once(' ').unwrap_or((&row.problem, ""));
-    let value = |name: &str| words.split(' ').filter_map(|word| word.split_once('=')).find(|(n, _)| *n == name);
-    let sizes = |name: &str| escape(&value(name).map_or(DASH.into(), |(_, value)| value.replace('x', " × ")));
-    let channels = value("channels").map_or(DASH.into(), |(_, value)| escape(&value.replace('x', " → ")));
+    let value = |name: &str| {
+        words.split(' ').filter_map(|word| word.split_once('=')).find(|(n, _)| *n == name)
+    };
+    let sizes = |name: &str| {
+        escape(&value(name).map_or(DASH.into(), |(_, value)| value.replace('x', " × ")))
+    };
+    let channels =
+        value("channels").map_or(DASH.into(), |(_, value)| escape(&value.replace('x', " → ")));
     let kernels = row.problem.parse::<Spec>().map_or(DASH.into(), |spec| spec.kernels.to_string());
     let is_other = |word: &&str| !named.iter().any(|name| word.split('=').next() == Some(name));
     let others: Vec<&str> = words.split(' ').filter(is_other).collect();
@@ -196,7 +224,9 @@ fn shape_row(row: &Row) -> String {
 fn clock_note(results: &Results) -> String {
     let text = match results.timestamps {
         true => "Times are those of the device's clock, around compute passes.",
-        false => "This adapter has no timestamps: times are the host's, submission and wait included.",
+        false => {
+            "This adapter has no timestamps: times are the host's, submission and wait included."
+        }
     };
     format!(
         "<p class=\"note\">{text} GFLOP/s counts the operations of the static convolution, whatever is done beside.</p>\n"
@@ -262,15 +292,21 @@ fn batch_section(best: &[&Row]) -> String {
         let mut rows: Vec<&&Row> = best.iter().filter(|row| row.shape == **shape).collect();
         rows.sort_by_key(|row| row.batch);
         let line = |class, of: &dyn Fn(&Row) -> Option<[f64; 3]>| {
-            let place = |row: &&&Row| of(row).map(|[ms, min, max]| [row.batch as f64, ms, min, max]);
+            let place =
+                |row: &&&Row| of(row).map(|[ms, min, max]| [row.batch as f64, ms, min, max]);
             Line { class, points: rows.iter().filter_map(place).collect() }
         };
         let all = [
-            line(STATIC.class, &|row| Some([row.static_median_ms, row.static_min_ms, row.static_max_ms])),
-            line(GROUPS.class, &|row| Some([row.groups_median_ms?, row.groups_min_ms?, row.groups_max_ms?])),
+            line(STATIC.class, &|row| {
+                Some([row.static_median_ms, row.static_min_ms, row.static_max_ms])
+            }),
+            line(GROUPS.class, &|row| {
+                Some([row.groups_median_ms?, row.groups_min_ms?, row.groups_max_ms?])
+            }),
             line(DYNAMIC.class, &|row| Some([row.median_ms, row.min_ms, row.max_ms])),
         ];
-        (rows.len() > 1).then(|| format!("<div><h3>{}</h3>\n{}</div>\n", escape(shape), lines(&all)))
+        (rows.len() > 1)
+            .then(|| format!("<div><h3>{}</h3>\n{}</div>\n", escape(shape), lines(&all)))
     };
     let figures: String = shapes.iter().filter_map(figure).collect();
     if figures.is_empty() {
@@ -312,9 +348,12 @@ const COLUMNS: [Column; 13] = [
 
 fn table_section(results: &Results) -> String {
     let has_attention = results.rows.iter().any(|row| row.attention_ms.is_some());
-    let columns: Vec<&Column> =
-        COLUMNS.iter().filter(|(name, _)| has_attention || !name.starts_with("attention")).collect();
-    let head: String = columns.iter().map(|(name, _)| format!("<th class=\"number\">{name}</th>")).collect();
+    let columns: Vec<&Column> = COLUMNS
+        .iter()
+        .filter(|(name, _)| has_attention || !name.starts_with("attention"))
+        .collect();
+    let head: String =
+        columns.iter().map(|(name, _)| format!("<th class=\"number\">{name}</th>")).collect();
     let rows: String = results.rows.iter().map(|row| table_row(row, &columns)).collect();
     section(
         "All numbers",
@@ -331,7 +370,10 @@ fn table_section(results: &Results) -> String {
 }
 
 fn table_row(row: &Row, columns: &[&Column]) -> String {
-    let cells: String = columns.iter().map(|(_, cell)| format!("<td class=\"number\">{}</td>", cell(row))).collect();
+    let cells: String = columns
+        .iter()
+        .map(|(_, cell)| format!("<td class=\"number\">{}</td>", cell(row)))
+        .collect();
     format!(
         "<tr><th scope=\"row\" title=\"{}\">{}</th><td title=\"{}\">{}</td>{cells}</tr>\n",
         escape(&row.problem),
@@ -345,7 +387,10 @@ fn table_row(row: &Row, columns: &[&Column]) -> String {
 fn refusals(results: &Results) -> String {
     let item = |refusal: &Refusal| {
         let kind = if refusal.is_wrong { "Wrong" } else { "Not run" };
-        let what = format!("{} × {}, {}: {}", refusal.shape, refusal.batch, refusal.strategy, refusal.reason);
+        let what = format!(
+            "{} × {}, {}: {}",
+            refusal.shape, refusal.batch, refusal.strategy, refusal.reason
+        );
         format!("<li>{kind}: {}</li>\n", escape(&what))
     };
     let items: String = results.not_measured.iter().map(item).collect();
@@ -376,8 +421,11 @@ mod tests {
 
     #[test]
     fn a_headline_knows_the_spread() {
-        let line = |samples, middle, ends| headline(&results(samples), Some(Ratio { middle, ends }));
-        assert!(line(9, 1.2, [1.1, 1.3]).starts_with("Dynamic convolution takes 1.20 times the time"));
+        let line =
+            |samples, middle, ends| headline(&results(samples), Some(Ratio { middle, ends }));
+        assert!(
+            line(9, 1.2, [1.1, 1.3]).starts_with("Dynamic convolution takes 1.20 times the time")
+        );
         assert!(line(9, 0.97, [0.9, 1.05]).starts_with("No difference within the spread"));
         assert!(line(4, 1.2, [1.1, 1.3]).starts_with("Too few samples to compare: 4 of each time"));
         assert_eq!(headline(&results(9), None), "Nothing was measured");
@@ -385,7 +433,8 @@ mod tests {
 
     #[test]
     fn ratios_have_ends_and_are_marked_within_the_spread() {
-        let all = [Ratio { middle: 1.0, ends: [0.5, 2.0] }, Ratio { middle: 4.0, ends: [2.0, 8.0] }];
+        let all =
+            [Ratio { middle: 1.0, ends: [0.5, 2.0] }, Ratio { middle: 4.0, ends: [2.0, 8.0] }];
         assert_eq!(Ratio::mean(&all), Some(Ratio { middle: 2.0, ends: [1.0, 4.0] }));
         assert_eq!(all.map(cell), ["≈ 1.00", "4.00"]);
     }

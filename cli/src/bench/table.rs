@@ -74,7 +74,10 @@ pub(super) fn notes(results: &Results) -> String {
     for refusal in &results.not_measured {
         let kind = if refusal.is_wrong { "WRONG" } else { "not run" };
         let layer = format!("{} batch {}", refusal.shape, refusal.batch);
-        refused.entry(format!("{kind}: {}", refusal.strategy)).or_default().push((layer, &refusal.reason));
+        refused
+            .entry(format!("{kind}: {}", refusal.strategy))
+            .or_default()
+            .push((layer, &refusal.reason));
     }
     for row in &results.rows {
         if let Some(reason) = &row.without_groups {
@@ -91,7 +94,11 @@ pub(super) fn notes(results: &Results) -> String {
         for (layer, reason) in &layers[..told] {
             // Writing to a string cannot fail.
             let _ = write!(text, "{what} on {layer}: {reason}");
-            text += &if layers.len() > told { format!("; and {} more\n", layers.len() - told) } else { "\n".into() };
+            text += &if layers.len() > told {
+                format!("; and {} more\n", layers.len() - told)
+            } else {
+                "\n".into()
+            };
         }
     }
     text
@@ -99,7 +106,8 @@ pub(super) fn notes(results: &Results) -> String {
 
 /// What changed since an older run.
 pub(super) fn comparison(comparison: &Comparison) -> Table {
-    let mut table = plain(&["shape", "batch", "kernel", "before ms", "now ms", "now / before", "so it is"], 3);
+    let mut table =
+        plain(&["shape", "batch", "kernel", "before ms", "now ms", "now / before", "so it is"], 3);
     for change in &comparison.changes {
         table.add_row([
             change.shape.clone(),

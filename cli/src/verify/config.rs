@@ -133,7 +133,10 @@ enum LayoutText {
 
 /// A name, or a name and its parameters.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "activation: expected a name, or an object of name, slope, scale and bias")]
+#[serde(
+    untagged,
+    expecting = "activation: expected a name, or an object of name, slope, scale and bias"
+)]
 enum ActivationText {
     Name(String),
     With(Parameters),
@@ -155,7 +158,8 @@ impl ActivationText {
             Self::Name(name) => (name, [None; 3]),
             Self::With(p) => (&p.name, [p.slope, p.scale, p.bias]),
         };
-        let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_lowercase();
+        let plain: String =
+            name.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_lowercase();
         let activation = match plain.as_str() {
             "none" | "identity" | "linear" => Activation::None,
             "relu" => Activation::Relu,
@@ -165,7 +169,10 @@ impl ActivationText {
             "hardswish" => Activation::HardSwish,
             "hardsigmoid" => Activation::HardSigmoid,
             "leakyrelu" => Activation::LeakyRelu { slope: slope.unwrap_or(usual_slope) },
-            "starrelu" => Activation::StarRelu { scale: scale.unwrap_or(0.8944), bias: bias.unwrap_or(-0.4472) },
+            "starrelu" => Activation::StarRelu {
+                scale: scale.unwrap_or(0.8944),
+                bias: bias.unwrap_or(-0.4472),
+            },
             "sigmoid" => Activation::Sigmoid,
             "tanh" => Activation::Tanh,
             _ => bail!("unknown activation \"{name}\""),
@@ -173,7 +180,10 @@ impl ActivationText {
         let is_leaky = matches!(activation, Activation::LeakyRelu { .. });
         let is_star = matches!(activation, Activation::StarRelu { .. });
         ensure!(is_leaky || slope.is_none(), "activation {name} has no slope");
-        ensure!(is_star || scale.is_none() && bias.is_none(), "activation {name} has no scale and bias");
+        ensure!(
+            is_star || scale.is_none() && bias.is_none(),
+            "activation {name} has no scale and bias"
+        );
         Ok(activation)
     }
 }
@@ -224,7 +234,11 @@ impl Config {
         if let Some(key) = config.others.keys().find(|key| !DESCRIPTIVE.contains(&key.as_str())) {
             bail!("config: unknown key \"{key}\", which may change the result");
         }
-        ensure!(config.tau == 0.0, "config: tau is {}, but layers compute the state of inference, 0", config.tau);
+        ensure!(
+            config.tau == 0.0,
+            "config: tau is {}, but layers compute the state of inference, 0",
+            config.tau
+        );
         ensure!(
             config.activation.is_none() || config.epilogue.activation.is_none(),
             "config: activation stands in epilogue, too"
@@ -283,10 +297,17 @@ impl Config {
             None => Ok([usual; D]),
             Some(axes) => axes.get::<D>().context(what),
         };
-        let desc = desc.stride(axes(&self.stride, 1, "stride")?).dilation(axes(&self.dilation, 1, "dilation")?);
+        let desc = desc.stride(axes(&self.stride, 1, "stride")?).dilation(axes(
+            &self.dilation,
+            1,
+            "dilation",
+        )?);
         let desc = self.padding.of(desc).context("padding")?;
         let output_padding = axes(&self.output_padding, 0, "output_padding")?;
-        ensure!(self.transposed || output_padding == [0; D], "config: output_padding without transposed");
+        ensure!(
+            self.transposed || output_padding == [0; D],
+            "config: output_padding without transposed"
+        );
         let desc = if self.transposed { desc.transposed(output_padding) } else { desc };
         let g = desc.geometry()?;
         let said = [
@@ -301,15 +322,24 @@ impl Config {
         }
         if let Some(said) = &self.kernel_size {
             let said = said.get::<D>().context("kernel_size")?;
-            ensure!(g.kernel[3 - D..] == said, "config: kernel_size is {said:?}, but the tensors have {:?}", g.kernel);
+            ensure!(
+                g.kernel[3 - D..] == said,
+                "config: kernel_size is {said:?}, but the tensors have {:?}",
+                g.kernel
+            );
         }
         Ok(desc)
     }
 
     /// Kernel size and output channels, for weights that are stored flat.
     pub(super) fn flat<const D: usize>(&self) -> Result<([usize; D], usize)> {
-        let kernel = self.kernel_size.as_ref().context("config: no kernel_size, but the weights are stored flat")?;
-        let c_out = self.out_channels.context("config: no out_channels, but the weights are stored flat")?;
+        let kernel = self
+            .kernel_size
+            .as_ref()
+            .context("config: no kernel_size, but the weights are stored flat")?;
+        let c_out = self
+            .out_channels
+            .context("config: no out_channels, but the weights are stored flat")?;
         Ok((kernel.get().context("kernel_size")?, c_out))
     }
 }

@@ -43,7 +43,8 @@ pub(super) fn judge(found: &[f32], expected: &[f64], elem: Elem) -> Judgement {
             worst = worst.max((value - expected).abs());
             largest = largest.max(expected.abs());
         } else {
-            let saturated = elem != Elem::F32 && expected.is_infinite() && value == F16_MAX.copysign(expected);
+            let saturated =
+                elem != Elem::F32 && expected.is_infinite() && value == F16_MAX.copysign(expected);
             if !(value.is_nan() && expected.is_nan() || value == expected || saturated) {
                 return Judgement::Wrong { element, found, expected };
             }
@@ -82,16 +83,32 @@ mod tests {
     #[test]
     fn nan_and_infinity_are_right_where_they_belong() {
         let inf = f64::INFINITY;
-        let right = judge(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 2.0], &[f64::NAN, inf, -inf, 2.0], Elem::F32);
+        let right = judge(
+            &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 2.0],
+            &[f64::NAN, inf, -inf, 2.0],
+            Elem::F32,
+        );
         assert_eq!(right, Judgement::Error(0.0));
-        let cases = [(0.0, f64::NAN), (f32::NAN, 0.0), (f32::NAN, inf), (f32::INFINITY, -inf), (f32::INFINITY, 1.0)];
+        let cases = [
+            (0.0, f64::NAN),
+            (f32::NAN, 0.0),
+            (f32::NAN, inf),
+            (f32::INFINITY, -inf),
+            (f32::INFINITY, 1.0),
+        ];
         for (found, expected) in cases.into_iter().chain([(65504.0, inf)]) {
             let verdict = judge(&[1.0, found], &[1.0, expected], Elem::F32);
-            assert!(matches!(verdict, Judgement::Wrong { element: 1, .. }), "{found} for {expected}: {verdict:?}");
+            assert!(
+                matches!(verdict, Judgement::Wrong { element: 1, .. }),
+                "{found} for {expected}: {verdict:?}"
+            );
             assert!(!verdict.is_right(Elem::F32));
         }
         // f16 saturates, to the side of the infinity.
-        assert_eq!(judge(&[65504.0, -65504.0], &[inf, -inf], Elem::F16Storage), Judgement::Error(0.0));
+        assert_eq!(
+            judge(&[65504.0, -65504.0], &[inf, -inf], Elem::F16Storage),
+            Judgement::Error(0.0)
+        );
         assert!(!judge(&[-65504.0], &[inf], Elem::F16).is_right(Elem::F16));
     }
 
@@ -99,10 +116,18 @@ mod tests {
     fn errors_are_relative_to_the_largest_output_and_not_rounded() {
         // 1 + 2^-30 is 1 in f32: the expected output must not be rounded to it.
         let expected = [1.0 + 2.0_f64.powi(-30), -4.0];
-        let Judgement::Error(error) = judge(&[1.0, -4.0], &expected, Elem::F32) else { panic!("all is finite") };
+        let Judgement::Error(error) = judge(&[1.0, -4.0], &expected, Elem::F32) else {
+            panic!("all is finite")
+        };
         assert!((error - 2.0_f64.powi(-32)).abs() < 1e-20, "{error}");
-        assert!(Judgement::Error(1e-5).is_right(Elem::F32) && !Judgement::Error(1.1e-5).is_right(Elem::F32));
-        assert!(Judgement::Error(4e-3).is_right(Elem::F16) && !Judgement::Error(5e-3).is_right(Elem::F16));
+        assert!(
+            Judgement::Error(1e-5).is_right(Elem::F32)
+                && !Judgement::Error(1.1e-5).is_right(Elem::F32)
+        );
+        assert!(
+            Judgement::Error(4e-3).is_right(Elem::F16)
+                && !Judgement::Error(5e-3).is_right(Elem::F16)
+        );
         assert!(!Judgement::Error(f64::NAN).is_right(Elem::F32));
     }
 
@@ -111,6 +136,10 @@ mod tests {
         assert_eq!(past_f16(&[65504.0, f64::INFINITY, f64::NAN]), None);
         assert_eq!(past_f16(&[1.0, -65505.0]), Some(-65505.0));
         assert_eq!(below_f16(&[1e-5, -6e-5, f64::NAN]), Some(6e-5));
-        assert!([&[0.0, -0.0][..], &[1e-9, 7e-5], &[f64::INFINITY, 1e-9], &[]].iter().all(|v| below_f16(v).is_none()));
+        assert!(
+            [&[0.0, -0.0][..], &[1e-9, 7e-5], &[f64::INFINITY, 1e-9], &[]]
+                .iter()
+                .all(|v| below_f16(v).is_none())
+        );
     }
 }

@@ -27,7 +27,9 @@ fn planted(spec: &Spec, data: &Data) -> Vec<Planted> {
         };
         // Anywhere in the input; at the end of what the caller mixes or gives, past which kernels that take several at a time read.
         add("input", pick(spec, data.x.len()), |data| Some(&mut data.x));
-        add("attention, map, kernels or style", data.given.len().saturating_sub(1), |data| Some(&mut data.given));
+        add("attention, map, kernels or style", data.given.len().saturating_sub(1), |data| {
+            Some(&mut data.given)
+        });
         if number.is_nan() {
             let len = data.residual.as_ref().map_or(0, Vec::len);
             add("residual", pick(spec, len), |data| data.residual.as_mut());
@@ -84,7 +86,9 @@ pub(super) fn not_finite(trial: &Trial<'_>) -> Result<(), Fault> {
             };
             if !is_right {
                 let was = clean[i];
-                return Err(Fault::Wrong(format!("{what}: output {i} is {found}, expected {expected}; {was} without")));
+                return Err(Fault::Wrong(format!(
+                    "{what}: output {i} is {found}, expected {expected}; {was} without"
+                )));
             }
         }
     }
@@ -104,7 +108,9 @@ pub(super) fn scaled(trial: &Trial<'_>) -> Result<(), Fault> {
         return Err(Fault::Wrong("styles times 2^30 give zeros".into()));
     }
     for (style, weight) in [(64, 0), (126, 0), (60, 40)] {
-        let what = format!("styles times 2^{style} and weights times 2^{weight}, beside styles times 2^30");
+        let what = format!(
+            "styles times 2^{style} and weights times 2^{weight}, beside styles times 2^30"
+        );
         same_bits(&what, &scaled(style, weight)?, &expected)?;
     }
     Ok(())
@@ -127,13 +133,20 @@ pub(super) fn cold(trial: &Trial<'_>) -> Result<(), Fault> {
     let found = output.attention.unwrap_or_default();
     let expected = truth::attention(spec, &data)?.unwrap_or_default();
     // Where logits are within 1e-4 of each other, or of 0, rounding decides.
-    let warmer = truth::attention(spec, &Data { temperature: 1e-5, heads: 1.0, ..data.clone() })?.unwrap_or_default();
+    let warmer = truth::attention(spec, &Data { temperature: 1e-5, heads: 1.0, ..data.clone() })?
+        .unwrap_or_default();
     let is_clear = |i: usize| !(1e-4..1.0 - 1e-4).contains(&warmer[i]);
     let is_wrong = |i: usize| is_clear(i) && f64::from(found[i]) != expected[i];
     let wrong = (0..found.len().min(expected.len())).find(|&i| is_wrong(i));
     match wrong {
         None if found.len() == expected.len() => Ok(()),
-        None => Err(Fault::Wrong(format!("{} elements of attention, expected {}", found.len(), expected.len()))),
-        Some(i) => Err(Fault::Wrong(format!("attention {i} is {}, expected {}", found[i], expected[i]))),
+        None => Err(Fault::Wrong(format!(
+            "{} elements of attention, expected {}",
+            found.len(),
+            expected.len()
+        ))),
+        Some(i) => {
+            Err(Fault::Wrong(format!("attention {i} is {}, expected {}", found[i], expected[i])))
+        }
     }
 }

@@ -36,7 +36,12 @@ pub struct Law {
 
 /// All laws, the cheapest first.
 pub const LAWS: [Law; 22] = [
-    Law { name: "exact", says: "integers give the reference's bits", applies: is_exact, check: truth::exact },
+    Law {
+        name: "exact",
+        says: "integers give the reference's bits",
+        applies: is_exact,
+        check: truth::exact,
+    },
     Law {
         name: "bound",
         says: "fractions stay within the derived bound of f64",
@@ -55,7 +60,12 @@ pub const LAWS: [Law; 22] = [
         applies: truth::has_twin,
         check: truth::twin,
     },
-    Law { name: "repeat", says: "the same run again gives the same bits", applies: |_| true, check: batch::repeat },
+    Law {
+        name: "repeat",
+        says: "the same run again gives the same bits",
+        applies: |_| true,
+        check: batch::repeat,
+    },
     Law {
         name: "moved",
         says: "operands may lie anywhere, and nothing beside them is read or written",
@@ -80,14 +90,24 @@ pub const LAWS: [Law; 22] = [
         applies: |spec| spec.batch > 1,
         check: batch::split,
     },
-    Law { name: "one-hot", says: "one-hot attention is the static convolution", applies: mixes, check: sums::one_hot },
+    Law {
+        name: "one-hot",
+        says: "one-hot attention is the static convolution",
+        applies: mixes,
+        check: sums::one_hot,
+    },
     Law {
         name: "uniform",
         says: "even attention is the static convolution with the mean kernel",
         applies: |spec| mixes(spec) && is_exact(spec) && spec.kernels.is_power_of_two(),
         check: sums::uniform,
     },
-    Law { name: "linear-x", says: "linear in the input", applies: is_linear, check: sums::linear_in_input },
+    Law {
+        name: "linear-x",
+        says: "linear in the input",
+        applies: is_linear,
+        check: sums::linear_in_input,
+    },
     Law {
         name: "linear-bank",
         says: "linear in the kernels",
@@ -190,9 +210,14 @@ impl Trial<'_> {
 /// (section 15.7.2, "Differences from IEEE-754").
 fn same_bits(what: &str, found: &[f32], expected: &[f32]) -> Result<(), Fault> {
     if found.len() != expected.len() {
-        return Err(Fault::Wrong(format!("{what}: {} elements, expected {}", found.len(), expected.len())));
+        return Err(Fault::Wrong(format!(
+            "{what}: {} elements, expected {}",
+            found.len(),
+            expected.len()
+        )));
     }
-    let wrong: Vec<usize> = (0..found.len()).filter(|&i| bits(found[i]) != bits(expected[i])).collect();
+    let wrong: Vec<usize> =
+        (0..found.len()).filter(|&i| bits(found[i]) != bits(expected[i])).collect();
     match wrong.first() {
         None => Ok(()),
         Some(&i) => Err(Fault::Wrong(format!(
@@ -244,7 +269,11 @@ fn is_exact(spec: &Spec) -> bool {
     };
     // Its kernels are thirds and more.
     let is_thirds = spec.winograd == Some(Winograd::F4) || !sums_plainly(spec.conv);
-    !is_thirds && spec.family.is_given() && spec.is_exact() && largest < room && (!squared || largest * largest < room)
+    !is_thirds
+        && spec.family.is_given()
+        && spec.is_exact()
+        && largest < room
+        && (!squared || largest * largest < room)
 }
 
 /// Whether sums of outputs are outputs of sums, exactly.
@@ -259,13 +288,17 @@ mod tests {
     #[test]
     fn bits_differ_but_for_the_sign_of_a_zero() {
         assert!(same_bits("y", &[0.0, -1.0, f32::NAN], &[-0.0, -1.0, f32::NAN]).is_ok());
-        let message =
-            |found: &[f32], expected: &[f32]| same_bits("y", found, expected).expect_err("differ").to_string();
+        let message = |found: &[f32], expected: &[f32]| {
+            same_bits("y", found, expected).expect_err("differ").to_string()
+        };
         assert_eq!(
             message(&[1.0, 2.0], &[1.0, 2.000_000_2]),
             "y: element 1 is 2, expected 2.0000002 (1 of 2 elements differ)"
         );
-        assert_eq!(message(&[f32::NAN], &[0.0]), "y: element 0 is NaN, expected 0 (1 of 1 elements differ)");
+        assert_eq!(
+            message(&[f32::NAN], &[0.0]),
+            "y: element 0 is NaN, expected 0 (1 of 1 elements differ)"
+        );
         assert_eq!(message(&[1.0], &[]), "y: 1 elements, expected 0");
     }
 }

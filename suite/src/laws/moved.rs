@@ -18,12 +18,17 @@ pub(super) fn moved(trial: &Trial<'_>) -> Result<(), Fault> {
     let expected = trial.y(&data)?;
     let prepared = Prepared::new(trial.context, trial.spec, &data)?;
     let (context, steps) = (prepared.context(), prepared.bound.steps());
-    let wrong = |error: &dyn std::fmt::Display| Fault::Wrong(format!("with every operand moved: {error}"));
-    let replay = Replay::record(context, &prepared.bound, prepared.output()).map_err(|error| wrong(&error))?;
+    let wrong =
+        |error: &dyn std::fmt::Display| Fault::Wrong(format!("with every operand moved: {error}"));
+    let replay = Replay::record(context, &prepared.bound, prepared.output())
+        .map_err(|error| wrong(&error))?;
     let moved = elsewhere(&prepared.bound, &replay, BEHIND);
-    let of_module = |module| replay.dispatches.iter().position(|dispatch| dispatch.module == module).unwrap_or(0);
-    let pipelines: Vec<_> =
-        (0..replay.modules.len()).map(|module| steps[of_module(module)].pipeline().clone()).collect();
+    let of_module = |module| {
+        replay.dispatches.iter().position(|dispatch| dispatch.module == module).unwrap_or(0)
+    };
+    let pipelines: Vec<_> = (0..replay.modules.len())
+        .map(|module| steps[of_module(module)].pipeline().clone())
+        .collect();
     let buffers = moved.run_with(context, &pipelines).map_err(|error| wrong(&error))?;
 
     let y = dynconv::reference::narrow(&moved.output.values(moved.output_of(&buffers)));
@@ -46,7 +51,8 @@ pub(crate) fn elsewhere(bound: &Bound, replay: &Replay, behind: usize) -> Replay
     for (buffer, shift) in moved.buffers.iter_mut().zip(&shifts) {
         if let Some(shift) = shift {
             let poison = |words| POISON.to_le_bytes().repeat(words);
-            buffer.bytes = [poison(*shift), std::mem::take(&mut buffer.bytes), poison(behind)].concat();
+            buffer.bytes =
+                [poison(*shift), std::mem::take(&mut buffer.bytes), poison(behind)].concat();
         }
     }
     for (step, dispatch) in steps.iter().zip(&mut moved.dispatches) {
@@ -67,7 +73,9 @@ pub(crate) fn elsewhere(bound: &Bound, replay: &Replay, behind: usize) -> Replay
 /// Words that each buffer moves by; none for parameters. Odd, but for the library's own weights, which kernels may load eight at a time.
 fn shifts(steps: &[Step], replay: &Replay) -> Vec<Option<usize>> {
     // Nor may an input or output of which several elements are loaded or stored at once, which was decided when it was bound.
-    let is_wide = |(name, value): &(&str, Const)| ["X_WIDTH", "Y_WIDTH"].contains(name) && *value != Const::U32(1);
+    let is_wide = |(name, value): &(&str, Const)| {
+        ["X_WIDTH", "Y_WIDTH"].contains(name) && *value != Const::U32(1)
+    };
     let is_wide = steps.iter().any(|step| step.dispatch().variant.consts.iter().any(is_wide));
     let mut shifts = vec![None; replay.buffers.len()];
     for (step, dispatch) in steps.iter().zip(&replay.dispatches) {
@@ -99,7 +107,8 @@ fn guards(steps: &[Step], moved: &Replay, buffers: &[&[u8]]) -> Vec<Vec<u8>> {
     for (step, dispatch) in steps.iter().zip(&moved.dispatches) {
         let written = step.dispatch().variant.kernel.def().storage;
         let bound = dispatch.bindings[1..].iter().zip(step.bindings());
-        for ((binding, (_, range)), _) in bound.zip(written).filter(|(_, is_written)| **is_written) {
+        for ((binding, (_, range)), _) in bound.zip(written).filter(|(_, is_written)| **is_written)
+        {
             let shift = binding.size - (range.end - range.start) - 4 * BEHIND as u64;
             let byte = |byte: u64| usize::try_from(byte + shift).unwrap_or(usize::MAX);
             guards[binding.buffer][byte(range.start)..byte(range.end)].fill(0);

@@ -60,7 +60,8 @@ pub(super) fn translate(trial: &Trial<'_>) -> Result<(), Fault> {
     let (before, after) = (trial.y(&data)?, trial.y(&shifted)?);
     let g = spec.geometry()?;
     let size = g.output_size(spec.input3())?;
-    let (y_sizes, first) = sizes(spec.layouts[1], spec.batch, g.c_out, &size[3 - spec.input.len()..]);
+    let (y_sizes, first) =
+        sizes(spec.layouts[1], spec.batch, g.c_out, &size[3 - spec.input.len()..]);
     let (len, inner) = along(&y_sizes, first + axis);
     let inside = (0..before.len()).filter(|i| outputs.contains(&(i / inner % len)));
     let pairs: Vec<(f32, f32)> = inside.map(|i| (after[i + inner], before[i])).collect();
@@ -85,7 +86,8 @@ pub(super) fn blocks(trial: &Trial<'_>) -> Result<(), Fault> {
         let group = channel % g.c_out / c_out;
         bank[(channel * g.c_in + group * c_in + ci) * g.taps() + tap] = weight;
     }
-    let needs_depthwise = [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::DepthwiseLanes];
+    let needs_depthwise =
+        [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::DepthwiseLanes];
     let conv = if needs_depthwise.contains(&spec.conv) { ConvChoice::Direct } else { spec.conv };
     let dense = Spec { groups: 1, conv, ..spec.clone() };
     let expected = trial.run(&dense, &Data { bank, ..data.clone() })?.y;
@@ -117,7 +119,9 @@ pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
     for conv in others {
         match trial.run(&Spec { conv, ..trial.spec.clone() }, &data) {
             // A kernel that this device cannot run, or not in this layout and order.
-            Err(Fault::Refused(Error::MissingFeature { .. } | Error::Unsupported { .. })) => continue,
+            Err(Fault::Refused(Error::MissingFeature { .. } | Error::Unsupported { .. })) => {
+                continue;
+            }
             other => same_bits(&format!("by {conv:?}"), &other?.y, &expected)?,
         }
         held += 1;
@@ -131,8 +135,13 @@ pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
 pub(super) fn has_adjoint(spec: &Spec) -> bool {
     let is_plain = !spec.bias && !spec.affine && !spec.residual;
     // Output padding past the stride, which a dilation allows, is read by more windows than there were inputs.
-    let is_whole = |padding: &Vec<usize>| padding.iter().zip(&spec.stride).all(|(padding, stride)| padding < stride);
-    spec.family == Family::Static && spec.transposed.as_ref().is_some_and(is_whole) && is_plain && is_linear(spec)
+    let is_whole = |padding: &Vec<usize>| {
+        padding.iter().zip(&spec.stride).all(|(padding, stride)| padding < stride)
+    };
+    spec.family == Family::Static
+        && spec.transposed.as_ref().is_some_and(is_whole)
+        && is_plain
+        && is_linear(spec)
 }
 
 /// A transposed convolution is published with the very kernel of the convolution that it transposes.
@@ -153,9 +162,15 @@ pub(super) fn adjoint(trial: &Trial<'_>) -> Result<(), Fault> {
     let there = Data { bank: data.bank.clone(), ..Data::new(&forward, Numbers::Integers)? };
     let [y, x] = [trial.y(&data)?, trial.run(&forward, &there)?.y];
     if x.len() != data.x.len() {
-        return Err(Fault::Wrong(format!("the convolution back gives {} elements, not {}", x.len(), data.x.len())));
+        return Err(Fault::Wrong(format!(
+            "the convolution back gives {} elements, not {}",
+            x.len(),
+            data.x.len()
+        )));
     }
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
+    };
     let (left, right) = (dot(&y, &there.x), dot(&x, &data.x));
     if left.to_bits() == right.to_bits() {
         return Ok(());

@@ -56,7 +56,8 @@ pub(super) fn uniform(trial: &Trial<'_>) -> Result<(), Fault> {
 /// f(a + b) = f(a) + f(b) - f(0) in one of the operands.
 fn linear(trial: &Trial<'_>, operand: impl Fn(&mut Data) -> &mut Vec<f32>) -> Result<(), Fault> {
     let data = trial.data(Numbers::Integers)?;
-    let mut other = Data::new(&Spec { seed: trial.spec.seed + 1, ..trial.spec.clone() }, Numbers::Integers)?;
+    let mut other =
+        Data::new(&Spec { seed: trial.spec.seed + 1, ..trial.spec.clone() }, Numbers::Integers)?;
     let with = |values: Vec<f32>| -> Result<Vec<f32>, Fault> {
         let mut data = data.clone();
         *operand(&mut data) = values;

@@ -25,7 +25,8 @@ pub(super) fn bound(trial: &Trial<'_>) -> Result<(), Fault> {
     let data = trial.data(Numbers::Floats)?;
     let output = trial.run(trial.spec, &data)?;
     let truth = truth::truth(trial.spec, &data, output.attention.as_deref())?;
-    let rounds = trial.spec.elems[0] != Elem::F32 && kernels(trial.context, trial.spec).contains(&"conv_matrix");
+    let rounds = trial.spec.elems[0] != Elem::F32
+        && kernels(trial.context, trial.spec).contains(&"conv_matrix");
     let truth = if rounds { truth.in_halves(trial.spec) } else { truth };
     within("output", &output.y, &truth.y, &truth.tolerance)
 }
@@ -33,10 +34,15 @@ pub(super) fn bound(trial: &Trial<'_>) -> Result<(), Fault> {
 /// Every element within its own tolerance; NaN is within none.
 fn within(what: &str, found: &[f32], expected: &[f64], tolerance: &[f64]) -> Result<(), Fault> {
     if found.len() != expected.len() {
-        return Err(Fault::Wrong(format!("{what}: {} elements, expected {}", found.len(), expected.len())));
+        return Err(Fault::Wrong(format!(
+            "{what}: {} elements, expected {}",
+            found.len(),
+            expected.len()
+        )));
     }
     let error = |i: usize| (f64::from(found[i]) - expected[i]).abs();
-    let wrong: Vec<usize> = (0..found.len()).filter(|&i| error(i).is_nan() || error(i) > tolerance[i]).collect();
+    let wrong: Vec<usize> =
+        (0..found.len()).filter(|&i| error(i).is_nan() || error(i) > tolerance[i]).collect();
     match wrong.first() {
         None => Ok(()),
         Some(&i) => Err(Fault::Wrong(format!(
@@ -55,7 +61,12 @@ pub(super) fn attention(trial: &Trial<'_>) -> Result<(), Fault> {
     let found = trial.run(trial.spec, &data)?.attention.unwrap_or_default();
     let expected = truth::attention(trial.spec, &data)?.unwrap_or_default();
     let largest = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    within("attention", &found, &expected, &vec![attention_tolerance(trial.spec) * largest; expected.len()])
+    within(
+        "attention",
+        &found,
+        &expected,
+        &vec![attention_tolerance(trial.spec) * largest; expected.len()],
+    )
 }
 
 pub(super) fn has_twin(spec: &Spec) -> bool {
@@ -72,7 +83,9 @@ pub(super) fn has_twin(spec: &Spec) -> bool {
 pub(super) fn twin(trial: &Trial<'_>) -> Result<(), Fault> {
     let data = trial.data(Numbers::Floats)?;
     let truth = truth::truth(trial.spec, &data, None)?;
-    let worst = |y: &[f32]| y.iter().zip(&truth.y).map(|(&y, t)| (f64::from(y) - t).abs()).fold(0.0, f64::max);
+    let worst = |y: &[f32]| {
+        y.iter().zip(&truth.y).map(|(&y, t)| (f64::from(y) - t).abs()).fold(0.0, f64::max)
+    };
     let largest = truth.y.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
     let ours = worst(&trial.y(&data)?);
     let twin = worst(&twin::twin(trial.spec, &data)?);
@@ -81,7 +94,9 @@ pub(super) fn twin(trial: &Trial<'_>) -> Result<(), Fault> {
     if ours <= allowed {
         return Ok(());
     }
-    Err(Fault::Wrong(format!("the largest error is {ours:.2e}, that of a plain sum in f32 {twin:.2e}")))
+    Err(Fault::Wrong(format!(
+        "the largest error is {ours:.2e}, that of a plain sum in f32 {twin:.2e}"
+    )))
 }
 
 #[cfg(test)]

@@ -21,13 +21,14 @@ pub enum Browser {
 }
 
 /// What to do where there is no Chromium.
-const GET_CHROMIUM: &str =
-    "install Chromium (the package chromium of Debian, Fedora, Arch and Alpine) or name one with --program";
+const GET_CHROMIUM: &str = "install Chromium (the package chromium of Debian, Fedora, Arch and Alpine) or name one with --program";
 /// What to do where there is no Dawn.
-const GET_DAWN: &str = "install node and run `npm install webgpu` in a folder, and name that with --program";
+const GET_DAWN: &str =
+    "install node and run `npm install webgpu` in a folder, and name that with --program";
 
 /// Programs to look for.
-const CHROMIUMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+const CHROMIUMS: [&str; 4] =
+    ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
 
 /// Without them Chromium takes no software adapter (the first two), asks questions, or looks for updates.
 const FLAGS: [&str; 10] = [
@@ -84,12 +85,16 @@ impl Browser {
 
     /// Starts it on the page of the server at `address`.
     pub(super) fn start(&self, address: &str) -> Result<Process, WebError> {
-        let folder = tempfile::Builder::new().prefix("dynconv-web-").tempdir().map_err(io("a temporary folder"))?;
+        let folder = tempfile::Builder::new()
+            .prefix("dynconv-web-")
+            .tempdir()
+            .map_err(io("a temporary folder"))?;
         let mut command = match self {
             Self::Chromium(program) => chromium(program, folder.path(), address),
             Self::Dawn(packages) => {
                 let mut node = Command::new("node");
-                node.args(["--input-type=module", "--eval", DAWN, "--", address]).current_dir(packages);
+                node.args(["--input-type=module", "--eval", DAWN, "--", address])
+                    .current_dir(packages);
                 node
             }
         };
@@ -125,7 +130,9 @@ fn is_root() -> bool {
 /// Where a program is, if it is on the search path.
 fn on_path(name: &str) -> Option<PathBuf> {
     let name = format!("{name}{}", env::consts::EXE_SUFFIX);
-    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&name)).find(|program| program.is_file())
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(&name))
+        .find(|program| program.is_file())
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> WebError {
@@ -206,9 +213,11 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_named_with_a_remedy() {
-        let error = Browser::chromium(Some(Path::new("/no/such/browser"))).expect_err("absent").to_string();
+        let error =
+            Browser::chromium(Some(Path::new("/no/such/browser"))).expect_err("absent").to_string();
         assert!(error.starts_with("/no/such/browser not found; install Chromium"), "{error}");
-        let error = Browser::dawn(Some(Path::new("/no/such/folder"))).expect_err("absent").to_string();
+        let error =
+            Browser::dawn(Some(Path::new("/no/such/folder"))).expect_err("absent").to_string();
         assert!(error.contains("npm install webgpu"), "{error}");
         assert!(Browser::dawn(None).is_err());
     }
@@ -216,7 +225,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_process_that_ends_early_is_noticed_and_leaves_nothing() {
-        let mut process = Browser::Chromium("/bin/false".into()).start("http://127.0.0.1:1").expect("starts");
+        let mut process =
+            Browser::Chromium("/bin/false".into()).start("http://127.0.0.1:1").expect("starts");
         let folder = process.folder.as_ref().expect("has one").path().to_owned();
         let start = Instant::now();
         let (status, _) = loop {

@@ -42,7 +42,10 @@ pub fn all_cases() -> Result<Vec<Recorded>, RecordedError> {
         [Recorded::on(&browsers(), &spec)].into_iter().chain(with_nan)
     });
     let needs_more = |case: &Result<Recorded, RecordedError>| {
-        matches!(case, Err(RecordedError::Fault { fault: Fault::Refused(Error::MissingFeature { .. }), .. }))
+        matches!(
+            case,
+            Err(RecordedError::Fault { fault: Fault::Refused(Error::MissingFeature { .. }), .. })
+        )
     };
     cases.filter(|case| !needs_more(case)).collect()
 }

@@ -114,7 +114,13 @@ pub(super) struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     pub(super) fn new(modules: &'a [WebModule], cases: &'a [Recorded]) -> Self {
-        Self { modules, cases, adapter: Adapter::default(), compiled: BTreeMap::new(), outputs: BTreeMap::new() }
+        Self {
+            modules,
+            cases,
+            adapter: Adapter::default(),
+            compiled: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+        }
     }
 
     pub(super) fn set_adapter(&mut self, adapter: Adapter) {
@@ -143,8 +149,11 @@ impl<'a> Ledger<'a> {
         let adapter = self.adapter.clone();
         let mut summary = Summary { adapter, compile_ms, run_ms, ..Summary::default() };
         let mut failures = Vec::new();
-        let mut fail = |name: &str, reason: String| failures.push(Failure { name: name.to_owned(), reason });
-        for (index, WebModule { module: Module { label, .. }, has_pipeline }) in self.modules.iter().enumerate() {
+        let mut fail =
+            |name: &str, reason: String| failures.push(Failure { name: name.to_owned(), reason });
+        for (index, WebModule { module: Module { label, .. }, has_pipeline }) in
+            self.modules.iter().enumerate()
+        {
             match self.compiled.get(&index) {
                 None => fail(label, "was not compiled".into()),
                 Some(None) => summary.modules_not_run += 1,
@@ -184,7 +193,8 @@ mod tests {
             WebModule { module, has_pipeline: label == "good" }
         });
         let names = ["right", "wrong", "refused", "f16", "lost"];
-        let cases = names.map(|name| Recorded { name: name.into(), ..case(&[1.0, 0.0], &[0.0; 2], false) });
+        let cases =
+            names.map(|name| Recorded { name: name.into(), ..case(&[1.0, 0.0], &[0.0; 2], false) });
         let mut ledger = Ledger::new(&modules, &cases);
         ledger.set_module(0, Some(vec![]));
         ledger.set_module(1, Some(vec!["warning in line 3: unreachable".into()]));
@@ -194,9 +204,13 @@ mod tests {
         ledger.set_case(2, Some((vec!["invalid bind group".into()], vec![])));
         ledger.set_case(3, None);
         let summary = ledger.finish([1.0, 2.0]);
-        assert_eq!([summary.compiled, summary.pipelines, summary.messages, summary.modules_not_run], [1, 1, 1, 1]);
+        assert_eq!(
+            [summary.compiled, summary.pipelines, summary.messages, summary.modules_not_run],
+            [1, 1, 1, 1]
+        );
         assert_eq!([summary.executed, summary.right, summary.cases_not_run], [3, 1, 1]);
-        let failures: Vec<_> = summary.failures.iter().map(|f| (f.name.as_str(), f.reason.as_str())).collect();
+        let failures: Vec<_> =
+            summary.failures.iter().map(|f| (f.name.as_str(), f.reason.as_str())).collect();
         let expected = [
             ("warned", "warning in line 3: unreachable"),
             ("lost", "was not compiled"),
@@ -211,8 +225,13 @@ mod tests {
     fn reports_are_read_as_the_page_writes_them() {
         let read = |text: &str| serde_json::from_str::<Report>(text);
         let output = read(r#"{"kind":"output","index":3,"messages":[],"bytes":"AACAPw=="}"#);
-        assert!(matches!(output, Ok(Report::Output { index: 3, bytes, .. }) if bytes == 1.0_f32.to_le_bytes()));
-        assert!(matches!(read(r#"{"kind":"passed_over","index":1}"#), Ok(Report::PassedOver { index: 1 })));
+        assert!(
+            matches!(output, Ok(Report::Output { index: 3, bytes, .. }) if bytes == 1.0_f32.to_le_bytes())
+        );
+        assert!(matches!(
+            read(r#"{"kind":"passed_over","index":1}"#),
+            Ok(Report::PassedOver { index: 1 })
+        ));
         assert!(read(r#"{"kind":"greeting"}"#).is_err());
     }
 }

@@ -123,15 +123,22 @@ pub fn check_sight(browser: &Browser, case: &Recorded, silence: Duration) -> Res
         let source = format!("@compute @workgroup_size(1) fn main() {{ {body} }}");
         WebModule { module: Module { label: label.into(), source }, has_pipeline: true }
     };
-    let modules = [module("a type error", "let a: u32 = 1.5;"), module("a warning", "return; let a = 1u;")];
+    let modules =
+        [module("a type error", "let a: u32 = 1.5;"), module("a warning", "return; let a = 1u;")];
     let mut wrong = Recorded { name: "a wrong element".into(), ..case.clone() };
     if let Some(last) = wrong.expected.last_mut() {
         *last += 1.0;
     }
     let wrong = [wrong];
     let summary = run(browser, &modules, &wrong, silence, &mut |_| {})?;
-    let planted = modules.iter().map(|shader| &shader.module.label).chain(wrong.iter().map(|case| &case.name));
-    match planted.into_iter().find(|name| !summary.failures.iter().any(|failure| failure.name == **name)) {
+    let planted = modules
+        .iter()
+        .map(|shader| &shader.module.label)
+        .chain(wrong.iter().map(|case| &case.name));
+    match planted
+        .into_iter()
+        .find(|name| !summary.failures.iter().any(|failure| failure.name == **name))
+    {
         None => Ok(()),
         Some(name) => Err(WebError::Blind(name.clone())),
     }

@@ -42,7 +42,8 @@ pub(super) struct Server<'a> {
 impl<'a> Server<'a> {
     /// A server on a free port, which only this machine reaches.
     pub(super) fn new(modules: &'a [WebModule], cases: &'a [Recorded]) -> Result<Self, WebError> {
-        let http = tiny_http::Server::http("127.0.0.1:0").map_err(|error| WebError::Serve(error.to_string()))?;
+        let http = tiny_http::Server::http("127.0.0.1:0")
+            .map_err(|error| WebError::Serve(error.to_string()))?;
         let address = http.server_addr().to_ip();
         let port = address.ok_or_else(|| WebError::Serve("no port".into()))?.port();
         let given = cases.iter().map(|Recorded { name, replay, .. }| Case { name, replay });
@@ -65,7 +66,8 @@ impl<'a> Server<'a> {
         let mut last = "start".to_owned();
         let mut heard = Instant::now();
         loop {
-            let request = self.http.recv_timeout(TICK).map_err(|error| WebError::Serve(error.to_string()))?;
+            let request =
+                self.http.recv_timeout(TICK).map_err(|error| WebError::Serve(error.to_string()))?;
             let Some(mut request) = request else {
                 if let Some((status, stderr)) = process.ended()? {
                     return Err(WebError::Ended { status, last, stderr });
@@ -92,10 +94,14 @@ impl<'a> Server<'a> {
                 }
                 Report::Compiled { index, messages } => ledger.set_module(index, Some(messages)),
                 Report::Skipped { index } => ledger.set_module(index, None),
-                Report::Output { index, messages, bytes } => ledger.set_case(index, Some((messages, bytes))),
+                Report::Output { index, messages, bytes } => {
+                    ledger.set_case(index, Some((messages, bytes)))
+                }
                 Report::PassedOver { index } => ledger.set_case(index, None),
                 Report::Failed { message } => return Err(WebError::Page { last, message }),
-                Report::Done { compile_ms, run_ms } => return Ok(ledger.finish([compile_ms, run_ms])),
+                Report::Done { compile_ms, run_ms } => {
+                    return Ok(ledger.finish([compile_ms, run_ms]));
+                }
             }
         }
     }

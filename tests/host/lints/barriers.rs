@@ -23,7 +23,9 @@ impl Walk<'_> {
     fn is_uniform(&self, expression: Handle<Expression>) -> bool {
         match self.function.expressions[expression] {
             Expression::CallResult(_) => self.uniform_calls.contains(&expression),
-            Expression::Binary { left, right, .. } => self.is_uniform(left) && self.is_uniform(right),
+            Expression::Binary { left, right, .. } => {
+                self.is_uniform(left) && self.is_uniform(right)
+            }
             Expression::Unary { expr, .. } => self.is_uniform(expr),
             _ => self.of_entry[expression].uniformity.non_uniform_result.is_none(),
         }
@@ -34,18 +36,25 @@ impl Walk<'_> {
         let info = &self.info[callee];
         let mut globals = self.module.global_variables.iter();
         self.module.functions[callee].local_variables.is_empty()
-            && globals.all(|(handle, variable)| info[handle].is_empty() || variable.space == AddressSpace::Uniform)
+            && globals.all(|(handle, variable)| {
+                info[handle].is_empty() || variable.space == AddressSpace::Uniform
+            })
     }
 
     /// `branches` is how many `if` and `switch` bodies are around, `is_shared` whether all invocations agree about all of them.
     fn block(&mut self, block: &Block, branches: usize, is_shared: bool) {
         for statement in block {
             match statement {
-                Statement::ControlBarrier(_) if branches > 0 => self.found.push("a barrier in a branch"),
-                Statement::ControlBarrier(_) if self.has_left => self.found.push("a barrier that some do not reach"),
+                Statement::ControlBarrier(_) if branches > 0 => {
+                    self.found.push("a barrier in a branch")
+                }
+                Statement::ControlBarrier(_) if self.has_left => {
+                    self.found.push("a barrier that some do not reach")
+                }
                 Statement::Return { .. } => self.has_left |= !is_shared,
                 Statement::Call { function, arguments, result } => {
-                    let is_uniform = self.is_pure(*function) && arguments.iter().all(|&a| self.is_uniform(a));
+                    let is_uniform =
+                        self.is_pure(*function) && arguments.iter().all(|&a| self.is_uniform(a));
                     self.uniform_calls.extend(result.filter(|_| is_uniform));
                 }
                 Statement::Block(inner) => self.block(inner, branches, is_shared),
@@ -56,9 +65,12 @@ impl Walk<'_> {
                 Statement::If { condition, accept, reject } => {
                     let is_shared = is_shared && self.is_uniform(*condition);
                     // What a variant's constants decide is no branch: one side is never there.
-                    let is_branch = !matches!(self.function.expressions[*condition], Expression::Literal(_));
+                    let is_branch =
+                        !matches!(self.function.expressions[*condition], Expression::Literal(_));
                     let branches = branches + usize::from(is_branch);
-                    [accept, reject].into_iter().for_each(|inner| self.block(inner, branches, is_shared));
+                    [accept, reject]
+                        .into_iter()
+                        .for_each(|inner| self.block(inner, branches, is_shared));
                 }
                 Statement::Switch { selector, cases } => {
                     let is_shared = is_shared && self.is_uniform(*selector);
@@ -72,11 +84,20 @@ impl Walk<'_> {
 
 /// Barriers that not all invocations of a workgroup reach. Functions that are called may have none at all.
 pub(crate) fn stray_barriers(module: &Module, info: &ModuleInfo) -> Vec<&'static str> {
-    let has_barrier = |function: &Function| format!("{:?}", function.body).contains("ControlBarrier");
+    let has_barrier =
+        |function: &Function| format!("{:?}", function.body).contains("ControlBarrier");
     let in_helpers = module.functions.iter().filter(|(_, function)| has_barrier(function));
     let found = in_helpers.map(|_| "a barrier in a helper").collect();
     let (function, of_entry) = (&module.entry_points[0].function, info.get_entry_point(0));
-    let mut walk = Walk { module, info, of_entry, function, uniform_calls: HashSet::new(), has_left: false, found };
+    let mut walk = Walk {
+        module,
+        info,
+        of_entry,
+        function,
+        uniform_calls: HashSet::new(),
+        has_left: false,
+        found,
+    };
     walk.block(&function.body, 0, true);
     walk.found
 }
@@ -88,12 +109,24 @@ fn stray_barriers_are_found() {
         ("if COUNT > 3u { workgroupBarrier(); }", &[]),
         ("if size > COUNT { workgroupBarrier(); }", &["a barrier in a branch"]),
         ("if linear(id.x, id.y) >= size { return; } workgroupBarrier();", &[]),
-        ("if -1 * i32(id.x) > 3 { return; } for (var i = 0u; i < size; i++) { workgroupBarrier(); }", &[]),
+        (
+            "if -1 * i32(id.x) > 3 { return; } for (var i = 0u; i < size; i++) { workgroupBarrier(); }",
+            &[],
+        ),
         ("if lane == 0u { workgroupBarrier(); }", &["a barrier in a branch"]),
-        ("switch lane { case 0u: { return; } default: { workgroupBarrier(); } }", &["a barrier in a branch"]),
+        (
+            "switch lane { case 0u: { return; } default: { workgroupBarrier(); } }",
+            &["a barrier in a branch"],
+        ),
         ("if lane >= size { return; } workgroupBarrier();", &["a barrier that some do not reach"]),
-        ("if linear(id.x, lane) >= size { return; } workgroupBarrier();", &["a barrier that some do not reach"]),
-        ("if size > 3u { if data[id.x] > 1u { return; } } workgroupBarrier();", &["a barrier that some do not reach"]),
+        (
+            "if linear(id.x, lane) >= size { return; } workgroupBarrier();",
+            &["a barrier that some do not reach"],
+        ),
+        (
+            "if size > 3u { if data[id.x] > 1u { return; } } workgroupBarrier();",
+            &["a barrier that some do not reach"],
+        ),
         ("meet();", &["a barrier in a helper"]),
     ];
     for (body, expected) in fixtures {

@@ -14,14 +14,21 @@ pub(crate) fn wild_divisors(module: &Module, info: &ModuleInfo) -> Vec<String> {
     let mut found = Vec::new();
     for frame in Flow::new(module, info).frames() {
         for (_, expression) in frame.function.expressions.iter() {
-            let Expression::Binary { op: BinaryOperator::Divide | BinaryOperator::Modulo, right, .. } = *expression
+            let Expression::Binary {
+                op: BinaryOperator::Divide | BinaryOperator::Modulo,
+                right,
+                ..
+            } = *expression
             else {
                 continue;
             };
             let kind = frame.info[right].ty.inner_with(&module.types).scalar_kind();
             let is_integer = matches!(kind, Some(ScalarKind::Uint | ScalarKind::Sint));
             if is_integer && frame.of(right).is_wild() {
-                found.push(format!("a divisor made of {}", (frame.of(right) & Sources::WILD).names()));
+                found.push(format!(
+                    "a divisor made of {}",
+                    (frame.of(right) & Sources::WILD).names()
+                ));
             }
         }
     }
@@ -43,7 +50,10 @@ fn wild_divisors_are_found() {
         ("out[0] = 7u / data[0];", &["a divisor made of data"]),
         ("out[0] = 7u % lane;", &["a divisor made of the invocation"]),
         ("out[0] = u32(7 / i32(group.x + 1u));", &["a divisor made of the workgroup"]),
-        ("out[0] = (global.xy / global.yz).x;", &["a divisor made of the workgroup and the invocation"]),
+        (
+            "out[0] = (global.xy / global.yz).x;",
+            &["a divisor made of the workgroup and the invocation"],
+        ),
         ("out[0] = over(8u, 2u) + over(8u, data[1]);", &["a divisor made of data"]),
         ("var d = params.n; d += shared_data[0]; out[0] = 9u / d;", &["a divisor made of data"]),
         ("var d = 9u; d /= lane + 1u; out[0] = d;", &["a divisor made of the invocation"]),

@@ -10,7 +10,9 @@ use std::ops::{BitAnd, BitOr, BitOrAssign};
 use std::rc::Rc;
 
 use naga::valid::{FunctionInfo, ModuleInfo};
-use naga::{AddressSpace, Binding, Block, BuiltIn, Expression, Function, Handle, Module, Statement};
+use naga::{
+    AddressSpace, Binding, Block, BuiltIn, Expression, Function, Handle, Module, Statement,
+};
 
 /// What a value may be computed from, beside constants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -120,7 +122,9 @@ impl Frame<'_> {
     /// Adds to what an expression, or the variable that it points into, is computed from. Says whether that is news.
     fn add(&mut self, expression: Handle<Expression>, sources: Sources) -> bool {
         let place = match self.function.expressions[expression] {
-            Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => return self.add(base, sources),
+            Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => {
+                return self.add(base, sources);
+            }
             Expression::LocalVariable(local) => self.locals.entry(local).or_default(),
             Expression::FunctionArgument(argument) => &mut self.arguments[argument as usize],
             // Memory has the sources of its space, whatever is stored there.
@@ -155,17 +159,26 @@ impl<'a> Flow<'a> {
             Some(Binding::BuiltIn(builtin)) => Sources::of_builtin(*builtin),
             _ => Sources::LOCAL_ID | Sources::WORKGROUP_ID,
         };
-        let arguments = function.arguments.iter().map(|argument| builtin(&argument.binding)).collect();
+        let arguments =
+            function.arguments.iter().map(|argument| builtin(&argument.binding)).collect();
         Rc::new(self.frame(function, self.info.get_entry_point(0), arguments))
     }
 
     /// A function called with arguments of these sources. WGSL has no recursion, so this ends.
-    pub(crate) fn callee(&self, function: Handle<Function>, arguments: Vec<Sources>) -> Rc<Frame<'a>> {
+    pub(crate) fn callee(
+        &self,
+        function: Handle<Function>,
+        arguments: Vec<Sources>,
+    ) -> Rc<Frame<'a>> {
         let key = (function, arguments);
         if let Some(frame) = self.callees.borrow().get(&key) {
             return frame.clone();
         }
-        let frame = Rc::new(self.frame(&self.module.functions[function], &self.info[function], key.1.clone()));
+        let frame = Rc::new(self.frame(
+            &self.module.functions[function],
+            &self.info[function],
+            key.1.clone(),
+        ));
         self.callees.borrow_mut().insert(key, frame.clone());
         frame
     }
@@ -189,9 +202,21 @@ impl<'a> Flow<'a> {
         all
     }
 
-    fn frame(&self, function: &'a Function, info: &'a FunctionInfo, arguments: Vec<Sources>) -> Frame<'a> {
+    fn frame(
+        &self,
+        function: &'a Function,
+        info: &'a FunctionInfo,
+        arguments: Vec<Sources>,
+    ) -> Frame<'a> {
         let expressions = vec![Sources::NONE; function.expressions.len()];
-        let mut frame = Frame { function, info, expressions, arguments, locals: HashMap::new(), result: Sources::NONE };
+        let mut frame = Frame {
+            function,
+            info,
+            expressions,
+            arguments,
+            locals: HashMap::new(),
+            result: Sources::NONE,
+        };
         // Sources only ever grow, so this ends.
         while self.pass(&mut frame) {}
         frame
@@ -212,17 +237,24 @@ impl<'a> Flow<'a> {
             has_grown |= *place | sources != *place;
             *place |= sources;
         }
-        each_statement(&frame.function.body, &mut |statement| has_grown |= self.statement(frame, statement));
+        each_statement(&frame.function.body, &mut |statement| {
+            has_grown |= self.statement(frame, statement)
+        });
         has_grown
     }
 
     fn expression(&self, frame: &Frame<'_>, expression: &Expression) -> Sources {
         match expression {
-            Expression::Literal(_) | Expression::Constant(_) | Expression::ZeroValue(_) => Sources::NONE,
+            Expression::Literal(_) | Expression::Constant(_) | Expression::ZeroValue(_) => {
+                Sources::NONE
+            }
             Expression::Override(_) | Expression::ArrayLength(_) => Sources::PARAMS,
             Expression::FunctionArgument(argument) => frame.arguments[*argument as usize],
-            Expression::LocalVariable(local) => frame.locals.get(local).copied().unwrap_or_default(),
-            Expression::GlobalVariable(global) => match self.module.global_variables[*global].space {
+            Expression::LocalVariable(local) => {
+                frame.locals.get(local).copied().unwrap_or_default()
+            }
+            Expression::GlobalVariable(global) => match self.module.global_variables[*global].space
+            {
                 AddressSpace::Uniform => Sources::PARAMS,
                 _ => Sources::DATA,
             },
@@ -237,7 +269,9 @@ impl<'a> Flow<'a> {
             Expression::Swizzle { vector, .. } => frame.of(*vector),
             Expression::Unary { expr, .. } | Expression::As { expr, .. } => frame.of(*expr),
             Expression::Binary { left, right, .. } => frame.union([*left, *right]),
-            Expression::Select { condition, accept, reject } => frame.union([*condition, *accept, *reject]),
+            Expression::Select { condition, accept, reject } => {
+                frame.union([*condition, *accept, *reject])
+            }
             Expression::Relational { argument, .. } => frame.of(*argument),
             Expression::Math { arg, arg1, arg2, arg3, .. } => {
                 frame.union([Some(*arg), *arg1, *arg2, *arg3].into_iter().flatten())
@@ -261,7 +295,11 @@ impl<'a> Flow<'a> {
                 let callee = self.callee(*function, frame.all(arguments));
                 let mut has_grown = result.is_some_and(|result| frame.add(result, callee.result));
                 for (&argument, &sources) in arguments.iter().zip(&callee.arguments) {
-                    let is_pointer = frame.info[argument].ty.inner_with(&self.module.types).pointer_space().is_some();
+                    let is_pointer = frame.info[argument]
+                        .ty
+                        .inner_with(&self.module.types)
+                        .pointer_space()
+                        .is_some();
                     has_grown |= is_pointer && frame.add(argument, sources);
                 }
                 has_grown
@@ -277,8 +315,12 @@ pub(crate) fn each_statement(block: &Block, visit: &mut impl FnMut(&Statement)) 
         visit(statement);
         match statement {
             Statement::Block(inner) => each_statement(inner, visit),
-            Statement::If { accept, reject, .. } => [accept, reject].into_iter().for_each(|b| each_statement(b, visit)),
-            Statement::Switch { cases, .. } => cases.iter().for_each(|case| each_statement(&case.body, visit)),
+            Statement::If { accept, reject, .. } => {
+                [accept, reject].into_iter().for_each(|b| each_statement(b, visit))
+            }
+            Statement::Switch { cases, .. } => {
+                cases.iter().for_each(|case| each_statement(&case.body, visit))
+            }
             Statement::Loop { body, continuing, .. } => {
                 [body, continuing].into_iter().for_each(|b| each_statement(b, visit));
             }
@@ -315,8 +357,11 @@ fn sources_are_followed_through_locals_pointers_and_calls() {
         );
         let (module, info) = super::fixture_of(helpers, &body);
         let entry = Flow::new(&module, &info).entry();
-        let Some(Statement::Store { value, .. }) =
-            entry.function.body.iter().rfind(|statement| matches!(statement, Statement::Store { .. }))
+        let Some(Statement::Store { value, .. }) = entry
+            .function
+            .body
+            .iter()
+            .rfind(|statement| matches!(statement, Statement::Store { .. }))
         else {
             panic!("the fixture ends with a store");
         };

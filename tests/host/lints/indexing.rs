@@ -9,8 +9,15 @@ use naga::{AddressSpace, Expression, Function, Module};
 /// Computed indices into what belongs to one invocation.
 pub(crate) fn dynamic_indices(module: &Module, info: &ModuleInfo) -> Vec<String> {
     let helpers = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
-    let entries = module.entry_points.iter().enumerate().map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
-    helpers.chain(entries).flat_map(|(function, info)| in_function(module, function, info)).collect()
+    let entries = module
+        .entry_points
+        .iter()
+        .enumerate()
+        .map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+    helpers
+        .chain(entries)
+        .flat_map(|(function, info)| in_function(module, function, info))
+        .collect()
 }
 
 fn in_function(module: &Module, function: &Function, info: &FunctionInfo) -> Vec<String> {
@@ -48,12 +55,16 @@ fn computed_indices_into_registers_are_found() {
         ),
         ("var v = vec4<u32>(); v[params.n] = 1u;", &["a computed index into a local variable"]),
         ("out[0] = global[params.n];", &["a computed index into a value"]),
-        ("held[lane] = 1u; out[0] = pick(&held, 1u);", &["a computed index into a private variable"; 2]),
+        (
+            "held[lane] = 1u; out[0] = pick(&held, 1u);",
+            &["a computed index into a private variable"; 2],
+        ),
     ];
     for (body, expected) in fixtures {
         let helpers = "var<private> held: array<u32, 4>;
                        fn pick(a: ptr<private, array<u32, 4>>, i: u32) -> u32 { return (*a)[i]; }";
-        let (module, info) = super::fixture_of(if body.contains("held") { helpers } else { "" }, body);
+        let (module, info) =
+            super::fixture_of(if body.contains("held") { helpers } else { "" }, body);
         assert_eq!(dynamic_indices(&module, &info), expected, "{body}");
     }
 }

@@ -15,7 +15,8 @@ use crate::shaders::compile;
 
 /// What all lints find.
 pub(crate) fn findings(module: &Module, info: &ModuleInfo) -> Vec<String> {
-    let mut found: Vec<String> = barriers::stray_barriers(module, info).into_iter().map(str::to_owned).collect();
+    let mut found: Vec<String> =
+        barriers::stray_barriers(module, info).into_iter().map(str::to_owned).collect();
     found.extend(indexing::dynamic_indices(module, info));
     found.extend(division::wild_divisors(module, info));
     found.extend(stores::unguarded_stores(module, info));
@@ -60,7 +61,12 @@ fn faults_in_kernels_are_found() {
         ),
         (Kernel::AttentionMlp, "b >= params.batch", "false", unguarded("the workgroup")),
         (Kernel::Aggregate, "i >= params.row_stride", "false", unguarded("the invocation")),
-        (Kernel::Demodulate, "index / row", "index / lane", "a divisor made of the invocation".into()),
+        (
+            Kernel::Demodulate,
+            "index / row",
+            "index / lane",
+            "a divisor made of the invocation".into(),
+        ),
         (
             Kernel::AveragePool,
             "if number >= params.planes",
@@ -70,7 +76,12 @@ fn faults_in_kernels_are_found() {
     ];
     let variants = variants();
     for (kernel, original, planted, expected) in faults {
-        let source = variants.iter().find(|d| d.variant.kernel == kernel).expect("is a variant").variant.source();
+        let source = variants
+            .iter()
+            .find(|d| d.variant.kernel == kernel)
+            .expect("is a variant")
+            .variant
+            .source();
         assert!(source.contains(original), "{original:?} is not in {}", kernel.name());
         let (module, info) = compile(&source.replace(original, planted), Capabilities::empty());
         let found = findings(&module, &info);

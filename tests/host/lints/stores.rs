@@ -14,8 +14,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use naga::valid::ModuleInfo;
 use naga::{
-    AddressSpace, BinaryOperator, Block, Expression, Function, Handle, Literal, LocalVariable, Module, ScalarKind,
-    Statement, UnaryOperator,
+    AddressSpace, BinaryOperator, Block, Expression, Function, Handle, Literal, LocalVariable,
+    Module, ScalarKind, Statement, UnaryOperator,
 };
 
 use super::flow::{Call, Flow, Frame, Sources};
@@ -117,7 +117,10 @@ impl Walk<'_> {
                         self.block(scope, &case.body, bounded);
                     }
                 }
-                Statement::Return { .. } | Statement::Break | Statement::Continue | Statement::Kill => {
+                Statement::Return { .. }
+                | Statement::Break
+                | Statement::Continue
+                | Statement::Kill => {
                     return End { bounded, leaves: true };
                 }
                 _ => {}
@@ -133,7 +136,10 @@ impl Walk<'_> {
         }
         let missing = (index_sources(frame, pointer) & Sources::WILD).without(bounded);
         if missing != Sources::NONE {
-            self.found.insert(format!("a store whose index depends on {}, which nothing bounds", missing.names()));
+            self.found.insert(format!(
+                "a store whose index depends on {}, which nothing bounds",
+                missing.names()
+            ));
         }
     }
 }
@@ -150,9 +156,13 @@ fn index_sources(frame: &Frame<'_>, pointer: Handle<Expression>) -> Sources {
 impl Scope<'_> {
     fn bounds(&self, module: &Module, condition: Handle<Expression>) -> Bounds {
         match self.frame.function.expressions[condition] {
-            Expression::Unary { op: UnaryOperator::LogicalNot, expr } => self.bounds(module, expr).not(),
+            Expression::Unary { op: UnaryOperator::LogicalNot, expr } => {
+                self.bounds(module, expr).not()
+            }
             Expression::Load { pointer } => match self.frame.function.expressions[pointer] {
-                Expression::LocalVariable(local) => self.conditions.get(&local).copied().unwrap_or_default(),
+                Expression::LocalVariable(local) => {
+                    self.conditions.get(&local).copied().unwrap_or_default()
+                }
                 _ => Bounds::default(),
             },
             Expression::Binary { op, left, right } => self.comparison(module, op, left, right),
@@ -168,10 +178,14 @@ impl Scope<'_> {
         right: Handle<Expression>,
     ) -> Bounds {
         let kind = self.frame.info[left].ty.inner_with(&module.types).scalar_kind();
-        if matches!(op, BinaryOperator::And | BinaryOperator::LogicalAnd) && kind == Some(ScalarKind::Bool) {
+        if matches!(op, BinaryOperator::And | BinaryOperator::LogicalAnd)
+            && kind == Some(ScalarKind::Bool)
+        {
             return self.bounds(module, left).and(self.bounds(module, right));
         }
-        if matches!(op, BinaryOperator::InclusiveOr | BinaryOperator::LogicalOr) && kind == Some(ScalarKind::Bool) {
+        if matches!(op, BinaryOperator::InclusiveOr | BinaryOperator::LogicalOr)
+            && kind == Some(ScalarKind::Bool)
+        {
             return self.bounds(module, left).or(self.bounds(module, right));
         }
         // Below a bound, an i32 may still be negative.
@@ -183,10 +197,18 @@ impl Scope<'_> {
         let if_less = if right.is_wild() { Sources::NONE } else { left };
         let if_greater = if left.is_wild() { Sources::NONE } else { right };
         match op {
-            BinaryOperator::Less | BinaryOperator::LessEqual => Bounds { if_true: if_less, if_false: if_greater },
-            BinaryOperator::Greater | BinaryOperator::GreaterEqual => Bounds { if_true: if_greater, if_false: if_less },
-            BinaryOperator::Equal => Bounds { if_true: if_less | if_greater, if_false: Sources::NONE },
-            BinaryOperator::NotEqual => Bounds { if_true: Sources::NONE, if_false: if_less | if_greater },
+            BinaryOperator::Less | BinaryOperator::LessEqual => {
+                Bounds { if_true: if_less, if_false: if_greater }
+            }
+            BinaryOperator::Greater | BinaryOperator::GreaterEqual => {
+                Bounds { if_true: if_greater, if_false: if_less }
+            }
+            BinaryOperator::Equal => {
+                Bounds { if_true: if_less | if_greater, if_false: Sources::NONE }
+            }
+            BinaryOperator::NotEqual => {
+                Bounds { if_true: Sources::NONE, if_false: if_less | if_greater }
+            }
             _ => Bounds::default(),
         }
     }
@@ -214,7 +236,10 @@ impl Scope<'_> {
 }
 
 /// The nameless local that a block ends with setting, and what it is set to. Programs cannot name, and so not set, these.
-fn condition_store(function: &Function, block: &Block) -> Option<(Handle<LocalVariable>, Handle<Expression>)> {
+fn condition_store(
+    function: &Function,
+    block: &Block,
+) -> Option<(Handle<LocalVariable>, Handle<Expression>)> {
     let Some(Statement::Store { pointer, value }) = block.last() else { return None };
     let Expression::LocalVariable(local) = function.expressions[*pointer] else { return None };
     function.local_variables[local].name.is_none().then_some((local, *value))
@@ -279,15 +304,22 @@ mod tests {
                 "if group.x < params.n || lane < params.m { out[group.x + lane] = 1u; }",
                 "the workgroup and the invocation",
             ),
-            ("if group.x >= params.n && lane >= params.m { return; } put(group.x);", "the workgroup"),
+            (
+                "if group.x >= params.n && lane >= params.m { return; } put(group.x);",
+                "the workgroup",
+            ),
             ("if data[lane] < params.n { out[lane] = 1u; }", "the invocation"),
             ("for (var i = lane; i < params.n; i += 64u) { } out[lane] = 1u;", "the invocation"),
             ("for (var i = 0u; i < params.n; i++) { out[lane + i] = 1u; }", "the invocation"),
             ("put_below(lane); put(lane);", "the invocation"),
-            ("loop { if params.m > 1u { break; } if lane >= params.n { break; } } out[lane] = 1u;", "the invocation"),
+            (
+                "loop { if params.m > 1u { break; } if lane >= params.n { break; } } out[lane] = 1u;",
+                "the invocation",
+            ),
         ];
         for (body, missing) in fixtures {
-            let expected = [format!("a store whose index depends on {missing}, which nothing bounds")];
+            let expected =
+                [format!("a store whose index depends on {missing}, which nothing bounds")];
             assert_eq!(findings(body), expected, "{body}");
         }
     }
