@@ -1,7 +1,8 @@
-//! Every convolution kernel on shapes of well-known networks, aggregation included: `cargo bench`, or `cargo bench -- SET|FILE...`.
+//! Every convolution kernel on shapes of well-known networks, aggregation included: `cargo bench`,
+//! or `cargo bench -- SET|FILE...`.
 //!
-//! Measured as `dynconv bench` does, which has more to say: results are checked first, and our own static convolution and the batch as
-//! groups take turns with each layer.
+//! Measured as `dynconv bench` does, which has more to say: results are checked first, and our own
+//! static convolution and the batch as groups take turns with each layer.
 
 use std::ops::ControlFlow;
 

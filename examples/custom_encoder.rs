@@ -1,5 +1,5 @@
-//! An app that owns its device: it binds a layer to its own buffers once and records it into its own encoder every frame,
-//! between passes of its own.
+//! An app that owns its device: it binds a layer to its own buffers once and records it into its
+//! own encoder every frame, between passes of its own.
 
 use dynconv::{Context, ConvDesc, DyCnnWeights, DynConv2d, Tensor, wgpu};
 

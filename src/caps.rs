@@ -30,7 +30,8 @@ pub struct Caps {
     pub max_workgroup_size: u32,
     /// Workgroup memory, bytes.
     pub max_workgroup_memory: u32,
-    /// Loop iterations of one invocation, all its loops together, that the driver carries out; `u32::MAX` where it has no such limit.
+    /// Loop iterations of one invocation, all its loops together, that the driver carries out;
+    /// `u32::MAX` where it has no such limit.
     pub max_loop_trips: u32,
     /// Smallest and largest subgroup.
     pub subgroup_size: [u32; 2],
@@ -42,8 +43,9 @@ pub struct Caps {
     pub subgroups: bool,
     /// Whether shaders may use 64-bit integers.
     pub int64: bool,
-    /// Cooperative matrices that `conv_matrix` may compute with. Empty until [`Context::with_matrices`](crate::Context::with_matrices) has tested
-    /// those of the device.
+    /// Cooperative matrices that `conv_matrix` may compute with. Empty until
+    /// [`Context::with_matrices`](crate::Context::with_matrices) has tested those of the
+    /// device.
     pub matrices: Vec<MatrixShape>,
 }
 
@@ -57,7 +59,8 @@ pub struct MatrixShape {
 }
 
 impl MatrixShape {
-    /// What of these a shader can write; `None` for other sizes and numbers, and for sums in f16, which would lose what they add up.
+    /// What of these a shader can write; `None` for other sizes and numbers, and for sums in f16,
+    /// which would lose what they add up.
     #[must_use]
     pub fn of_wgpu(properties: &wgpu::CooperativeMatrixProperties) -> Option<Self> {
         use wgpu::CooperativeScalarType::{F16, F32};
@@ -119,8 +122,8 @@ impl Caps {
         self.device_type == wgpu::DeviceType::Cpu
     }
 
-    /// Whether this is a software adapter whose subgroups always have eight invocations, with 64-bit loads: what `conv_lanes` and its
-    /// kin are written for.
+    /// Whether this is a software adapter whose subgroups always have eight invocations, with
+    /// 64-bit loads: what `conv_lanes` and its kin are written for.
     #[must_use]
     pub fn has_lanes(&self) -> bool {
         self.is_software() && self.subgroups && self.int64 && self.subgroup_size == [8, 8]
@@ -174,10 +177,12 @@ impl Caps {
         self.has_tiles() && self.max_invocations.min(self.max_workgroup_size) < invocations
     }
 
-    /// Whether this is a GPU of a phone: Mali and Immortalis (Arm), Adreno (Qualcomm) or PowerVR (Imagination), by the name that their drivers
-    /// tell. Tiles in workgroup memory do not pay there: Arm's keeps that memory in its caches ("Arm Mali GPU OpenCL Developer Guide", memory
-    /// model), and all have fewer registers an invocation than the large tiles take. What no driver names, as in browsers, counts as another GPU.
-    /// Samsung's Xclipse does, too: it is of AMD's RDNA family.
+    /// Whether this is a GPU of a phone: Mali and Immortalis (Arm), Adreno (Qualcomm) or PowerVR
+    /// (Imagination), by the name that their drivers tell. Tiles in workgroup memory do not pay
+    /// there: Arm's keeps that memory in its caches ("Arm Mali GPU OpenCL Developer Guide", memory
+    /// model), and all have fewer registers an invocation than the large tiles take. What no driver
+    /// names, as in browsers, counts as another GPU. Samsung's Xclipse does, too: it is of
+    /// AMD's RDNA family.
     #[must_use]
     pub fn is_mobile(&self) -> bool {
         let name = self.name.to_lowercase();
@@ -206,8 +211,8 @@ impl Caps {
     }
 }
 
-/// Mesa's llvmpipe of 22.3 silently ends the loops of an invocation after 65,535 trips, counted over all of them; 25.0 does not.
-/// What lies between was not measured, and counts as the older.
+/// Mesa's llvmpipe of 22.3 silently ends the loops of an invocation after 65,535 trips, counted
+/// over all of them; 25.0 does not. What lies between was not measured, and counts as the older.
 fn loop_trips(name: &str, driver_info: &str) -> u32 {
     let version = driver_info
         .split("Mesa ")

@@ -46,7 +46,8 @@ impl Default for ContextOptions {
     }
 }
 
-/// A device, its queue and what it can do. Cloning is cheap and shares the pipelines compiled so far.
+/// A device, its queue and what it can do. Cloning is cheap and shares the pipelines compiled so
+/// far.
 ///
 /// The context sets no callback on the device and keeps nothing alive elsewhere: dropping the last
 /// clone, the layers and the tensors frees everything.
@@ -132,15 +133,17 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    /// Features that the library makes use of where a device has them: timestamps, f16, on software adapters subgroup operations and
-    /// 64-bit integers, and caches of pipelines that the app makes. It needs none of them.
+    /// Features that the library makes use of where a device has them: timestamps, f16, on software
+    /// adapters subgroup operations and 64-bit integers, and caches of pipelines that the app
+    /// makes. It needs none of them.
     pub const FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
         .union(wgpu::Features::SHADER_F16)
         .union(wgpu::Features::SUBGROUP)
         .union(wgpu::Features::SHADER_INT64)
         .union(wgpu::Features::PIPELINE_CACHE);
 
-    /// Uses the app's own device and queue. Limits and features are read from the device; nothing is requested.
+    /// Uses the app's own device and queue. Limits and features are read from the device; nothing
+    /// is requested.
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let caps = Arc::new(Caps::of_device(&device));
@@ -196,16 +199,17 @@ impl Context {
         instance(backends).enumerate_adapters(backends).await.iter().map(Caps::of_adapter).collect()
     }
 
-    /// Plans as if the device had these caps, to see or test what a smaller one would run. They must not promise more than the
-    /// device has.
+    /// Plans as if the device had these caps, to see or test what a smaller one would run. They
+    /// must not promise more than the device has.
     #[must_use]
     pub fn with_caps(mut self, caps: Caps) -> Self {
         self.caps = Arc::new(caps);
         self
     }
 
-    /// Compiles what `edit` makes of a variant instead of [`Variant::source`]: to try a change to a shader without building the
-    /// library, or to plant a fault that a test must find. The entry point keeps its name, which is the kernel's.
+    /// Compiles what `edit` makes of a variant instead of [`Variant::source`]: to try a change to a
+    /// shader without building the library, or to plant a fault that a test must find. The
+    /// entry point keeps its name, which is the kernel's.
     #[must_use]
     pub fn with_shaders(
         mut self,
@@ -217,13 +221,15 @@ impl Context {
         self
     }
 
-    /// The text that is compiled for a variant: [`Variant::source`], or what [`Context::with_shaders`] makes of it.
+    /// The text that is compiled for a variant: [`Variant::source`], or what
+    /// [`Context::with_shaders`] makes of it.
     #[must_use]
     pub fn shader(&self, variant: &Variant) -> String {
         self.edit.as_ref().map_or_else(|| variant.source(), |edit| edit(variant))
     }
 
-    /// Lets layers whose kernel is left to the planner run the one that was measured to be the fastest: see [`tune`](crate::tune).
+    /// Lets layers whose kernel is left to the planner run the one that was measured to be the
+    /// fastest: see [`tune`](crate::tune).
     ///
     /// # Errors
     /// [`Error::StaleTuning`] for a table of another adapter, driver or version of the kernels.
@@ -233,8 +239,9 @@ impl Context {
         Ok(self)
     }
 
-    /// Compiles pipelines through the app's own cache of them, which it may keep on disk. Making one (`wgpu::Device::create_pipeline_cache`)
-    /// is unsafe, since nothing proves that what was read from a disk is what was written; so it is left to the app.
+    /// Compiles pipelines through the app's own cache of them, which it may keep on disk. Making
+    /// one (`wgpu::Device::create_pipeline_cache`) is unsafe, since nothing proves that what
+    /// was read from a disk is what was written; so it is left to the app.
     #[must_use]
     pub fn with_pipeline_cache(mut self, cache: wgpu::PipelineCache) -> Self {
         self.pipeline_cache = Some(cache);
@@ -433,8 +440,9 @@ impl Context {
         })
     }
 
-    /// Runs `create` and turns what the device reports meanwhile into an error. In the browser reports come later than
-    /// this can wait for; there they reach the device's own error handler.
+    /// Runs `create` and turns what the device reports meanwhile into an error. In the browser
+    /// reports come later than this can wait for; there they reach the device's own error
+    /// handler.
     pub(crate) fn scoped<T>(&self, what: &str, create: impl FnOnce() -> T) -> Result<T> {
         #[cfg(target_arch = "wasm32")]
         {
@@ -459,7 +467,8 @@ impl Context {
                 }
                 Some(report) => {
                     let message = one_line(&report.to_string());
-                    // What is made on a device that is lost is not reported; what is done with it then is.
+                    // What is made on a device that is lost is not reported; what is done with it
+                    // then is.
                     Err(match self.home.is_lost() {
                         true => Error::DeviceLost { message: format!("{what}: {message}") },
                         false => Error::Refused { what: what.into(), message },
@@ -498,7 +507,8 @@ pub(crate) fn poll(
     }
 }
 
-/// A device of an adapter, or why there is none. wgpu panics where there is memory for a part of the device only.
+/// A device of an adapter, or why there is none. wgpu panics where there is memory for a part of
+/// the device only.
 #[cfg(not(target_arch = "wasm32"))]
 async fn request_device(
     adapter: &wgpu::Adapter,
@@ -517,8 +527,8 @@ async fn request_device(
     adapter.request_device(descriptor).await.map_err(|error| error.to_string())
 }
 
-/// What `work` gives, or what it panicked with: a driver that fails is no end for a program that has other work, or another device. wgpu
-/// holds no lock where this is called.
+/// What `work` gives, or what it panicked with: a driver that fails is no end for a program that
+/// has other work, or another device. wgpu holds no lock where this is called.
 #[cfg(not(target_arch = "wasm32"))]
 fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {

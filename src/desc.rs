@@ -1,4 +1,5 @@
-//! Description of a convolution: channels, kernel, stride, padding, dilation, groups, kernels in the bank.
+//! Description of a convolution: channels, kernel, stride, padding, dilation, groups, kernels in
+//! the bank.
 
 use crate::caps::Caps;
 use crate::elem::Elem;
@@ -7,10 +8,11 @@ use crate::winograd::{self, Winograd};
 
 /// A convolution over `D` spatial axes (1 to 3), with a bank of `kernels` kernels.
 ///
-/// Layouts everywhere in the library, outermost first: activations `[batch, channels, spatial..]`, kernel bank
-/// `[K, channels out, channels in / groups, kernel..]`, attention `[batch, K]`, bias bank `[K, channels out]`.
-/// Convolution is cross-correlation with zero padding:
-/// `out = floor((in + pad_begin + pad_end - dilation * (kernel - 1) - 1) / stride) + 1` along each axis.
+/// Layouts everywhere in the library, outermost first: activations `[batch, channels, spatial..]`,
+/// kernel bank `[K, channels out, channels in / groups, kernel..]`, attention `[batch, K]`, bias
+/// bank `[K, channels out]`. Convolution is cross-correlation with zero padding:
+/// `out = floor((in + pad_begin + pad_end - dilation * (kernel - 1) - 1) / stride) + 1` along each
+/// axis.
 ///
 /// ```
 /// use dynconv::ConvDesc;
@@ -83,17 +85,18 @@ impl<const D: usize> ConvDesc<D> {
         self
     }
 
-    /// TensorFlow's "SAME": as many zeros as make the output `ceil(in / stride)` long, the odd one after the axis. It follows the
-    /// input's size.
+    /// TensorFlow's "SAME": as many zeros as make the output `ceil(in / stride)` long, the odd one
+    /// after the axis. It follows the input's size.
     #[must_use]
     pub fn padding_same(mut self) -> Self {
         self.same = true;
         self
     }
 
-    /// The transposed (fractionally strided) convolution: the adjoint of the convolution with the same numbers. Its output is
-    /// `(in - 1) * stride - pad_begin - pad_end + dilation * (kernel - 1) + output_padding + 1` long. Its bank is
-    /// `[K, channels in, channels out / groups, kernel..]`, as in PyTorch.
+    /// The transposed (fractionally strided) convolution: the adjoint of the convolution with the
+    /// same numbers. Its output is `(in - 1) * stride - pad_begin - pad_end + dilation *
+    /// (kernel - 1) + output_padding + 1` long. Its bank is `[K, channels in, channels out /
+    /// groups, kernel..]`, as in PyTorch.
     #[must_use]
     pub fn transposed(mut self, output_padding: [usize; D]) -> Self {
         self.transposed = Some(output_padding);
@@ -107,23 +110,26 @@ impl<const D: usize> ConvDesc<D> {
         self
     }
 
-    /// Element type of the kernel bank on the device: f32, or half the memory in `F16Storage` or `Bf16Storage`. Layers that share
-    /// one kernel keep it in f32.
+    /// Element type of the kernel bank on the device: f32, or half the memory in `F16Storage` or
+    /// `Bf16Storage`. Layers that share one kernel keep it in f32.
     #[must_use]
     pub fn bank_elem(mut self, elem: Elem) -> Self {
         self.bank = elem;
         self
     }
 
-    /// Computes by Winograd's minimal filtering: fewer products, more memory, larger errors ([`Winograd`] says how much). For 3 x 3 kernels over
-    /// two axes with stride 1, no dilation, a bank in f32, and attention without gains of the taps, which do not commute with it.
+    /// Computes by Winograd's minimal filtering: fewer products, more memory, larger errors
+    /// ([`Winograd`] says how much). For 3 x 3 kernels over two axes with stride 1, no
+    /// dilation, a bank in f32, and attention without gains of the taps, which do not commute with
+    /// it.
     #[must_use]
     pub fn winograd(mut self, winograd: Winograd) -> Self {
         self.winograd = Some(winograd);
         self
     }
 
-    /// Groups: input and output channels are cut in as many independent parts. `groups == c_in` is depthwise.
+    /// Groups: input and output channels are cut in as many independent parts. `groups == c_in` is
+    /// depthwise.
     #[must_use]
     pub fn groups(mut self, groups: usize) -> Self {
         self.groups = groups;
@@ -133,7 +139,8 @@ impl<const D: usize> ConvDesc<D> {
     /// Spatial size of the output for an input of size `input`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the description is not valid or the kernel does not fit in the padded input.
+    /// [`Error::Shape`] where the description is not valid or the kernel does not fit in the padded
+    /// input.
     pub fn output_size(&self, input: [usize; D]) -> Result<[usize; D]> {
         let geometry = self.geometry()?;
         let out = geometry.output_size(pad_axes(input, 1))?;
@@ -143,7 +150,8 @@ impl<const D: usize> ConvDesc<D> {
     /// The same convolution over three axes, checked.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a zero where at least one is needed, more than three axes, or channels that the groups do not divide.
+    /// [`Error::Shape`] for a zero where at least one is needed, more than three axes, or channels
+    /// that the groups do not divide.
     pub fn geometry(&self) -> Result<Geometry> {
         if D == 0 || D > 3 {
             return Err(Error::Shape {
@@ -202,14 +210,17 @@ pub enum WeightOrder {
     /// `[channels out, channels in / groups, taps]`, as published.
     #[default]
     Plain,
-    /// `[groups, blocks, channels in / groups, taps, 16]`: the weights of 16 output channels of a group lie together, so that neighbouring
-    /// invocations, or one wide load, take what they need in one piece. The last block of a group is filled up with zeros.
+    /// `[groups, blocks, channels in / groups, taps, 16]`: the weights of 16 output channels of a
+    /// group lie together, so that neighbouring invocations, or one wide load, take what they
+    /// need in one piece. The last block of a group is filled up with zeros.
     Blocked,
 }
 
 impl WeightOrder {
-    /// The order that a layer keeps its bank in: blocks, where invocations side by side or wide loads take several weights, and groups are not
-    /// so small that they would mostly be zeros. Software adapters without lanes take weights one by one; there the order makes no difference.
+    /// The order that a layer keeps its bank in: blocks, where invocations side by side or wide
+    /// loads take several weights, and groups are not so small that they would mostly be zeros.
+    /// Software adapters without lanes take weights one by one; there the order makes no
+    /// difference.
     #[must_use]
     pub fn of_bank(geometry: &Geometry, caps: &Caps) -> Self {
         let wants_blocks = !caps.is_software() || caps.has_lanes();
@@ -258,7 +269,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Refuses zeros, groups that do not divide the channels, and numbers past what kernels can index.
+    /// Refuses zeros, groups that do not divide the channels, and numbers past what kernels can
+    /// index.
     pub(crate) fn check(&self) -> Result<()> {
         let padding = self.padding.as_flattened().iter().copied().max().unwrap_or(0);
         let [smallest, largest] =
@@ -318,8 +330,8 @@ impl Geometry {
         }
     }
 
-    /// The convolution that sums: this one, or with minimal filtering the 1 x 1 convolution over tiles that multiplies, a group for
-    /// each number of each group's tiles.
+    /// The convolution that sums: this one, or with minimal filtering the 1 x 1 convolution over
+    /// tiles that multiplies, a group for each number of each group's tiles.
     #[must_use]
     pub fn summed(&self) -> Self {
         let Some(winograd) = self.winograd else { return *self };
@@ -362,7 +374,8 @@ impl Geometry {
         }
     }
 
-    /// Elements of a row: one kernel, then its bias if there is one. Rows of blocks are filled up to whole blocks.
+    /// Elements of a row: one kernel, then its bias if there is one. Rows of blocks are filled up
+    /// to whole blocks.
     #[must_use]
     pub fn row(&self, order: WeightOrder, has_bias: bool) -> usize {
         let row = self.kernel_len(order) + if has_bias { self.c_out } else { 0 };
@@ -372,7 +385,8 @@ impl Geometry {
         }
     }
 
-    /// Kernels `[channels out, channels in / groups, taps]` as a device keeps them: taken to the domain of minimal filtering, in an order.
+    /// Kernels `[channels out, channels in / groups, taps]` as a device keeps them: taken to the
+    /// domain of minimal filtering, in an order.
     pub(crate) fn kept(&self, kernels: Vec<f32>, order: WeightOrder) -> Vec<f32> {
         let Some(winograd) = self.winograd else { return self.in_order(kernels, order) };
         self.summed().in_order(winograd.kernels(&kernels, self.weights() / self.taps()), order)
@@ -403,7 +417,8 @@ impl Geometry {
         blocked
     }
 
-    /// Whether outputs read the input position of their own number: 1 x 1 taps, stride 1, no padding.
+    /// Whether outputs read the input position of their own number: 1 x 1 taps, stride 1, no
+    /// padding.
     #[must_use]
     pub fn is_pointwise(&self) -> bool {
         self.taps() == 1
@@ -412,7 +427,8 @@ impl Geometry {
             && self.output_padding == [0; 3]
     }
 
-    /// Whether `conv_block` computes it: not transposed, the kernel sizes along the axes adding up to at most 16.
+    /// Whether `conv_block` computes it: not transposed, the kernel sizes along the axes adding up
+    /// to at most 16.
     #[must_use]
     pub fn is_blockable(&self) -> bool {
         !self.transposed && self.kernel.iter().fold(0_usize, |sum, &n| sum.saturating_add(n)) <= 16
@@ -437,7 +453,8 @@ impl Geometry {
         (outputs - 1).saturating_mul(self.stride[2]).saturating_add(taps).saturating_add(1)
     }
 
-    /// Whether there are at most 8 taps along the width, of which 16 neighbouring outputs read at most 48 inputs.
+    /// Whether there are at most 8 taps along the width, of which 16 neighbouring outputs read at
+    /// most 48 inputs.
     #[must_use]
     pub fn has_short_runs(&self) -> bool {
         !self.transposed && self.kernel[2] <= 8 && self.run_of(16) <= 48
@@ -463,7 +480,8 @@ impl Geometry {
     /// Output size for an input size.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the input is empty or the dilated kernel is larger than the padded input.
+    /// [`Error::Shape`] where the input is empty or the dilated kernel is larger than the padded
+    /// input.
     pub fn output_size(&self, input: [usize; 3]) -> Result<[usize; 3]> {
         if self.same {
             return self.at(input).output_size(input);
@@ -515,8 +533,9 @@ impl Geometry {
         Ok(out)
     }
 
-    /// A published bank in the order that kernels read, `[K, channels out, channels in / groups, taps]`: transposed convolutions are
-    /// published as `[K, channels in, channels out / groups, taps]`.
+    /// A published bank in the order that kernels read, `[K, channels out, channels in / groups,
+    /// taps]`: transposed convolutions are published as `[K, channels in, channels out /
+    /// groups, taps]`.
     pub(crate) fn bank_rows<T: Copy>(&self, bank: &[T]) -> Vec<T> {
         if !self.transposed {
             return bank.to_vec();
@@ -535,8 +554,8 @@ impl Geometry {
         rows
     }
 
-    /// Multiplications and additions of the static convolution, 2 each: `2 * batch * weights * positions`, the
-    /// positions being those of the output, or of the input for the transposed.
+    /// Multiplications and additions of the static convolution, 2 each: `2 * batch * weights *
+    /// positions`, the positions being those of the output, or of the input for the transposed.
     #[must_use]
     pub fn flops(&self, batch: usize, input: [usize; 3], output: [usize; 3]) -> u64 {
         let positions = if self.transposed { input } else { output };

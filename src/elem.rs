@@ -1,14 +1,16 @@
 //! Element types.
 
-/// Element type of a tensor or of a kernel bank. Kernels compute in f32 whatever they load and store; `conv_matrix` alone, where it is turned on, multiplies
-/// in f16 what it loads from an input in f16.
+/// Element type of a tensor or of a kernel bank. Kernels compute in f32 whatever they load and
+/// store; `conv_matrix` alone, where it is turned on, multiplies in f16 what it loads from an input
+/// in f16.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Elem {
     /// IEEE 754 single precision, 4 bytes.
     #[default]
     F32,
-    /// IEEE 754 half precision, 2 bytes, read and written in pairs: possible on every device. Stored values saturate at 65,504.
+    /// IEEE 754 half precision, 2 bytes, read and written in pairs: possible on every device.
+    /// Stored values saturate at 65,504.
     F16Storage,
     /// The same bytes, read and written by shaders that know f16: needs a device with `SHADER_F16`.
     F16,

@@ -118,7 +118,8 @@ pub enum Error {
         /// The largest that fits.
         limit: u128,
     },
-    /// A kernel's test gave another result than the CPU. This is a defect of the driver or of the library.
+    /// A kernel's test gave another result than the CPU. This is a defect of the driver or of the
+    /// library.
     #[error(
         "{kernel} computes wrongly on this device: output {output} is {found}, expected {expected} to within {tolerance}"
     )]

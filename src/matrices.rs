@@ -11,29 +11,35 @@ use crate::plan::ConvChoice;
 use crate::reference::{Conv, conv_matrix, narrow, widen};
 use crate::tensor::Tensor;
 
-/// Samples, channels in and out, and size of the test: past a tile, a step and a group, all of them ragged, in the largest matrices too.
+/// Samples, channels in and out, and size of the test: past a tile, a step and a group, all of them
+/// ragged, in the largest matrices too.
 const BATCH: usize = 2;
 const CHANNELS: [usize; 2] = [74, 140];
 const GROUPS: usize = 2;
 const SIZE: [usize; 2] = [9, 11];
 
 impl Context {
-    /// Lets plans use `conv_matrix`: convolutions by the hardware that GPUs have for products of small matrices (tensor cores, WMMA,
-    /// simdgroup matrices). `adapter` is the one that the device came from; wgpu tells of it alone which matrices there are.
+    /// Lets plans use `conv_matrix`: convolutions by the hardware that GPUs have for products of
+    /// small matrices (tensor cores, WMMA, simdgroup matrices). `adapter` is the one that the
+    /// device came from; wgpu tells of it alone which matrices there are.
     ///
-    /// wgpu calls the feature experimental: the device must have been made with `EXPERIMENTAL_COOPERATIVE_MATRIX`, `SUBGROUP` and, for products
-    /// in f16, `SHADER_F16`. [`Context::request`] asks for the last two, never for the first. **The kernel has run on Mesa's software
-    /// Vulkan; no GPU was at hand.** So each kind of matrix is tested here first: the device computes a convolution of small
-    /// integers, whose result must be that of the CPU to the bit. It takes a compilation and a few milliseconds.
+    /// wgpu calls the feature experimental: the device must have been made with
+    /// `EXPERIMENTAL_COOPERATIVE_MATRIX`, `SUBGROUP` and, for products in f16, `SHADER_F16`.
+    /// [`Context::request`] asks for the last two, never for the first. **The kernel has run on
+    /// Mesa's software Vulkan; no GPU was at hand.** So each kind of matrix is tested here
+    /// first: the device computes a convolution of small integers, whose result must be that of
+    /// the CPU to the bit. It takes a compilation and a few milliseconds.
     ///
-    /// Inputs in f32 are multiplied in f32, where the device has such matrices. Inputs in f16 are multiplied by weights that are rounded to f16, too,
-    /// and saturate at 65,504: each product is off by at most 2<sup>-10</sup> of itself more than elsewhere. Sums are in f32.
+    /// Inputs in f32 are multiplied in f32, where the device has such matrices. Inputs in f16 are
+    /// multiplied by weights that are rounded to f16, too, and saturate at 65,504: each product
+    /// is off by at most 2<sup>-10</sup> of itself more than elsewhere. Sums are in f32.
     /// Contexts that were cloned before go on without matrices.
     ///
     /// # Errors
-    /// [`Error::MissingFeature`] if the device was made without a feature, [`Error::Value`] if the adapter is another one,
-    /// [`Error::Unsupported`] if it lists no matrices that shaders can write, [`Error::Wrong`] if the device computes something
-    /// else than the CPU; all errors of a layer.
+    /// [`Error::MissingFeature`] if the device was made without a feature, [`Error::Value`] if the
+    /// adapter is another one, [`Error::Unsupported`] if it lists no matrices that shaders can
+    /// write, [`Error::Wrong`] if the device computes something else than the CPU; all errors
+    /// of a layer.
     pub fn with_matrices(self, adapter: &wgpu::Adapter) -> Result<Self> {
         check_features(self.device().features())?;
         let [own, found] = [self.device().adapter_info(), adapter.get_info()];
@@ -91,7 +97,8 @@ fn integers(len: usize, largest: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * i / 3 + 7 * i) % (2 * largest + 1)) as f32 - largest as f32).collect()
 }
 
-/// A convolution in matrices of one shape, against the CPU. The largest sum, 37 * 9 * 4 * 3, is exact in f32, and every operand in f16.
+/// A convolution in matrices of one shape, against the CPU. The largest sum, 37 * 9 * 4 * 3, is
+/// exact in f32, and every operand in f16.
 fn test(context: &Context, shape: MatrixShape) -> Result<()> {
     let desc = ConvDesc::new(CHANNELS[0], CHANNELS[1], [3, 3]).padding([1, 1]).groups(GROUPS);
     let geometry = desc.geometry()?;

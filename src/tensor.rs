@@ -54,7 +54,8 @@ impl Tensor {
     /// [`Tensor::zeros`] in another element type.
     ///
     /// # Errors
-    /// As [`Tensor::zeros`]; [`Error::MissingFeature`] for [`Elem::F16`] on a device without `SHADER_F16`.
+    /// As [`Tensor::zeros`]; [`Error::MissingFeature`] for [`Elem::F16`] on a device without
+    /// `SHADER_F16`.
     pub fn zeros_in(context: &Context, shape: &[usize], elem: Elem) -> Result<Self> {
         Self::new(context, "tensor", shape, elem)
     }
@@ -128,8 +129,9 @@ impl Tensor {
         Self::wrap_in(context, buffer, offset, shape, Elem::F32)
     }
 
-    /// [`Tensor::wrap`] for another element type. A tensor takes whole words: an odd number of 2-byte elements also takes the half
-    /// after it. Whether the device can compute with [`Elem::F16`] shows when the tensor is bound.
+    /// [`Tensor::wrap`] for another element type. A tensor takes whole words: an odd number of
+    /// 2-byte elements also takes the half after it. Whether the device can compute with
+    /// [`Elem::F16`] shows when the tensor is bound.
     ///
     /// # Errors
     /// As [`Tensor::wrap`].
@@ -227,7 +229,8 @@ impl Tensor {
         self.offset..self.offset + (self.len() as u64 * self.elem.bytes()).next_multiple_of(4)
     }
 
-    /// Copies the tensor to host memory. Resolves once the device has finished all work submitted before.
+    /// Copies the tensor to host memory. Resolves once the device has finished all work submitted
+    /// before.
     ///
     /// The future sleeps meanwhile, on any executor. On native targets wgpu needs somebody to wait
     /// for the device: a thread does, from the first time that the future is polled in vain until

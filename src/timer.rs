@@ -18,7 +18,8 @@ impl PassTimer {
     /// A timer of `passes` passes, if the device can time.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; [`Error::Refused`] for more passes than a set of queries has room for.
+    /// [`Error::OutOfMemory`]; [`Error::Refused`] for more passes than a set of queries has room
+    /// for.
     pub fn new(context: &Context, passes: u32) -> Result<Option<Self>> {
         if !context.caps().timestamps {
             return Ok(None);
@@ -56,8 +57,8 @@ impl PassTimer {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readable, 0, self.readable.size());
     }
 
-    /// Milliseconds of each pass, once the work was submitted: 0 where the device's clock stands still, runs backwards or
-    /// counts in no time that there is, since nothing was timed then.
+    /// Milliseconds of each pass, once the work was submitted: 0 where the device's clock stands
+    /// still, runs backwards or counts in no time that there is, since nothing was timed then.
     ///
     /// # Errors
     /// [`Error::OtherDevice`] if the context is of another device, [`Error::DeviceLost`] if the

@@ -4,13 +4,15 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// Which tiles of outputs are computed together (Winograd 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
-/// 2016, section 4.1): `Y = A' [ (G g G') * (B' d B) ] A`, `*` being the product of elements.
+/// Which tiles of outputs are computed together (Winograd 1980; Lavin and Gray, "Fast Algorithms
+/// for Convolutional Neural Networks", CVPR 2016, section 4.1): `Y = A' [ (G g G') * (B' d B) ] A`,
+/// `*` being the product of elements.
 ///
-/// Tiles of inputs and the kernel are taken to a domain where convolution is a product of numbers. Mixing kernels is linear, so that the bank is taken
-/// there once, and mixed there. Fewer products cost accuracy: numbers are added and taken off again. What the rounding errors of a sum of
-/// random numbers are relative to grows 7 times by `F2` and 30 to 260 times by `F4`; errors found are like the plain sum's by `F2`, and 5 to 10 times
-/// as large by `F4`.
+/// Tiles of inputs and the kernel are taken to a domain where convolution is a product of numbers.
+/// Mixing kernels is linear, so that the bank is taken there once, and mixed there. Fewer products
+/// cost accuracy: numbers are added and taken off again. What the rounding errors of a sum of
+/// random numbers are relative to grows 7 times by `F2` and 30 to 260 times by `F4`; errors found
+/// are like the plain sum's by `F2`, and 5 to 10 times as large by `F4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Winograd {
     /// F(2 x 2, 3 x 3): 16 products instead of 36; a kernel takes 16 elements instead of 9.
@@ -73,7 +75,8 @@ impl Winograd {
         [output[0], output[1].div_ceil(self.tile()), output[2].div_ceil(self.tile())]
     }
 
-    /// `G`, of `tile + 2` rows of 3; `B'`, of as many rows of `tile + 2`; `A'`, of `tile` rows of `tile + 2`.
+    /// `G`, of `tile + 2` rows of 3; `B'`, of as many rows of `tile + 2`; `A'`, of `tile` rows of
+    /// `tile + 2`.
     #[must_use]
     pub fn matrices(self) -> [Vec<Vec<f64>>; 3] {
         fn rows<const N: usize>(matrix: &[[f64; N]]) -> Vec<Vec<f64>> {

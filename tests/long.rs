@@ -1,6 +1,7 @@
 //! Long runs: memory stays flat, and results the same to the bit.
 //!
-//! The counts here are those of seconds; `cargo test --test long -- --ignored --nocapture` has those of minutes, and contexts.
+//! The counts here are those of seconds; `cargo test --test long -- --ignored --nocapture` has
+//! those of minutes, and contexts.
 
 mod common;
 
@@ -43,7 +44,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What may be added from the first tenth of a run to its end, in KiB: the system's allocator gives back in large pieces.
+/// What may be added from the first tenth of a run to its end, in KiB: the system's allocator gives
+/// back in large pieces.
 const SLACK: u64 = 16 << 10;
 
 /// Does something so many times, and holds the results that are read against the first.
@@ -97,7 +99,8 @@ fn contexts(count: usize) {
     });
 }
 
-/// Threads that share a context and a layer: each binds, records, runs, reads, changes nothing and drops, all at once.
+/// Threads that share a context and a layer: each binds, records, runs, reads, changes nothing and
+/// drops, all at once.
 fn threads(count: usize) {
     const THREADS: usize = 4;
     let _alone = alone();

@@ -81,7 +81,8 @@ fn recording_allocates_nothing_and_takes_microseconds() {
     assert_eq!(bound.steps().len(), 4, "pooling, attention, aggregation, convolution");
     let (allocations, time) = measure(&context, |pass| bound.record_in(pass));
     println!("{allocations} allocations in {} recordings, {time:.2} us each", RECORDINGS / 2);
-    // What is left are the vectors of the pass, which double now and then; an allocation a recording would be hundreds.
+    // What is left are the vectors of the pass, which double now and then; an allocation a
+    // recording would be hundreds.
     assert!(allocations <= 4, "{allocations} allocations in {} recordings", RECORDINGS / 2);
     assert!(time < 10.0, "{time} us a recording");
 

@@ -60,7 +60,8 @@ pub(crate) struct Options {
     /// Also write the results to this file as JUnit XML; `-` as with --json
     #[arg(long, value_name = "FILE|-")]
     junit: Option<PathBuf>,
-    /// Also write what a driver's developer needs of the failures to this file, for `dynconv replay`; `-` as with --json
+    /// Also write what a driver's developer needs of the failures to this file, for `dynconv
+    /// replay`; `-` as with --json
     #[arg(long, value_name = "FILE|-")]
     report: Option<PathBuf>,
 }
@@ -155,7 +156,8 @@ fn print_header(caps: &Caps) {
 /// Columns of a terminal that cannot be asked.
 const WIDTH: u16 = 80;
 
-/// Laws that run other convolution kernels beside the problem's own: if they break, they say nothing of which.
+/// Laws that run other convolution kernels beside the problem's own: if they break, they say
+/// nothing of which.
 const RUN_OTHERS: [&str; 3] = ["kernels", "blocks", "adjoint"];
 
 /// All that came of a run.
@@ -328,8 +330,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Kernels that every broken check runs, and of these the ones of which the largest share of checks is broken: several that always run
-    /// together cannot be told apart. If two faults have nothing in common, all kernels are compared.
+    /// Kernels that every broken check runs, and of these the ones of which the largest share of
+    /// checks is broken: several that always run together cannot be told apart. If two faults
+    /// have nothing in common, all kernels are compared.
     fn suspects(&self) -> Vec<(&'static str, usize, usize)> {
         let counts =
             |(outcome, _): &&(Outcome, Standing<'_>)| !RUN_OTHERS.contains(&outcome.law.name);

@@ -81,7 +81,8 @@ fn idx<const AXES: usize>(
     ensure!(sizes == item, "expected items of {item:?}, found {sizes:?}");
     ensure!(count <= MOST_ITEMS, "expected at most {MOST_ITEMS} items, found {count}");
     let expected = item.iter().product::<usize>() * count;
-    // One byte more than expected, so that a longer file shows; memory grows with what is really there.
+    // One byte more than expected, so that a longer file shows; memory grows with what is really
+    // there.
     let mut bytes = Vec::new();
     reader.take(expected as u64 + 1).read_to_end(&mut bytes).context("not a complete gzip file")?;
     ensure!(

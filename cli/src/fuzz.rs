@@ -24,7 +24,8 @@ pub(crate) struct Options {
     /// Where the problems follow from: the same seed draws the same ones
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Print each problem before it runs: with --jobs 1 the last one is what hangs or crashes the driver
+    /// Print each problem before it runs: with --jobs 1 the last one is what hangs or crashes the
+    /// driver
     #[arg(long)]
     trace: bool,
     #[command(flatten)]

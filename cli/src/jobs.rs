@@ -1,4 +1,5 @@
-//! Several problems at a time, each on a device of its own: most of their time, one thread of the driver compiles for a device.
+//! Several problems at a time, each on a device of its own: most of their time, one thread of the
+//! driver compiles for a device.
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -16,7 +17,8 @@ const MOST: usize = 4;
 /// How many problems at a time.
 #[derive(Debug, Args)]
 pub(crate) struct JobsArgs {
-    /// Problems at a time, each on a device of its own; as many as processor cores, but at most 4, unless said otherwise
+    /// Problems at a time, each on a device of its own; as many as processor cores, but at most 4,
+    /// unless said otherwise
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
@@ -38,8 +40,9 @@ impl JobsArgs {
     }
 }
 
-/// Does `work` on each item, as many at a time as there are workers, each with what is its own. Results come in the order of the items; after the
-/// first `Break`, or when the run is to stop, no more items are begun.
+/// Does `work` on each item, as many at a time as there are workers, each with what is its own.
+/// Results come in the order of the items; after the first `Break`, or when the run is to stop, no
+/// more items are begun.
 pub(crate) fn each<W: Sync, T: Send, R: Send>(
     workers: &[W],
     items: Vec<T>,

@@ -50,13 +50,15 @@ Exit status: 0 where all is right; 1 where something is wrong, or nothing was ru
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Classify the Fashion-MNIST test images with an ODConv network and compare with the float64 reference
+    /// Classify the Fashion-MNIST test images with an ODConv network and compare with the float64
+    /// reference
     Demo(demo::Options),
     /// List adapters, their limits and features, and which one would be used
     Info(info::Options),
     /// Measure layers beside static convolution, the batch as groups and the adapter's own peaks
     Bench(bench::Options),
-    /// Measure which convolution kernel is the fastest for each shape on an adapter, and remember it
+    /// Measure which convolution kernel is the fastest for each shape on an adapter, and remember
+    /// it
     Tune(tune::Options),
     /// Check layers against golden vectors
     Verify(verify::Options),
@@ -68,7 +70,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Plant faults in the shaders, one at a time, and count how many the laws find
     Mutants(mutants::Options),
-    /// Run the shaders in an interpreter that sees races, accesses out of bounds and reads of what nothing wrote
+    /// Run the shaders in an interpreter that sees races, accesses out of bounds and reads of what
+    /// nothing wrote
     Sanitize(sanitize::Options),
     /// Compile all shaders and run cases in a browser
     Web(web::Options),

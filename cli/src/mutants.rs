@@ -50,7 +50,8 @@ pub(crate) struct Options {
     /// Also write the table to this file as Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Do not try again what this file says was killed, and write it anew: for a run in several parts, or after a change to a few shaders
+    /// Do not try again what this file says was killed, and write it anew: for a run in several
+    /// parts, or after a change to a few shaders
     #[arg(long, value_name = "FILE", conflicts_with = "only")]
     known: Option<PathBuf>,
     /// Hold this mutant alone to the laws, in this process
@@ -60,10 +61,12 @@ pub(crate) struct Options {
     adapter: AdapterArgs,
 }
 
-/// The part that must be killed of all mutants without an explanation: a single survivor in a sample of eighty fails.
+/// The part that must be killed of all mutants without an explanation: a single survivor in a
+/// sample of eighty fails.
 const NEEDED: f64 = 0.99;
 
-/// Exit statuses by which a process that tried a mutant tells its fate; `--help` names them. A crash or a signal is a kill too.
+/// Exit statuses by which a process that tried a mutant tells its fate; `--help` names them. A
+/// crash or a signal is a kill too.
 const SURVIVED: u8 = 0;
 const KILLED: u8 = 10;
 const STILLBORN: u8 = 11;
@@ -204,7 +207,8 @@ impl From<Fate> for Told {
     }
 }
 
-/// First in the interpreter; what survives there is held to the laws, each mutant in a process of its own: it may hang or crash the driver.
+/// First in the interpreter; what survives there is held to the laws, each mutant in a process of
+/// its own: it may hang or crash the driver.
 fn try_all(options: &Options, mutants: &[Mutant], chosen: Vec<usize>) -> anyhow::Result<Fates> {
     let workers = vec![(); options.jobs.get()];
     let (mut fates, left) = match options.without_interpreter {

@@ -17,8 +17,8 @@ pub(crate) struct Pipelines {
 }
 
 impl Pipelines {
-    /// The pipelines of a file, or none if there is no such file; a context that compiles through them. Devices that cannot keep
-    /// pipelines compile as ever.
+    /// The pipelines of a file, or none if there is no such file; a context that compiles through
+    /// them. Devices that cannot keep pipelines compile as ever.
     pub(crate) fn open(context: Context, path: PathBuf) -> anyhow::Result<(Context, Option<Self>)> {
         if !context.device().features().contains(wgpu::Features::PIPELINE_CACHE) {
             return Ok((context, None));
@@ -35,8 +35,9 @@ impl Pipelines {
             data: data.as_deref(),
             fallback: true,
         };
-        // SAFETY: the data must be what `get_data` gave. `save` writes nothing else, and to a name of its own first, so that no file is cut
-        // short; the folder belongs to the user, like the program itself. wgpu checks the header, and drops data of other devices.
+        // SAFETY: the data must be what `get_data` gave. `save` writes nothing else, and to a name
+        // of its own first, so that no file is cut short; the folder belongs to the user,
+        // like the program itself. wgpu checks the header, and drops data of other devices.
         let cache = unsafe { context.device().create_pipeline_cache(&descriptor) };
         Ok((context.with_pipeline_cache(cache.clone()), Some(Self { cache, path })))
     }

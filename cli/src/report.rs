@@ -675,8 +675,8 @@ fn percent_with(part: usize, whole: usize, decimals: usize) -> String {
     or_dash(share, |share| format!("{}%", decimal(share, decimals)))
 }
 
-/// A small number as a mantissa and a power of ten, on one line. An error that is not finite is a result, not an
-/// absent figure: it shows as it is.
+/// A small number as a mantissa and a power of ten, on one line. An error that is not finite is a
+/// result, not an absent figure: it shows as it is.
 pub(crate) fn scientific(number: f64) -> String {
     let text = format!("{number:.1e}");
     match text.split_once('e') {

@@ -1,4 +1,5 @@
-//! `dynconv sanitize`: the kernels in an interpreter that sees what drivers hide. No adapter is needed.
+//! `dynconv sanitize`: the kernels in an interpreter that sees what drivers hide. No adapter is
+//! needed.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

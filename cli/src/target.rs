@@ -75,7 +75,8 @@ impl Target {
 /// Where to write results for programs.
 #[derive(Debug, Args)]
 pub(crate) struct JsonArgs {
-    /// Also write the results to this file as JSON; `-` is standard output, and all else then goes to standard error
+    /// Also write the results to this file as JSON; `-` is standard output, and all else then goes
+    /// to standard error
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
 }

@@ -41,10 +41,12 @@ pub(crate) struct Options {
     /// Measure again what the cache knows
     #[arg(long)]
     again: bool,
-    /// Also write what is faster than the planner's choice to this file, in the form of the tables that come with the library
+    /// Also write what is faster than the planner's choice to this file, in the form of the tables
+    /// that come with the library
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
-    /// Measure nothing: show the tables of the cache, and whether they are of this adapter and these kernels
+    /// Measure nothing: show the tables of the cache, and whether they are of this adapter and
+    /// these kernels
     #[arg(long, conflicts_with_all = ["shapes", "only", "batch", "family", "elem", "again", "table", "json"])]
     list: bool,
     #[command(flatten)]

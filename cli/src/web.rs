@@ -18,7 +18,8 @@ pub(crate) struct Options {
     /// The browser's program; for Dawn the folder where `npm install webgpu` was run
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
-    /// Make pipelines of all shaders, not only of as many as take every constant through the back end
+    /// Make pipelines of all shaders, not only of as many as take every constant through the back
+    /// end
     #[arg(long)]
     in_full: bool,
     /// Seconds without a word from the browser after which it is given up
@@ -40,7 +41,8 @@ enum BrowserArg {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    // Before the browser, which may not be there: what is wrong with the file is told on every machine.
+    // Before the browser, which may not be there: what is wrong with the file is told on every
+    // machine.
     let report = options.replay.as_deref().map(replay::read).transpose()?;
     let program = options.program.as_deref();
     let browser = match options.browser {

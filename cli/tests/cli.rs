@@ -934,7 +934,8 @@ fn what_cannot_be_benched_is_named() {
     refused(&["bench", "--compare", text(&old)], "expected results of version 1, found version 0");
 }
 
-/// What `dynconv tune` prints and writes as JSON for the pointwise layer, with its cache in this folder.
+/// What `dynconv tune` prints and writes as JSON for the pointwise layer, with its cache in this
+/// folder.
 fn tuned(cache: &Path, options: &[&str]) -> (serde_json::Value, String) {
     let json = scratch("tune.json");
     let layer = [

@@ -1,5 +1,6 @@
-//! A driver that has no memory for one object after another, loses the device at one submission after another, or has a clock that runs
-//! backwards: the library says so with its own errors, computes nothing wrong, and goes on where the device does.
+//! A driver that has no memory for one object after another, loses the device at one submission
+//! after another, or has a clock that runs backwards: the library says so with its own errors,
+//! computes nothing wrong, and goes on where the device does.
 #![cfg(target_os = "linux")]
 
 mod layer;
@@ -67,7 +68,8 @@ fn everything(context: &Context) -> Result<Vec<f32>, Error> {
     Ok(values)
 }
 
-/// The program under the layer. What fails, fails with an error of the library; then the same context does it, or a new one does.
+/// The program under the layer. What fails, fails with an error of the library; then the same
+/// context does it, or a new one does.
 #[test]
 #[ignore = "for the tests below, which run it under the layer"]
 fn program() {
@@ -125,8 +127,8 @@ fn run(fault: &str) -> Run {
     run
 }
 
-/// Runs the program with a fault in one place after another, until there is none: in each of the first, and then in one of some. How many
-/// there were, and how many were told.
+/// Runs the program with a fault in one place after another, until there is none: in each of the
+/// first, and then in one of some. How many there were, and how many were told.
 fn everywhere(fault: &str, first: usize, step: usize) -> [usize; 2] {
     let [mut places, mut told] = [0, 0];
     for place in (0..first).chain((first..).step_by(step)) {

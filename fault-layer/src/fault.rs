@@ -37,7 +37,8 @@ const KINDS: [Kind; 3] = [
 pub(crate) enum Plan {
     /// It miscompiles a kernel.
     Miscompile(Fault),
-    /// It has no memory for the object whose creation has this number, counted from 0, and then has some again.
+    /// It has no memory for the object whose creation has this number, counted from 0, and then has
+    /// some again.
     Refuse(usize),
     /// It loses the device at the submission of this number.
     Lose(usize),
@@ -97,7 +98,8 @@ impl Fault {
         Ok(Self { kernel: kernel.to_owned(), kind, place: place.transpose()? })
     }
 
-    /// The module with this fault, if its entry point is the kernel and there is an instruction to change.
+    /// The module with this fault, if its entry point is the kernel and there is an instruction to
+    /// change.
     pub(crate) fn plant(&self, code: &[u32]) -> Option<Planted> {
         let (header, _) = code.split_at_checked(HEADER)?;
         if !instructions(code).any(|instruction| entry_point_is(instruction, &self.kernel)) {
@@ -143,7 +145,8 @@ impl Change {
 /// Words before the first instruction: magic number, version, generator, bound, schema.
 const HEADER: usize = 5;
 
-/// The instructions of a module. The first word of each has its length in the upper half; one whose length cannot be ends the walk.
+/// The instructions of a module. The first word of each has its length in the upper half; one whose
+/// length cannot be ends the walk.
 fn instructions(code: &[u32]) -> impl Iterator<Item = &[u32]> {
     let mut rest = code.get(HEADER..).unwrap_or_default();
     std::iter::from_fn(move || {

@@ -1,8 +1,10 @@
-//! The layer as the Vulkan loader meets it. The interface is described in `LoaderLayerInterface.md` of the Vulkan loader; Vulkan's headers
-//! for layers are not part of `ash`, so what is needed of them stands here.
+//! The layer as the Vulkan loader meets it. The interface is described in `LoaderLayerInterface.md`
+//! of the Vulkan loader; Vulkan's headers for layers are not part of `ash`, so what is needed of
+//! them stands here.
 //!
-//! A call goes from the loader through all layers to the driver. Each layer finds the next one's functions through pointers that it is
-//! given when an instance or a device is created, and keeps them by the instance or device.
+//! A call goes from the loader through all layers to the driver. Each layer finds the next one's
+//! functions through pointers that it is given when an instance or a device is created, and keeps
+//! them by the instance or device.
 
 use std::collections::HashMap;
 use std::env;
@@ -31,7 +33,8 @@ pub(crate) struct NegotiateLayerInterface {
 /// The version of the interface that this layer speaks.
 const INTERFACE_VERSION: u32 = 2;
 
-/// `VkLayerInstanceLink` and `VkLayerDeviceLink`, which have the same form: a way to the next layer.
+/// `VkLayerInstanceLink` and `VkLayerDeviceLink`, which have the same form: a way to the next
+/// layer.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Link<F> {
@@ -44,7 +47,8 @@ struct Link<F> {
 type InstanceLink = Link<vk::PFN_vkVoidFunction>;
 type DeviceLink = Link<vk::PFN_vkGetDeviceProcAddr>;
 
-/// `VkLayerInstanceCreateInfo` and `VkLayerDeviceCreateInfo`: what the loader hangs into the chain of a create info.
+/// `VkLayerInstanceCreateInfo` and `VkLayerDeviceCreateInfo`: what the loader hangs into the chain
+/// of a create info.
 #[repr(C)]
 struct LayerCreateInfo<F> {
     s_type: vk::StructureType,
@@ -56,8 +60,8 @@ struct LayerCreateInfo<F> {
 
 const LAYER_LINK_INFO: i32 = 0;
 
-/// The next layer's functions for an instance. They are looked up when it is created: later on the loader answers for the last layer
-/// with the first layer's functions.
+/// The next layer's functions for an instance. They are looked up when it is created: later on the
+/// loader answers for the last layer with the first layer's functions.
 #[derive(Clone, Copy)]
 struct Instance {
     get_proc_addr: vk::PFN_vkGetInstanceProcAddr,
@@ -80,7 +84,8 @@ type Table<T> = LazyLock<Mutex<HashMap<Key, T>>>;
 static INSTANCES: Table<Instance> = LazyLock::new(Mutex::default);
 static DEVICES: Table<Device> = LazyLock::new(Mutex::default);
 
-/// The first word of an object. The loader keeps it alike for an instance and its physical devices, and for a device and its queues.
+/// The first word of an object. The loader keeps it alike for an instance and its physical devices,
+/// and for a device and its queues.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key(usize);
 
@@ -159,10 +164,12 @@ macro_rules! void {
 
 pub(crate) use void;
 
-/// A function of the next layer: `lookup!(get_proc_addr, handle, name as type)`. Its type is the name's in Vulkan.
+/// A function of the next layer: `lookup!(get_proc_addr, handle, name as type)`. Its type is the
+/// name's in Vulkan.
 macro_rules! lookup {
     ($get_proc_addr:expr, $handle:expr, $name:literal as $type:ty) => {
-        // SAFETY: the handle is of the next layer, and the name is the function's whose type stands here.
+        // SAFETY: the handle is of the next layer, and the name is the function's whose type stands
+        // here.
         unsafe {
             ($get_proc_addr)($handle, $name.as_ptr())
                 .map(|function| std::mem::transmute::<unsafe extern "system" fn(), $type>(function))
@@ -226,11 +233,12 @@ unsafe extern "system" fn get_device_proc_addr(
     unsafe { (next.get_proc_addr)(device, name) }
 }
 
-/// Takes this layer's link out of the chain of a create info, so that the next layer finds its own there.
+/// Takes this layer's link out of the chain of a create info, so that the next layer finds its own
+/// there.
 ///
 /// # Safety
-/// `chain` is a chain as Vulkan defines it, `s_type` marks structures of the form `LayerCreateInfo<F>` in it, and nobody else uses
-/// those meanwhile.
+/// `chain` is a chain as Vulkan defines it, `s_type` marks structures of the form
+/// `LayerCreateInfo<F>` in it, and nobody else uses those meanwhile.
 unsafe fn take_link<F: Copy>(chain: *const c_void, s_type: vk::StructureType) -> Option<Link<F>> {
     let mut node = chain.cast::<vk::BaseInStructure<'_>>();
     // SAFETY: every structure in a chain begins with its type and the next one.
@@ -240,7 +248,8 @@ unsafe fn take_link<F: Copy>(chain: *const c_void, s_type: vk::StructureType) ->
             // SAFETY: the type says that it is one. The loader expects layers to write into it.
             let info = unsafe { &mut *info };
             if info.function == LAYER_LINK_INFO {
-                // SAFETY: the function says that it is a link, and the loader keeps it until the object is created.
+                // SAFETY: the function says that it is a link, and the loader keeps it until the
+                // object is created.
                 let link = *unsafe { info.link.as_ref() }?;
                 info.link = link.next;
                 return Some(link);
@@ -379,7 +388,8 @@ unsafe extern "system" fn create_shader_module(
     let Some(next) = get(&DEVICES, unsafe { Key::of(device) }) else {
         return vk::Result::ERROR_INITIALIZATION_FAILED;
     };
-    // SAFETY: Vulkan passes a create info, and in it where the code is and its bytes, a multiple of 4.
+    // SAFETY: Vulkan passes a create info, and in it where the code is and its bytes, a multiple of
+    // 4.
     let (mut info, code) =
         unsafe { (*info, std::slice::from_raw_parts((*info).p_code, (*info).code_size / 4)) };
     if refusal::refuses("vkCreateShaderModule") {

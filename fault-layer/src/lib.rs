@@ -1,5 +1,6 @@
-//! A Vulkan layer that stands in for a driver with a fault. Mostly it changes one kernel's SPIR-V on its way to the driver, as a miscompiling
-//! driver would. The correctness suite must find the fault and say which kernel has it.
+//! A Vulkan layer that stands in for a driver with a fault. Mostly it changes one kernel's SPIR-V
+//! on its way to the driver, as a miscompiling driver would. The correctness suite must find the
+//! fault and say which kernel has it.
 //!
 //! With the library and a [`manifest`] of it in a folder:
 //!
@@ -8,8 +9,8 @@
 //!     DYNCONV_FAULT=conv_depthwise:add dynconv check
 //! ```
 //!
-//! `DYNCONV_FAULT` is `KERNEL:FAULT`, or `KERNEL:FAULT:PLACE` to change just one instruction, numbered from 0. Kernels are known by their
-//! entry points. Faults:
+//! `DYNCONV_FAULT` is `KERNEL:FAULT`, or `KERNEL:FAULT:PLACE` to change just one instruction,
+//! numbered from 0. Kernels are known by their entry points. Faults:
 //!
 //! * `add`: floats are subtracted where they should be added,
 //! * `compare`: `<` of unsigned numbers is taken for `<=`,
@@ -17,7 +18,8 @@
 //!
 //! Or the driver fails in another way:
 //!
-//! * `refuse:CALL`: there is no memory for the object whose creation has this number, counted from 0; there is some again for the next one,
+//! * `refuse:CALL`: there is no memory for the object whose creation has this number, counted from
+//!   0; there is some again for the next one,
 //! * `lose:SUBMISSION`: the device is lost at this submission,
 //! * `clock:backwards`: timestamps are written in the wrong order.
 //!
@@ -39,7 +41,8 @@ pub const FAULT: &str = "DYNCONV_FAULT";
 /// What every line on stderr begins with.
 pub const PREFIX: &str = "fault layer: ";
 
-/// What the Vulkan loader wants to read about the layer, in a file `*.json` in a folder of `VK_LAYER_PATH`.
+/// What the Vulkan loader wants to read about the layer, in a file `*.json` in a folder of
+/// `VK_LAYER_PATH`.
 #[must_use]
 pub fn manifest(library: &Path) -> String {
     format!(

@@ -1,16 +1,19 @@
-//! Everything that reads a user's file, as a function of any bytes: what it makes of them does not matter, but it may not panic, and may
-//! hold no more memory than [`Target::most_memory`] says.
+//! Everything that reads a user's file, as a function of any bytes: what it makes of them does not
+//! matter, but it may not panic, and may hold no more memory than [`Target::most_memory`] says.
 //!
-//! The fuzzer is in `fuzz/`, a package of its own since it needs a nightly compiler and a C++ compiler. In this folder:
+//! The fuzzer is in `fuzz/`, a package of its own since it needs a nightly compiler and a C++
+//! compiler. In this folder:
 //!
 //! ```sh
 //! cargo install cargo-fuzz
 //! cargo +nightly fuzz run -s none safetensors corpus/safetensors -- -runs=10000000 -max_len=1200
 //! ```
 //!
-//! Without the bound on their length inputs grow, and ten times fewer are read in a second. What the last runs gave is in `tests/LONG.md`.
+//! Without the bound on their length inputs grow, and ten times fewer are read in a second. What
+//! the last runs gave is in `tests/LONG.md`.
 //!
-//! `corpus/` has small files from which each target starts, and what once went wrong; `tests/corpus.rs` reads all of it, and pieces of it.
+//! `corpus/` has small files from which each target starts, and what once went wrong;
+//! `tests/corpus.rs` reads all of it, and pieces of it.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -51,8 +54,9 @@ pub const TARGETS: [Target; 7] = [
 ];
 
 impl Target {
-    /// Bytes that reading a file of `len` bytes may hold at a time, the file not counted: values in f64 take eight times the room of a byte
-    /// of a checkpoint, lists grow by doubling, and messages name what they are about.
+    /// Bytes that reading a file of `len` bytes may hold at a time, the file not counted: values in
+    /// f64 take eight times the room of a byte of a checkpoint, lists grow by doubling, and
+    /// messages name what they are about.
     #[must_use]
     pub const fn most_memory(&self, len: usize) -> usize {
         self.own + 64 * len + (64 << 10)
@@ -110,7 +114,8 @@ fn layers(bytes: &[u8]) {
         let _ = layer_of_a_family(&checkpoint, prefix);
         let _ = described_layer(&checkpoint, prefix);
     }
-    // What is uploaded is kept until something is submitted, and buffers are freed when a device is looked after.
+    // What is uploaded is kept until something is submitted, and buffers are freed when a device is
+    // looked after.
     DEVICE.queue().submit([]);
     let _ = DEVICE.device().poll(wgpu::PollType::Poll);
 }

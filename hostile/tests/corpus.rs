@@ -1,4 +1,5 @@
-//! Every file of the corpus, and pieces of it: read without a panic, within the memory that is promised.
+//! Every file of the corpus, and pieces of it: read without a panic, within the memory that is
+//! promised.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The kernels that are looked at: convolutions in tiles, in the variants that planning for a GPU gives.
+//! The kernels that are looked at: convolutions in tiles, in the variants that planning for a GPU
+//! gives.
 
 use dynconv::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
 use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, MatrixShape, WeightOrder, wgpu};
@@ -32,7 +33,8 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         // All taps of a channel.
         case("register", register, Trips { staging: 1, work: 9 * 32 })?,
         case("register, plain", plain(register), Trips { staging: 1, work: 9 * 32 })?,
-        // A whole invocation, its four stores included. The first tap adds to nothing: those four are products.
+        // A whole invocation, its four stores included. The first tap adds to nothing: those four
+        // are products.
         case("depthwise", depthwise, Trips { staging: 4, work: 8 * 4 })?,
     ];
     let blocks = [
@@ -71,7 +73,8 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         ("block 64x64, mixes 4", mixed(64, 4, mix), 4),
     ];
     for (name, problem, kernels) in mixes {
-        // Each of the eight weights that an invocation loads for each half is mixed, too: a product, and the others added to it.
+        // Each of the eight weights that an invocation loads for each half is mixed, too: a
+        // product, and the others added to it.
         cases.push(case(name, problem, Trips { staging: 1, work: 2 * (512 + 8 * (kernels - 1)) })?);
     }
     Ok(cases)
@@ -89,7 +92,8 @@ fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
     }
 }
 
-/// The convolution of a plan of the problem, on a device with twice the workgroup memory that WebGPU promises.
+/// The convolution of a plan of the problem, on a device with twice the workgroup memory that
+/// WebGPU promises.
 fn case(name: &'static str, problem: Problem, trips: Trips) -> Result<Case, String> {
     case_for(name, problem, trips, &gpu())
 }
@@ -121,6 +125,7 @@ fn matrices() -> Result<Case, String> {
     let kernel = ConvChoice::Matrix;
     let elems = [Elem::F16; 2];
     let problem = Problem { kernel, elems, ..problem(desc(128, 128, 3).padding([1; 2]), 56) };
-    // Two products of 2 x 2 matrices a step and subgroup; an invocation stages eight weights and eight inputs.
+    // Two products of 2 x 2 matrices a step and subgroup; an invocation stages eight weights and
+    // eight inputs.
     case_for("matrix 64x64, f16", problem, Trips { staging: 8, work: 8 }, &caps)
 }

@@ -1,6 +1,8 @@
-//! Reads the instructions that a driver made of a kernel: where its main loop is, and what one step of it takes.
+//! Reads the instructions that a driver made of a kernel: where its main loop is, and what one step
+//! of it takes.
 //!
-//! Mesa prints machine code with LLVM, and where LLVM does not know a family, its own last form, which writes results before an equals sign.
+//! Mesa prints machine code with LLVM, and where LLVM does not know a family, its own last form,
+//! which writes results before an equals sign.
 
 use std::collections::HashMap;
 use std::ops::{AddAssign, Range};
@@ -91,13 +93,14 @@ fn shared_bytes(name: &str) -> u64 {
     loads * bits.and_then(|bits| bits.parse::<u64>().ok()).unwrap_or(0) / 8
 }
 
-/// How often the inner loops of a main loop run, where the driver has left any: those that load from buffers stage operands, the
-/// others multiply.
+/// How often the inner loops of a main loop run, where the driver has left any: those that load
+/// from buffers stage operands, the others multiply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trips {
     /// Trips of a loop that stages.
     pub(crate) staging: u64,
-    /// Multiply-adds of an invocation in one step, or products of matrices of a subgroup; tells the trips of the loop that multiplies.
+    /// Multiply-adds of an invocation in one step, or products of matrices of a subgroup; tells
+    /// the trips of the loop that multiplies.
     pub(crate) work: u64,
 }
 
@@ -121,7 +124,8 @@ pub(crate) fn step(listing: &str, trips: Trips) -> Result<Counts, String> {
     }
 }
 
-/// The instructions of the main loop, without its labels, branches and comments: what a pipeline simulator takes.
+/// The instructions of the main loop, without its labels, branches and comments: what a pipeline
+/// simulator takes.
 pub(crate) fn body(listing: &str) -> String {
     let lines: Vec<Counts> = listing.lines().map(Counts::of).collect();
     let main = main_loop(&loops(listing), &lines);
@@ -136,8 +140,8 @@ pub(crate) fn body(listing: &str) -> String {
     texts.filter(is_kept).map(|text| format!("{}\n", text.trim_end())).collect()
 }
 
-/// The outermost loop with the most multiply-adds, or products of matrices, of those that nest no deeper than two, as loops around them go over
-/// kernels; where none has any, all there is.
+/// The outermost loop with the most multiply-adds, or products of matrices, of those that nest no
+/// deeper than two, as loops around them go over kernels; where none has any, all there is.
 fn main_loop(loops: &[Range<usize>], lines: &[Counts]) -> Range<usize> {
     let is_shallow =
         |one: &Range<usize>| inside(loops, one).all(|inner| inside(loops, inner).next().is_none());

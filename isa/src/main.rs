@@ -1,5 +1,5 @@
-//! Compiles dynconv's convolution kernels for AMD GPUs without having one, and prints what came of them: registers, spills, occupancy, and
-//! what a step of the main loop takes.
+//! Compiles dynconv's convolution kernels for AMD GPUs without having one, and prints what came of
+//! them: registers, spills, occupancy, and what a step of the main loop takes.
 //!
 //! ```sh
 //! dynconv-isa                              # the table
@@ -9,7 +9,8 @@
 //! dynconv-isa --body KERNEL FAMILY         # those of the main loop alone, for llvm-mca
 //! ```
 //!
-//! It needs Mesa's driver RADV and the Vulkan loader. The numbers are what a compiler says, not timings.
+//! It needs Mesa's driver RADV and the Vulkan loader. The numbers are what a compiler says, not
+//! timings.
 
 mod cases;
 mod listing;
@@ -24,8 +25,8 @@ use cases::Case;
 use radv::{Compiler, Executable};
 use report::Row;
 
-/// GPU families: what the table calls them, what the driver does, and the subgroup size asked for, if any. wgpu asks for none, and the
-/// driver then takes 64.
+/// GPU families: what the table calls them, what the driver does, and the subgroup size asked for,
+/// if any. wgpu asks for none, and the driver then takes 64.
 const FAMILIES: [(&str, &str, Option<u32>); 5] = [
     ("RDNA2", "navi21", None),
     ("RDNA3", "navi31", None),

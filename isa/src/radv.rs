@@ -1,4 +1,5 @@
-//! Mesa's driver for AMD GPUs as a compiler: it can stand for any family without a GPU, and then compiles but runs nothing.
+//! Mesa's driver for AMD GPUs as a compiler: it can stand for any family without a GPU, and then
+//! compiles but runs nothing.
 
 #![allow(unsafe_code, reason = "Vulkan is called through C pointers")]
 #![warn(clippy::undocumented_unsafe_blocks)]
@@ -66,7 +67,8 @@ impl Compiler {
         }
     }
 
-    /// Compiles a kernel whose bindings are a uniform buffer and `storage` storage buffers, for subgroups of a size if one is given.
+    /// Compiles a kernel whose bindings are a uniform buffer and `storage` storage buffers, for
+    /// subgroups of a size if one is given.
     pub(crate) fn compile(
         &self,
         spirv: &[u32],
@@ -88,7 +90,8 @@ impl Compiler {
             size = size.required_subgroup_size(subgroup);
             stage = stage.push_next(&mut size);
         }
-        // SAFETY: all that the structures point to outlives the calls, and each object is destroyed once, after its last use.
+        // SAFETY: all that the structures point to outlives the calls, and each object is destroyed
+        // once, after its last use.
         unsafe {
             let info = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
             let set = device
@@ -123,7 +126,8 @@ impl Compiler {
 
     fn read(&self, pipeline: vk::Pipeline) -> Result<Executable, String> {
         let info = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
-        // SAFETY: the pipeline was created to capture both, and the buffers are as long as the driver said before.
+        // SAFETY: the pipeline was created to capture both, and the buffers are as long as the
+        // driver said before.
         unsafe {
             let found = self
                 .executables

@@ -11,7 +11,8 @@ pub(crate) struct Row {
     pub(crate) sgprs: u64,
     /// Registers that did not fit, vector and scalar.
     pub(crate) spills: u64,
-    /// Subgroups that a SIMD can hold, as the driver counts them: those of 64 lanes as two where it has 32.
+    /// Subgroups that a SIMD can hold, as the driver counts them: those of 64 lanes as two where
+    /// it has 32.
     pub(crate) occupancy: u64,
     /// Workgroup memory, bytes.
     pub(crate) shared: u64,
@@ -101,7 +102,8 @@ fn parse(line: &str) -> Option<Budget<'_>> {
     next().is_none().then_some(budget)
 }
 
-/// What breaks the budgets, each with its numbers. A line is `kernel | family | most spills | least waves | least FMA %`.
+/// What breaks the budgets, each with its numbers. A line is `kernel | family | most spills | least
+/// waves | least FMA %`.
 pub(crate) fn broken(rows: &[Row], budgets: &str) -> Vec<String> {
     let lines = budgets.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut broken = Vec::new();

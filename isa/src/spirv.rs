@@ -1,5 +1,5 @@
-//! WGSL to SPIR-V as wgpu does it on a Vulkan 1.3 driver with robust buffers: loops are bounded, divisors checked, and indices into
-//! arrays outside buffers held to their size.
+//! WGSL to SPIR-V as wgpu does it on a Vulkan 1.3 driver with robust buffers: loops are bounded,
+//! divisors checked, and indices into arrays outside buffers held to their size.
 
 use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-/// A sample lasts at least this long: work that is shorter runs several times in one pass. Timestamps of some devices tick once a
-/// microsecond or slower, and a pass has a beginning and an end.
+/// A sample lasts at least this long: work that is shorter runs several times in one pass.
+/// Timestamps of some devices tick once a microsecond or slower, and a pass has a beginning and an
+/// end.
 const SAMPLE_MS: f64 = 2.0;
 /// How often work runs in one sample at most, so that recording stays cheap.
 const MOST_REPEATS: u32 = 1000;
@@ -101,7 +102,8 @@ impl<'a> Clock<'a> {
         let wall = each(start.elapsed().as_secs_f64() * 1e3);
         let gpu = match &self.timer {
             None => None,
-            // A clock that stands still has timed nothing, and a pass takes no longer than the wait for it.
+            // A clock that stands still has timed nothing, and a pass takes no longer than the wait
+            // for it.
             Some(timer) => {
                 let is_possible = |ms: &f64| *ms > 0.0 && each(*ms) <= wall;
                 timer.read(self.context)?.first().copied().filter(is_possible).map(each)
@@ -110,7 +112,8 @@ impl<'a> Clock<'a> {
         Ok(Time { gpu, wall })
     }
 
-    /// How often work has to run for a sample to be long enough, found on a device that has warmed up.
+    /// How often work has to run for a sample to be long enough, found on a device that has warmed
+    /// up.
     pub(crate) fn repeats(&self, work: &Work<'_>) -> Result<u32> {
         self.time(work, 1)?;
         let mut repeats = 1;
@@ -132,7 +135,8 @@ impl<'a> Clock<'a> {
         }
     }
 
-    /// Microseconds that the host takes to record work into a command buffer of its own: encoder, pass, dispatches, end. It is not submitted.
+    /// Microseconds that the host takes to record work into a command buffer of its own: encoder,
+    /// pass, dispatches, end. It is not submitted.
     pub(crate) fn record_us(&self, work: &Work<'_>, quick: bool) -> f64 {
         let record = || {
             let start = Instant::now();
@@ -181,7 +185,8 @@ impl<'a> Contender<'a> {
         median(&self.times.iter().map(|time| time.wall).collect::<Vec<_>>())
     }
 
-    /// How much longer than another it took, in the middle of all rounds: what slows the machine for a while slows both.
+    /// How much longer than another it took, in the middle of all rounds: what slows the machine
+    /// for a while slows both.
     pub(crate) fn ratio(&self, other: &Self) -> f64 {
         let ratios = self.times.iter().zip(&other.times).map(|(a, b)| a.best() / b.best());
         median(&ratios.collect::<Vec<_>>())

@@ -1,7 +1,9 @@
-//! The batch as groups: how dynamic convolution runs today where a framework has grouped convolution only.
+//! The batch as groups: how dynamic convolution runs today where a framework has grouped
+//! convolution only.
 //!
-//! The input is seen as one sample of batch x channels, and each sample's kernel as that of `groups` of its groups. The kernels are built by
-//! the same steps as those of the layer itself (attention where it has a branch, aggregation), so that what differs is the convolution.
+//! The input is seen as one sample of batch x channels, and each sample's kernel as that of
+//! `groups` of its groups. The kernels are built by the same steps as those of the layer itself
+//! (attention where it has a branch, aggregation), so that what differs is the convolution.
 
 use dynconv::{Bound, Context, Elem, Kernel, Layer, PerSample, Step, Tensor, wgpu};
 use dynconv_suite::data::Data;
@@ -20,11 +22,12 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Binds the grouped convolution to the kernels that `layer` builds; they must lie as they are published, with all gains in them.
+    /// Binds the grouped convolution to the kernels that `layer` builds; they must lie as they are
+    /// published, with all gains in them.
     ///
     /// # Errors
-    /// [`dynconv::Error::Unsupported`] if the layer builds no kernels a sample, or not those of all samples at once, and what the library
-    /// refuses.
+    /// [`dynconv::Error::Unsupported`] if the layer builds no kernels a sample, or not those of all
+    /// samples at once, and what the library refuses.
     pub(crate) fn bind(
         context: &Context,
         spec: &Spec,

@@ -29,7 +29,8 @@ pub struct Options {
     pub kernels: Vec<ConvChoice>,
     /// Samples of each of those that take turns.
     pub samples: usize,
-    /// Whether the batch as groups takes turns with them, which takes most of the time where groups are slow.
+    /// Whether the batch as groups takes turns with them, which takes most of the time where
+    /// groups are slow.
     pub groups: bool,
     /// Everything once, to see that it works.
     pub quick: bool,
@@ -88,8 +89,9 @@ struct Ready {
     compared: String,
 }
 
-/// Measures a layer with each kernel that `options` names, beside our own static convolution and the batch as groups. `progress` is told what
-/// is being done, and may end it. What is refused or wrong is an [`Outcome`].
+/// Measures a layer with each kernel that `options` names, beside our own static convolution and
+/// the batch as groups. `progress` is told what is being done, and may end it. What is refused or
+/// wrong is an [`Outcome`].
 ///
 /// # Errors
 /// [`Error::Device`] if the device fails, [`Error::Stopped`] if `progress` wants no more.
@@ -254,8 +256,9 @@ fn prepare(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -
     Ok(Entry { conv: spec.conv, spec: spec.clone(), prepared, plan, verified, first_use_ms })
 }
 
-/// What the first use of a layer takes longer than the fastest of some more, on one sample, without pipelines of this program: compiling.
-/// Drivers do some of it when a pipeline is made, some when it runs first; one that keeps shaders on disk may skip it.
+/// What the first use of a layer takes longer than the fastest of some more, on one sample, without
+/// pipelines of this program: compiling. Drivers do some of it when a pipeline is made, some when
+/// it runs first; one that keeps shaders on disk may skip it.
 fn first_use_ms(context: &Context, spec: &Spec, data: &Data) -> Result<f64> {
     let (single, data) = (spec.single(), data.sample(spec, 0));
     let fresh = context.clone().with_shaders(dynconv::Variant::source);
@@ -270,7 +273,8 @@ fn first_use_ms(context: &Context, spec: &Spec, data: &Data) -> Result<f64> {
 }
 
 fn groups(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -> Result<Groups> {
-    // As on a software adapter without lanes, where kernels lie as they are published, and have all gains in them.
+    // As on a software adapter without lanes, where kernels lie as they are published, and have all
+    // gains in them.
     let device_type = wgpu::DeviceType::Cpu;
     let plain =
         context.clone().with_caps(Caps { device_type, subgroups: false, ..context.caps().clone() });
@@ -289,7 +293,8 @@ fn attention_steps(prepared: &Prepared) -> Vec<Step> {
     prepared.bound.steps().iter().filter(is_attention).cloned().collect()
 }
 
-/// What cannot be measured because the library refuses it or because it is wrong; other errors end the run.
+/// What cannot be measured because the library refuses it or because it is wrong; other errors end
+/// the run.
 fn refusal(case: &Case, strategy: &str, error: &Error) -> Result<Refusal> {
     let is_wrong = match error {
         Error::Fault(Fault::Refused(_)) => false,

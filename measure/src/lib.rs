@@ -1,7 +1,8 @@
 //! How fast dynamic convolution is on an adapter, and beside what.
 //!
-//! Every result is checked against the f64 reference before it is timed. Each layer is measured in turns with our own static convolution
-//! of the same shape and with the batch as groups, so that what drifts on a machine drifts for all of them.
+//! Every result is checked against the f64 reference before it is timed. Each layer is measured in
+//! turns with our own static convolution of the same shape and with the batch as groups, so that
+//! what drifts on a machine drifts for all of them.
 
 mod contest;
 mod error;

@@ -1,4 +1,5 @@
-//! What an adapter can do at most, measured: multiply-adds in registers, and bytes from memory to memory.
+//! What an adapter can do at most, measured: multiply-adds in registers, and bytes from memory to
+//! memory.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -9,16 +10,18 @@ use dynconv_suite::noise::Noise;
 use crate::contest::{Clock, Contender, Spread, take_turns};
 use crate::error::{Error, Result};
 
-/// Multiply-adds of one chain. Old software Vulkan ends loops after 65,535 trips; these are 512 trips of 16.
+/// Multiply-adds of one chain. Old software Vulkan ends loops after 65,535 trips; these are 512
+/// trips of 16.
 const STEPS: u32 = 8192;
 /// Multiply-adds of one chain in a trip of the loop.
 const UNROLLED: u32 = 16;
-/// What a chain is multiplied by, and what is added: it goes from where it begins towards 1, and where it has come to after all steps
-/// tells how many they were.
+/// What a chain is multiplied by, and what is added: it goes from where it begins towards 1, and
+/// where it has come to after all steps tells how many they were.
 const FACTOR: f32 = 1.0 - SUMMAND;
 const SUMMAND: f32 = 1.0 / 4096.0;
-/// Independent chains of an invocation, and invocations of a workgroup. Few chains keep registers free, many hide the latency of one; the
-/// small workgroups are for software adapters, which take one after another.
+/// Independent chains of an invocation, and invocations of a workgroup. Few chains keep registers
+/// free, many hide the latency of one; the small workgroups are for software adapters, which take
+/// one after another.
 const VARIANTS: [[u32; 2]; 6] = [[4, 64], [8, 64], [16, 64], [4, 256], [8, 256], [16, 256]];
 /// A measurement of the peak lasts this long: the device's clock frequency has risen by then.
 const PEAK_MS: f64 = 20.0;
@@ -36,10 +39,12 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Measures an adapter. `quick` takes small samples, once: to see that it works, not what the numbers are.
+    /// Measures an adapter. `quick` takes small samples, once: to see that it works, not what the
+    /// numbers are.
     ///
     /// # Errors
-    /// [`Error::Fault`] if a shader or a buffer is refused, or if the device computes something else; [`Error::Device`].
+    /// [`Error::Fault`] if a shader or a buffer is refused, or if the device computes something
+    /// else; [`Error::Device`].
     pub fn measure(context: &Context, quick: bool) -> Result<Self> {
         let clock = Clock::new(context)?;
         let mut gflops = 0.0_f64;
@@ -57,8 +62,8 @@ impl Peak {
     }
 }
 
-/// A fixed piece of work that no kernel of the library has a part in. It takes turns with every layer, and tells how fast the machine itself
-/// was meanwhile.
+/// A fixed piece of work that no kernel of the library has a part in. It takes turns with every
+/// layer, and tells how fast the machine itself was meanwhile.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     pipeline: wgpu::ComputePipeline,
@@ -152,7 +157,8 @@ fn multiply_adds(
     }
 }
 
-/// Every step rounds twice at most, by 2^-24 of a number below 4, and what it adds fades with [`FACTOR`]: 4096 of them add up.
+/// Every step rounds twice at most, by 2^-24 of a number below 4, and what it adds fades with
+/// [`FACTOR`]: 4096 of them add up.
 fn check_chains(found: &[f32], chains: u32) -> Result<()> {
     let tolerance = f64::from(chains) * 4096.0 * 2.0 * 4.0 / f64::from(1 << 24);
     for (i, &value) in found.iter().enumerate() {

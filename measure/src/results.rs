@@ -28,7 +28,8 @@ pub struct Results {
     pub driver: String,
     /// Vulkan, Metal, Dx12 or Gl.
     pub backend: String,
-    /// Whether times are the device's; otherwise they are the host's, submission and wait included.
+    /// Whether times are the device's; otherwise they are the host's, submission and wait
+    /// included.
     pub timestamps: bool,
     /// Measured multiply-adds in f32, 10^9 operations a second.
     pub peak_gflops: f64,
@@ -53,7 +54,8 @@ pub struct Results {
     pub not_measured: Vec<Refusal>,
 }
 
-/// A layer with one convolution kernel. Times are of one run of the layer; median, smallest and largest of the samples.
+/// A layer with one convolution kernel. Times are of one run of the layer; median, smallest and
+/// largest of the samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Name of the shape.
@@ -114,7 +116,8 @@ pub struct Row {
     pub without_groups: Option<String>,
     /// Pooling and attention branch alone, median, ms.
     pub attention_ms: Option<f64>,
-    /// A fixed piece of work that took turns with the layer: smallest, ms. It tells how fast the machine itself was.
+    /// A fixed piece of work that took turns with the layer: smallest, ms. It tells how fast the
+    /// machine itself was.
     pub gauge_min_ms: f64,
     /// Largest, ms.
     pub gauge_max_ms: f64,
@@ -234,7 +237,8 @@ impl Results {
     }
 }
 
-/// Whether the spreads of a row's times lie apart, by more than the machine itself may have drifted.
+/// Whether the spreads of a row's times lie apart, by more than the machine itself may have
+/// drifted.
 fn judge(before: &Row, now: &Row) -> Verdict {
     let slowed = (now.gauge_max_ms / before.gauge_min_ms).max(1.0);
     let sped_up = (before.gauge_max_ms / now.gauge_min_ms).max(1.0);
@@ -281,8 +285,9 @@ pub struct Change {
     pub verdict: Verdict,
 }
 
-/// Whether a difference is more than noise. Spreads are all samples of a run; they are widened by as much as the machine itself may have
-/// drifted, by the extremes of a fixed piece of work that took turns with the layer.
+/// Whether a difference is more than noise. Spreads are all samples of a run; they are widened by
+/// as much as the machine itself may have drifted, by the extremes of a fixed piece of work that
+/// took turns with the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Even the fastest sample is slower than the slowest was.

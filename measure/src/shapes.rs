@@ -77,7 +77,8 @@ pub fn load(name: &str) -> Result<Vec<Shape>> {
 /// The shapes of a text: one a line, `#` begins a comment. `file` is its name in messages.
 ///
 /// # Errors
-/// [`Error::Line`] for the first line that describes no shape, [`Error::Empty`] for a text without any.
+/// [`Error::Line`] for the first line that describes no shape, [`Error::Empty`] for a text without
+/// any.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Shape>> {
     let mut shapes: Vec<Shape> = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {

@@ -15,7 +15,8 @@ const MOST_PRODUCTS: u64 = 150_000_000;
 pub(crate) struct Verified {
     /// The largest difference, relative to the largest output.
     pub error: f64,
-    /// The largest difference relative to the error bound of that very output; 1 would be on the edge.
+    /// The largest difference relative to the error bound of that very output; 1 would be on the
+    /// edge.
     pub of_bound: f64,
 }
 
@@ -25,12 +26,14 @@ pub(crate) struct Judge<'a> {
     spec: &'a Spec,
     data: &'a Data,
     samples: Vec<usize>,
-    /// For each of the samples, the attention that the device had computed and the truth that follows from it.
+    /// For each of the samples, the attention that the device had computed and the truth that
+    /// follows from it.
     known: Vec<Option<(Vec<f32>, Truth)>>,
 }
 
 impl<'a> Judge<'a> {
-    /// A judge of the first and the last sample of the batch, or of the last alone if they are large or it has to be quick.
+    /// A judge of the first and the last sample of the batch, or of the last alone if they are
+    /// large or it has to be quick.
     pub(crate) fn new(spec: &'a Spec, data: &'a Data, flops: u64, quick: bool) -> Self {
         let last = spec.batch - 1;
         let is_large = flops / 2 / spec.batch as u64 > MOST_PRODUCTS;
@@ -78,7 +81,8 @@ impl<'a> Judge<'a> {
         Ok(all)
     }
 
-    /// The truth of one sample. Attention that the device computed is checked, and then given: its rounding is its own.
+    /// The truth of one sample. Attention that the device computed is checked, and then given: its
+    /// rounding is its own.
     fn truth(&self, sample: usize, rows: &[f32]) -> Result<Truth> {
         let (spec, data) = (self.spec.single(), self.data.sample(self.spec, sample));
         if rows.is_empty() {

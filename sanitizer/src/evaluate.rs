@@ -212,7 +212,8 @@ impl<'m> Machine<'m> {
         Value::Pointer(Rc::new(Pointer { object, slots: vec![Ok(0); self.width] }))
     }
 
-    /// Applies `work` to the components of operands, invocation by invocation. A scalar goes with every component of a vector.
+    /// Applies `work` to the components of operands, invocation by invocation. A scalar goes with
+    /// every component of a vector.
     fn each(
         &mut self,
         frame: &mut Frame<'m>,
@@ -440,7 +441,8 @@ impl<'m> Machine<'m> {
     }
 }
 
-/// Rows, inner size and columns of a product of matrices, or of a matrix and a vector; nothing for other products.
+/// Rows, inner size and columns of a product of matrices, or of a matrix and a vector; nothing for
+/// other products.
 fn product_shape(op: BinaryOperator, left: &TypeInner, right: &TypeInner) -> Option<[usize; 3]> {
     let is_matrix = |inner: &TypeInner| matches!(inner, TypeInner::Matrix { .. });
     let is_product = op == BinaryOperator::Multiply && (is_matrix(left) || is_matrix(right));

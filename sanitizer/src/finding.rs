@@ -12,15 +12,18 @@ use naga::Span;
 pub enum Kind {
     /// Two accesses to one place, one of them a write, that no barrier orders.
     Race,
-    /// An index past the end: of an array in workgroup memory or of a variable, or of a write to a buffer.
+    /// An index past the end: of an array in workgroup memory or of a variable, or of a write to a
+    /// buffer.
     OutOfBounds,
-    /// A read past the end of a buffer. WebGPU has it give 0 or something else of the buffer; other APIs promise nothing.
+    /// A read past the end of a buffer. WebGPU has it give 0 or something else of the buffer; other
+    /// APIs promise nothing.
     ReadPastEnd,
     /// A read of memory that nothing has written.
     Unwritten,
     /// A barrier that not all invocations of the workgroup reach together.
     DivergentBarrier,
-    /// A subgroup operation that reads an invocation which takes no part in it, be the value used or not; or that needs one to write.
+    /// A subgroup operation that reads an invocation which takes no part in it, be the value used
+    /// or not; or that needs one to write.
     InactiveLane,
     /// A shift by as many bits as the number has, or more.
     Shift,

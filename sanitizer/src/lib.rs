@@ -1,21 +1,28 @@
-//! Runs a compute shader in an interpreter of naga's intermediate representation, and tells what is wrong with it although a driver may
-//! give a right result:
+//! Runs a compute shader in an interpreter of naga's intermediate representation, and tells what is
+//! wrong with it although a driver may give a right result:
 //!
-//! * data races, on workgroup memory and on storage buffers, within a workgroup and between workgroups;
+//! * data races, on workgroup memory and on storage buffers, within a workgroup and between
+//!   workgroups;
 //! * accesses outside of arrays and buffers, before anything clamps or drops them;
 //! * reads of memory that nothing has written;
-//! * barriers that not all invocations of a workgroup reach, and subgroup operations that read an invocation which takes no part;
-//! * shifts by too many bits, integer divisions by zero, conversions to an integer that cannot hold the value;
+//! * barriers that not all invocations of a workgroup reach, and subgroup operations that read an
+//!   invocation which takes no part;
+//! * shifts by too many bits, integer divisions by zero, conversions to an integer that cannot hold
+//!   the value;
 //! * loops without an end.
 //!
-//! All invocations of a workgroup go through the shader in step, one workgroup after another. Whether two accesses race does not depend on
-//! this order: a race is two accesses that no barrier orders, and every access is remembered until a barrier orders it. What is not
-//! reached is not judged: a branch that these data do not take, or one that another outcome of an atomic operation would.
+//! All invocations of a workgroup go through the shader in step, one workgroup after another.
+//! Whether two accesses race does not depend on this order: a race is two accesses that no barrier
+//! orders, and every access is remembered until a barrier orders it. What is not reached is not
+//! judged: a branch that these data do not take, or one that another outcome of an atomic operation
+//! would.
 //!
-//! Components of a vector count as places of their own, though WGSL lets a write to one touch all of them.
+//! Components of a vector count as places of their own, though WGSL lets a write to one touch all
+//! of them.
 //!
-//! Not interpreted, with [`Error::Unsupported`]: overrides, textures, matrices in buffers, arguments that are structs, `subgroupBarrier`,
-//! quad operations, and of the built-in functions those that are rare in compute shaders (`length`, `normalize`, `cross`, `distance`,
+//! Not interpreted, with [`Error::Unsupported`]: overrides, textures, matrices in buffers,
+//! arguments that are structs, `subgroupBarrier`, quad operations, and of the built-in functions
+//! those that are rare in compute shaders (`length`, `normalize`, `cross`, `distance`,
 //! `modf`, `frexp`, `extractBits`, `firstLeadingBit`, packing in other formats than two halves).
 //!
 //! ```
@@ -241,8 +248,8 @@ pub struct Dispatch<'a> {
 }
 
 impl<'a> Dispatch<'a> {
-    /// `grid` is in workgroups. Subgroups have 32 invocations, and workgroup memory holds nothing at first, as on a device that does not
-    /// clear it.
+    /// `grid` is in workgroups. Subgroups have 32 invocations, and workgroup memory holds nothing
+    /// at first, as on a device that does not clear it.
     #[must_use]
     pub fn new(
         shader: &'a Shader,
@@ -274,21 +281,23 @@ impl<'a> Dispatch<'a> {
         Self { clears_workgroup_memory, ..self }
     }
 
-    /// What reads past the end of a buffer give, as bits; 0 unless said otherwise. Results that do not depend on this do not need what is
-    /// read there.
+    /// What reads past the end of a buffer give, as bits; 0 unless said otherwise. Results that do
+    /// not depend on this do not need what is read there.
     #[must_use]
     pub fn past_end(self, past_end: u32) -> Self {
         Self { past_end, ..self }
     }
 
-    /// Trips of all loops of a workgroup together after which the one that runs counts as endless; a million unless said otherwise.
+    /// Trips of all loops of a workgroup together after which the one that runs counts as endless;
+    /// a million unless said otherwise.
     #[must_use]
     pub fn most_trips(self, most_trips: u64) -> Self {
         Self { most_trips, ..self }
     }
 }
 
-/// Runs a dispatch on these buffers, and tells what is wrong: each thing once, however often it happens.
+/// Runs a dispatch on these buffers, and tells what is wrong: each thing once, however often it
+/// happens.
 ///
 /// # Errors
 /// [`Error`] for what cannot be run; the buffers then hold what they held.

@@ -1,4 +1,5 @@
-//! The workgroups of a dispatch, one after another, and the statements of a workgroup's invocations, all in step.
+//! The workgroups of a dispatch, one after another, and the statements of a workgroup's
+//! invocations, all in step.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! Memory that invocations share, and who touched it: a race is two accesses to one number, one of them a write and not both atomic, by
-//! invocations that no barrier between the two has ordered.
+//! Memory that invocations share, and who touched it: a race is two accesses to one number, one of
+//! them a write and not both atomic, by invocations that no barrier between the two has ordered.
 
 use naga::Span;
 
@@ -26,8 +26,8 @@ impl Access {
     }
 }
 
-/// What is known of a number in memory. Of many reads two are kept by workgroup and two within it, by different invocations: a write races
-/// with some read just if it races with one of these.
+/// What is known of a number in memory. Of many reads two are kept by workgroup and two within it,
+/// by different invocations: a write races with some read just if it races with one of these.
 #[derive(Clone, Debug, Default)]
 struct Shadow {
     is_written: bool,

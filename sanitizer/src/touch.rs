@@ -100,7 +100,8 @@ impl<'m> Machine<'m> {
         }
     }
 
-    /// Whether a pointer is to an atomic number: `atomicLoad` and `atomicStore` are loads and stores through one.
+    /// Whether a pointer is to an atomic number: `atomicLoad` and `atomicStore` are loads and
+    /// stores through one.
     pub(crate) fn is_atomic(&self, frame: &Frame<'m>, pointer: Handle<Expression>) -> IsAtomic {
         match *self.inner(frame, pointer) {
             TypeInner::Pointer { base, .. } => {

@@ -79,7 +79,8 @@ const KERNEL_WAREHOUSE: [&str; 9] = [
 ];
 
 impl Checkpoint<'_> {
-    /// Sizes of a bank, in the order stored, and the hidden width and channels of the first fully connected layer.
+    /// Sizes of a bank, in the order stored, and the hidden width and channels of the first fully
+    /// connected layer.
     fn bank_sizes<const D: usize>(
         &self,
         bank: &str,
@@ -108,7 +109,8 @@ impl Checkpoint<'_> {
         }
     }
 
-    /// Shape of a bank and of the first fully connected layer give K, both channel counts, kernel size and groups.
+    /// Shape of a bank and of the first fully connected layer give K, both channel counts, kernel
+    /// size and groups.
     fn bank_desc<const D: usize>(&self, bank: &str, fc: &str) -> Result<(ConvDesc<D>, usize)> {
         let ([kernels, c_out, of_group], kernel, [hidden, c_in]) =
             self.bank_sizes::<D>(bank, fc)?;
@@ -124,9 +126,10 @@ impl Checkpoint<'_> {
         Ok((desc, hidden))
     }
 
-    /// Weights of a DY-CNN layer under `prefix` (such as `conv2.`): `weight`, `bias`, `attention.fc1.weight`,
-    /// `attention.fc2.weight`, `attention.fc2.bias`, the biases being optional. Stride, padding and dilation are not in a
-    /// checkpoint: add them to the description.
+    /// Weights of a DY-CNN layer under `prefix` (such as `conv2.`): `weight`, `bias`,
+    /// `attention.fc1.weight`, `attention.fc2.weight`, `attention.fc2.bias`, the biases being
+    /// optional. Stride, padding and dilation are not in a checkpoint: add them to the
+    /// description.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
@@ -136,8 +139,8 @@ impl Checkpoint<'_> {
         Ok((desc, self.dy_cnn_weights(prefix, desc, hidden)?))
     }
 
-    /// As [`Checkpoint::dy_cnn`] for a transposed layer, whose bank is `[K, channels in, channels out / groups, kernel..]` and does not
-    /// tell the groups.
+    /// As [`Checkpoint::dy_cnn`] for a transposed layer, whose bank is `[K, channels in, channels
+    /// out / groups, kernel..]` and does not tell the groups.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
@@ -267,8 +270,9 @@ impl Checkpoint<'_> {
         Ok(norm)
     }
 
-    /// Weights of a CondConv layer: `weight [E, channels out * channels in / groups * taps]` and `bias [E, channels out]` under `prefix`,
-    /// `weight [E, channels in]` and `bias [E]` of the routing under `routing` (such as `routing_fn.`). Flat storage does not tell the
+    /// Weights of a CondConv layer: `weight [E, channels out * channels in / groups * taps]` and
+    /// `bias [E, channels out]` under `prefix`, `weight [E, channels in]` and `bias [E]` of the
+    /// routing under `routing` (such as `routing_fn.`). Flat storage does not tell the
     /// convolution, so the description comes from the caller; E is added to it.
     ///
     /// # Errors
@@ -299,7 +303,8 @@ impl Checkpoint<'_> {
         Ok((desc, weights))
     }
 
-    /// Weights of a pixel mixture under `prefix`: `weight`, `bias`, `attention.weight [K, channels in]`, `attention.bias [K]`.
+    /// Weights of a pixel mixture under `prefix`: `weight`, `bias`, `attention.weight [K, channels
+    /// in]`, `attention.bias [K]`.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].

@@ -135,7 +135,8 @@ pub(crate) fn dispatch(
     let rows = Slice::samples(Operand::Rows, row, 0, batch)?;
     let used = attention.stride > 0;
     let attention_slice = Slice::samples(Operand::Attention, attention.stride, first, batch)?;
-    // WebGPU wants something in every binding; the bank stands in for what this variant never reads.
+    // WebGPU wants something in every binding; the bank stands in for what this variant never
+    // reads.
     let stand_in = Slice { len: 1, ..bank };
     let slices = vec![
         bank,

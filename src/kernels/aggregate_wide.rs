@@ -1,4 +1,5 @@
-//! Host side of `shaders/aggregate_wide.wgsl`: each sample's kernel in blocks, eight weights and eight samples at a time.
+//! Host side of `shaders/aggregate_wide.wgsl`: each sample's kernel in blocks, eight weights and
+//! eight samples at a time.
 
 use super::aggregate::AttentionRow;
 use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
@@ -99,7 +100,8 @@ pub(crate) fn dispatch(
     )
 }
 
-/// Pieces of a workgroup: many, so that the attention is loaded once for them, but not so many that small kernels make few workgroups.
+/// Pieces of a workgroup: many, so that the attention is loaded once for them, but not so many that
+/// small kernels make few workgroups.
 fn units(row: usize) -> usize {
     if row < 1 << 16 { 1 } else { 16 }
 }

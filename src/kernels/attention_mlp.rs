@@ -57,8 +57,9 @@ pub(crate) struct Mlp {
     pub head: Head,
 }
 
-/// Invocations of a workgroup, unless the driver's loop limit asks for more. A sample has one workgroup, and waits for memory once a trip of its
-/// loops: GPUs, which wait long, get as many invocations as WebGPU promises; processors run them one subgroup after another.
+/// Invocations of a workgroup, unless the driver's loop limit asks for more. A sample has one
+/// workgroup, and waits for memory once a trip of its loops: GPUs, which wait long, get as many
+/// invocations as WebGPU promises; processors run them one subgroup after another.
 fn workgroup(caps: &Caps) -> u32 {
     if caps.is_software() { 64 } else { caps.max_invocations.min(caps.max_workgroup_size).min(256) }
 }
@@ -84,13 +85,15 @@ impl Mlp {
             .map_or(1, |hidden| (workgroup as usize / hidden.max(1)).min(self.channels).max(1))
     }
 
-    /// Runs that a workgroup normalises at a time: as many as have a logit for each invocation, or else one.
+    /// Runs that a workgroup normalises at a time: as many as have a logit for each invocation, or
+    /// else one.
     fn group(&self, workgroup: u32) -> usize {
         let [runs, _, run] = self.runs();
         runs.min((workgroup as usize / run.max(1)).max(1))
     }
 
-    /// Trips of an invocation: its hidden units, its gains, its logits and attentions of every group of runs. The trip that ends a loop counts too.
+    /// Trips of an invocation: its hidden units, its gains, its logits and attentions of every
+    /// group of runs. The trip that ends a loop counts too.
     fn trips(&self, workgroup: u32) -> u64 {
         let [runs, kernels, run] = self.runs();
         let sigmoids = self.outputs - runs * kernels;

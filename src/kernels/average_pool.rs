@@ -70,7 +70,8 @@ impl Pool {
         ]
     }
 
-    /// Trips of an invocation: its elements, its chunks, the steps of the tree. The trip that ends a loop counts too.
+    /// Trips of an invocation: its elements, its chunks, the steps of the tree. The trip that ends
+    /// a loop counts too.
     fn trips(&self, workgroup: u32) -> u64 {
         let size = self.size as u64;
         size.div_ceil(workgroup.into())

@@ -1,4 +1,5 @@
-//! What the convolution kernels share on the host: the parameter block and constants of `shaders/common/conv.wgsl`.
+//! What the convolution kernels share on the host: the parameter block and constants of
+//! `shaders/common/conv.wgsl`.
 
 use std::ops::Range;
 
@@ -148,7 +149,8 @@ pub struct Epilogue {
     pub activation: Activation,
 }
 
-/// Where in an attention row the mixing weights of the bank's kernels begin, and the gains of the taps.
+/// Where in an attention row the mixing weights of the bank's kernels begin, and the gains of the
+/// taps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mix {
     pub weights: usize,
@@ -160,7 +162,8 @@ pub(crate) struct Mix {
 pub(crate) enum Stage {
     /// All of it, from the input to the output.
     Whole,
-    /// Sums over this many input channels each, from the input to the partial sums `[parts, batch, channels out, positions]`.
+    /// Sums over this many input channels each, from the input to the partial sums `[parts, batch,
+    /// channels out, positions]`.
     Parts(usize),
     /// From partial sums, each over this many input channels, to the output.
     Sum(usize),
@@ -256,8 +259,8 @@ impl ConvTask<'_> {
         Self { stage: Stage::Sum(channels), ..self.ended() }
     }
 
-    /// Inputs that one load can take in kernels that load an odd number of columns away from what the first output reads first: 2 where that
-    /// is an even element, else 1.
+    /// Inputs that one load can take in kernels that load an odd number of columns away from what
+    /// the first output reads first: 2 where that is an even element, else 1.
     pub(crate) fn pairs(&self) -> u32 {
         let is_paired = self.geometry.padding[2][0] % 2 == 1;
         if is_paired { width(self.input[2], self.elems[0], self.layouts[0]).min(2) } else { 1 }
@@ -284,14 +287,16 @@ impl ConvTask<'_> {
         }
     }
 
-    /// Trips of the loops over the taps of one input channel, if no driver unrolls them. The trip that ends a loop counts too.
+    /// Trips of the loops over the taps of one input channel, if no driver unrolls them. The trip
+    /// that ends a loop counts too.
     fn tap_trips(&self) -> u64 {
         let [kd, kh, kw] = self.geometry.kernel.map(|n| n as u64);
         let row = kh.saturating_mul(kw + 2) + 1;
         kd.saturating_mul(row.saturating_add(1)) + 1
     }
 
-    /// Trips of loops that go over the channels and their taps, for every kernel mixed, and over `stores` outputs and their biases.
+    /// Trips of loops that go over the channels and their taps, for every kernel mixed, and over
+    /// `stores` outputs and their biases.
     pub(crate) fn trips(&self, stores: u64) -> u64 {
         let channels = self.channels.len() as u64;
         let of_kernel = channels.saturating_mul(1 + self.tap_trips()) + 2 + 4 * stores;
@@ -472,8 +477,8 @@ impl ConvTask<'_> {
     }
 }
 
-/// Elements that one load or store can take in a tensor made of runs of `run` neighbours. One that begins at an element which is no multiple
-/// of them takes fewer, which shows when it is bound.
+/// Elements that one load or store can take in a tensor made of runs of `run` neighbours. One that
+/// begins at an element which is no multiple of them takes fewer, which shows when it is bound.
 pub(crate) fn width(run: usize, elem: Elem, layout: Layout) -> u32 {
     let is_wide = elem == Elem::F32 && layout == Layout::ChannelsFirst;
     [4, 2].into_iter().find(|&width| is_wide && run.is_multiple_of(width as usize)).unwrap_or(1)

@@ -36,7 +36,8 @@ pub(crate) struct Tile {
     pub n: u32,
 }
 
-/// From large to small. With one buffer, all fit 256 invocations and 16 KiB, which every WebGPU device has; with two, all but the first.
+/// From large to small. With one buffer, all fit 256 invocations and 16 KiB, which every WebGPU
+/// device has; with two, all but the first.
 const TILES: [Tile; 4] = [
     Tile { m: 128, n: 128 },
     Tile { m: 128, n: 64 },
@@ -50,13 +51,15 @@ impl Tile {
         self.m / 8 * (self.n / 8)
     }
 
-    /// Bytes of a buffer in workgroup memory: of each input channel a row of weights and one of inputs, a vector of padding in each.
+    /// Bytes of a buffer in workgroup memory: of each input channel a row of weights and one of
+    /// inputs, a vector of padding in each.
     fn buffer(self) -> u32 {
         let row = |size: u32| 4 * size + 16;
         HALF * (row(self.m) + row(self.n))
     }
 
-    /// Buffers: one is written while the other is read, where there is memory for two. Sums come out the same.
+    /// Buffers: one is written while the other is read, where there is memory for two. Sums come
+    /// out the same.
     fn buffers(self, caps: &Caps) -> u32 {
         if 2 * self.buffer() <= caps.max_workgroup_memory { 2 } else { 1 }
     }
@@ -94,10 +97,12 @@ fn cores(caps: &Caps) -> usize {
     }
 }
 
-/// Tiles that have work, from large to small; none if most of half a block of channels would be empty.
+/// Tiles that have work, from large to small; none if most of half a block of channels would be
+/// empty.
 ///
-/// Whether there are any decides whether this kernel runs, however small the batch: a lone 64 x 64 tile still takes fewer operations than that of
-/// `conv_tiled` (93 in a hundred are multiply-adds, not 20), which has no more workgroups; and a sample comes out alike in every batch.
+/// Whether there are any decides whether this kernel runs, however small the batch: a lone 64 x 64
+/// tile still takes fewer operations than that of `conv_tiled` (93 in a hundred are multiply-adds,
+/// not 20), which has no more workgroups; and a sample comes out alike in every batch.
 fn filled_tiles(g: &Geometry, positions: usize, caps: &Caps) -> impl Iterator<Item = Tile> {
     let [c_in, c_out] = [g.c_in / g.groups, g.c_out / g.groups];
     let is_possible = g.is_blockable() && 3 * c_in >= 2 * c_in.next_multiple_of(HALF as usize);
@@ -111,8 +116,8 @@ pub(crate) fn is_filled(g: &Geometry, positions: usize, caps: &Caps) -> bool {
     filled_tiles(g, positions, caps).next().is_some()
 }
 
-/// The largest tile that has work and gives every core two of the workgroups that `times` times a sample's tiles are, or else one; or else the
-/// smallest.
+/// The largest tile that has work and gives every core two of the workgroups that `times` times a
+/// sample's tiles are, or else one; or else the smallest.
 fn choose_tile(g: &Geometry, positions: usize, times: usize, caps: &Caps) -> Tile {
     let filled = || filled_tiles(g, positions, caps);
     let workgroups = |tile: &Tile| times * g.groups * tile.count(g.c_out / g.groups, positions);
@@ -133,14 +138,18 @@ pub(crate) struct Split {
     pub mixes: bool,
 }
 
-/// Input channels of each part of a sum that is split among workgroups, whole blocks of them; `None` where it is not.
+/// Input channels of each part of a sum that is split among workgroups, whole blocks of them;
+/// `None` where it is not.
 ///
-/// As many parts as give every core two workgroups for one sample: the 64 invocations of a 64 x 64 tile keep about half of a core busy. 512 -> 512
-/// channels with 3 x 3 taps at 7 x 7 are 8 such tiles, so that 56 of 64 cores would do nothing; in 16 parts of 288 steps they are 128.
+/// As many parts as give every core two workgroups for one sample: the 64 invocations of a 64 x 64
+/// tile keep about half of a core busy. 512 -> 512 channels with 3 x 3 taps at 7 x 7 are 8 such
+/// tiles, so that 56 of 64 cores would do nothing; in 16 parts of 288 steps they are 128.
 ///
-/// Each of a part's sums is written and read, 8 bytes. With 256 steps these are 64 operations a byte, while GPUs compute some 30 to 80 in the time
-/// that a byte takes. Large batches, which need no parts, pay for them all the same, since the order of summation must not depend on the batch; so
-/// a part has no fewer steps than there are positions either: its sums are no more than the weights it reads, and large maps are left whole.
+/// Each of a part's sums is written and read, 8 bytes. With 256 steps these are 64 operations a
+/// byte, while GPUs compute some 30 to 80 in the time that a byte takes. Large batches, which need
+/// no parts, pay for them all the same, since the order of summation must not depend on the batch;
+/// so a part has no fewer steps than there are positions either: its sums are no more than the
+/// weights it reads, and large maps are left whole.
 pub(crate) fn split(
     g: &Geometry,
     positions: usize,
@@ -169,8 +178,9 @@ pub(crate) fn split(
 /// The most kernels that are mixed as they are loaded: one beside each channel of half a block.
 const MIXES: usize = HALF as usize;
 
-/// Whether each sample's kernel is mixed as it is loaded, and never stored: where it would be used for few positions, so that reading it again
-/// takes as long as computing with it. Tiles with the same channels mix the same weights, which more positions would make many.
+/// Whether each sample's kernel is mixed as it is loaded, and never stored: where it would be used
+/// for few positions, so that reading it again takes as long as computing with it. Tiles with the
+/// same channels mix the same weights, which more positions would make many.
 pub(crate) fn mixes(g: &Geometry, positions: usize) -> bool {
     g.bank == Elem::F32 && g.kernels <= MIXES && positions <= 128
 }
@@ -180,8 +190,9 @@ pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     trips_over(task.geometry, task.part_channels(), task.has_bias, task.mix.is_some())
 }
 
-/// Loop trips over so many channels: blocks and what is left of the channels, every tap of them, the bits of four positions, stores and their
-/// biases, kernels mixed before the first step. The trip that ends a loop counts too.
+/// Loop trips over so many channels: blocks and what is left of the channels, every tap of them,
+/// the bits of four positions, stores and their biases, kernels mixed before the first step. The
+/// trip that ends a loop counts too.
 fn trips_over(g: &Geometry, channels: usize, has_bias: bool, mixes: bool) -> u64 {
     let rest = (channels % BLOCK as usize).div_ceil(HALF as usize);
     // Halves are loops over their channels, where they are not written out.

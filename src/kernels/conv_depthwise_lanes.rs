@@ -1,5 +1,5 @@
-//! Host side of `shaders/conv_depthwise_lanes.wgsl`: one input channel per group, 3 x 3 taps with stride 1, rows spread over the lanes of a
-//! subgroup.
+//! Host side of `shaders/conv_depthwise_lanes.wgsl`: one input channel per group, 3 x 3 taps with
+//! stride 1, rows spread over the lanes of a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH_FOUR, SLOTS, STORAGE, width};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, X_WIDTH, Y_WIDTH};
@@ -25,7 +25,8 @@ pub(crate) const DEF: KernelDef = KernelDef {
 /// Lines of a workgroup: eight subgroups of eight, as workgroups of one cost more to start.
 const WORKGROUP: u32 = 64;
 
-/// Whether this kernel can compute a convolution. Lines of at most two channels meet in a subgroup, so a channel has seven.
+/// Whether this kernel can compute a convolution. Lines of at most two channels meet in a subgroup,
+/// so a channel has seven.
 pub(crate) fn can_compute(geometry: &Geometry, output: [usize; 3]) -> bool {
     geometry.c_in == geometry.groups && geometry.is_plain_3x3() && lines(geometry, output) >= 7
 }
@@ -36,7 +37,8 @@ fn lines(geometry: &Geometry, output: [usize; 3]) -> usize {
     output[1] + usize::from(above == 0) + usize::from(below == 0)
 }
 
-/// Trips of an invocation's loop over eight outputs at a time: their stores, and loops over their biases.
+/// Trips of an invocation's loop over eight outputs at a time: their stores, and loops over their
+/// biases.
 pub(crate) fn trips(output: [usize; 3]) -> u64 {
     (output[2].div_ceil(8) * (1 + 2 * 5 + 2 * 8) + 1) as u64
 }

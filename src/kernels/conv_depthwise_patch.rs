@@ -1,4 +1,5 @@
-//! Host side of `shaders/conv_depthwise_patch.wgsl`: one input channel per group, 3 x 3 taps with stride 1.
+//! Host side of `shaders/conv_depthwise_patch.wgsl`: one input channel per group, 3 x 3 taps with
+//! stride 1.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::conv_patch::{PATCH, PATCH_SUMS, TILE, tiles};

@@ -1,4 +1,5 @@
-//! Host side of `shaders/conv_lanes.wgsl`: implicit GEMM in registers, inputs spread over the lanes of a subgroup.
+//! Host side of `shaders/conv_lanes.wgsl`: implicit GEMM in registers, inputs spread over the lanes
+//! of a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};

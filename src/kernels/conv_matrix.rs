@@ -1,4 +1,5 @@
-//! Host side of `shaders/conv_matrix.wgsl`: implicit GEMM in cooperative matrices, on the hardware that GPUs have for them.
+//! Host side of `shaders/conv_matrix.wgsl`: implicit GEMM in cooperative matrices, on the hardware
+//! that GPUs have for them.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::{Const, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
@@ -42,12 +43,14 @@ impl Tile {
         4 * shape.size
     }
 
-    /// Input channels of a step: as many as leave room for the sums in 16 KiB, which every WebGPU device has.
+    /// Input channels of a step: as many as leave room for the sums in 16 KiB, which every WebGPU
+    /// device has.
     fn block(self) -> u32 {
         if self.shape.operand == Elem::F32 { 16 } else { 32 }
     }
 
-    /// Workgroup memory, bytes: weights and inputs of a step, their rows padded, and four matrices of sums.
+    /// Workgroup memory, bytes: weights and inputs of a step, their rows padded, and four matrices
+    /// of sums.
     fn memory(self) -> u32 {
         let (side, block) = (Self::side(self.shape), self.block());
         let operands = 2 * side * (block + 8);
@@ -71,7 +74,8 @@ impl Tile {
     }
 
     fn consts(self) -> [(&'static str, Const); 8] {
-        // Cooperative matrices have their size in the name of their type, and WGSL has no constants that are types.
+        // Cooperative matrices have their size in the name of their type, and WGSL has no constants
+        // that are types.
         let (operand, types) = match (self.shape.operand, self.shape.size) {
             (Elem::F32, 8) => {
                 ("f32", ["coop_mat8x8<f32, A>", "coop_mat8x8<f32, B>", "coop_mat8x8<f32, C>"])
@@ -100,7 +104,8 @@ impl Tile {
     }
 }
 
-/// The largest matrices of a device for an input in `elem`: their operands are f32 for an input in f32, else f16.
+/// The largest matrices of a device for an input in `elem`: their operands are f32 for an input in
+/// f32, else f16.
 fn shape(elem: Elem, caps: &Caps) -> Option<MatrixShape> {
     let operand = if elem == Elem::F32 { Elem::F32 } else { Elem::F16 };
     let fitting = caps.matrices.iter().filter(|shape| shape.operand == operand);
@@ -120,7 +125,8 @@ pub(crate) fn fills(g: &Geometry, positions: usize, elem: Elem, caps: &Caps) -> 
     tile.workgroup <= caps.max_invocations.min(caps.max_workgroup_size) && 3.0 * filled >= 2.0
 }
 
-/// Loop trips of an invocation; none where the device has no such matrices, which [`dispatch`] says.
+/// Loop trips of an invocation; none where the device has no such matrices, which [`dispatch`]
+/// says.
 pub(crate) fn trips(task: &ConvTask<'_>, caps: &Caps) -> u64 {
     shape(task.elems[0], caps).map_or(0, |shape| Tile::new(shape, caps).trips(task))
 }

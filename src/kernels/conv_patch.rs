@@ -1,4 +1,5 @@
-//! Host side of `shaders/conv_patch.wgsl`: 3 x 3 taps with stride 1, patches spread over the lanes of a subgroup.
+//! Host side of `shaders/conv_patch.wgsl`: 3 x 3 taps with stride 1, patches spread over the lanes
+//! of a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;
@@ -27,7 +28,8 @@ pub(crate) const DEF: KernelDef = KernelDef {
     matrices: false,
 };
 
-/// The tile of outputs, what the lanes of a subgroup read for it, and the inputs of a tile with stride 1.
+/// The tile of outputs, what the lanes of a subgroup read for it, and the inputs of a tile with
+/// stride 1.
 pub(super) const PATCH_SUMS: (&str, &str) =
     ("common/patch_sums.wgsl", include_str!("../../shaders/common/patch_sums.wgsl"));
 pub(super) const PATCH_LANES: (&str, &str) =
@@ -43,7 +45,8 @@ pub(super) fn tiles([_, height, width]: [usize; 3], tile: [usize; 2]) -> usize {
     height.div_ceil(tile[0]) * width.div_ceil(tile[1])
 }
 
-/// Trips of an invocation's loops: over the channels, then over its outputs, with a trip for each bias.
+/// Trips of an invocation's loops: over the channels, then over its outputs, with a trip for each
+/// bias.
 pub(crate) fn trips(task: &ConvTask<'_>, tile: [usize; 2]) -> u64 {
     let outputs = 2 * (tile[0] * (1 + 3 * tile[1]) + 1 + tile[0]);
     (task.channels.len() + 1 + outputs) as u64

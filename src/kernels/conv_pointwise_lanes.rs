@@ -1,4 +1,5 @@
-//! Host side of `shaders/conv_pointwise_lanes.wgsl`: 1 x 1 taps as a matrix product, weights spread over the lanes of a subgroup.
+//! Host side of `shaders/conv_pointwise_lanes.wgsl`: 1 x 1 taps as a matrix product, weights spread
+//! over the lanes of a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH_FOUR, Layout, SLOTS, width};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, X_WIDTH, Y_WIDTH};
@@ -25,8 +26,8 @@ pub(crate) const DEF: KernelDef = KernelDef {
 /// Positions of half a workgroup's tile, or of the whole tile of a workgroup that has but one.
 const HALF: usize = 32;
 
-/// Halves of a tile: two compute eight positions in the time that two tiles take for seven, where not too many lie past the map. A rule that
-/// looks at the map alone.
+/// Halves of a tile: two compute eight positions in the time that two tiles take for seven, where
+/// not too many lie past the map. A rule that looks at the map alone.
 fn halves(positions: usize) -> u32 {
     let [single, double] = [1, 2].map(|halves| positions.div_ceil(halves * HALF) * halves);
     if 7 * double <= 8 * single { 2 } else { 1 }
@@ -37,8 +38,9 @@ pub(crate) fn can_compute(geometry: &Geometry, order: WeightOrder, input: Layout
     geometry.is_pointwise() && order == WeightOrder::Blocked && input == Layout::ChannelsFirst
 }
 
-/// Whether it is faster than `conv_lanes`, which takes positions in smaller pieces: at least two thirds of the lanes have positions, and a load
-/// takes two of them or more, as it does where their number is even.
+/// Whether it is faster than `conv_lanes`, which takes positions in smaller pieces: at least two
+/// thirds of the lanes have positions, and a load takes two of them or more, as it does where their
+/// number is even.
 pub(crate) fn pays(positions: usize) -> bool {
     positions.is_multiple_of(2) && 3 * positions >= 2 * positions.next_multiple_of(HALF)
 }

@@ -1,4 +1,5 @@
-//! Host side of `shaders/conv_register.wgsl`: implicit GEMM in registers, for adapters on which workgroup memory is slow.
+//! Host side of `shaders/conv_register.wgsl`: implicit GEMM in registers, for adapters on which
+//! workgroup memory is slow.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};

@@ -1,4 +1,5 @@
-//! Host side of `shaders/conv_row.wgsl`: wide rows of taps, runs of inputs spread over the lanes of a subgroup.
+//! Host side of `shaders/conv_row.wgsl`: wide rows of taps, runs of inputs spread over the lanes of
+//! a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;

@@ -1,4 +1,5 @@
-//! Host side of `shaders/conv_stride_two.wgsl`: 3 x 3 taps with stride 2, patches spread over the lanes of a subgroup.
+//! Host side of `shaders/conv_stride_two.wgsl`: 3 x 3 taps with stride 2, patches spread over the
+//! lanes of a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;

@@ -1,5 +1,5 @@
-//! Host side of `shaders/conv_winograd_rows.wgsl`: 3 x 3 taps with stride 1 by minimal filtering along the rows, patches spread over the lanes of
-//! a subgroup.
+//! Host side of `shaders/conv_winograd_rows.wgsl`: 3 x 3 taps with stride 1 by minimal filtering
+//! along the rows, patches spread over the lanes of a subgroup.
 
 use super::conv::{CONV, ConvTask, FINISH, SLOTS};
 use super::conv_lanes::LANES;

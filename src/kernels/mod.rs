@@ -1,7 +1,9 @@
-//! The kernels: one WGSL file each in `shaders/`, and beside it here what the host must know to start it.
+//! The kernels: one WGSL file each in `shaders/`, and beside it here what the host must know to
+//! start it.
 //!
-//! A kernel's text is never rewritten. What varies between its variants are module constants that [`Variant::source`]
-//! joins in front of the file; everything that changes with the input's size goes in its parameter block.
+//! A kernel's text is never rewritten. What varies between its variants are module constants that
+//! [`Variant::source`] joins in front of the file; everything that changes with the input's size
+//! goes in its parameter block.
 
 pub(crate) mod aggregate;
 pub(crate) mod aggregate_wide;
@@ -49,7 +51,8 @@ const NUMBERS: (&str, &str) =
 pub enum Kernel {
     /// Mean over all positions, or over one axis.
     AveragePool,
-    /// Fully connected attention branch: maybe a hidden layer, then sigmoid, softmax or signed heads.
+    /// Fully connected attention branch: maybe a hidden layer, then sigmoid, softmax or signed
+    /// heads.
     AttentionMlp,
     /// Mixes each sample's kernel from the bank.
     Aggregate,
@@ -67,7 +70,8 @@ pub enum Kernel {
     ConvDepthwise,
     /// One input channel per group, 3 x 3 taps with stride 1.
     ConvDepthwisePatch,
-    /// One input channel per group, 3 x 3 taps with stride 1, rows spread over the lanes of a subgroup.
+    /// One input channel per group, 3 x 3 taps with stride 1, rows spread over the lanes of a
+    /// subgroup.
     ConvDepthwiseLanes,
     /// 1 x 1 taps as a matrix product in registers.
     ConvPointwise,
@@ -81,7 +85,8 @@ pub enum Kernel {
     ConvPatch,
     /// 3 x 3 taps with stride 2, patches spread over the lanes of a subgroup.
     ConvStrideTwo,
-    /// 3 x 3 taps with stride 1 by minimal filtering along the rows, patches spread over the lanes of a subgroup.
+    /// 3 x 3 taps with stride 1 by minimal filtering along the rows, patches spread over the lanes
+    /// of a subgroup.
     ConvWinogradRows,
     /// Wide rows of taps, runs of inputs spread over the lanes of a subgroup.
     ConvRow,
@@ -115,11 +120,13 @@ pub enum Operand {
     HeadWeights,
     /// What divides the logits of the attention `[1]`.
     Temperature,
-    /// Attention rows `[batch, gains and mixing weights]`, or a map of mixing weights `[batch, K, positions or size of an axis]`.
+    /// Attention rows `[batch, gains and mixing weights]`, or a map of mixing weights `[batch, K,
+    /// positions or size of an axis]`.
     Attention,
     /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
     Rows,
-    /// Sums over some of the input channels each `[parts, batch, channels out, positions]` (scratch).
+    /// Sums over some of the input channels each `[parts, batch, channels out, positions]`
+    /// (scratch).
     Partials,
     /// Scale and shift `[2, channels out]`.
     Affine,
@@ -134,7 +141,8 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// Whether it is written and read within a part of the batch, and need not hold the whole batch.
+    /// Whether it is written and read within a part of the batch, and need not hold the whole
+    /// batch.
     pub(crate) fn begins_anew(self) -> bool {
         matches!(self, Self::Rows | Self::Partials | Self::TileInputs | Self::TileProducts)
     }
@@ -174,7 +182,8 @@ pub enum Slot {
 }
 
 impl Slot {
-    /// The constant that says how many elements one load or store takes, in kernels that take several.
+    /// The constant that says how many elements one load or store takes, in kernels that take
+    /// several.
     fn width(self) -> Option<&'static str> {
         match self {
             Self::X => Some(X_WIDTH),
@@ -183,8 +192,9 @@ impl Slot {
         }
     }
 
-    /// The files that declare the slot's bindings in an element type, and load or store `width` elements at once, where the kernel does.
-    /// Banks are read alike whether or not shaders know f16.
+    /// The files that declare the slot's bindings in an element type, and load or store `width`
+    /// elements at once, where the kernel does. Banks are read alike whether or not shaders
+    /// know f16.
     fn files(self, elem: Elem, width: Option<u32>) -> Vec<(&'static str, &'static str)> {
         macro_rules! file {
             ($name:literal) => {
@@ -215,7 +225,8 @@ impl Slot {
     }
 }
 
-/// Elements of the input that one load takes, and of the output that one store takes: constants of kernels that take several.
+/// Elements of the input that one load takes, and of the output that one store takes: constants of
+/// kernels that take several.
 pub(crate) const X_WIDTH: &str = "X_WIDTH";
 pub(crate) const Y_WIDTH: &str = "Y_WIDTH";
 
@@ -224,12 +235,13 @@ pub(crate) const Y_WIDTH: &str = "Y_WIDTH";
 pub struct KernelDef {
     /// Stem of the kernel's files, and name of the shader's entry point.
     pub name: &'static str,
-    /// Bindings whose element type varies: the file of `shaders/elem/` that declares each is joined before the parts.
+    /// Bindings whose element type varies: the file of `shaders/elem/` that declares each is
+    /// joined before the parts.
     pub slots: &'static [Slot],
     /// Files joined after the constants: name and text.
     pub parts: &'static [(&'static str, &'static str)],
-    /// Storage bindings from 1 on, in order; `true` for the one that is written. Binding 0 is the parameter block, whose
-    /// first words are the base element of each of these.
+    /// Storage bindings from 1 on, in order; `true` for the one that is written. Binding 0 is the
+    /// parameter block, whose first words are the base element of each of these.
     pub storage: &'static [bool],
     /// Whether it needs subgroups of eight and 64-bit integers ([`Caps::has_lanes`]).
     pub lanes: bool,
@@ -407,7 +419,8 @@ impl Variant {
         label
     }
 
-    /// For an operand that begins at element `base` of its binding: as many elements at once, by the constant of that name, as divide it.
+    /// For an operand that begins at element `base` of its binding: as many elements at once, by
+    /// the constant of that name, as divide it.
     pub(crate) fn narrow(&mut self, name: &str, base: u32) {
         for (constant, value) in &mut self.consts {
             if let Const::U32(width) = value
@@ -446,7 +459,8 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// `batch` samples of `sample` elements each, from sample `first` on; the count is checked to fit the 32 bits of shader indices.
+    /// `batch` samples of `sample` elements each, from sample `first` on; the count is checked to
+    /// fit the 32 bits of shader indices.
     pub(crate) fn samples(
         operand: Operand,
         sample: usize,
@@ -468,8 +482,8 @@ impl Slice {
 pub struct Dispatch {
     /// What to compile.
     pub variant: Variant,
-    /// Parameter block. Its first words, one a storage binding, hold the base elements and are filled in when the
-    /// operands are bound.
+    /// Parameter block. Its first words, one a storage binding, hold the base elements and are
+    /// filled in when the operands are bound.
     pub params: Vec<u8>,
     /// What the storage bindings take.
     pub slices: Vec<Slice>,
@@ -498,8 +512,8 @@ impl Needs {
     }
 }
 
-/// The smallest workgroup from `smallest` on whose invocations keep the driver's loop limit, and their trips; the largest possible
-/// if none does.
+/// The smallest workgroup from `smallest` on whose invocations keep the driver's loop limit, and
+/// their trips; the largest possible if none does.
 pub(crate) fn workgroup_within(
     smallest: u32,
     trips: impl Fn(u32) -> u64,

@@ -1,4 +1,5 @@
-//! Host side of `shaders/sum_parts.wgsl`: adds up what the parts of a convolution left, and finishes it.
+//! Host side of `shaders/sum_parts.wgsl`: adds up what the parts of a convolution left, and
+//! finishes it.
 
 use super::conv::{CONV, ConvTask, FINISH, STORAGE, X_F32};
 use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Slot};

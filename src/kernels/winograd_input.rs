@@ -27,8 +27,8 @@ pub(crate) const DEF: KernelDef = KernelDef {
 /// Invocations of a workgroup, each with a tile of one channel.
 pub(super) const WORKGROUP: u32 = 64;
 
-/// For the convolution `task`, whose gains of channels are applied here. Each number of a tile is a channel of the output, so that what is bound is what
-/// any convolution binds.
+/// For the convolution `task`, whose gains of channels are applied here. Each number of a tile is a
+/// channel of the output, so that what is bound is what any convolution binds.
 pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> Result<Dispatch> {
     let g = task.geometry;
     let task = ConvTask {
@@ -40,7 +40,8 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> 
     let consts = [("WORKGROUP", WORKGROUP), ("TILE", index32("tile", winograd.tile())?)];
     let workgroups = (task.batch * g.c_in * task.positions()).div_ceil(WORKGROUP as usize);
     let mut slices = task.slices()?;
-    // Kernels are not read; a bank that is mixed later has another size than the numbers of the tiles would give it.
+    // Kernels are not read; a bank that is mixed later has another size than the numbers of the
+    // tiles would give it.
     slices[1] = Slice { len: 1, ..slices[0] };
     let consts = consts.map(|(name, value)| (name, Const::U32(value)));
     task.dispatch_of(Kernel::WinogradInput, &consts, workgroups, Needs::trips(0), slices, caps)

@@ -1,4 +1,5 @@
-//! Host side of `shaders/winograd_output.wgsl`: outputs from tiles of products of minimal filtering.
+//! Host side of `shaders/winograd_output.wgsl`: outputs from tiles of products of minimal
+//! filtering.
 
 use super::conv::{CONV, ConvTask, FINISH, STORAGE, X_F32};
 use super::winograd_input::WORKGROUP;

@@ -71,7 +71,8 @@ impl Step {
         &self.bindings
     }
 
-    /// Records this dispatch alone into the caller's compute pass: to time a part of a layer, for example.
+    /// Records this dispatch alone into the caller's compute pass: to time a part of a layer, for
+    /// example.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
         let [x, y, z] = self.dispatch.grid;
         pass.set_pipeline(&self.pipeline);
@@ -80,7 +81,8 @@ impl Step {
     }
 }
 
-/// Parameter blocks lie this far apart in the uniform buffer: the largest alignment that WebGPU allows a device to ask for.
+/// Parameter blocks lie this far apart in the uniform buffer: the largest alignment that WebGPU
+/// allows a device to ask for.
 const PARAMS_STRIDE: u64 = 256;
 
 impl Bound {
@@ -141,8 +143,9 @@ impl Bound {
         &self.output
     }
 
-    /// Attention rows `[batch, row]` of the last recording that ran; see [`Problem::attention_row`](crate::plan::Problem::attention_row)
-    /// for what stands where. `None` for a static convolution.
+    /// Attention rows `[batch, row]` of the last recording that ran; see
+    /// [`Problem::attention_row`](crate::plan::Problem::attention_row) for what stands where.
+    /// `None` for a static convolution.
     #[must_use]
     pub fn attention(&self) -> Option<&Tensor> {
         self.attention.as_ref()
@@ -171,7 +174,8 @@ fn check_homes(context: &Context, operands: &HashMap<Operand, Tensor>) -> Result
         .map_or(Ok(()), |(_, error)| Err(error))
 }
 
-/// Kernels read and write f32 but for input, output, residual and bank, whose element type is part of the variant.
+/// Kernels read and write f32 but for input, output, residual and bank, whose element type is part
+/// of the variant.
 fn check_elems(operands: &HashMap<Operand, Tensor>) -> Result<()> {
     for (&operand, tensor) in operands {
         if !matches!(operand, Operand::Input | Operand::Output | Operand::Residual | Operand::Bank)
@@ -182,7 +186,8 @@ fn check_elems(operands: &HashMap<Operand, Tensor>) -> Result<()> {
     Ok(())
 }
 
-/// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not meet.
+/// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not
+/// meet.
 fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result<()> {
     let written = operands[&output].buffer();
     let shares = |(&operand, tensor): (&Operand, &Tensor)| {
@@ -194,8 +199,8 @@ fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result
     Ok(())
 }
 
-/// Loads and stores of several elements begin at multiples of them: fewer at once for an input (the first operand) or output (the one that
-/// is written) that begins elsewhere.
+/// Loads and stores of several elements begin at multiples of them: fewer at once for an input (the
+/// first operand) or output (the one that is written) that begins elsewhere.
 fn narrow(dispatch: &mut Dispatch) {
     let written = dispatch.variant.kernel.def().storage;
     for ((i, word), &is_output) in dispatch.params.chunks_exact(4).enumerate().zip(written) {

@@ -23,10 +23,11 @@ use crate::tensor::Tensor;
 /// y_b = conv(x_b, sum_e r_e * experts_e) + sum_e r_e * bias_e
 /// ```
 ///
-/// Source: Yang et al., "CondConv: Conditionally Parameterized Convolutions for Efficient Inference", NeurIPS 2019; names as in timm,
-/// whose flat weight storage `[E, channels out * channels in / groups * taps]` is the bank. Where one routing vector serves several
-/// convolutions of a block, compute it with [`Routing`] and give it to [`BankConv2d`](super::BankConv2d) layers. Padding
-/// "SAME" is [`ConvDesc::padding_same`].
+/// Source: Yang et al., "CondConv: Conditionally Parameterized Convolutions for Efficient
+/// Inference", NeurIPS 2019; names as in timm, whose flat weight storage `[E, channels out *
+/// channels in / groups * taps]` is the bank. Where one routing vector serves several convolutions
+/// of a block, compute it with [`Routing`] and give it to [`BankConv2d`](super::BankConv2d) layers.
+/// Padding "SAME" is [`ConvDesc::padding_same`].
 #[derive(Clone, Copy, Debug)]
 pub struct CondConv;
 
@@ -116,7 +117,8 @@ impl<const D: usize> Layer<D, CondConv> {
     }
 }
 
-/// The routing of a CondConv block by itself: `sigmoid(routing * mean(x) + bias)`, for several convolutions that share it.
+/// The routing of a CondConv block by itself: `sigmoid(routing * mean(x) + bias)`, for several
+/// convolutions that share it.
 #[derive(Clone)]
 pub struct Routing {
     context: Context,

@@ -13,8 +13,8 @@ use crate::kernels::conv::Activation;
 use crate::plan::{AttentionSource, Parts};
 use crate::tensor::Tensor;
 
-/// Dynamic convolution by matrix decomposition: a static convolution whose channels are scaled, beside a path through a few channels
-/// that are mixed by a matrix of the sample's own.
+/// Dynamic convolution by matrix decomposition: a static convolution whose channels are scaled,
+/// beside a path through a few channels that are mixed by a matrix of the sample's own.
 ///
 /// ```text
 /// u      = squeeze * pooled(x);   u = u . hs(gate * u)            pooled: 1 x 1 or 2 x 2 means, channel-major
@@ -23,8 +23,9 @@ use crate::tensor::Tensor;
 /// y      = lambda . conv(x, weight) + p * (z + batch_norm2(Phi z))
 /// ```
 ///
-/// Source: Li et al., "Revisiting Dynamic Convolution via Matrix Decomposition", ICLR 2021, and its published code (liyunsheng13/dcd).
-/// Every step is a convolution of this library: Phi is a per-sample 1 x 1 kernel, lambda a filter gain, the gate a channel gain.
+/// Source: Li et al., "Revisiting Dynamic Convolution via Matrix Decomposition", ICLR 2021, and its
+/// published code (liyunsheng13/dcd). Every step is a convolution of this library: Phi is a
+/// per-sample 1 x 1 kernel, lambda a filter gain, the gate a channel gain.
 #[derive(Clone, Debug)]
 pub struct Dcd2d {
     context: Context,
@@ -173,7 +174,8 @@ impl Dcd2d {
         Ok((bound, means.reshape(&[batch, channels, 1, 1])?))
     }
 
-    /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height, width]`.
+    /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height,
+    /// width]`.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].

@@ -17,8 +17,9 @@ use crate::reference::{LayerWeights, widen};
 /// y_b   = conv(x_b, sum_k alpha_k * bank_k) + sum_k alpha_k * bias_k
 /// ```
 ///
-/// Source: Chen et al., "Dynamic Convolution: Attention over Convolution Kernels", CVPR 2020, section 3; names and
-/// details as in the PyTorch port kaijieshi7/Dynamic-convolution-Pytorch. The hidden width A follows from `fc1`.
+/// Source: Chen et al., "Dynamic Convolution: Attention over Convolution Kernels", CVPR 2020,
+/// section 3; names and details as in the PyTorch port kaijieshi7/Dynamic-convolution-Pytorch. The
+/// hidden width A follows from `fc1`.
 #[derive(Clone, Copy, Debug)]
 pub struct DyCnn;
 
@@ -41,8 +42,9 @@ pub struct DyCnnWeights {
 
 /// The temperature schedule that DY-CNN is trained with: it falls by 3 an epoch until it is 1.
 ///
-/// Source: kaijieshi7/Dynamic-convolution-Pytorch, whose constructor asks for `start % 3 == 1` (34 by default). A checkpoint does not
-/// hold the temperature: a network trained for 11 epochs or more has 1.
+/// Source: kaijieshi7/Dynamic-convolution-Pytorch, whose constructor asks for `start % 3 == 1` (34
+/// by default). A checkpoint does not hold the temperature: a network trained for 11 epochs or more
+/// has 1.
 ///
 /// ```
 /// let schedule = dynconv::TemperatureSchedule::new(34)?;

@@ -26,9 +26,10 @@ use crate::tensor::Tensor;
 /// y_b = conv(x_b, kernel) + bias                                  the bias is not mixed
 /// ```
 ///
-/// q counts places of cells among the taps, og and ig among output channels and input channels of a group. Source: Li and Yao,
-/// "KernelWarehouse: Rethinking the Design of Dynamic Convolution", ICML 2024, and its published code (OSVAI/KernelWarehouse), at the
-/// inference state, in which the mixing with the initial assignment has gone.
+/// q counts places of cells among the taps, og and ig among output channels and input channels of a
+/// group. Source: Li and Yao, "KernelWarehouse: Rethinking the Design of Dynamic Convolution", ICML
+/// 2024, and its published code (OSVAI/KernelWarehouse), at the inference state, in which the
+/// mixing with the initial assignment has gone.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelWarehouse;
 

@@ -22,10 +22,11 @@ use crate::tensor::Tensor;
 /// y[b, :, p] = sum_k a[b, k, p] * ((bank_k * x)[b, :, p] + bias_k)
 /// ```
 ///
-/// This is what overview articles of dynamic convolution mean by `Y = sum_i alpha_i (K_i * X)` with an attention map. Their snippet, as
-/// literally written, applies *one* shared convolution K times: since the weights sum to one it equals that plain convolution, K times as
-/// slow, and its attention gets no gradient. This layer has K real kernels, in one implicit matrix product with K in the reduction: no
-/// K-fold output is stored. The output must have the input's size.
+/// This is what overview articles of dynamic convolution mean by `Y = sum_i alpha_i (K_i * X)` with
+/// an attention map. Their snippet, as literally written, applies *one* shared convolution K times:
+/// since the weights sum to one it equals that plain convolution, K times as slow, and its
+/// attention gets no gradient. This layer has K real kernels, in one implicit matrix product with K
+/// in the reduction: no K-fold output is stored. The output must have the input's size.
 #[derive(Clone, Debug)]
 pub struct PixelMix2d {
     context: Context,
@@ -99,7 +100,8 @@ impl PixelMix2d {
         self.temperature.write(&self.context, &[temperature])
     }
 
-    /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height, width]`.
+    /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height,
+    /// width]`.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
@@ -135,7 +137,8 @@ impl PixelMix2d {
     }
 }
 
-/// Frequency-dynamic convolution: K convolutions, mixed anew for every frequency, in all frames alike.
+/// Frequency-dynamic convolution: K convolutions, mixed anew for every frequency, in all frames
+/// alike.
 ///
 /// ```text
 /// p  = mean over the frames of x                                 [batch, channels in, frequencies]
@@ -144,8 +147,9 @@ impl PixelMix2d {
 /// y[b, :, t, f] = sum_k pi[b, k, f] * ((bank_k * x)[b, :, t, f] + bias_k)
 /// ```
 ///
-/// Activations are `[batch, channels, frames, frequencies]`. Source: Nam et al., "Frequency Dynamic Convolution: Frequency-Adaptive Pattern
-/// Recognition for Sound Event Detection", Interspeech 2022, and its published code (frednam93/FDY-SED), whose temperature is 31 in training
+/// Activations are `[batch, channels, frames, frequencies]`. Source: Nam et al., "Frequency Dynamic
+/// Convolution: Frequency-Adaptive Pattern Recognition for Sound Event Detection", Interspeech
+/// 2022, and its published code (frednam93/FDY-SED), whose temperature is 31 in training
 /// and inference alike.
 #[derive(Clone, Debug)]
 pub struct FdyConv2d {
@@ -173,7 +177,8 @@ pub struct FdyWeights {
 }
 
 impl FdyConv2d {
-    /// The hidden layer has the taps, stride and padding that the description has along the frequencies (its last axis).
+    /// The hidden layer has the taps, stride and padding that the description has along the
+    /// frequencies (its last axis).
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
@@ -236,7 +241,8 @@ impl FdyConv2d {
         self.temperature.write(&self.context, &[temperature])
     }
 
-    /// Binds input `[batch, channels in, frames, frequencies]` and output `[batch, channels out, frames, frequencies]`.
+    /// Binds input `[batch, channels in, frames, frequencies]` and output `[batch, channels out,
+    /// frames, frequencies]`.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
@@ -299,8 +305,8 @@ fn softmax(
 }
 
 impl<const D: usize> Layer<D, Map> {
-    /// A convolution with a kernel bank that is mixed at every position by a map that the caller gives:
-    /// `y[b, :, p] = sum_k map[b, k, p] * ((bank_k * x)[b, :, p] + bias_k)`.
+    /// A convolution with a kernel bank that is mixed at every position by a map that the caller
+    /// gives: `y[b, :, p] = sum_k map[b, k, p] * ((bank_k * x)[b, :, p] + bias_k)`.
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
@@ -318,7 +324,8 @@ impl<const D: usize> Layer<D, Map> {
         Self::create(context, desc, AttentionSource::Map(axis), bank, bias)
     }
 
-    /// Binds input, map and output. The map is `[batch, K, spatial size of the output..]`, or `[batch, K, size of the axis]`.
+    /// Binds input, map and output. The map is `[batch, K, spatial size of the output..]`, or
+    /// `[batch, K, size of the axis]`.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].

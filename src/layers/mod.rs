@@ -67,12 +67,14 @@ mod sealed {
     impl Sealed for super::KernelWarehouse {}
 }
 
-/// A convolution layer over `D` axes, its weights on the device. `A` is where its kernels come from: [`Static`], [`Given`],
-/// [`Map`], [`PerSample`], [`DyCnn`], [`Od`], [`CondConv`] or [`KernelWarehouse`].
+/// A convolution layer over `D` axes, its weights on the device. `A` is where its kernels come
+/// from: [`Static`], [`Given`], [`Map`], [`PerSample`], [`DyCnn`], [`Od`], [`CondConv`] or
+/// [`KernelWarehouse`].
 ///
-/// A layer is used in three ways. [`run`](Layer::run) takes host data and gives host data back. [`forward`](Layer::forward)
-/// takes a tensor and submits for you. [`bind`](Layer::bind) checks everything once, makes all pipelines, bind groups and
-/// scratch memory, and gives a [`Bound`] that records into your encoder as often as you like.
+/// A layer is used in three ways. [`run`](Layer::run) takes host data and gives host data back.
+/// [`forward`](Layer::forward) takes a tensor and submits for you. [`bind`](Layer::bind) checks
+/// everything once, makes all pipelines, bind groups and scratch memory, and gives a [`Bound`] that
+/// records into your encoder as often as you like.
 ///
 /// # Changing weights
 ///
@@ -266,8 +268,8 @@ impl<const D: usize, A> Layer<D, A> {
         }
     }
 
-    /// Multiplies each output channel by `scale` and adds `shift`, after the bias and before the activation: a folded
-    /// batch norm.
+    /// Multiplies each output channel by `scale` and adds `shift`, after the bias and before the
+    /// activation: a folded batch norm.
     ///
     /// # Errors
     /// [`Error::Shape`] unless both have one finite number an output channel.
@@ -320,8 +322,9 @@ impl<const D: usize, A> Layer<D, A> {
         self.context.plan(&self.problem(batch, pad_axes(input, 1)))
     }
 
-    /// Measures, on this layer's device, which convolution kernel is the fastest for f32 tensors of this input size: see [`tune()`](crate::tune::tune()).
-    /// `batch` is what is measured; what comes of it holds for every batch. For other element types, call it with the
+    /// Measures, on this layer's device, which convolution kernel is the fastest for f32 tensors of
+    /// this input size: see [`tune()`](crate::tune::tune()). `batch` is what is measured; what
+    /// comes of it holds for every batch. For other element types, call it with the
     /// [`problem`](Plan::problem) of [`Layer::plan`] and `elems` of your own.
     ///
     /// # Errors
@@ -331,7 +334,8 @@ impl<const D: usize, A> Layer<D, A> {
         tune(&self.context, &self.problem(batch, pad_axes(input, 1)))
     }
 
-    /// Shape of the output for an input of this shape: `[batch, channels, spatial..]`, or with the channels last.
+    /// Shape of the output for an input of this shape: `[batch, channels, spatial..]`, or with the
+    /// channels last.
     ///
     /// # Errors
     /// [`Error::Shape`] if the input does not fit the layer.
@@ -400,7 +404,8 @@ impl<const D: usize, A: OwnAttention> Layer<D, A> {
     /// Binds input `[batch, channels in, spatial..]` and output `[batch, channels out, spatial..]`.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]), [`Error::OutOfMemory`].
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]),
+    /// [`Error::OutOfMemory`].
     pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
         self.bind_operands(x, y, &[])
     }
@@ -434,10 +439,12 @@ impl<const D: usize, A: OwnAttention> Layer<D, A> {
 }
 
 impl<const D: usize> Layer<D, Static> {
-    /// An ordinary convolution. `kernel [channels out, channels in / groups, kernel..]`, `bias [channels out]`.
+    /// An ordinary convolution. `kernel [channels out, channels in / groups, kernel..]`, `bias
+    /// [channels out]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the sizes do not fit or the description has more than one kernel, [`Error::Value`] for NaN.
+    /// [`Error::Shape`] if the sizes do not fit or the description has more than one kernel,
+    /// [`Error::Value`] for NaN.
     pub fn new(
         context: &Context,
         desc: &ConvDesc<D>,
@@ -450,9 +457,9 @@ impl<const D: usize> Layer<D, Static> {
 }
 
 impl<const D: usize> Layer<D, Given> {
-    /// A convolution with a kernel bank: `y_b = conv(x_b, sum_k a_bk * bank_k) + sum_k a_bk * bias_k`
-    /// (Chen et al., "Dynamic Convolution: Attention over Convolution Kernels", CVPR 2020, eq. 2), the attention `a`
-    /// being whatever the caller computed.
+    /// A convolution with a kernel bank: `y_b = conv(x_b, sum_k a_bk * bank_k) + sum_k a_bk *
+    /// bias_k` (Chen et al., "Dynamic Convolution: Attention over Convolution Kernels", CVPR
+    /// 2020, eq. 2), the attention `a` being whatever the caller computed.
     ///
     /// `bank [K, channels out, channels in / groups, kernel..]`, `bias [K, channels out]`.
     ///
@@ -468,10 +475,12 @@ impl<const D: usize> Layer<D, Given> {
         Self::create(context, desc, AttentionSource::Given(parts), bank, bias)
     }
 
-    /// Binds input `[batch, channels in, spatial..]`, attention `[batch, K]` and output `[batch, channels out, spatial..]`.
+    /// Binds input `[batch, channels in, spatial..]`, attention `[batch, K]` and output `[batch,
+    /// channels out, spatial..]`.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]), [`Error::OutOfMemory`].
+    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]),
+    /// [`Error::OutOfMemory`].
     pub fn bind(&self, x: &Tensor, attention: &Tensor, y: &Tensor) -> Result<Bound> {
         self.check_attention(x, attention)?;
         self.bind_operands(x, y, &[(Operand::Attention, attention)])
@@ -623,7 +632,8 @@ fn narrowed_scale_shift(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
     Ok((narrow(&scale), narrow(&shift)))
 }
 
-/// What a layer of several steps hands on to its main convolution. These layers take channels first.
+/// What a layer of several steps hands on to its main convolution. These layers take channels
+/// first.
 macro_rules! main_convolution {
     ($($layer:ty),*) => {$(
         impl $layer {
@@ -672,7 +682,8 @@ fn joined_shape(layout: Layout, batch: usize, channels: usize, spatial: &[usize]
     }
 }
 
-/// Attention weights as the kernel wants them: `rows` x `columns` turned to `columns` x `rows`, then the bias.
+/// Attention weights as the kernel wants them: `rows` x `columns` turned to `columns` x `rows`,
+/// then the bias.
 fn transposed_with_bias(weights: &[f32], columns: usize, bias: &[f32]) -> Vec<f32> {
     let rows = weights.len() / columns;
     let mut packed = Vec::with_capacity(weights.len() + bias.len());
@@ -683,8 +694,8 @@ fn transposed_with_bias(weights: &[f32], columns: usize, bias: &[f32]) -> Vec<f3
     packed
 }
 
-/// A temperature as devices get it. They may take subnormal numbers for 0, so the smallest normal one
-/// stands for these: only logits, or differences of them, near 1e-38 show it.
+/// A temperature as devices get it. They may take subnormal numbers for 0, so the smallest normal
+/// one stands for these: only logits, or differences of them, near 1e-38 show it.
 fn checked_temperature(temperature: f32) -> Result<f32> {
     if temperature.is_finite() && temperature > 0.0 {
         return Ok(temperature.max(f32::MIN_POSITIVE));

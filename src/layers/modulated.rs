@@ -10,15 +10,17 @@ use crate::plan::{AttentionSource, Parts};
 use crate::reference::narrow;
 use crate::tensor::Tensor;
 
-/// Modulated convolution: input channels are scaled by a style, output channels by what brings their weights back to unit norm.
+/// Modulated convolution: input channels are scaled by a style, output channels by what brings
+/// their weights back to unit norm.
 ///
 /// ```text
 /// d[b, co]   = 1 / sqrt(sum_{ci, taps} (weight[co, ci, tap] * style[b, ci])^2 + 1e-8)      1 without demodulation
 /// y[b, co]   = d[b, co] * sum_ci weight[co, ci] * (style[b, ci] * x[b, ci])
 /// ```
 ///
-/// All samples share one kernel: style and demodulation are the channel and filter gains of the convolution. Source: Karras et al.,
-/// "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, section 2.2.
+/// All samples share one kernel: style and demodulation are the channel and filter gains of the
+/// convolution. Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN",
+/// CVPR 2020, section 2.2.
 #[derive(Clone, Debug)]
 pub struct ModulatedConv2d {
     context: Context,
@@ -27,7 +29,8 @@ pub struct ModulatedConv2d {
     demodulate: bool,
 }
 
-/// Root of the sum over the taps of the squared weights, for each output channel and each of its input channels.
+/// Root of the sum over the taps of the squared weights, for each output channel and each of its
+/// input channels.
 fn norms(weight: &[f32], taps: usize, demodulate: bool) -> Result<Vec<f32>> {
     let norm = |taps: &[f32]| taps.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
     let norms: Vec<f64> = weight.chunks_exact(taps).map(norm).collect();
@@ -45,11 +48,12 @@ fn norms(weight: &[f32], taps: usize, demodulate: bool) -> Result<Vec<f32>> {
 const LARGEST_NORM: f64 = (1_u64 << 60) as f64;
 
 impl ModulatedConv2d {
-    /// `weight [channels out, channels in / groups, kernel..]`. The description has one kernel and is not transposed.
+    /// `weight [channels out, channels in / groups, kernel..]`. The description has one kernel and
+    /// is not transposed.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN and for weights that are to be demodulated
-    /// and whose norm over the taps is above 2^60,
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN and for weights that are
+    /// to be demodulated and whose norm over the taps is above 2^60,
     /// [`Error::Unsupported`] if transposed.
     pub fn new(
         context: &Context,

@@ -37,7 +37,8 @@ pub struct Linear {
     pub bias: Vec<f32>,
 }
 
-/// A batch norm in evaluation mode: `(x - mean) / sqrt(var + epsilon) * weight + bias`, all `[channels]`.
+/// A batch norm in evaluation mode: `(x - mean) / sqrt(var + epsilon) * weight + bias`, all
+/// `[channels]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm {
     /// Scale (gamma).
@@ -71,8 +72,8 @@ impl BatchNorm {
     /// The same map as a scale and a shift a channel, computed in f64.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless all have `channels` elements, [`Error::Value`] for NaN, a negative epsilon, or a variance that is not
-    /// above `-epsilon`.
+    /// [`Error::Shape`] unless all have `channels` elements, [`Error::Value`] for NaN, a negative
+    /// epsilon, or a variance that is not above `-epsilon`.
     pub fn scale_shift(&self, channels: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         let parts = [
             ("batch norm weight", self.weight.as_slice()),
@@ -174,7 +175,8 @@ impl OdWeights {
         Ok(vec![(Operand::HiddenWeights, hidden), (Operand::HeadWeights, joined_heads(g, self)?)])
     }
 
-    /// The same weights for [`reference::layer`](crate::reference::layer), the batch norm not folded.
+    /// The same weights for [`reference::layer`](crate::reference::layer), the batch norm not
+    /// folded.
     #[must_use]
     pub fn reference(&self, geometry: &Geometry, temperature: f32) -> LayerWeights {
         let kernels = if self.kernel_fc.is_some() { geometry.kernels } else { 0 };
@@ -199,10 +201,12 @@ impl OdWeights {
 }
 
 impl<const D: usize> Layer<D, Od> {
-    /// An ODConv layer. The temperature divides the logits of all four heads; checkpoints do not hold it.
+    /// An ODConv layer. The temperature divides the logits of all four heads; checkpoints do not
+    /// hold it.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is not above 0.
+    /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is
+    /// not above 0.
     pub fn new(
         context: &Context,
         desc: &ConvDesc<D>,

@@ -8,9 +8,11 @@ use crate::kernels::Operand;
 use crate::plan::AttentionSource;
 use crate::tensor::Tensor;
 
-/// Kind of layer: the caller gives each sample's kernel, computed by whatever else: `y_b = conv(x_b, kernel_b)`.
+/// Kind of layer: the caller gives each sample's kernel, computed by whatever else: `y_b =
+/// conv(x_b, kernel_b)`.
 ///
-/// Kernels are `[batch, channels out * channels in / groups * taps]`, a transposed convolution's in the order of an ordinary one.
+/// Kernels are `[batch, channels out * channels in / groups * taps]`, a transposed convolution's in
+/// the order of an ordinary one.
 #[derive(Clone, Copy, Debug)]
 pub struct PerSample;
 

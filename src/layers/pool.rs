@@ -10,8 +10,8 @@ use crate::kernels::average_pool::Pool;
 use crate::kernels::conv::Layout;
 use crate::tensor::Tensor;
 
-/// Binds the mean over all positions: `y[b, c] = mean(x[b, c, ..])`. `x` is `[batch, channels, spatial..]`, `y` is
-/// `[batch, channels, 1..]` of the same rank.
+/// Binds the mean over all positions: `y[b, c] = mean(x[b, c, ..])`. `x` is `[batch, channels,
+/// spatial..]`, `y` is `[batch, channels, 1..]` of the same rank.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::OtherDevice`], [`Error::AliasedBuffers`], [`Error::Limit`] if a

@@ -1,5 +1,6 @@
-//! Which convolution kernel runs: asked for by name, or the planner's choice for a problem on a device. A rule looks at the layer, its map and
-//! the device, never at the batch: so that an output does not depend on what else is in it.
+//! Which convolution kernel runs: asked for by name, or the planner's choice for a problem on a
+//! device. A rule looks at the layer, its map and the device, never at the batch: so that an output
+//! does not depend on what else is in it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,36 +22,47 @@ pub enum ConvChoice {
     Direct,
     /// `conv_tiled`, possible for every convolution.
     Tiled,
-    /// `conv_block`, for convolutions that are not transposed, their kernel sizes adding up to at most 16.
+    /// `conv_block`, for convolutions that are not transposed, their kernel sizes adding up to at
+    /// most 16.
     Block,
-    /// `conv_block` with the sum over the input channels split among workgroups, in two parts at least, and `sum_parts`; for more than 16 input
-    /// channels a group, where `conv_block` is possible.
+    /// `conv_block` with the sum over the input channels split among workgroups, in two parts at
+    /// least, and `sum_parts`; for more than 16 input channels a group, where `conv_block` is
+    /// possible.
     Split,
-    /// `conv_matrix`, for every convolution without a map, on devices whose cooperative matrices were tested
-    /// ([`Context::with_matrices`](crate::Context::with_matrices)). Inputs that are not in f32, and the weights beside them, are multiplied in f16.
+    /// `conv_matrix`, for every convolution without a map, on devices whose cooperative matrices
+    /// were tested ([`Context::with_matrices`](crate::Context::with_matrices)). Inputs that are
+    /// not in f32, and the weights beside them, are multiplied in f16.
     Matrix,
     /// `conv_register`, possible for every convolution.
     Register,
-    /// `conv_lanes`, possible for every convolution on software adapters that have lanes ([`Caps::has_lanes`]).
+    /// `conv_lanes`, possible for every convolution on software adapters that have lanes
+    /// ([`Caps::has_lanes`]).
     Lanes,
     /// `conv_patch`, for 3 x 3 kernels over two axes with stride 1, where `conv_lanes` is possible.
     Patch,
-    /// `conv_stride_two`, for 3 x 3 kernels over two axes with stride 2, where `conv_lanes` is possible.
+    /// `conv_stride_two`, for 3 x 3 kernels over two axes with stride 2, where `conv_lanes` is
+    /// possible.
     StrideTwo,
-    /// `conv_winograd_rows`, where `conv_patch` is possible: half the products by Winograd's minimal filtering along the rows, F(1 x 4, 3 x 3), and
-    /// errors two to four times as large; an input that is not finite makes NaN of up to eight outputs of a row. Neither the planner nor tuning chooses it.
+    /// `conv_winograd_rows`, where `conv_patch` is possible: half the products by Winograd's
+    /// minimal filtering along the rows, F(1 x 4, 3 x 3), and errors two to four times as
+    /// large; an input that is not finite makes NaN of up to eight outputs of a row. Neither the
+    /// planner nor tuning chooses it.
     WinogradRows,
-    /// `conv_row`, for at most 8 taps along the width of which 16 outputs read at most 48 inputs, where `conv_lanes` is possible.
+    /// `conv_row`, for at most 8 taps along the width of which 16 outputs read at most 48 inputs,
+    /// where `conv_lanes` is possible.
     Row,
     /// `conv_depthwise`, for one input channel a group.
     Depthwise,
-    /// `conv_depthwise_patch`, for one input channel a group and 3 x 3 kernels over two axes with stride 1.
+    /// `conv_depthwise_patch`, for one input channel a group and 3 x 3 kernels over two axes with
+    /// stride 1.
     DepthwisePatch,
-    /// `conv_depthwise_lanes`, for the same where maps have at least seven rows and where `conv_lanes` is possible.
+    /// `conv_depthwise_lanes`, for the same where maps have at least seven rows and where
+    /// `conv_lanes` is possible.
     DepthwiseLanes,
     /// `conv_pointwise`, for 1 x 1 kernels with stride 1 and no padding.
     Pointwise,
-    /// `conv_pointwise_lanes`, for the same with channels first and weights in blocks, where `conv_lanes` is possible.
+    /// `conv_pointwise_lanes`, for the same with channels first and weights in blocks, where
+    /// `conv_lanes` is possible.
     PointwiseLanes,
 }
 

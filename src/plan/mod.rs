@@ -1,4 +1,5 @@
-//! The planner: problem and caps in, dispatches out. It touches no GPU object, so it can be asked what would run anywhere.
+//! The planner: problem and caps in, dispatches out. It touches no GPU object, so it can be asked
+//! what would run anywhere.
 
 mod choice;
 mod problem;
@@ -101,8 +102,8 @@ impl Plan {
         }
     }
 
-    /// Plans a layer with the kernel that was measured to be the fastest for it, where `tuning` knows the problem and it leaves the kernel
-    /// to the planner; else as [`Plan::new`].
+    /// Plans a layer with the kernel that was measured to be the fastest for it, where `tuning`
+    /// knows the problem and it leaves the kernel to the planner; else as [`Plan::new`].
     ///
     /// # Errors
     /// As [`Plan::new`]; also where the table names a kernel that cannot compute this.
@@ -145,8 +146,9 @@ impl Plan {
             )?);
         }
         let shared = problem.shares_kernel();
-        // Weights in blocks take no gains of channels and filters, which would be a load each: the convolution applies them, channel gains
-        // to the input as it is loaded, filter gains to the sum. Those of minimal filtering take none either.
+        // Weights in blocks take no gains of channels and filters, which would be a load each: the
+        // convolution applies them, channel gains to the input as it is loaded, filter
+        // gains to the sum. Those of minimal filtering take none either.
         let leaves_gains =
             shared || problem.order == WeightOrder::Blocked || geometry.winograd.is_some();
         let given_rows = problem.attention == AttentionSource::Rows;
@@ -251,7 +253,8 @@ impl Plan {
         Some(Mix { weights, spatial: row.spatial })
     }
 
-    /// How the sum is split among workgroups, if it is: where that is asked for, or else where one sample would leave a GPU's cores idle.
+    /// How the sum is split among workgroups, if it is: where that is asked for, or else where one
+    /// sample would leave a GPU's cores idle.
     fn split(&self, caps: &Caps) -> Result<Option<usize>> {
         let (Problem { geometry, kernel, .. }, map) = &self.problem.summed(self.output);
         let is_asked = *kernel == ConvChoice::Split;
@@ -300,7 +303,8 @@ impl Plan {
         }
     }
 
-    /// Input channels of a group in as few parts as the driver's loop limit allows. A dispatch sums over one part.
+    /// Input channels of a group in as few parts as the driver's loop limit allows. A dispatch sums
+    /// over one part.
     fn channel_parts(&self, task: &ConvTask<'_>, caps: &Caps) -> Vec<Range<usize>> {
         let channels = task.channels.end;
         let fits = |parts: usize| {
@@ -365,14 +369,15 @@ impl Plan {
         &self.missing
     }
 
-    /// Samples that run together; a batch whose operands pass the binding limit runs in parts, one after another.
+    /// Samples that run together; a batch whose operands pass the binding limit runs in parts, one
+    /// after another.
     #[must_use]
     pub fn samples_per_part(&self) -> usize {
         self.part
     }
 
-    /// Scratch operands and their elements: what the layer allocates beside its weights, input and output. The attention that a
-    /// branch computes is one of them.
+    /// Scratch operands and their elements: what the layer allocates beside its weights, input and
+    /// output. The attention that a branch computes is one of them.
     #[must_use]
     pub fn scratch(&self) -> Vec<(Operand, u64)> {
         let is_scratch = |operand: Operand| match operand {

@@ -98,7 +98,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem without attention, bias or epilogue, channels first, the kernel left to the planner.
+    /// A problem without attention, bias or epilogue, channels first, the kernel left to the
+    /// planner.
     #[must_use]
     pub fn new(geometry: Geometry, batch: usize, input: [usize; 3]) -> Self {
         Self {
@@ -138,8 +139,8 @@ impl Problem {
         }
     }
 
-    /// Whether all samples share one kernel: nothing of the attention goes into it, so the gains that are left are
-    /// applied by the convolution and no kernel is built per sample.
+    /// Whether all samples share one kernel: nothing of the attention goes into it, so the gains
+    /// that are left are applied by the convolution and no kernel is built per sample.
     #[must_use]
     pub fn shares_kernel(&self) -> bool {
         let row = self.attention_row();

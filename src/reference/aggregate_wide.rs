@@ -1,11 +1,12 @@
-//! Truth of `shaders/aggregate_wide.wgsl`: rows in blocks, the gains of channels and filters left out.
+//! Truth of `shaders/aggregate_wide.wgsl`: rows in blocks, the gains of channels and filters left
+//! out.
 
 use super::aggregate::aggregate;
 use crate::desc::{Geometry, WeightOrder};
 use crate::kernels::aggregate::AttentionRow;
 
-/// Rows `[batch, kernel in blocks and bias]`: `s sum_k alpha_k bank_k`, then `sum_k alpha_k bias_k`, then zeros up to whole blocks. The
-/// bank is in plain order.
+/// Rows `[batch, kernel in blocks and bias]`: `s sum_k alpha_k bank_k`, then `sum_k alpha_k
+/// bias_k`, then zeros up to whole blocks. The bank is in plain order.
 #[must_use]
 pub fn aggregate_wide(
     geometry: &Geometry,
@@ -44,7 +45,8 @@ mod tests {
         let attention = [2.0, 3.0, 0.5, -1.0];
         let plain = aggregate(&g, &bank, Some(&bias), &attention, row, 1);
         let wide = aggregate_wide(&g, &bank, Some(&bias), &attention, row, 1);
-        // Two groups of 18 channels are two blocks each, of 2 input channels, 2 taps and 16 output channels.
+        // Two groups of 18 channels are two blocks each, of 2 input channels, 2 taps and 16 output
+        // channels.
         assert_eq!(wide.len(), 2 * 2 * 2 * 2 * 16 + 48);
         for co in 0..36 {
             for r in 0..4 {

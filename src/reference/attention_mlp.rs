@@ -1,4 +1,5 @@
-//! Truth of `shaders/attention_mlp.wgsl`. Weights have a row an output here, and the batch norm is not folded.
+//! Truth of `shaders/attention_mlp.wgsl`. Weights have a row an output here, and the batch norm is
+//! not folded.
 
 /// A batch norm in evaluation mode.
 #[derive(Clone, Debug)]
@@ -25,8 +26,8 @@ pub enum Head {
         /// Kernels of the bank.
         kernels: usize,
     },
-    /// Signed attention over cells: each run of `cells + 1` logits is divided by the sum of its magnitudes plus 1e-3, and its last
-    /// element dropped.
+    /// Signed attention over cells: each run of `cells + 1` logits is divided by the sum of its
+    /// magnitudes plus 1e-3, and its last element dropped.
     Signed {
         /// Cells of the warehouse.
         cells: usize,

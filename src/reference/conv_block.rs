@@ -1,5 +1,5 @@
-//! Truth of `shaders/conv_block.wgsl`: the convolution in blocks of input channels, every tap of a block in turn.
-//! What the last whole block leaves is in blocks of half the size.
+//! Truth of `shaders/conv_block.wgsl`: the convolution in blocks of input channels, every tap of a
+//! block in turn. What the last whole block leaves is in blocks of half the size.
 
 use std::ops::Range;
 
@@ -9,7 +9,8 @@ use super::Conv;
 const BLOCK: usize = 16;
 const HALF: usize = 8;
 
-/// For each output, block after block and tap after tap: the inner product of the block's channels with what the tap reads of them.
+/// For each output, block after block and tap after tap: the inner product of the block's channels
+/// with what the tap reads of them.
 #[must_use]
 pub fn conv_block(conv: &Conv<'_>) -> Vec<f64> {
     let [c_in, _] = conv.group_channels();

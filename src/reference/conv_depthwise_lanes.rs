@@ -1,8 +1,10 @@
-//! Truth of `shaders/conv_depthwise_lanes.wgsl`: one input channel a group, 3 x 3 taps with stride 1.
+//! Truth of `shaders/conv_depthwise_lanes.wgsl`: one input channel a group, 3 x 3 taps with stride
+//! 1.
 
 use super::Conv;
 
-/// Every input row is filtered along itself with each row of taps; an output row is the sum of three such rows, one below the other.
+/// Every input row is filtered along itself with each row of taps; an output row is the sum of
+/// three such rows, one below the other.
 #[must_use]
 pub fn conv_depthwise_lanes(conv: &Conv<'_>) -> Vec<f64> {
     let [_, multiplier] = conv.group_channels();

@@ -1,4 +1,5 @@
-//! Truth of `shaders/conv_depthwise_patch.wgsl`: one input channel a group, 3 x 3 taps with stride 1.
+//! Truth of `shaders/conv_depthwise_patch.wgsl`: one input channel a group, 3 x 3 taps with stride
+//! 1.
 
 use super::Conv;
 

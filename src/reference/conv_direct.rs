@@ -2,8 +2,9 @@
 
 use super::{Conv, element};
 
-/// Convolution as the formula reads: for each output, the sum over channels and taps. What a tap reads in the padding, or between the inputs of
-/// a transposed convolution, is the number 0: an infinite weight times it is NaN.
+/// Convolution as the formula reads: for each output, the sum over channels and taps. What a tap
+/// reads in the padding, or between the inputs of a transposed convolution, is the number 0: an
+/// infinite weight times it is NaN.
 #[must_use]
 pub fn conv_direct(conv: &Conv<'_>) -> Vec<f64> {
     conv.collect(|b, channel, position| sum(conv, b, channel, position))
@@ -47,7 +48,8 @@ fn sum(conv: &Conv<'_>, b: usize, channel: usize, position: usize) -> f64 {
     sum
 }
 
-/// `sum |w| |x|` for each output, bias included: what a bound on the rounding error of any order of summation grows with.
+/// `sum |w| |x|` for each output, bias included: what a bound on the rounding error of any order of
+/// summation grows with.
 #[must_use]
 pub fn magnitude(conv: &Conv<'_>) -> Vec<f64> {
     let x: Vec<f64> = conv.x.iter().map(|v| v.abs()).collect();

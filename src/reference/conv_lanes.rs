@@ -1,4 +1,5 @@
-//! Truth of `shaders/conv_lanes.wgsl`: the convolution with the taps outermost and the output channels innermost, as outer products.
+//! Truth of `shaders/conv_lanes.wgsl`: the convolution with the taps outermost and the output
+//! channels innermost, as outer products.
 
 use super::Conv;
 

@@ -5,8 +5,9 @@ use super::Conv;
 /// Rows and columns of a matrix.
 const SIZE: usize = 16;
 
-/// Each `SIZE x SIZE` outputs (channels x positions) are the sum of the products of a matrix of weights with a matrix of what a tap reads, over
-/// the taps and over the input channels, `SIZE` at a time.
+/// Each `SIZE x SIZE` outputs (channels x positions) are the sum of the products of a matrix of
+/// weights with a matrix of what a tap reads, over the taps and over the input channels, `SIZE` at
+/// a time.
 #[must_use]
 pub fn conv_matrix(conv: &Conv<'_>) -> Vec<f64> {
     let [_, c_out] = conv.group_channels();
@@ -58,7 +59,8 @@ fn matrix(element: impl Fn(usize, usize) -> f64) -> Matrix {
     std::array::from_fn(|i| std::array::from_fn(|j| element(i, j)))
 }
 
-/// What a tap reads in a channel for an output position; 0 in the padding and past the last position.
+/// What a tap reads in a channel for an output position; 0 in the padding and past the last
+/// position.
 fn read(conv: &Conv<'_>, b: usize, channel: usize, position: usize, tap: usize) -> f64 {
     let [_, kh, kw] = conv.geometry.kernel;
     if position >= conv.positions() {

@@ -1,4 +1,5 @@
-//! Truth of `shaders/conv_patch.wgsl`: 3 x 3 taps with stride 1, gathered from the zero-padded patch around an output.
+//! Truth of `shaders/conv_patch.wgsl`: 3 x 3 taps with stride 1, gathered from the zero-padded
+//! patch around an output.
 
 use super::Conv;
 

@@ -1,4 +1,5 @@
-//! Truth of `shaders/conv_pointwise.wgsl`: 1 x 1 taps, so that outputs read the input position of their own number.
+//! Truth of `shaders/conv_pointwise.wgsl`: 1 x 1 taps, so that outputs read the input position of
+//! their own number.
 
 use super::Conv;
 

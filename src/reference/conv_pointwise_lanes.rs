@@ -1,4 +1,5 @@
-//! Truth of `shaders/conv_pointwise_lanes.wgsl`: 1 x 1 taps, one input channel after the other added to all outputs of its group.
+//! Truth of `shaders/conv_pointwise_lanes.wgsl`: 1 x 1 taps, one input channel after the other
+//! added to all outputs of its group.
 
 use super::Conv;
 

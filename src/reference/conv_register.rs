@@ -2,7 +2,8 @@
 
 use super::Conv;
 
-/// For each output, channel after channel: the inner product of its taps with the window that they cover.
+/// For each output, channel after channel: the inner product of its taps with the window that they
+/// cover.
 #[must_use]
 pub fn conv_register(conv: &Conv<'_>) -> Vec<f64> {
     let [c_in, c_out] = conv.group_channels();

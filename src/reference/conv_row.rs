@@ -1,8 +1,10 @@
-//! Truth of `shaders/conv_row.wgsl`: for each row of taps, the run of inputs that a row of outputs reads.
+//! Truth of `shaders/conv_row.wgsl`: for each row of taps, the run of inputs that a row of outputs
+//! reads.
 
 use super::Conv;
 
-/// For each output, the inner products of its rows of taps with their windows of the zero-padded input rows.
+/// For each output, the inner products of its rows of taps with their windows of the zero-padded
+/// input rows.
 #[must_use]
 pub fn conv_row(conv: &Conv<'_>) -> Vec<f64> {
     let [c_in, c_out] = conv.group_channels();

@@ -2,9 +2,10 @@
 
 use super::Conv;
 
-/// For each four outputs of a row, `A' [ sum (G g) * (B' d) ]` over the channels and rows of taps: `g` the three taps, `d` the six inputs that
-/// they read. With the matrices of [`Winograd::F4`](crate::Winograd) it is the convolution; with their magnitudes, and those of all operands,
-/// what its rounding errors are relative to.
+/// For each four outputs of a row, `A' [ sum (G g) * (B' d) ]` over the channels and rows of taps:
+/// `g` the three taps, `d` the six inputs that they read. With the matrices of
+/// [`Winograd::F4`](crate::Winograd) it is the convolution; with their magnitudes, and those of all
+/// operands, what its rounding errors are relative to.
 #[must_use]
 pub fn conv_winograd_rows(conv: &Conv<'_>, [g, b, a]: &[Vec<Vec<f64>>; 3]) -> Vec<f64> {
     let [c_in, c_out] = conv.group_channels();

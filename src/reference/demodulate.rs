@@ -2,7 +2,8 @@
 
 use crate::desc::Geometry;
 
-/// Gains `[batch, channels in + channels out]`: the styles, then `1 / sqrt(sum (weight * style)^2 + 1e-8)` of each output channel.
+/// Gains `[batch, channels in + channels out]`: the styles, then `1 / sqrt(sum (weight * style)^2 +
+/// 1e-8)` of each output channel.
 #[must_use]
 pub fn demodulate(geometry: &Geometry, kernel: &[f64], style: &[f64]) -> Vec<f64> {
     let [c_in, c_out] = [geometry.c_in / geometry.groups, geometry.c_out / geometry.groups];

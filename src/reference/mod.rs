@@ -1,8 +1,9 @@
 //! The CPU side: what every kernel computes, in readable f64.
 //!
-//! One file a kernel, under the kernel's name. The convolutions are so many formulations of the same sum (taps outermost, matrix
-//! product, channels outermost, blocks of channels, one channel, plain product, outer products, minimal filtering), so that they also check each other.
-//! [`layer`] chains them as the GPU does.
+//! One file a kernel, under the kernel's name. The convolutions are so many formulations of the
+//! same sum (taps outermost, matrix product, channels outermost, blocks of channels, one channel,
+//! plain product, outer products, minimal filtering), so that they also check each other. [`layer`]
+//! chains them as the GPU does.
 
 pub mod aggregate;
 pub mod aggregate_wide;
@@ -263,8 +264,8 @@ pub struct LayerOutput {
     pub y: Vec<f64>,
 }
 
-/// A whole layer: attention, aggregation, convolution, bias, epilogue. `given` is what the caller gives: attention rows, a map of
-/// mixing weights, or each sample's kernel and bias.
+/// A whole layer: attention, aggregation, convolution, bias, epilogue. `given` is what the caller
+/// gives: attention rows, a map of mixing weights, or each sample's kernel and bias.
 ///
 /// # Panics
 /// If a slice is shorter than the problem says; the reference checks nothing.
@@ -327,8 +328,9 @@ pub fn layer_by(
     LayerOutput { y: convolve(&conv), attention }
 }
 
-/// Minimal filtering: tiles of the input, their products with the kernels in the same domain, and the outputs of these, by matrices that stand
-/// for `G`, `B'` and `A'`. With these it is the convolution; with their magnitudes, and those of all operands, what its rounding errors are
+/// Minimal filtering: tiles of the input, their products with the kernels in the same domain, and
+/// the outputs of these, by matrices that stand for `G`, `B'` and `A'`. With these it is the
+/// convolution; with their magnitudes, and those of all operands, what its rounding errors are
 /// relative to.
 #[must_use]
 pub fn filtered(conv: &Conv<'_>, winograd: Winograd, [g, b, a]: &[Vec<Vec<f64>>; 3]) -> Vec<f64> {
@@ -362,7 +364,8 @@ pub fn filtered(conv: &Conv<'_>, winograd: Winograd, [g, b, a]: &[Vec<Vec<f64>>;
     winograd_output::winograd_output(conv, winograd, a, &products)
 }
 
-/// K whole convolutions, mixed at every position: what the published code does, with K times the output in memory.
+/// K whole convolutions, mixed at every position: what the published code does, with K times the
+/// output in memory.
 fn mixed(
     problem: &Problem,
     weights: &LayerWeights,

@@ -1,8 +1,10 @@
-//! Truth of `shaders/sum_parts.wgsl`: a convolution's sum from those of its parts, and what follows it.
+//! Truth of `shaders/sum_parts.wgsl`: a convolution's sum from those of its parts, and what follows
+//! it.
 
 use super::Conv;
 
-/// The output from the sums of some parts, `partials [parts, batch, channels out, positions]`, added in their order.
+/// The output from the sums of some parts, `partials [parts, batch, channels out, positions]`,
+/// added in their order.
 #[must_use]
 pub fn sum_parts(conv: &Conv<'_>, partials: &[f64]) -> Vec<f64> {
     let [c_out, positions] = [conv.geometry.c_out, conv.positions()];

@@ -3,7 +3,8 @@
 use super::Conv;
 use crate::winograd::{Winograd, twice};
 
-/// Tiles `[batch, numbers, channels in, tiles]`: `B' d B`, `d` being the inputs that a tile's outputs read; `rows` are those of `B'`.
+/// Tiles `[batch, numbers, channels in, tiles]`: `B' d B`, `d` being the inputs that a tile's
+/// outputs read; `rows` are those of `B'`.
 #[must_use]
 pub fn winograd_input(conv: &Conv<'_>, winograd: Winograd, rows: &[Vec<f64>]) -> Vec<f64> {
     let (c_in, numbers) = (conv.geometry.c_in, winograd.numbers());

@@ -3,7 +3,8 @@
 use super::Conv;
 use crate::winograd::{Winograd, twice};
 
-/// The output from products `[batch, numbers, channels out, tiles]`: `A' m A`, and what follows the sum; `rows` are those of `A'`.
+/// The output from products `[batch, numbers, channels out, tiles]`: `A' m A`, and what follows the
+/// sum; `rows` are those of `A'`.
 #[must_use]
 pub fn winograd_output(
     conv: &Conv<'_>,

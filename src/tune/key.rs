@@ -7,11 +7,13 @@ use crate::elem::Elem;
 use crate::kernels::conv::{Layout, MapAxis};
 use crate::plan::{AttentionSource, Branch, Mixing, Parts, Problem};
 
-/// All of a problem that decides which convolution kernel is the fastest: where its kernels come from, the convolution, the input's size
-/// (past 64 rounded up to a multiple of 8), layouts, element types, the order of the weights, the bias.
+/// All of a problem that decides which convolution kernel is the fastest: where its kernels come
+/// from, the convolution, the input's size (past 64 rounded up to a multiple of 8), layouts,
+/// element types, the order of the weights, the bias.
 ///
-/// The batch is no part of it: kernels sum in orders of their own, and a sample must be the same to the bit in whatever batch it comes.
-/// Neither is what follows the sum, which every kernel computes alike.
+/// The batch is no part of it: kernels sum in orders of their own, and a sample must be the same to
+/// the bit in whatever batch it comes. Neither is what follows the sum, which every kernel computes
+/// alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     source: Source,
@@ -23,8 +25,9 @@ pub struct Key {
     has_bias: bool,
 }
 
-/// Where the kernels come from, as far as it matters to the convolution. Whether the caller gave the attention or the layer computed it does
-/// not, and kernels assembled from cells are rows as good as any.
+/// Where the kernels come from, as far as it matters to the convolution. Whether the caller gave
+/// the attention or the layer computed it does not, and kernels assembled from cells are rows as
+/// good as any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Source {
     Static,
@@ -56,8 +59,9 @@ impl Source {
     }
 }
 
-/// The problem that is measured for another: without what would take the same time by every kernel, which is the attention branch and
-/// what follows the sum. The kernel is left to the planner. Of minimal filtering it is the products, the only step that kernels are chosen for.
+/// The problem that is measured for another: without what would take the same time by every kernel,
+/// which is the attention branch and what follows the sum. The kernel is left to the planner. Of
+/// minimal filtering it is the products, the only step that kernels are chosen for.
 pub(super) fn measured(problem: &Problem) -> Problem {
     let problem = &problem
         .geometry
@@ -313,7 +317,8 @@ impl<const D: usize> Axes<D> {
     }
 }
 
-/// Reads what [`Key`] writes, and nothing else: another spelling would be another key to whoever reads the file.
+/// Reads what [`Key`] writes, and nothing else: another spelling would be another key to whoever
+/// reads the file.
 pub(super) fn parse(line: &str) -> Parsed<Key> {
     let mut words = line.split_whitespace();
     let source = source(words.next().unwrap_or_default())?;

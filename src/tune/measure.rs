@@ -15,22 +15,26 @@ use crate::timer::PassTimer;
 const SAMPLE_MS: f64 = 1.0;
 /// How often work runs in one sample at most.
 const MOST_REPEATS: f64 = 1000.0;
-/// Samples of each kernel, of which the fastest counts: what else runs on the machine only ever makes them slower.
+/// Samples of each kernel, of which the fastest counts: what else runs on the machine only ever
+/// makes them slower.
 const SAMPLES: usize = 5;
 /// Kernels whose first sample is so much slower than the best are not timed further.
 const HOPELESS: f64 = 1.5;
 
-/// Measures which convolution kernel computes a problem the fastest. Its own choice of a kernel, its attention branch and what follows its
-/// sum do not matter; its batch is what is measured, and what comes of it holds for every batch.
+/// Measures which convolution kernel computes a problem the fastest. Its own choice of a kernel,
+/// its attention branch and what follows its sum do not matter; its batch is what is measured, and
+/// what comes of it holds for every batch.
 ///
-/// It makes operands of its own, submits work to the context's queue and waits for it, for as long as the slowest kernel takes some times
-/// over; a context that is used meanwhile makes the times worthless. Before it is timed, every kernel's result is held against that of
-/// `conv_direct`, for the first and the last sample, which in turn is held against the f64 reference in as many outputs as can be computed
-/// at once; a kernel that is wrong or refused says so in its [`Trial`].
+/// It makes operands of its own, submits work to the context's queue and waits for it, for as long
+/// as the slowest kernel takes some times over; a context that is used meanwhile makes the times
+/// worthless. Before it is timed, every kernel's result is held against that of `conv_direct`, for
+/// the first and the last sample, which in turn is held against the f64 reference in as many
+/// outputs as can be computed at once; a kernel that is wrong or refused says so in its [`Trial`].
 ///
 /// # Errors
-/// The planner's errors ([`Plan::new`]) if not even the planner's own choice is possible, [`Error::Wrong`] if the device cannot be trusted
-/// with `conv_direct`, [`Error::OutOfMemory`], [`Error::DeviceLost`].
+/// The planner's errors ([`Plan::new`]) if not even the planner's own choice is possible,
+/// [`Error::Wrong`] if the device cannot be trusted with `conv_direct`, [`Error::OutOfMemory`],
+/// [`Error::DeviceLost`].
 pub fn tune(context: &Context, problem: &Problem) -> Result<Tuned> {
     if problem.batch == 0 {
         let expected = "at least 1, since nothing of an empty one can be measured".into();
@@ -101,7 +105,8 @@ fn attempt(
     Ok((Outcome::Timed(ms), Some(work)))
 }
 
-/// Times the planner's choice and the fastest in turns, so that what slows the machine for a while does not decide between them.
+/// Times the planner's choice and the fastest in turns, so that what slows the machine for a while
+/// does not decide between them.
 fn race(clock: &Clock<'_>, tried: &mut [(Trial, Option<Work>)]) -> Result<()> {
     let ms = |(trial, _): &(Trial, Option<Work>)| trial.ms().unwrap_or(f64::INFINITY);
     let Some(fastest) = (0..tried.len()).min_by(|&a, &b| ms(&tried[a]).total_cmp(&ms(&tried[b])))
@@ -124,7 +129,8 @@ struct Clock<'a> {
 }
 
 impl Clock<'_> {
-    /// Milliseconds of one recording: by the device's clock, or by the host's, from submission to the end of the wait, where it has none.
+    /// Milliseconds of one recording: by the device's clock, or by the host's, from submission to
+    /// the end of the wait, where it has none.
     fn time(&self, work: &Work) -> Result<f64> {
         let commands = self.context.scoped("a measurement", || self.record(work))?;
         let start = Instant::now();
@@ -132,7 +138,8 @@ impl Clock<'_> {
         self.context.wait()?;
         let wall = start.elapsed().as_secs_f64() * 1e3;
         let stamps = self.timer.as_ref().map(|timer| timer.read(self.context)).transpose()?;
-        // A clock that stands still has timed nothing, and a pass takes no longer than the wait for it.
+        // A clock that stands still has timed nothing, and a pass takes no longer than the wait for
+        // it.
         let is_possible = |ms: &f64| *ms > 0.0 && *ms <= wall;
         let ms =
             stamps.and_then(|stamps| stamps.first().copied()).filter(is_possible).unwrap_or(wall);

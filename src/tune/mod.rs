@@ -1,11 +1,15 @@
-//! Tuning: which convolution kernel is the fastest is measured on the user's own adapter, and remembered.
+//! Tuning: which convolution kernel is the fastest is measured on the user's own adapter, and
+//! remembered.
 //!
-//! The planner chooses by rules that were found on a few adapters. An app that knows its layers can do better: [`tune()`] measures every
-//! kernel that can compute a problem, a [`Tuning`] keeps what was the fastest, and a [`Context`](crate::Context) that was given it
-//! ([`Context::with_tuning`](crate::Context::with_tuning)) plans by it. Nothing is measured and no file is read unless the app asks for it.
+//! The planner chooses by rules that were found on a few adapters. An app that knows its layers can
+//! do better: [`tune()`] measures every kernel that can compute a problem, a [`Tuning`] keeps what
+//! was the fastest, and a [`Context`](crate::Context) that was given it
+//! ([`Context::with_tuning`](crate::Context::with_tuning)) plans by it. Nothing is measured and no
+//! file is read unless the app asks for it.
 //!
-//! Every sample is the same to the bit in whatever batch it comes, tuned or not: a choice holds for all batches of a problem, whichever
-//! was measured. Between a tuned and an untuned context results may differ by rounding, as kernels sum in orders of their own.
+//! Every sample is the same to the bit in whatever batch it comes, tuned or not: a choice holds for
+//! all batches of a problem, whichever was measured. Between a tuned and an untuned context results
+//! may differ by rounding, as kernels sum in orders of their own.
 //!
 //! ```no_run
 //! use dynconv::{Context, ConvDesc, StaticConv2d, tune::Tuning};
@@ -73,7 +77,8 @@ pub enum Outcome {
     Stopped(f64),
     /// It computes something else: the error says what. It cannot be chosen.
     Wrong(Error),
-    /// It was refused when it was compiled or bound: a defect of the library or of the driver. It cannot be chosen.
+    /// It was refused when it was compiled or bound: a defect of the library or of the driver. It
+    /// cannot be chosen.
     Failed(Error),
 }
 
@@ -81,7 +86,8 @@ pub enum Outcome {
 const GAIN: f64 = 0.97;
 
 impl Tuned {
-    /// The fastest kernel that is right: the planner's own choice unless another is faster by more than 3 %.
+    /// The fastest kernel that is right: the planner's own choice unless another is faster by more
+    /// than 3 %.
     #[must_use]
     pub fn choice(&self) -> ConvChoice {
         let best = self
@@ -115,12 +121,14 @@ impl Trial {
     }
 }
 
-/// Multiply-adds a sample, 2 operations each, up to which one output an invocation may be the fastest that there is.
+/// Multiply-adds a sample, 2 operations each, up to which one output an invocation may be the
+/// fastest that there is.
 const FEW: u64 = 1 << 21;
 
-/// What is worth measuring beside the planner's own choice: every kernel that can compute the problem on such a device, and whose plan is
-/// another. What computes with larger errors is for its user to choose. Two kinds that are slower by far are left out: `conv_direct` on all but tiny problems, and on software adapters what uses
-/// workgroup memory. Pure, like the planner.
+/// What is worth measuring beside the planner's own choice: every kernel that can compute the
+/// problem on such a device, and whose plan is another. What computes with larger errors is for its
+/// user to choose. Two kinds that are slower by far are left out: `conv_direct` on all but tiny
+/// problems, and on software adapters what uses workgroup memory. Pure, like the planner.
 #[must_use]
 pub fn candidates(problem: &Problem, caps: &Caps) -> Vec<ConvChoice> {
     let plan = |kernel| Plan::new(&Problem { kernel, ..*problem }, caps);
@@ -138,7 +146,8 @@ pub fn candidates(problem: &Problem, caps: &Caps) -> Vec<ConvChoice> {
     rounds_alike.filter(|choice| plan(*choice).is_ok_and(|plan| is_worth(&plan))).collect()
 }
 
-/// A number that changes with the crate's version and with the text of any shader: measurements of other kernels are worth nothing.
+/// A number that changes with the crate's version and with the text of any shader: measurements of
+/// other kernels are worth nothing.
 #[must_use]
 pub fn kernel_version() -> u64 {
     let files =
@@ -146,7 +155,8 @@ pub fn kernel_version() -> u64 {
     hash(std::iter::once(env!("CARGO_PKG_VERSION")).chain(files))
 }
 
-/// FNV-1a over texts and their ends: the same on every machine and with every compiler, unlike the standard library's.
+/// FNV-1a over texts and their ends: the same on every machine and with every compiler, unlike the
+/// standard library's.
 fn hash<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
     let bytes = texts.flat_map(|text| text.bytes().chain([0xff]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {

@@ -11,7 +11,8 @@ use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::plan::{ConvChoice, Problem};
 
-/// Which convolution kernel was measured to be the fastest, problem by problem, on one device with one version of the kernels.
+/// Which convolution kernel was measured to be the fastest, problem by problem, on one device with
+/// one version of the kernels.
 ///
 /// Its text is a header of five lines and then a line a problem:
 ///
@@ -51,7 +52,8 @@ impl Origin {
     }
 }
 
-/// Tables that come with the library: a part of the adapter's name, one of the driver's, and the text.
+/// Tables that come with the library: a part of the adapter's name, one of the driver's, and the
+/// text.
 const SHIPPED: [(&str, &str, &str); 2] = [
     ("llvmpipe", "Mesa 25.", include_str!("../tuned/lavapipe-25.txt")),
     ("SwiftShader", "SwiftShader", include_str!("../tuned/swiftshader.txt")),
@@ -64,8 +66,9 @@ impl Tuning {
         Self { origin: Origin::of(caps), choices: HashMap::new() }
     }
 
-    /// The table that comes with the library for such a device, if there is one and the kernels are still those that were measured. It
-    /// was measured on one machine: adapter and driver need only be of the same kind, so take it where nothing better is at hand.
+    /// The table that comes with the library for such a device, if there is one and the kernels are
+    /// still those that were measured. It was measured on one machine: adapter and driver need
+    /// only be of the same kind, so take it where nothing better is at hand.
     #[must_use]
     pub fn shipped(caps: &Caps) -> Option<Self> {
         let is_meant = |part: &str, whole: &str| whole.contains(part);
@@ -95,7 +98,8 @@ impl Tuning {
         HEADER.into_iter().zip(here.0).zip(&self.origin.0).find_map(differs).map_or(Ok(()), Err)
     }
 
-    /// The choice for a problem, if one was measured. The problem's own choice and its batch do not matter.
+    /// The choice for a problem, if one was measured. The problem's own choice and its batch do not
+    /// matter.
     #[must_use]
     pub fn choice(&self, problem: &Problem) -> Option<ConvChoice> {
         self.choices.get(&Key::of(problem)).copied()
@@ -116,15 +120,16 @@ impl Tuning {
         self.choices.iter().map(|(key, choice)| (key, *choice))
     }
 
-    /// The same without problems whose fastest kernel is the planner's own choice: all that a program needs to be as fast.
+    /// The same without problems whose fastest kernel is the planner's own choice: all that a
+    /// program needs to be as fast.
     #[must_use]
     pub fn gains(mut self) -> Self {
         self.choices.retain(|_, choice| *choice != ConvChoice::Auto);
         self
     }
 
-    /// The name that a table of this device and these kernels has in a folder of such, without what follows the last dot: other files that
-    /// belong to it may have it too.
+    /// The name that a table of this device and these kernels has in a folder of such, without what
+    /// follows the last dot: other files that belong to it may have it too.
     #[must_use]
     pub fn file_stem(caps: &Caps) -> String {
         format!("dynconv-{:016x}", super::hash(Origin::of(caps).0.iter().map(String::as_str)))
@@ -137,7 +142,8 @@ impl Tuning {
     /// What follows the last dot of a table's file name.
     pub const EXTENSION: &str = "tuning";
 
-    /// Reads the table of a device from a folder, if there is one of this device, driver and version of the kernels.
+    /// Reads the table of a device from a folder, if there is one of this device, driver and
+    /// version of the kernels.
     ///
     /// # Errors
     /// [`Error::File`] for a file that cannot be read, and as [`Tuning::read`].
@@ -161,8 +167,9 @@ impl Tuning {
         text.parse().map_err(|error: Error| failed(error.to_string()))
     }
 
-    /// Writes the table to a folder, which is made if there is none, under a name of its own for each device, driver and version of the
-    /// kernels, and gives its path. Whoever reads meanwhile finds the table before or this one.
+    /// Writes the table to a folder, which is made if there is none, under a name of its own for
+    /// each device, driver and version of the kernels, and gives its path. Whoever reads
+    /// meanwhile finds the table before or this one.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be written.

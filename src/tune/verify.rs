@@ -13,8 +13,8 @@ use crate::plan::{AttentionSource, ConvChoice, Plan, Problem};
 use crate::reference::{self, Conv, aggregate, conv_direct, widen};
 use crate::tensor::Tensor;
 
-/// Operands of a problem on the host, those of several samples one after another. All are multiples of 1/64 of at most 1, which every
-/// element type holds exactly.
+/// Operands of a problem on the host, those of several samples one after another. All are multiples
+/// of 1/64 of at most 1, which every element type holds exactly.
 #[derive(Clone, Debug)]
 struct Numbers {
     x: Vec<f32>,
@@ -130,7 +130,8 @@ impl Numbers {
     }
 }
 
-/// What a problem must give, for the first and the last sample of its batch, and how far each output may be from that.
+/// What a problem must give, for the first and the last sample of its batch, and how far each
+/// output may be from that.
 pub(super) struct Yardstick {
     operands: HashMap<Operand, Tensor>,
     samples: Vec<usize>,
@@ -158,7 +159,8 @@ impl Yardstick {
             run(context, &bind_plan(context, Plan::new(&few, context.caps())?, operands)?)
         };
         let y = compute(&exact)?;
-        // The same sums without a sign: what the rounding error of any order of summation grows with.
+        // The same sums without a sign: what the rounding error of any order of summation grows
+        // with.
         let magnitude = compute(&exact.magnitudes())?;
         let tolerance: Vec<f64> =
             magnitude.iter().map(|&sum| bound(problem) * f64::from(sum)).collect();
@@ -191,13 +193,15 @@ impl Yardstick {
     }
 }
 
-/// Half a unit in the last place of what is stored, and as much again for sums that round to the other side.
+/// Half a unit in the last place of what is stored, and as much again for sums that round to the
+/// other side.
 fn rounding(elem: Elem, value: f64) -> f64 {
     if elem == Elem::F32 { 0.0 } else { value.abs() * 2.0_f64.powi(-10) + 2.0_f64.powi(-24) }
 }
 
-/// What two sums of the same terms in any orders may differ by, relative to the sum of their magnitudes: each is off by as many roundings
-/// as it has terms, mixing and gains included (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 4.2).
+/// What two sums of the same terms in any orders may differ by, relative to the sum of their
+/// magnitudes: each is off by as many roundings as it has terms, mixing and gains included (Higham,
+/// "Accuracy and Stability of Numerical Algorithms", 2002, section 4.2).
 fn bound(problem: &Problem) -> f64 {
     let g = &problem.geometry;
     let products = g.c_in / g.groups * g.taps();
@@ -228,7 +232,8 @@ fn run(context: &Context, bound: &Bound) -> Result<Vec<f32>> {
 const FEW_PRODUCTS: usize = 1 << 21;
 const FEW_OUTPUTS: usize = 64;
 
-/// Compares some outputs of each sample with the reference: the first, the last, and others anywhere.
+/// Compares some outputs of each sample with the reference: the first, the last, and others
+/// anywhere.
 fn check_some(
     problem: &Problem,
     numbers: &Numbers,
@@ -266,7 +271,8 @@ fn below(noise: &mut Noise, limit: usize) -> usize {
     usize::try_from(noise.next()).unwrap_or(0) % limit
 }
 
-/// One sample in f64: kernels that are convolved with, and where there is a map, what each counts at every position.
+/// One sample in f64: kernels that are convolved with, and where there is a map, what each counts
+/// at every position.
 struct Truth<'a> {
     problem: &'a Problem,
     output: [usize; 3],

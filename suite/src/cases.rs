@@ -101,9 +101,10 @@ impl<const D: usize> Case<D> {
         input
     }
 
-    /// A share of the kernels that can compute this on any device, by name: every third, from one on that follows from the shape, so that
-    /// several cases have them all. The suite's law on kernels holds all of them to each other, on all its problems. Without the large tiles
-    /// of GPUs, which take longest to compile.
+    /// A share of the kernels that can compute this on any device, by name: every third, from one
+    /// on that follows from the shape, so that several cases have them all. The suite's law on
+    /// kernels holds all of them to each other, on all its problems. Without the large tiles of
+    /// GPUs, which take longest to compile.
     #[must_use]
     pub fn common_choices(&self) -> Vec<ConvChoice> {
         let of_one_kind = [ConvChoice::Block, ConvChoice::Split, ConvChoice::DepthwisePatch];
@@ -115,7 +116,8 @@ impl<const D: usize> Case<D> {
         choices.into_iter().skip(first).step_by(SHARE).collect()
     }
 
-    /// Kernels that can compute this on a device with these caps, in every layout and order of weights and exactly on integers, by name.
+    /// Kernels that can compute this on a device with these caps, in every layout and order of
+    /// weights and exactly on integers, by name.
     #[must_use]
     pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
         let mut choices = self.all_choices(caps);
@@ -139,7 +141,8 @@ impl<const D: usize> Case<D> {
     }
 }
 
-/// Kernels that can compute a convolution on some device, in some layout and order of weights, where no map mixes.
+/// Kernels that can compute a convolution on some device, in some layout and order of weights,
+/// where no map mixes.
 #[must_use]
 pub fn able(g: &Geometry) -> Vec<ConvChoice> {
     let g = &g.summed();
@@ -191,7 +194,8 @@ pub fn needs_lanes(choice: ConvChoice) -> bool {
     )
 }
 
-/// Ragged 2-D cases: channel counts that are multiples of nothing, rectangular kernels, every option at least once.
+/// Ragged 2-D cases: channel counts that are multiples of nothing, rectangular kernels, every
+/// option at least once.
 #[must_use]
 pub fn cases_2d() -> Vec<Case<2>> {
     let case = |desc, batch, size| Case { desc, batch, size };
@@ -261,7 +265,8 @@ pub fn transposed_1d() -> Vec<Case<1>> {
     ]
 }
 
-/// Transposed 2-D cases: among them output padding that only the dilation allows, and padding wider than the kernel.
+/// Transposed 2-D cases: among them output padding that only the dilation allows, and padding wider
+/// than the kernel.
 #[must_use]
 pub fn transposed_2d() -> Vec<Case<2>> {
     let case = |desc: ConvDesc<2>, extra, batch, size| Case {

@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn the_quick_problems_reach_everything() {
         let specs = problems(false).expect("parse");
-        // Some kernels run on any device, some only where subgroups have eight lanes, one only where there are cooperative matrices.
+        // Some kernels run on any device, some only where subgroups have eight lanes, one only
+        // where there are cooperative matrices.
         let devices = [noop(), noop().with_caps(with_lanes()), noop().with_caps(with_matrices(16))];
         let reached: HashSet<&str> =
             devices.iter().flat_map(|c| specs.iter().flat_map(|spec| kernels(c, spec))).collect();

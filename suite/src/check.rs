@@ -138,7 +138,8 @@ pub fn first_broken(
     (None, tried)
 }
 
-/// A context of the same device and caps that has compiled nothing yet: a long run must not keep every pipeline.
+/// A context of the same device and caps that has compiled nothing yet: a long run must not keep
+/// every pipeline.
 #[must_use]
 pub fn fresh(context: &Context) -> Context {
     Context::from_wgpu(context.device().clone(), context.queue().clone())

@@ -24,9 +24,11 @@ pub enum Numbers {
 pub struct Data {
     /// Input.
     pub x: Vec<f32>,
-    /// What the caller gives beside: attention, map, kernels or style; empty where there is nothing.
+    /// What the caller gives beside: attention, map, kernels or style; empty where there is
+    /// nothing.
     pub given: Vec<f32>,
-    /// Kernel bank in the published order; cells of a warehouse; empty where the caller gives kernels.
+    /// Kernel bank in the published order; cells of a warehouse; empty where the caller gives
+    /// kernels.
     pub bank: Vec<f32>,
     /// Bias bank.
     pub bias: Option<Vec<f32>>,
@@ -172,13 +174,15 @@ pub fn cells(spec: &Spec, g: &Geometry) -> Cells {
     }
 }
 
-/// Weights of the branches that layers compute their attention with. Banks and biases are those of the data.
+/// Weights of the branches that layers compute their attention with. Banks and biases are those of
+/// the data.
 impl Data {
     fn branch_noise(spec: &Spec) -> Noise {
         Noise::new(spec.seed ^ 0x5bd1_e995)
     }
 
-    /// Divides the logits. The last makes them so large that a softmax which does not subtract the largest overflows.
+    /// Divides the logits. The last makes them so large that a softmax which does not subtract the
+    /// largest overflows.
     #[must_use]
     pub fn temperature(spec: &Spec) -> f32 {
         [1.0, 4.0, 0.5, 0.002][usize::try_from(spec.seed % 4).unwrap_or(0)]

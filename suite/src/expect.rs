@@ -83,7 +83,8 @@ pub enum Standing<'a> {
     Mended(&'a Expectation),
 }
 
-/// Judges an outcome. A law that says nothing about results, as that of empty sizes, is not expected to break.
+/// Judges an outcome. A law that says nothing about results, as that of empty sizes, is not
+/// expected to break.
 #[must_use]
 pub fn judge<'a>(known: &'a [Expectation], caps: &Caps, outcome: &Outcome) -> Standing<'a> {
     let expectation = known.iter().find(|expectation| expectation.meets(caps, outcome));

@@ -62,9 +62,10 @@ pub enum Until {
 /// Attempts to make a failing problem smaller.
 const SHRINKS: usize = 60;
 
-/// Draws problems that follow from `seed` and holds each to every law that says something about it, as many at a time as there are contexts.
-/// `before` sees each problem before it runs, `report` the tally after it and the failure if there
-/// is one. Once `is_stopped`, no more problems are run, and none is made smaller.
+/// Draws problems that follow from `seed` and holds each to every law that says something about it,
+/// as many at a time as there are contexts. `before` sees each problem before it runs, `report` the
+/// tally after it and the failure if there is one. Once `is_stopped`, no more problems are run, and
+/// none is made smaller.
 pub fn fuzz(
     contexts: &[Context],
     seed: u64,
@@ -79,14 +80,16 @@ pub fn fuzz(
         Until::Elapsed(time) => start.elapsed() >= time,
         Until::Problems(count) => drawn >= count,
     };
-    // Every job draws all problems, which costs next to nothing, and runs its share of them: the same for any number of jobs.
+    // Every job draws all problems, which costs next to nothing, and runs its share of them: the
+    // same for any number of jobs.
     let job = |number: usize, context: &Context| {
         let mut runner =
             TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
         let strategy = specs();
         let mut drawn = 0;
         while !is_over(drawn) && !is_stopped() {
-            // The strategy gives up only if nearly nothing it draws is a problem; then there is nothing to run.
+            // The strategy gives up only if nearly nothing it draws is a problem; then there is
+            // nothing to run.
             let Ok(mut tree) = strategy.new_tree(&mut runner) else { break };
             if drawn % contexts.len() == number {
                 before(&tree.current());

@@ -13,8 +13,9 @@ use crate::recorded::{Recorded, RecordedError};
 use crate::sanitize::{Right, SanitizeError, device, subgroup_size};
 use crate::spec::Spec;
 
-/// Runs of the small problems: each as it is; and as many as bring each shader text with its operands at the end of larger buffers, with a NaN
-/// in the input before each activation, and on extreme numbers.
+/// Runs of the small problems: each as it is; and as many as bring each shader text with its
+/// operands at the end of larger buffers, with a NaN in the input before each activation, and on
+/// extreme numbers.
 #[derive(Debug)]
 pub struct Interpreter {
     runs: Vec<Right>,
@@ -37,7 +38,8 @@ impl Interpreter {
     /// Records all runs and runs each once, which takes a processor a minute.
     ///
     /// # Errors
-    /// [`SanitizeError::Case`] for a problem that cannot be recorded, [`SanitizeError::Wrong`] for a run that is at fault as it is.
+    /// [`SanitizeError::Case`] for a problem that cannot be recorded, [`SanitizeError::Wrong`] for
+    /// a run that is at fault as it is.
     pub fn new() -> Result<Self, SanitizeError> {
         let specs = catalogue::sanitized().map_err(|error| Box::new(error.into()))?;
         Ok(Self { runs: quick_first(&recorded(&specs)?)? })
@@ -74,7 +76,8 @@ fn recorded(specs: &[Spec]) -> Result<Vec<Run>, SanitizeError> {
         let mut seen = HashSet::new();
         for spec in specs {
             let runs = form(&device(spec), spec).map_err(Box::new)?;
-            // As it is every problem is run; otherwise those with a shader text, told by its label, or an activation that none before has.
+            // As it is every problem is run; otherwise those with a shader text, told by its label,
+            // or an activation that none before has.
             let shaders =
                 runs.iter().flat_map(|run| &run.replay.modules).map(|module| module.label.clone());
             let new = shaders
@@ -128,7 +131,8 @@ mod tests {
             let fault = run.first_fault(|source| format!("{source}\n")).expect("runs");
             assert_eq!(fault, Some(None), "{}", run.name());
         }
-        // All lanes add, not the lower half alone: lanes that run in order give the right sum all the same.
+        // All lanes add, not the lower half alone: lanes that run in order give the right sum all
+        // the same.
         let is_it = |mutant: &Mutant| {
             let [original, mutated] = [&mutant.original, &mutant.mutated].map(|line| line.trim());
             mutant.file == "average_pool.wgsl"

@@ -1,4 +1,5 @@
-//! The correctness suite of dynconv: problems drawn whole, laws that they must keep, faults that it must find.
+//! The correctness suite of dynconv: problems drawn whole, laws that they must keep, faults that it
+//! must find.
 
 pub mod cases;
 pub mod catalogue;

@@ -1,8 +1,10 @@
-//! A device with cooperative matrices, for the tools: the library itself never turns experimental features on.
+//! A device with cooperative matrices, for the tools: the library itself never turns experimental
+//! features on.
 
 use dynconv::{Caps, Context, ContextOptions, Error, Result, choose_adapter, wgpu};
 
-/// As [`Context::request`], and with the adapter's cooperative matrices ([`Context::with_matrices`]).
+/// As [`Context::request`], and with the adapter's cooperative matrices
+/// ([`Context::with_matrices`]).
 ///
 /// # Errors
 /// As of both.
@@ -11,7 +13,8 @@ pub async fn request(options: &ContextOptions) -> Result<Context> {
     context.with_matrices(&adapter)
 }
 
-/// A device with the adapter's cooperative matrices, if it has any, before they were tested; and the adapter.
+/// A device with the adapter's cooperative matrices, if it has any, before they were tested; and
+/// the adapter.
 ///
 /// # Errors
 /// As of [`Context::request`].

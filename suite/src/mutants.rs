@@ -1,7 +1,8 @@
 //! Shaders with one fault each, to prove that the laws find faults.
 //!
-//! A mutant changes one place of one file of `shaders/` the way a slip would: a comparison that includes its bound, a swapped axis, a
-//! forgotten offset, a dropped barrier. It lives where the changed shader still compiles; it is killed if a law of the catalogue breaks.
+//! A mutant changes one place of one file of `shaders/` the way a slip would: a comparison that
+//! includes its bound, a swapped axis, a forgotten offset, a dropped barrier. It lives where the
+//! changed shader still compiles; it is killed if a law of the catalogue breaks.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -44,7 +45,8 @@ pub enum Fate {
     NotRun,
 }
 
-/// Slips that replace one piece of text by another, wherever it stands in code. Spaces tell operators from brackets.
+/// Slips that replace one piece of text by another, wherever it stands in code. Spaces tell
+/// operators from brackets.
 const REPLACEMENTS: &[(&str, &str, &str)] = &[
     ("bound", " < ", " <= "),
     ("bound", " <= ", " < "),
@@ -225,8 +227,8 @@ impl Mutant {
         files.any(|(file, _)| file == self.file)
     }
 
-    /// Holds the problems that run the mutated shader to their laws until one breaks, problem by problem, since most of the time goes into
-    /// compiling.
+    /// Holds the problems that run the mutated shader to their laws until one breaks, problem by
+    /// problem, since most of the time goes into compiling.
     #[must_use]
     pub fn by_laws(&self, context: &Context, specs: &[Spec]) -> Fate {
         let planned = noop_like(context);
@@ -253,7 +255,8 @@ impl Mutant {
     }
 }
 
-/// Reasons why a mutant cannot be told from the shader: file | line as it is | line as it becomes | reason.
+/// Reasons why a mutant cannot be told from the shader: file | line as it is | line as it becomes |
+/// reason.
 const EXPLANATIONS: &str = include_str!("../explanations.txt");
 
 /// File, line as it is, line as it becomes, and reason.
@@ -279,8 +282,8 @@ pub fn explained(mutant: &Mutant) -> Option<&'static str> {
         .map(|[.., reason]| reason)
 }
 
-/// At most `count` of the mutants that are asked for, drawn as evenly over the files as their numbers allow, and over each file's lines.
-/// Their numbers.
+/// At most `count` of the mutants that are asked for, drawn as evenly over the files as their
+/// numbers allow, and over each file's lines. Their numbers.
 #[must_use]
 pub fn sample(
     mutants: &[Mutant],

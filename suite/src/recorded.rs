@@ -1,4 +1,5 @@
-//! A problem's run as plain data, and what it must give: what browsers, an interpreter and whoever gets a report are held to.
+//! A problem's run as plain data, and what it must give: what browsers, an interpreter and whoever
+//! gets a report are held to.
 
 use std::borrow::Cow;
 
@@ -57,8 +58,8 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// A problem as it runs on a device like this one, which computes nothing: integers, to the bit, where they stay exact, otherwise fractions
-    /// within their bound.
+    /// A problem as it runs on a device like this one, which computes nothing: integers, to the
+    /// bit, where they stay exact, otherwise fractions within their bound.
     pub(crate) fn on(context: &Context, spec: &Spec) -> Result<Self, RecordedError> {
         let (data, is_exact) = drawn(spec)?;
         Self::with(context, spec, &data, is_exact)
@@ -71,7 +72,8 @@ impl Recorded {
         Self::with(context, spec, &data, false)
     }
 
-    /// Whether a kernel of the problem may drop a NaN: in an activation, a hidden layer, an output in f16.
+    /// Whether a kernel of the problem may drop a NaN: in an activation, a hidden layer, an output
+    /// in f16.
     fn may_drop_nan(spec: &Spec) -> bool {
         !is_filtered(spec)
             && (spec.activation != Activation::None
@@ -106,7 +108,8 @@ impl Recorded {
         all.into_iter().map(recorded).collect()
     }
 
-    /// The same with these data. No adapter is needed: the noop device keeps buffers and computes nothing.
+    /// The same with these data. No adapter is needed: the noop device keeps buffers and computes
+    /// nothing.
     pub(crate) fn with(
         context: &Context,
         spec: &Spec,
@@ -187,7 +190,8 @@ fn drawn(spec: &Spec) -> Result<(Data, bool), RecordedError> {
     Ok((data, is_exact))
 }
 
-/// Expected values and tolerances. Attention that the browser computes is not read back, so its own tolerance adds to the output's.
+/// Expected values and tolerances. Attention that the browser computes is not read back, so its own
+/// tolerance adds to the output's.
 fn expectation(spec: &Spec, data: &Data, is_exact: bool) -> dynconv::Result<(Vec<f64>, Vec<f64>)> {
     let attention = truth::attention(spec, data)?.map(|values| dynconv::reference::narrow(&values));
     let rounds = spec.conv == ConvChoice::Matrix && spec.elems[0] != Elem::F32;

@@ -1,4 +1,5 @@
-//! What a layer makes the device do, as plain data: any implementation of WebGPU can do the same and be held to the same result.
+//! What a layer makes the device do, as plain data: any implementation of WebGPU can do the same
+//! and be held to the same result.
 
 use dynconv::{Bound, Context, Elem, Tensor, Variant, bytemuck, wgpu};
 use serde::{Deserialize, Serialize};
@@ -61,7 +62,8 @@ pub struct Replay {
 pub struct Module {
     /// Name in messages.
     pub label: String,
-    /// WGSL text with one entry point. It writes workgroup memory before it reads any: a device need not clear that.
+    /// WGSL text with one entry point. It writes workgroup memory before it reads any: a device
+    /// need not clear that.
     pub source: String,
 }
 
@@ -117,13 +119,15 @@ pub struct Output {
 }
 
 impl Replay {
-    /// What `bound` is about to do: its buffers are read from the device, so it must not have run yet. `output` is what to look at
-    /// afterwards, most often [`Bound::output`].
+    /// What `bound` is about to do: its buffers are read from the device, so it must not have run
+    /// yet. `output` is what to look at afterwards, most often [`Bound::output`].
     ///
-    /// The run fits any device with the caps of the context: for a browser that is [`dynconv::Caps::webgpu_default`].
+    /// The run fits any device with the caps of the context: for a browser that is
+    /// [`dynconv::Caps::webgpu_default`].
     ///
     /// # Errors
-    /// [`RecordError::Library`] for a buffer without `COPY_SRC` or a lost device, [`RecordError::NotBound`].
+    /// [`RecordError::Library`] for a buffer without `COPY_SRC` or a lost device,
+    /// [`RecordError::NotBound`].
     pub fn record(context: &Context, bound: &Bound, output: &Tensor) -> Result<Self, RecordError> {
         let mut modules = Vec::new();
         let mut buffers = Vec::new();
@@ -374,7 +378,8 @@ fn scoped<T>(
 }
 
 impl Output {
-    /// The values in the bytes of the output, in f64. An odd number of halves is followed by one that means nothing.
+    /// The values in the bytes of the output, in f64. An odd number of halves is followed by one
+    /// that means nothing.
     #[must_use]
     pub fn values(&self, bytes: &[u8]) -> Vec<f64> {
         if self.is_half {

@@ -1,5 +1,5 @@
-//! What a driver's developer needs of a failure, in one file: the device, and each broken problem as plain data that any implementation
-//! of WebGPU can run, with what it must give.
+//! What a driver's developer needs of a failure, in one file: the device, and each broken problem
+//! as plain data that any implementation of WebGPU can run, with what it must give.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,8 @@ pub struct Broken {
     pub laws: Vec<BrokenLaw>,
     /// One run of it; none for a problem beyond [`MOST_RECORDED`], or one that cannot be recorded.
     pub run: Option<Recorded>,
-    /// What is wrong with that run on this device, or what became of it; nothing if it is right, and only the laws show the fault.
+    /// What is wrong with that run on this device, or what became of it; nothing if it is right,
+    /// and only the laws show the fault.
     pub found: Option<String>,
 }
 
@@ -101,7 +102,8 @@ pub enum ReportError {
 }
 
 impl Device {
-    /// Invocations of its smallest subgroup; those of an interpreter, where the report has none or none that can be.
+    /// Invocations of its smallest subgroup; those of an interpreter, where the report has none or
+    /// none that can be.
     #[must_use]
     pub fn subgroup_size(&self) -> usize {
         let size =
@@ -204,7 +206,8 @@ impl Report {
     }
 }
 
-/// A run of a problem that is wrong on this device, if there is one: on integers or fractions, or with a NaN in the input. Otherwise the first.
+/// A run of a problem that is wrong on this device, if there is one: on integers or fractions, or
+/// with a NaN in the input. Otherwise the first.
 fn recorded(context: &Context, spec: &Spec) -> (Option<Recorded>, Option<String>) {
     let planned = noop_like(context);
     let mut first = None;

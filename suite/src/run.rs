@@ -443,7 +443,8 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
     }))
 }
 
-/// The same with the weights in the order that a device keeps them in. Rows given by the caller, and rows of cells, are in plain order.
+/// The same with the weights in the order that a device keeps them in. Rows given by the caller,
+/// and rows of cells, are in plain order.
 ///
 /// # Errors
 /// As [`problem`].
@@ -455,8 +456,9 @@ pub fn problem_on(spec: &Spec, caps: &Caps) -> dynconv::Result<Option<Problem>> 
     Ok(problem(spec)?.map(|problem| Problem { order: order(&problem), ..problem }))
 }
 
-/// Devices from small to large: bindings double, and for each of them grids from 3 workgroups a dimension on, so that all three are used. They
-/// have no more workgroup memory than WebGPU promises.
+/// Devices from small to large: bindings double, and for each of them grids from 3 workgroups a
+/// dimension on, so that all three are used. They have no more workgroup memory than WebGPU
+/// promises.
 fn tight(caps: &Caps) -> impl Iterator<Item = Caps> {
     let grids = [3, 4, 6, 9, 14, 30, 100, 1000];
     let bindings = (9..28).map(|power| (1_u64 << power) + u64::from(caps.storage_alignment));
@@ -471,7 +473,8 @@ fn tight(caps: &Caps) -> impl Iterator<Item = Caps> {
     })
 }
 
-/// A small device is planned for as a GPU, so that software adapters run what GPUs do; but for kernels that only they can run.
+/// A small device is planned for as a GPU, so that software adapters run what GPUs do; but for
+/// kernels that only they can run.
 fn as_gpu(caps: &Caps, spec: &Spec) -> Caps {
     let device_type =
         if needs_lanes(spec.conv) { caps.device_type } else { wgpu::DeviceType::Other };
@@ -484,7 +487,9 @@ fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
     let candidates: Vec<Caps> = match spec.limits {
         Limits::Device => return Ok(context.clone()),
         Limits::Boundless => {
-            return Ok(context.clone().with_caps(Caps { max_loop_trips: u32::MAX, ..caps.clone() }));
+            return Ok(context
+                .clone()
+                .with_caps(Caps { max_loop_trips: u32::MAX, ..caps.clone() }));
         }
         Limits::Tight => tight(&as_gpu(caps, spec)).collect(),
         Limits::Short => {

@@ -1,4 +1,5 @@
-//! Problems in an interpreter that sees what a driver hides: races, accesses out of bounds, reads of memory that nothing wrote.
+//! Problems in an interpreter that sees what a driver hides: races, accesses out of bounds, reads
+//! of memory that nothing wrote.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -68,7 +69,8 @@ impl Memory {
 /// Shaders in place of others, by module, and their texts.
 type Replaced = BTreeMap<usize, (Shader, String)>;
 
-/// A barrier of a kernel. Its place in the kernel's own file, which comes last in a shader's text, is the same in all variants.
+/// A barrier of a kernel. Its place in the kernel's own file, which comes last in a shader's text,
+/// is the same in all variants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BarrierName {
     /// The kernel.
@@ -95,7 +97,8 @@ pub(crate) fn device(spec: &Spec) -> Context {
     noop().with_caps(Caps { f16: true, max_workgroup_memory, ..Caps::webgpu_default() })
 }
 
-/// Trips that no workgroup of the small problems comes near: a change that makes a loop endless is found sooner.
+/// Trips that no workgroup of the small problems comes near: a change that makes a loop endless is
+/// found sooner.
 const MOST_TRIPS: Option<u64> = Some(1 << 12);
 
 /// What is read past the end of a buffer the second time: NaN in f32 and in both halves of a word.
@@ -138,7 +141,8 @@ impl Subject {
         self.shaders.iter().filter_map(|shader| shader.entry_points().next()).collect()
     }
 
-    /// What is wrong with its shaders or with what they compute, in words; nothing where all is well.
+    /// What is wrong with its shaders or with what they compute, in words; nothing where all is
+    /// well.
     ///
     /// # Errors
     /// [`SanitizeError::Shader`].
@@ -152,7 +156,8 @@ impl Subject {
         let none = Replaced::new();
         let mut faults: Vec<String> =
             self.wrong_accesses(&none, found).chain(self.wrong_output(memory)).collect();
-        // WebGPU lets kernels read past the end of a buffer, where nothing may come of it: the results must be the same whatever is read.
+        // WebGPU lets kernels read past the end of a buffer, where nothing may come of it: the
+        // results must be the same whatever is read.
         if is_any_past_end(found) && self.differs(memory, &self.run(&none, PAST_END)?.1) {
             faults.push(SHOWS.into());
         }
@@ -229,7 +234,8 @@ impl Subject {
         }
     }
 
-    /// Runs one dispatch. Without `most_trips` of a workgroup's loops, as many as the interpreter allows.
+    /// Runs one dispatch. Without `most_trips` of a workgroup's loops, as many as the interpreter
+    /// allows.
     fn dispatch(
         &self,
         number: usize,
@@ -249,8 +255,8 @@ impl Subject {
         };
         let bindings: Vec<Binding> = dispatch.bindings.iter().map(binding).collect();
         for binding in &bindings {
-            // What a dispatch writes that none before it has bound holds nothing yet. Halves are written by atomic operations on words,
-            // which read the other half.
+            // What a dispatch writes that none before it has bound holds nothing yet. Halves are
+            // written by atomic operations on words, which read the other half.
             let is_written = shader.writes(binding.group, binding.binding);
             let is_half = shader.has_atomics(binding.group, binding.binding);
             for byte in binding.range.clone() {
@@ -273,7 +279,8 @@ impl Subject {
     }
 }
 
-/// A right run and its memory before each dispatch and at the end, so that of a run with a change no more need be done than the change reaches.
+/// A right run and its memory before each dispatch and at the end, so that of a run with a change
+/// no more need be done than the change reaches.
 #[derive(Debug)]
 pub(crate) struct Right {
     subject: Subject,
@@ -307,7 +314,8 @@ impl Right {
         &self.subject.case.name
     }
 
-    /// The first fault, if any, of the run with other shader texts; nothing if `alter` changes none of them.
+    /// The first fault, if any, of the run with other shader texts; nothing if `alter` changes none
+    /// of them.
     pub(crate) fn first_fault(
         &self,
         alter: impl Fn(&str) -> String,
@@ -375,7 +383,8 @@ fn unknown(module: &Module) -> impl FnOnce(wgsl_sanitizer::Error) -> SanitizeErr
     |error| SanitizeError::Shader { label: module.label.clone(), error }
 }
 
-/// WebGPU lets kernels read past the end of a buffer, where nothing may come of it: that is looked at by itself.
+/// WebGPU lets kernels read past the end of a buffer, where nothing may come of it: that is looked
+/// at by itself.
 fn is_wrong((_, finding): &(usize, Finding)) -> bool {
     finding.kind != Kind::ReadPastEnd
 }

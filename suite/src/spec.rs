@@ -48,7 +48,8 @@ impl Family {
         matches!(self, Self::DyCnn | Self::OdConv | Self::CondConv | Self::Warehouse)
     }
 
-    /// Whether all that mixes or replaces its kernels is given by the caller, so that integers stay integers.
+    /// Whether all that mixes or replaces its kernels is given by the caller, so that integers stay
+    /// integers.
     #[must_use]
     pub fn is_given(self) -> bool {
         matches!(self, Self::Static | Self::Bank | Self::Map(_) | Self::PerSample)

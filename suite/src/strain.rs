@@ -1,4 +1,5 @@
-//! Numbers so large or so small that a step on the way may overflow, or that what a formula adds for their sake shows.
+//! Numbers so large or so small that a step on the way may overflow, or that what a formula adds
+//! for their sake shows.
 
 use dynconv::plan::ConvChoice;
 use dynconv::{Elem, Result};

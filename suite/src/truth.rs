@@ -1,8 +1,9 @@
 //! What a problem must give, in f64, and how far f32 may be from it.
 //!
 //! A sum of m products in f32, in any order, is off by at most `gamma_m * sum |a_i| |b_i|` with
-//! `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1).
-//! Nested sums and factors add up. The sum of magnitudes is the same problem with the magnitude of every number.
+//! `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, "Accuracy and Stability of Numerical
+//! Algorithms", 2nd ed., section 3.1). Nested sums and factors add up. The sum of magnitudes is the
+//! same problem with the magnitude of every number.
 
 use dynconv::plan::{AttentionSource, MapAxis, Parts, Problem};
 use dynconv::reference::conv_direct::conv_direct;
@@ -27,7 +28,8 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// For kernels that round both operands of every product to f16: to 2^-11 of themselves, or to 2^-25 where that is more.
+    /// For kernels that round both operands of every product to f16: to 2^-11 of themselves, or to
+    /// 2^-25 where that is more.
     #[must_use]
     pub fn in_halves(mut self, spec: &Spec) -> Self {
         let products = spec.kernels * spec.channels[0] * spec.kernel.iter().product::<usize>();
@@ -43,8 +45,8 @@ impl Truth {
 const HALF: f64 = 1.0 / (1 << 11) as f64;
 const SUBNORMAL: f64 = 1.0 / (1 << 25) as f64;
 
-/// Attention is a few sums, `exp` and quotients of numbers around 1: relative to the largest value it is held to this. What a low temperature
-/// makes of the error of a logit counts too.
+/// Attention is a few sums, `exp` and quotients of numbers around 1: relative to the largest value
+/// it is held to this. What a low temperature makes of the error of a logit counts too.
 #[must_use]
 pub fn attention_tolerance(spec: &Spec) -> f64 {
     let is_divided =
@@ -55,8 +57,9 @@ pub fn attention_tolerance(spec: &Spec) -> f64 {
 
 const U: f64 = 1.0 / (1 << 24) as f64;
 
-/// Numbers below 2^-126 may become 0 (WGSL, section 15.7.2), which no bound relative to them covers: a gain of 1e-20 times another, times
-/// the input and the sums after it, which stay far below 1e8.
+/// Numbers below 2^-126 may become 0 (WGSL, section 15.7.2), which no bound relative to them
+/// covers: a gain of 1e-20 times another, times the input and the sums after it, which stay far
+/// below 1e8.
 const UNDERFLOW: f64 = 1e-30;
 
 fn gamma(m: usize) -> f64 {
@@ -64,7 +67,8 @@ fn gamma(m: usize) -> f64 {
     mu / (1.0 - mu)
 }
 
-/// A published bank as rows of output channels: transposed convolutions are published `[K, channels in, channels out / groups, ..]`.
+/// A published bank as rows of output channels: transposed convolutions are published `[K, channels
+/// in, channels out / groups, ..]`.
 #[must_use]
 pub fn bank_rows(g: &Geometry, bank: &[f32]) -> Vec<f64> {
     if !g.transposed {
@@ -142,11 +146,13 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     };
     let magnitude =
         reference::layer_by(magnitude, &linear, &sizes, &size(&widen(&data.x)), &size(&given)).y;
-    // One rounding for every product and sum on the longest way to an output: mixing, gains, the sum itself (over the bank too where
-    // positions mix), bias, affine, residual.
+    // One rounding for every product and sum on the longest way to an output: mixing, gains, the
+    // sum itself (over the bank too where positions mix), bias, affine, residual.
     let mixed = if spec.family.mixes_positions() { spec.kernels } else { 1 };
-    // Minimal filtering rounds a kernel once, and no number of a tile more than 3 times on each of its two ways in and 4 on each out. Along the
-    // rows there is one way in and one out, but kernels are taken there in f32, by no more than 4 roundings (a factor's, a product's and two sums').
+    // Minimal filtering rounds a kernel once, and no number of a tile more than 3 times on each of
+    // its two ways in and 4 on each out. Along the rows there is one way in and one out, but
+    // kernels are taken there in f32, by no more than 4 roundings (a factor's, a product's and two
+    // sums').
     let (taps, filtering) = match g.winograd {
         Some(_) => (1, 15),
         None if along_rows => (3, 11),
@@ -192,8 +198,9 @@ fn slope(activation: Activation, reach: f64) -> f64 {
     }
 }
 
-/// What evaluating an activation in f32 adds. WGSL gives exp to 3 + 2 |x| ulp and quotients to 2.5 ulp (section 15.7.4, "Floating Point
-/// Accuracy"); erf is good to 1.5e-7; 1 + erf and 2 sigmoid - 1 cancel.
+/// What evaluating an activation in f32 adds. WGSL gives exp to 3 + 2 |x| ulp and quotients to 2.5
+/// ulp (section 15.7.4, "Floating Point Accuracy"); erf is good to 1.5e-7; 1 + erf and 2 sigmoid -
+/// 1 cancel.
 fn evaluation_error(activation: Activation, v: f64, y: f64) -> f64 {
     match activation {
         Activation::None | Activation::Relu | Activation::Relu6 => 0.0,
@@ -228,7 +235,8 @@ fn convolved(
     reference::layer(&Problem { has_bias: bias.is_some(), ..*problem }, &weights, x, given).y
 }
 
-/// Layers of several steps. Their attention cannot be read back, so that its error is part of the output's.
+/// Layers of several steps. Their attention cannot be read back, so that its error is part of the
+/// output's.
 fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let x = widen(&data.x);
     let (attention, given) = match spec.family {

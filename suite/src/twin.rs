@@ -1,4 +1,5 @@
-//! The same convolution in f32, in the plainest order: what rounding costs a program that does nothing clever.
+//! The same convolution in f32, in the plainest order: what rounding costs a program that does
+//! nothing clever.
 
 use dynconv::Geometry;
 use dynconv::Layout;

@@ -61,8 +61,8 @@ pub fn variants() -> Vec<Dispatch> {
     variants_for(&Caps::webgpu_default())
 }
 
-/// Dispatches of the variants that only devices with lanes run, each variant once: the kernels that need lanes, in all they can be; the
-/// others, with their weights in blocks, in a few.
+/// Dispatches of the variants that only devices with lanes run, each variant once: the kernels that
+/// need lanes, in all they can be; the others, with their weights in blocks, in a few.
 #[must_use]
 pub fn lane_variants() -> Vec<Dispatch> {
     let caps = with_lanes();
@@ -73,7 +73,8 @@ pub fn lane_variants() -> Vec<Dispatch> {
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
 }
 
-/// Dispatches of the variants that need cooperative matrices, each variant once: small matrices in all element types, large ones in all cases too.
+/// Dispatches of the variants that need cooperative matrices, each variant once: small matrices in
+/// all element types, large ones in all cases too.
 #[must_use]
 pub fn matrix_variants() -> Vec<Dispatch> {
     let [small, large] = [8, 16].map(with_matrices);
@@ -102,7 +103,8 @@ fn variants_for(caps: &Caps) -> Vec<Dispatch> {
     };
     push(&mut problems);
     let plan = |problem: &Problem| Plan::new(problem, caps).expect("default limits are enough");
-    // Where loops end early, channels are summed in parts; some problems cannot be cut small enough.
+    // Where loops end early, channels are summed in parts; some problems cannot be cut small
+    // enough.
     let short = Caps { max_loop_trips: 300, ..caps.clone() };
     let in_parts = problems.iter().filter_map(|problem| Plan::new(problem, &short).ok());
     let mut seen = HashSet::new();
@@ -111,8 +113,8 @@ fn variants_for(caps: &Caps) -> Vec<Dispatch> {
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
 }
 
-/// Dispatches in all element types of input, output and bank, by every kernel that has such, each variant once. They need a device whose
-/// shaders compute in f16.
+/// Dispatches in all element types of input, output and bank, by every kernel that has such, each
+/// variant once. They need a device whose shaders compute in f16.
 #[must_use]
 pub fn elem_variants() -> Vec<Dispatch> {
     elem_variants_for(&Caps { f16: true, ..Caps::webgpu_default() })
@@ -171,7 +173,8 @@ fn elem_cases() -> Vec<Case<2>> {
     [cases[0]].into_iter().chain(special).collect()
 }
 
-/// Every source of attention that a case allows, by every kernel, plain and with all that can follow the sum.
+/// Every source of attention that a case allows, by every kernel, plain and with all that can
+/// follow the sum.
 fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec<Problem>) {
     let plain = Problem::new(case.geometry(), 3, case.input());
     for (attention, is_map) in attentions(&case.geometry()) {

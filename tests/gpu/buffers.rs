@@ -167,7 +167,8 @@ fn two_recordings_into_one_encoder_are_both_right() {
     assert_same_bits("after the change", &y.read_blocking(context()).expect("reads"), &two.truth);
 }
 
-/// Runs a layer on NaN, then on `x`, and asks for the bits of a first run on `x`. Says what the first run left in the attention.
+/// Runs a layer on NaN, then on `x`, and asks for the bits of a first run on `x`. Says what the
+/// first run left in the attention.
 fn poisoned<A: OwnAttention>(
     what: &str,
     layer: &Layer<2, A>,
@@ -191,7 +192,8 @@ fn poisoned<A: OwnAttention>(
 #[test]
 fn poisoned_scratch_does_not_show() {
     let mut noise = Noise::new(33);
-    // With per-sample kernels, and with one kernel for all (a single tap, K = 1), where the convolution reads the gains.
+    // With per-sample kernels, and with one kernel for all (a single tap, K = 1), where the
+    // convolution reads the gains.
     for case in [cases_2d()[12], cases_2d()[8].single(), cases_2d()[10].single()] {
         let g = case.geometry();
         let x = noise.floats(case.input_len());

@@ -1,8 +1,9 @@
 //! Random data against f64, within derived bounds.
 //!
 //! A sum of m products in f32, in any order, is off by at most `gamma_m * sum |a_i| |b_i|` with
-//! `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1).
-//! Nested sums add up: a convolution of aggregated kernels has m = K + channels * taps + 2, the bias included.
+//! `gamma_m = m u / (1 - m u)`, `u = 2^-24` (Higham, "Accuracy and Stability of Numerical
+//! Algorithms", 2nd ed., section 3.1). Nested sums add up: a convolution of aggregated kernels has
+//! m = K + channels * taps + 2, the bias included.
 
 use dynconv::plan::{AttentionSource, ConvChoice, MapAxis, Parts, Problem};
 use dynconv::reference::{
@@ -101,8 +102,8 @@ fn relative_error(y: &[f32], truth: &[f64]) -> f64 {
     errors.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })
 }
 
-/// Whole layers, attention included: exp and the sums before it have no bound as tidy as the one above, so the figure is the
-/// one that golden vectors are held to.
+/// Whole layers, attention included: exp and the sums before it have no bound as tidy as the one
+/// above, so the figure is the one that golden vectors are held to.
 const LAYER_TOLERANCE: f64 = 1e-5;
 
 fn assert_close(what: &str, y: &[f32], truth: &[f64]) {
@@ -142,7 +143,8 @@ fn dy_cnn_layers_follow_the_reference() {
 #[test]
 fn od_conv_layers_follow_the_reference() {
     let mut all = cases_2d();
-    // The shared-kernel path: a single tap and a single kernel, by every convolution kernel that can.
+    // The shared-kernel path: a single tap and a single kernel, by every convolution kernel that
+    // can.
     all.extend([8, 9, 10].map(|i| all[i].single()));
     all.push(transposed_2d()[1]);
     for (i, case) in all.iter().enumerate() {
@@ -268,7 +270,8 @@ fn pixel_mixtures_follow_the_reference() {
     }
 }
 
-/// The snippet of the overview articles: a softmax over K at every pixel, and K times the same convolution.
+/// The snippet of the overview articles: a softmax over K at every pixel, and K times the same
+/// convolution.
 #[test]
 fn the_overview_snippet_is_the_plain_convolution() {
     for (i, case) in pixel_cases().iter().step_by(2).enumerate() {
@@ -305,8 +308,9 @@ fn the_overview_snippet_is_the_plain_convolution() {
             let bias_size = bias.map(magnitudes);
             let bound =
                 convolved(&problem, &kernel_size, bias_size.as_deref(), &widen(&x_size), &[]);
-            // A sum of K times as many terms, two products each, and K biases. The weights sum to 1 but for their own sum of K terms
-            // and a quotient, which WGSL gives to 2.5 ulp; exp, however inexact, is the same number in both.
+            // A sum of K times as many terms, two products each, and K biases. The weights sum to 1
+            // but for their own sum of K terms and a quotient, which WGSL gives to 2.5
+            // ulp; exp, however inexact, is the same number in both.
             let terms = g.c_in / g.groups * g.taps();
             let factor = if weights == &even {
                 0.0

@@ -21,7 +21,8 @@ fn run(
 
 #[test]
 fn small_integers_are_exact_in_every_element_type() {
-    // Products and sums stay below 2048, so that f16 holds every output; bf16 holds integers to 256.
+    // Products and sums stay below 2048, so that f16 holds every output; bf16 holds integers to
+    // 256.
     for case in &cases_2d() {
         let mut noise = Noise::new(61);
         let x = noise.integers(case.input_len(), 1);
@@ -55,7 +56,8 @@ fn small_integers_are_exact_in_every_element_type() {
 
 #[test]
 fn every_f16_survives_a_round_trip() {
-    // All 65,536 patterns but the not-a-numbers, through upload, an identity convolution and readback.
+    // All 65,536 patterns but the not-a-numbers, through upload, an identity convolution and
+    // readback.
     let values: Vec<f32> = (0..=u16::MAX)
         .map(|bits| half::f16::from_bits(bits).to_f32())
         .filter(|v| v.is_finite())
@@ -167,7 +169,8 @@ fn a_layer_with_attention_in_f16_is_close_to_f32() {
     let largest = truth.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
     for elem in [Elem::F16Storage, Elem::F16] {
         for (y, t) in run(elem).iter().zip(&truth) {
-            // Input and output are rounded to 11 bits: see the tolerance of `dynconv verify --elem`.
+            // Input and output are rounded to 11 bits: see the tolerance of `dynconv verify
+            // --elem`.
             assert!((y - t).abs() <= 5e-3 * largest, "{elem:?}: {y} is not {t}");
         }
     }
@@ -175,8 +178,9 @@ fn a_layer_with_attention_in_f16_is_close_to_f32() {
 
 #[test]
 fn a_modulated_convolution_takes_styles_that_f16_weights_would_not() {
-    // Weights times styles of 60,000 overflow f16; the published remedy divides both by their largest. Here the product is never stored,
-    // and demodulation brings the sum back before it is.
+    // Weights times styles of 60,000 overflow f16; the published remedy divides both by their
+    // largest. Here the product is never stored, and demodulation brings the sum back before it
+    // is.
     let desc = ConvDesc::new(6, 5, [3, 3]).padding([1, 1]);
     let mut noise = Noise::new(65);
     let kernel: Vec<f32> = noise.floats(5 * 6 * 9).iter().map(|v| 8.0 * v).collect();

@@ -1,5 +1,5 @@
-//! Integer data: every partial sum is exact in f32, so that any order of summation gives the same bits as the reference.
-//! This finds every index error, with no tolerance.
+//! Integer data: every partial sum is exact in f32, so that any order of summation gives the same
+//! bits as the reference. This finds every index error, with no tolerance.
 
 use dynconv::plan::{ConvChoice, MapAxis};
 use dynconv::reference::{self, LayerWeights, narrow, widen};
@@ -34,7 +34,8 @@ fn check<const D: usize>(context: &Context, case: &Case<D>) {
     check_with(context, case, &[false, true]);
 }
 
-/// The case's share of the kernels gives the reference's bits, without or with what can follow the sum.
+/// The case's share of the kernels gives the reference's bits, without or with what can follow the
+/// sum.
 fn check_with<const D: usize>(context: &Context, case: &Case<D>, epilogues: &[bool]) {
     let mut noise = Noise::new(10);
     let x = noise.integers(case.input_len(), 4);
@@ -193,7 +194,8 @@ fn arranged_shape(layout: Layout, shape: &[usize]) -> Vec<usize> {
     }
 }
 
-/// All four combinations of layouts give the same numbers, permuted. `bind` binds input, residual and output.
+/// All four combinations of layouts give the same numbers, permuted. `bind` binds input, residual
+/// and output.
 fn check_layouts(
     what: &str,
     case: &Case<2>,
@@ -300,8 +302,9 @@ fn every_activation_follows_its_formula() {
         let y = layer.activation(activation).run(1, [1, x.len()], &x).expect("runs");
         for (&x, &y) in x.iter().zip(&y) {
             let truth = reference::activate(activation, x.into());
-            // Near 0 the absolute figure decides (erf is good to 1.5e-7, and 1 + erf and 2 sigmoid - 1 cancel), above 4 the relative
-            // one: a handful of roundings of the value itself.
+            // Near 0 the absolute figure decides (erf is good to 1.5e-7, and 1 + erf and 2 sigmoid
+            // - 1 cancel), above 4 the relative one: a handful of roundings of the
+            // value itself.
             let allowed = 2e-6_f64.max(4.0 * f64::from(f32::EPSILON) * truth.abs());
             let error = (f64::from(y) - truth).abs();
             assert!(error <= allowed, "{activation:?} of {x} is {y}, off by {error:e}");
@@ -363,7 +366,8 @@ fn maps_mix_at_every_position() {
     for axis in [MapAxis::All, MapAxis::One(1), MapAxis::One(2)] {
         check_map(&cases_2d()[12], axis, true);
     }
-    // Strides, pointwise, depthwise, more channels than a tile. A bias makes these variants slow to compile, so one case has it.
+    // Strides, pointwise, depthwise, more channels than a tile. A bias makes these variants slow to
+    // compile, so one case has it.
     [5, 8, 13, 16].iter().for_each(|&i| check_map(&cases_2d()[i], MapAxis::All, false));
     check_map(&transposed_2d()[1], MapAxis::All, false);
     check_map(&cases_1d()[0], MapAxis::One(2), false);
@@ -437,7 +441,8 @@ fn more_than_65535_workgroups() {
 
 #[test]
 fn pooling_past_65535_trips() {
-    // Some drivers end loops after 65,535 trips: with one workgroup of 128 that is 8.4 million elements.
+    // Some drivers end loops after 65,535 trips: with one workgroup of 128 that is 8.4 million
+    // elements.
     let context = context();
     let size = [3000, 2900];
     let x = vec![1.0; size[0] * size[1]];

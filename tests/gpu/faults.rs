@@ -24,7 +24,8 @@ macro_rules! stored {
     };
 }
 
-/// Laws, problems that keep them, and the text to plant in place of another in the shader of this kernel.
+/// Laws, problems that keep them, and the text to plant in place of another in the shader of this
+/// kernel.
 const FAULTS: [(&str, &str, &str, &str, &str); 21] = [
     ("exact", "static", "conv_direct", STORE, stored!("value + 1.0")),
     ("bound", "static", "conv_direct", STORE, stored!("value * 1.0001")),
@@ -106,8 +107,8 @@ const FAULTS: [(&str, &str, &str, &str, &str); 21] = [
     ),
 ];
 
-/// What keeps numbers that are not finite where they are: for each, a problem, a shader, and the text to plant in place of another. All break the law
-/// on NaN and infinities.
+/// What keeps numbers that are not finite where they are: for each, a problem, a shader, and the
+/// text to plant in place of another. All break the law on NaN and infinities.
 const LEAKS: [(&str, &str, &str, &str); 10] = [
     (
         "static activation=relu6 channels=2x3 kernel=1x1 conv=direct seed=3",

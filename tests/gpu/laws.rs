@@ -36,7 +36,8 @@ fn own<A: OwnAttention + 'static>(layer: Layer<2, A>, size: [usize; 2]) -> Run {
     })
 }
 
-/// Layers with given attention, DY-CNN, ODConv and CondConv; without a bias, so that they share their convolution's pipeline.
+/// Layers with given attention, DY-CNN, ODConv and CondConv; without a bias, so that they share
+/// their convolution's pipeline.
 fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
     let (g, size) = (case.geometry(), case.size);
     let mut noise = Noise::new(21);
@@ -66,7 +67,8 @@ fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
     Subjects { samples, layers: runs.map(|(layer, run)| (name(layer), run)).into() }
 }
 
-/// Dense, depthwise, pointwise; and with a single tap and K = 1, where ODConv's samples share one kernel.
+/// Dense, depthwise, pointwise; and with a single tap and K = 1, where ODConv's samples share one
+/// kernel.
 fn batches_of_33() -> Vec<Case<2>> {
     let descs = [
         ConvDesc::new(5, 11, [3, 3]).kernels(4).padding([1, 1]),
@@ -200,8 +202,8 @@ fn a_logit_far_above_the_others_takes_its_kernel_alone() {
     let mut noise = Noise::new(24);
     let weights = weights::dy_cnn(&mut noise, &case.geometry(), [false, true]);
     let x = noise.floats(case.input_len());
-    // e^300 is no f32: the largest logit must be subtracted from all, and before the division, which
-    // overflows. The last two temperatures are subnormal numbers.
+    // e^300 is no f32: the largest logit must be subtracted from all, and before the division,
+    // which overflows. The last two temperatures are subnormal numbers.
     let extremes = [(300.0, 1.0), (3e38, 0.1), (1.0, 1e-38), (3e38, 1e-44)];
     for ((largest, temperature), k) in extremes.into_iter().zip((0..case.kernels()).cycle()) {
         let logits = (0..case.kernels()).map(|i| if i == k { largest } else { 0.0 }).collect();

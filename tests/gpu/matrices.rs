@@ -1,5 +1,6 @@
-//! Cooperative matrices are used once they were tested, and only then. Needs an adapter that has them, such as Mesa's software Vulkan of 2026;
-//! their results are held to the laws by `dynconv check --matrices`.
+//! Cooperative matrices are used once they were tested, and only then. Needs an adapter that has
+//! them, such as Mesa's software Vulkan of 2026; their results are held to the laws by `dynconv
+//! check --matrices`.
 
 use dynconv::{Context, ContextOptions, ConvDesc, Elem, Error, Kernel, StaticConv2d, Tensor, wgpu};
 use dynconv_suite::matrices;
@@ -24,7 +25,8 @@ fn matrices_that_compute_wrongly_are_refused() {
     let tested = context.clone().with_matrices(&adapter).expect("they compute rightly");
     assert!(!tested.caps().matrices.is_empty());
     let faults = [
-        // A matrix read in the wrong order, one that is not multiplied, a quarter by the wrong subgroup, a tap too many.
+        // A matrix read in the wrong order, one that is not multiplied, a quarter by the wrong
+        // subgroup, a tap too many.
         ("coopLoad<MatrixB>", "coopLoadT<MatrixB>"),
         ("sum11 = coopMultiplyAdd(w1, x1, sum11);", ""),
         ("subgroup % 4u", "(subgroup + 1u) % 2u"),

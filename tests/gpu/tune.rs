@@ -38,7 +38,8 @@ fn is_wrong(tuned: &Tuned, kernel: &str) -> bool {
     matches!(&trial.outcome, Outcome::Wrong(Error::Wrong { kernel: named, .. }) if named == kernel)
 }
 
-/// The planner's own choice and one other are wrong: both are told, neither is chosen, and what is chosen runs, the same in every batch.
+/// The planner's own choice and one other are wrong: both are told, neither is chosen, and what is
+/// chosen runs, the same in every batch.
 #[test]
 fn wrong_kernels_are_told_and_never_chosen() {
     let planned = layer(context()).plan(3, SIZE).expect("plans").conv_kernel().name();
@@ -75,7 +76,8 @@ fn without_a_yardstick_nothing_is_measured() {
     assert!(matches!(&error, Error::Wrong { kernel, .. } if kernel == "conv_direct"), "{error}");
 }
 
-/// Operands and reference of every kind of problem: if they were not those of the problem, its kernels would all be wrong.
+/// Operands and reference of every kind of problem: if they were not those of the problem, its
+/// kernels would all be wrong.
 #[test]
 fn every_kind_of_problem_can_be_measured() {
     let desc = ConvDesc::new(4, 6, [2, 3]).kernels(2);

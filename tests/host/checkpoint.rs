@@ -26,7 +26,8 @@ fn f32s(values: &[f32]) -> Vec<u8> {
 
 #[test]
 fn a_dy_cnn_layer_is_inferred_from_its_shapes() {
-    // Data-parallel prefix, fully connected layers of rank 2 and 4, banks in bf16, the earliest checkpoints' bias of fc1.
+    // Data-parallel prefix, fully connected layers of rank 2 and 4, banks in bf16, the earliest
+    // checkpoints' bias of fc1.
     let bank: Vec<u8> =
         (0..2 * 4 * 3 * 9).flat_map(|i| half::bf16::from_f32(i as f32).to_le_bytes()).collect();
     let bytes = file(&[

@@ -1,5 +1,6 @@
-//! Every variant through every back end of naga, with the options that wgpu gives: it is written, and what is written has the entry point, the
-//! workgroup size and the bindings of the WGSL. SPIR-V also goes through `spirv-val`, WGSL through the front end again.
+//! Every variant through every back end of naga, with the options that wgpu gives: it is written,
+//! and what is written has the entry point, the workgroup size and the bindings of the WGSL. SPIR-V
+//! also goes through `spirv-val`, WGSL through the front end again.
 
 use std::collections::{HashMap, HashSet};
 
@@ -75,19 +76,21 @@ fn has_lanes(variant: &Compiled) -> bool {
     variant.dispatch.variant.kernel.def().lanes
 }
 
-/// Whether a variant has cooperative matrices, which only SPIR-V and MSL have: naga panics where it should write them in HLSL or GLSL, and
-/// wgpu has no such device.
+/// Whether a variant has cooperative matrices, which only SPIR-V and MSL have: naga panics where it
+/// should write them in HLSL or GLSL, and wgpu has no such device.
 fn has_matrices(variant: &Compiled) -> bool {
     variant.dispatch.variant.kernel.def().matrices
 }
 
-/// Whether SPIR-V with matrices can be validated: the validator knows them, and there are no atomic operations, beside which naga 30 does not
-/// declare `VulkanMemoryModelDeviceScope`. wgpu sees to it that devices with matrices have that.
+/// Whether SPIR-V with matrices can be validated: the validator knows them, and there are no atomic
+/// operations, beside which naga 30 does not declare `VulkanMemoryModelDeviceScope`. wgpu sees to
+/// it that devices with matrices have that.
 fn is_valid_with_matrices(variant: &Compiled) -> bool {
     !variant.dispatch.variant.elems.contains(&Elem::F16Storage) && spirv_val::knows_matrices()
 }
 
-/// SPIR-V for a device whose buffers check bounds themselves, or for one that needs it in the shader.
+/// SPIR-V for a device whose buffers check bounds themselves, or for one that needs it in the
+/// shader.
 fn spirv(variant: &Compiled, buffers: BoundsCheckPolicy) -> Result<Vec<u32>, spv::Error> {
     let mut capabilities = vec![spv::Capability::Shader];
     capabilities.extend(computes_in_f16(variant).then_some(spv::Capability::Float16));
@@ -132,7 +135,8 @@ fn spirv(variant: &Compiled, buffers: BoundsCheckPolicy) -> Result<Vec<u32>, spv
     spv::write_vec(&variant.module, &variant.info, &options, Some(&pipeline))
 }
 
-/// HLSL. Registers count from 0 on in each of the classes `b`, `t` and `u`; the constants that stand for the size of the dispatch follow.
+/// HLSL. Registers count from 0 on in each of the classes `b`, `t` and `u`; the constants that
+/// stand for the size of the dispatch follow.
 fn hlsl(variant: &Compiled, shader_model: hlsl::ShaderModel) -> Result<String, hlsl::Error> {
     let slots = slots(&variant.module, |kind| kind);
     let target = |register| hlsl::BindTarget {
@@ -286,7 +290,8 @@ fn refusals(modules: &[Vec<u32>]) -> Vec<String> {
     })
 }
 
-/// Whether a variant brings a pair of choices (constants or element types) of its kernel together that none before it did.
+/// Whether a variant brings a pair of choices (constants or element types) of its kernel together
+/// that none before it did.
 fn has_new_pair(variant: &Compiled, seen: &mut HashSet<(Kernel, String, String)>) -> bool {
     let Variant { kernel, elems, consts } = &variant.dispatch.variant;
     let elems = elems.iter().enumerate().map(|choice| format!("{choice:?}"));
@@ -300,8 +305,9 @@ fn has_new_pair(variant: &Compiled, seen: &mut HashSet<(Kernel, String, String)>
     is_new
 }
 
-/// The validator is a process for each module, and all of them take a minute: where nobody waits for it, under continuous integration,
-/// every variant is validated, elsewhere enough of them to have every pair of choices once.
+/// The validator is a process for each module, and all of them take a minute: where nobody waits
+/// for it, under continuous integration, every variant is validated, elsewhere enough of them to
+/// have every pair of choices once.
 pub(crate) fn all_are_valid_spirv(variants: &[Compiled]) {
     let mut modules = HashSet::new();
     let mut seen = HashSet::new();
@@ -363,7 +369,8 @@ pub(crate) fn is_written_in_every_language(variant: &Compiled) {
 }
 
 fn is_written_in_hlsl(variant: &Compiled) {
-    // The oldest shader models that do: f16 came with 6.2, subgroups with 6.0, all else wgpu also compiles as 5.1.
+    // The oldest shader models that do: f16 came with 6.2, subgroups with 6.0, all else wgpu also
+    // compiles as 5.1.
     let model = match (computes_in_f16(variant), has_lanes(variant)) {
         (true, _) => hlsl::ShaderModel::V6_2,
         (false, true) => hlsl::ShaderModel::V6_0,

@@ -1,5 +1,5 @@
-//! What the host says of a variant, held against the shader: workgroup size and memory, bindings and their access, the parameter block; and
-//! the limits that every WebGPU device keeps.
+//! What the host says of a variant, held against the shader: workgroup size and memory, bindings
+//! and their access, the parameter block; and the limits that every WebGPU device keeps.
 
 use dynconv::{Caps, Dispatch, Kernel};
 use dynconv_suite::variants::variants;
@@ -102,8 +102,8 @@ fn bindings(dispatch: &Dispatch, module: &Module, info: &ModuleInfo, faults: &mu
     }
 }
 
-/// The parameter block has the size of the shader's struct, every member is a 32-bit scalar in its place, and the first members are the base
-/// elements of the storage bindings, in their order.
+/// The parameter block has the size of the shader's struct, every member is a 32-bit scalar in its
+/// place, and the first members are the base elements of the storage bindings, in their order.
 fn parameters(dispatch: &Dispatch, module: &Module, faults: &mut Vec<String>) {
     let block = module.global_variables.iter().find(|(_, v)| v.space == AddressSpace::Uniform);
     let inner = block.map(|(_, params)| &module.types[params.ty].inner);

@@ -1,4 +1,5 @@
-//! The trio rule: a kernel is `shaders/K.wgsl`, `src/kernels/K.rs` and `src/reference/K.rs`, and is registered.
+//! The trio rule: a kernel is `shaders/K.wgsl`, `src/kernels/K.rs` and `src/reference/K.rs`, and is
+//! registered.
 
 use std::collections::BTreeSet;
 use std::path::Path;

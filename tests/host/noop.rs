@@ -91,7 +91,8 @@ fn the_handler_of_the_app_stays_and_hears_only_the_app() {
         drop(context.device().create_buffer(&buffer));
     };
     assert_eq!(uncaptured(make_and_drop), 0, "layers alone");
-    // A handler of the library's own, or an error scope that it left behind, would swallow the app's mistake.
+    // A handler of the library's own, or an error scope that it left behind, would swallow the
+    // app's mistake.
     let count = uncaptured(|context| {
         make_and_drop(context);
         mistake(context);

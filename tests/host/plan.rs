@@ -31,7 +31,8 @@ fn each_shape_gets_its_kernel() {
         (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvBlock),
         (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvBlock),
         (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvBlock),
-        // Blocks of channels that are half empty, a kernel that is too large, a transposed convolution.
+        // Blocks of channels that are half empty, a kernel that is too large, a transposed
+        // convolution.
         (ConvDesc::new(4, 64, [3, 3]).padding([1, 1]), Kernel::ConvTiled),
         (ConvDesc::new(64, 64, [11, 11]).padding([5, 5]), Kernel::ConvTiled),
         (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).transposed([0, 0]), Kernel::ConvTiled),
@@ -123,7 +124,8 @@ fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
         let mixes_wide = plan.dispatches()[0].variant.kernel == Kernel::AggregateWide;
         assert_eq!(mixes_wide, plan.problem().order == WeightOrder::Blocked, "{desc:?}");
     }
-    // Channels last are no rows of positions; a map of 4 x 4 would leave half of the lanes without any; one of 7 x 7 cannot be read in pairs.
+    // Channels last are no rows of positions; a map of 4 x 4 would leave half of the lanes without
+    // any; one of 7 x 7 cannot be read in pairs.
     let pointwise = kept(problem(&ConvDesc::new(64, 64, [1, 1]), 8, [1, 14, 14]), &caps);
     let last = Problem { layouts: [Layout::ChannelsLast; 2], ..pointwise };
     let small = Problem { input: [1, 4, 4], ..pointwise };
@@ -176,7 +178,8 @@ fn minimal_filtering_multiplies_tiles_of_mixed_kernels() {
         filtered.flops(),
         plan(&problem(&desc.winograd(Winograd::F2), 8, [1, 56, 56])).flops()
     );
-    // Few tiles: the products mix the kernels themselves. Tiles of parts of a batch share their memory.
+    // Few tiles: the products mix the kernels themselves. Tiles of parts of a batch share their
+    // memory.
     let few = plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 8, [1, 14, 14]) });
     assert_eq!(kernels(&few), [input, product, output], "{few}");
     let caps = Caps { max_storage_binding: 9 << 20, ..Caps::webgpu_default() };
@@ -210,7 +213,8 @@ fn what_minimal_filtering_cannot_do_is_refused() {
     }
 }
 
-/// On software adapters with lanes, small maps get smaller tiles, and loads and stores of as many neighbours as make up their runs.
+/// On software adapters with lanes, small maps get smaller tiles, and loads and stores of as many
+/// neighbours as make up their runs.
 #[test]
 fn maps_decide_what_lanes_load_at_once() {
     let depthwise = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(64);
@@ -277,7 +281,8 @@ fn maps_decide_what_lanes_load_at_once() {
     }
 }
 
-/// Mobile GPUs compute in registers what others compute in workgroup memory, with weights that lie together.
+/// Mobile GPUs compute in registers what others compute in workgroup memory, with weights that lie
+/// together.
 #[test]
 fn mobile_gpus_compute_in_registers() {
     let [adreno, mali] = ["Adreno (TM) 740", "Mali-G610 (Panfrost)"];
@@ -343,7 +348,8 @@ fn matrices_are_chosen_where_they_were_tested_and_fill() {
         |operand| Caps { matrices: vec![MatrixShape { size: 16, operand }], ..with_matrices() };
     assert_eq!(chosen(&single, &only(Elem::F16)), Kernel::ConvBlock);
     assert_eq!(chosen(&full, &only(Elem::F32)), Kernel::ConvBlock);
-    // Nobody turned them on, no subgroups to compute them, no f16, a software adapter, workgroups that are too small.
+    // Nobody turned them on, no subgroups to compute them, no f16, a software adapter, workgroups
+    // that are too small.
     let lacking = [
         Caps { matrices: vec![], ..with_matrices() },
         Caps { subgroups: false, ..with_matrices() },
@@ -410,7 +416,8 @@ fn more_work_gets_larger_tiles() {
     assert_eq!(tile(1, 256, 14, DiscreteGpu), [64, 64]);
 }
 
-/// Where workgroup memory takes a tile's operands twice, they are written while others are read. No tile is left out for want of that.
+/// Where workgroup memory takes a tile's operands twice, they are written while others are read. No
+/// tile is left out for want of that.
 #[test]
 fn two_buffers_where_they_fit() {
     let desc = ConvDesc::new(64, 128, [3, 3]).padding([1, 1]);
@@ -512,7 +519,8 @@ fn a_sum_with_few_tiles_is_split_among_workgroups() {
         parts(&Plan::new(&problem(desc, 1, [1, map, map]), &on(device)).expect("fits"))
     };
     let dense = |channels| ConvDesc::new(channels, channels, [3, 3]).padding([1, 1]);
-    // Twice the cores have eight tiles each, or 256 steps are the least; parts of whole blocks of channels.
+    // Twice the cores have eight tiles each, or 256 steps are the least; parts of whole blocks of
+    // channels.
     assert_eq!(of(&dense(512), 7, IntegratedGpu), 8);
     assert_eq!(of(&dense(256), 14, DiscreteGpu), 8);
     assert_eq!(

@@ -1,5 +1,6 @@
-//! Every kernel variant that plans contain, in every element type, through naga: it parses, needs just the capabilities of its element
-//! types, and neither host, limits nor lints have anything against it.
+//! Every kernel variant that plans contain, in every element type, through naga: it parses, needs
+//! just the capabilities of its element types, and neither host, limits nor lints have anything
+//! against it.
 
 use crate::common;
 

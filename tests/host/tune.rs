@@ -315,7 +315,8 @@ fn tables_of_a_folder_are_found_by_device_and_kernels() {
     std::fs::remove_dir_all(folder).expect("is there");
 }
 
-/// Tables that come with the library, whether or not the kernels are still those that were measured.
+/// Tables that come with the library, whether or not the kernels are still those that were
+/// measured.
 #[test]
 fn shipped_tables_are_gains_and_are_found_by_the_kind_of_device() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tuned");

@@ -48,13 +48,15 @@ pub(crate) fn install_tools(
     exec::run_quietly(&mut install_command(privilege, suite, packages))
 }
 
-/// Where tools come from. Mesa's OpenGL must be of the same version as its Vulkan drivers, which [`install`] took from backports
-/// if they are there; what backports lack comes from the release all the same.
+/// Where tools come from. Mesa's OpenGL must be of the same version as its Vulkan drivers, which
+/// [`install`] took from backports if they are there; what backports lack comes from the release
+/// all the same.
 fn tools_suite(os: &OsRelease, sources: &[Source]) -> Option<&'static str> {
     (os.is_debian_12() && apt_sources::has_backports(sources)).then_some(BACKPORTS)
 }
 
-/// The commands that do what [`install`] does, for people to run; `sudo` precedes what needs the rights of root.
+/// The commands that do what [`install`] does, for people to run; `sudo` precedes what needs the
+/// rights of root.
 pub(crate) fn commands(os: &OsRelease, sources: &[Source], sudo: &str) -> Vec<String> {
     let mut commands = Vec::new();
     let mut suite = String::new();

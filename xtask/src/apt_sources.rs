@@ -60,8 +60,8 @@ pub(crate) fn has_backports(sources: &[Source]) -> bool {
     sources.iter().any(|source| source.has_suite(BACKPORTS))
 }
 
-/// The line to add to apt's sources for backports, from the same mirror as Debian 12's main archive;
-/// none if they are there already, or if that mirror is not known.
+/// The line to add to apt's sources for backports, from the same mirror as Debian 12's main
+/// archive; none if they are there already, or if that mirror is not known.
 pub(crate) fn missing_backports(sources: &[Source]) -> Option<String> {
     if has_backports(sources) {
         return None;

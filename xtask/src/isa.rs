@@ -1,4 +1,5 @@
-//! `cargo xtask isa`: what the kernels become on AMD GPUs. Mesa's driver for them compiles without one; it comes with Mesa's software Vulkan.
+//! `cargo xtask isa`: what the kernels become on AMD GPUs. Mesa's driver for them compiles without
+//! one; it comes with Mesa's software Vulkan.
 
 use std::ffi::OsString;
 use std::fs;

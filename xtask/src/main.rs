@@ -1,5 +1,5 @@
-//! Project tasks: `cargo xtask demo`, `cargo xtask test` and `cargo xtask isa` do all set-up on a machine that has
-//! nothing but a Rust toolchain, software Vulkan included.
+//! Project tasks: `cargo xtask demo`, `cargo xtask test` and `cargo xtask isa` do all set-up on a
+//! machine that has nothing but a Rust toolchain, software Vulkan included.
 
 mod adapter;
 mod apt;

@@ -1,4 +1,5 @@
-//! Debian 12's own Mesa beside a newer one: an older compiler for the same shaders, unpacked into `target/`; the system stays as it is.
+//! Debian 12's own Mesa beside a newer one: an older compiler for the same shaders, unpacked into
+//! `target/`; the system stays as it is.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -18,7 +18,8 @@ type Action<'a> = &'a dyn Fn() -> Result<(), String>;
 /// A step of the run.
 struct Step<'a> {
     name: &'static str,
-    /// Fails with the reason if the step cannot be had on this machine, which is no failure of the run.
+    /// Fails with the reason if the step cannot be had on this machine, which is no failure of the
+    /// run.
     available: Option<Action<'a>>,
     run: Action<'a>,
 }
@@ -60,7 +61,8 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
         Step::new("library", &library),
         Step::new("docs", &docs),
         Step::new("build", &|| Tool::DEBUG.build()),
-        // Without an adapter most tests would have nothing to run on, and none may be skipped silently.
+        // Without an adapter most tests would have nothing to run on, and none may be skipped
+        // silently.
         Step::new("adapter", &adapter),
         Step::new("tools", &tools),
         Step::new("tests", &tests),

@@ -1,5 +1,6 @@
-//! Tests that need more than a toolchain and an adapter: a browser, second adapters. On Debian and Ubuntu what they need is
-//! installed; where it cannot be had, the run says so instead of passing in silence.
+//! Tests that need more than a toolchain and an adapter: a browser, second adapters. On Debian and
+//! Ubuntu what they need is installed; where it cannot be had, the run says so instead of passing
+//! in silence.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -78,7 +79,8 @@ impl SecondAdapter {
     }
 }
 
-/// Fails with the reason if there is no browser. Ubuntu's package is a program that only names another one to install.
+/// Fails with the reason if there is no browser. Ubuntu's package is a program that only names
+/// another one to install.
 pub(crate) fn browser_available() -> Result<(), String> {
     if BROWSERS.iter().any(|name| exec::succeeds(Command::new(name).arg("--version"))) {
         return Ok(());
@@ -91,7 +93,8 @@ pub(crate) fn check() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("check --full"))
 }
 
-/// Everything measured once, on shapes at the edges of what kernels are tuned for: that all of it runs and is right.
+/// Everything measured once, on shapes at the edges of what kernels are tuned for: that all of it
+/// runs and is right.
 pub(crate) fn bench() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("bench smoke corners --quick"))
 }
@@ -116,7 +119,8 @@ pub(crate) fn web() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("web"))
 }
 
-/// Installs what is missing for the tests and tiers, where allowed. What cannot be had is missed later, by whatever needs it.
+/// Installs what is missing for the tests and tiers, where allowed. What cannot be had is missed
+/// later, by whatever needs it.
 pub(crate) fn set_up(install: bool) -> Result<(), String> {
     let os = OsRelease::read();
     let missing: Vec<&str> =
@@ -134,7 +138,8 @@ pub(crate) fn set_up(install: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Packages of this distribution. Ubuntu has no Chromium as a package, only as a snap, which containers cannot run.
+/// Packages of this distribution. Ubuntu has no Chromium as a package, only as a snap, which
+/// containers cannot run.
 fn wanted(os: &OsRelease) -> &'static [&'static str] {
     const ALL: [&str; 4] = ["spirv-tools", "libegl1", "libgl1-mesa-dri", "chromium"];
     match packages::uses_apt(os) {

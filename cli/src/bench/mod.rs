@@ -24,7 +24,8 @@ use crate::{AdapterArgs, JsonArgs, Usage, adapter_line, stop};
 /// Which shapes.
 #[derive(Debug, Args)]
 pub(crate) struct ShapeArgs {
-    /// Shapes: built-in sets (peers, resnet18, mobilenetv2, dycnn, odconv, winograd, corners, smoke) or files of the same form
+    /// Shapes: built-in sets (peers, resnet18, mobilenetv2, dycnn, odconv, winograd, corners,
+    /// smoke) or files of the same form
     #[arg(value_name = "SET|FILE", default_value = "peers")]
     shapes: Vec<String>,
     /// Only shapes of these names

@@ -1,4 +1,5 @@
-//! Plots as SVG, without scripts. Colours and fonts come from the style sheet, so that they follow the colour scheme.
+//! Plots as SVG, without scripts. Colours and fonts come from the style sheet, so that they follow
+//! the colour scheme.
 
 use std::fmt::Write as _;
 
@@ -79,7 +80,8 @@ pub(super) fn bars(series: &[Series], groups: &[BarGroup], unit: &str) -> String
     svg(WIDTH, height, &format!("Bars in {unit}"), &body)
 }
 
-/// The roofline: operations a byte against operations a second, both logarithmic, under the lower of a peak and a bandwidth.
+/// The roofline: operations a byte against operations a second, both logarithmic, under the lower
+/// of a peak and a bandwidth.
 pub(super) fn roofline(peak_gflops: f64, copy_gbps: f64, points: &[Point]) -> String {
     const SIZE: [f64; 2] = [860.0, 460.0];
     let ridge = peak_gflops / copy_gbps;

@@ -30,7 +30,8 @@ pub(super) fn page(results: &Results) -> String {
     whole_page("dynconv bench", &[STYLE, PLOT_STYLE].concat(), &sections.concat())
 }
 
-/// Of each layer and batch, the row of the kernel that the planner chose, or the fastest where it was not asked.
+/// Of each layer and batch, the row of the kernel that the planner chose, or the fastest where it
+/// was not asked.
 fn best(rows: &[Row]) -> Vec<&Row> {
     let mut best: Vec<&Row> = Vec::new();
     let beats = |a: &Row, b: &Row| match (a.strategy == "auto", b.strategy == "auto") {

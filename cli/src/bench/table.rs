@@ -89,7 +89,8 @@ pub(super) fn notes(results: &Results) -> String {
         }
     }
     for (what, layers) in refused {
-        // Reasons differ in numbers only, mostly; the results as JSON have them all. What is wrong is told in full.
+        // Reasons differ in numbers only, mostly; the results as JSON have them all. What is wrong
+        // is told in full.
         let told = if what.starts_with("WRONG") { layers.len() } else { 1 };
         for (layer, reason) in &layers[..told] {
             // Writing to a string cannot fail.

@@ -62,7 +62,8 @@ pub(super) fn past_f16(values: &[f64]) -> Option<f64> {
     values.iter().copied().find(|value| value.is_finite() && value.abs() > F16_MAX)
 }
 
-/// The largest of values none of which f16 holds in full precision, so that rounding may take all of them.
+/// The largest of values none of which f16 holds in full precision, so that rounding may take all
+/// of them.
 pub(super) fn below_f16(values: &[f64]) -> Option<f64> {
     let largest = values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
     (largest > 0.0 && largest < F16_MIN).then_some(largest)

@@ -35,7 +35,8 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Runs a program on a driver with this fault, or with none. A fault may make a loop endless, or have the program wait for what never comes.
+/// Runs a program on a driver with this fault, or with none. A fault may make a loop endless, or
+/// have the program wait for what never comes.
 pub(crate) fn run(
     command: &mut Command,
     folder: &Path,

@@ -1,4 +1,5 @@
-//! Laws about numbers that are not finite, and about numbers so large or so small that a step on the way may overflow.
+//! Laws about numbers that are not finite, and about numbers so large or so small that a step on
+//! the way may overflow.
 
 use dynconv::reference::{activate, narrow};
 use dynconv::{Activation, Elem};
@@ -25,7 +26,8 @@ fn planted(spec: &Spec, data: &Data) -> Vec<Planted> {
                 all.push((format!("{number} in the {name}, element {at}"), data));
             }
         };
-        // Anywhere in the input; at the end of what the caller mixes or gives, past which kernels that take several at a time read.
+        // Anywhere in the input; at the end of what the caller mixes or gives, past which kernels
+        // that take several at a time read.
         add("input", pick(spec, data.x.len()), |data| Some(&mut data.x));
         add("attention, map, kernels or style", data.given.len().saturating_sub(1), |data| {
             Some(&mut data.given)
@@ -49,8 +51,9 @@ fn formula(spec: &Spec, data: &Data) -> dynconv::Result<Vec<f64>> {
     Ok(truth::truth(spec, data, attention.as_deref())?.y)
 }
 
-/// Whether an infinity of the formula is the same one in f32. It may be NaN where sums have parts of other signs (minimal filtering, maps that are
-/// multiplied with inputs), and where a gain underflows in f32 that does not in f64.
+/// Whether an infinity of the formula is the same one in f32. It may be NaN where sums have parts
+/// of other signs (minimal filtering, maps that are multiplied with inputs), and where a gain
+/// underflows in f32 that does not in f64.
 fn keeps_infinities(spec: &Spec) -> bool {
     matches!(spec.family, Family::Static | Family::Bank | Family::PerSample) && !is_filtered(spec)
 }

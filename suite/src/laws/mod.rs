@@ -1,8 +1,8 @@
 //! Laws that every problem must keep, on every device.
 //!
-//! Each law runs a problem and its relatives and compares results with the reference or with each other. Most compare bits: where
-//! numbers are small integers, every order of summation gives the same; where two runs differ only in what must not matter, rounding
-//! is the same too.
+//! Each law runs a problem and its relatives and compares results with the reference or with each
+//! other. Most compare bits: where numbers are small integers, every order of summation gives the
+//! same; where two runs differ only in what must not matter, rounding is the same too.
 
 mod batch;
 mod extremes;
@@ -206,8 +206,8 @@ impl Trial<'_> {
     }
 }
 
-/// The first place where two results differ in a bit other than the sign of a zero, which WGSL lets implementations ignore
-/// (section 15.7.2, "Differences from IEEE-754").
+/// The first place where two results differ in a bit other than the sign of a zero, which WGSL lets
+/// implementations ignore (section 15.7.2, "Differences from IEEE-754").
 fn same_bits(what: &str, found: &[f32], expected: &[f32]) -> Result<(), Fault> {
     if found.len() != expected.len() {
         return Err(Fault::Wrong(format!(
@@ -240,7 +240,8 @@ fn mixes(spec: &Spec) -> bool {
     matches!(spec.family, Family::Bank | Family::Map(_)) && (is_exact(spec) || keeps_order(spec))
 }
 
-/// Whether relatives of a problem sum in the same order: neither the planner's choice nor the parts of a sum differ.
+/// Whether relatives of a problem sum in the same order: neither the planner's choice nor the parts
+/// of a sum differ.
 fn keeps_order(spec: &Spec) -> bool {
     spec.conv != ConvChoice::Auto && spec.limits != Limits::Short
 }
@@ -251,7 +252,8 @@ fn largest_integer(spec: &Spec) -> usize {
     let weight = if spec.family == Family::PerSample { 2 } else { 3 };
     let taps: usize = spec.kernel.iter().product();
     let sum = 4 * weight * mixing * (spec.channels[0] / spec.groups.max(1)) * taps;
-    // Tiles of inputs are up to 4 times as large, kernels 9 quarters, outputs 9 times; and everything counts in quarters.
+    // Tiles of inputs are up to 4 times as large, kernels 9 quarters, outputs 9 times; and
+    // everything counts in quarters.
     let sum = if spec.winograd.is_some() { 36 * sum } else { sum };
     let biased = sum + if spec.bias { 9 * mixing } else { 0 };
     let scaled = if spec.affine { 2 * biased + 5 } else { biased };

@@ -1,5 +1,5 @@
-//! The same dispatches with every operand somewhere else: scratch memory and weights too, which the library itself always puts at the
-//! beginning of a buffer.
+//! The same dispatches with every operand somewhere else: scratch memory and weights too, which the
+//! library itself always puts at the beginning of a buffer.
 
 use dynconv::{Bound, Const, Elem, Operand, Slot, Step};
 
@@ -41,9 +41,9 @@ pub(super) fn moved(trial: &Trial<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A run of `bound` with all operands in the middle of larger buffers, or at the end where there are no words `behind`. Each binding begins
-/// where it did and reaches as far past its operand as the buffer does; the operand's base, a word of the parameters, grows by what the
-/// operand moved.
+/// A run of `bound` with all operands in the middle of larger buffers, or at the end where there
+/// are no words `behind`. Each binding begins where it did and reaches as far past its operand as
+/// the buffer does; the operand's base, a word of the parameters, grows by what the operand moved.
 pub(crate) fn elsewhere(bound: &Bound, replay: &Replay, behind: usize) -> Replay {
     let steps = bound.steps();
     let mut moved = replay.clone();
@@ -70,9 +70,11 @@ pub(crate) fn elsewhere(bound: &Bound, replay: &Replay, behind: usize) -> Replay
     moved
 }
 
-/// Words that each buffer moves by; none for parameters. Odd, but for the library's own weights, which kernels may load eight at a time.
+/// Words that each buffer moves by; none for parameters. Odd, but for the library's own weights,
+/// which kernels may load eight at a time.
 fn shifts(steps: &[Step], replay: &Replay) -> Vec<Option<usize>> {
-    // Nor may an input or output of which several elements are loaded or stored at once, which was decided when it was bound.
+    // Nor may an input or output of which several elements are loaded or stored at once, which was
+    // decided when it was bound.
     let is_wide = |(name, value): &(&str, Const)| {
         ["X_WIDTH", "Y_WIDTH"].contains(name) && *value != Const::U32(1)
     };
@@ -101,7 +103,8 @@ fn elem(step: &Step, operand: Operand) -> Elem {
     elems.into_iter().find(|(own, _)| **own == slot).map_or(Elem::F32, |(_, elem)| *elem)
 }
 
-/// All that no dispatch may write: what lies in front of and behind each operand that one writes, and the rest whole.
+/// All that no dispatch may write: what lies in front of and behind each operand that one writes,
+/// and the rest whole.
 fn guards(steps: &[Step], moved: &Replay, buffers: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut guards: Vec<Vec<u8>> = buffers.iter().map(|bytes| bytes.to_vec()).collect();
     for (step, dispatch) in steps.iter().zip(&moved.dispatches) {

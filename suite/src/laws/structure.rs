@@ -17,7 +17,8 @@ pub(super) fn can_translate(spec: &Spec) -> bool {
     given && moves && !spec.residual && keeps_order(spec) && interior(spec).is_some()
 }
 
-/// An axis, and the outputs along it whose windows lie inside the input before and after a shift by one stride.
+/// An axis, and the outputs along it whose windows lie inside the input before and after a shift by
+/// one stride.
 fn interior(spec: &Spec) -> Option<(usize, std::ops::Range<usize>)> {
     let axes = spec.input.len();
     (0..axes).rev().find_map(|axis| {
@@ -112,7 +113,8 @@ pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
     let expected = trial.y(&data)?;
     let is_other = |conv: &ConvChoice| *conv != trial.spec.conv && sums_plainly(*conv);
     let mut others: Vec<ConvChoice> = choices(trial.spec).into_iter().filter(is_other).collect();
-    // Every kernel is compiled anew for every problem: two of the others a problem, all in turn over the problems.
+    // Every kernel is compiled anew for every problem: two of the others a problem, all in turn
+    // over the problems.
     let turn = usize::try_from(trial.spec.seed).unwrap_or(0) % others.len().max(1);
     others.rotate_left(turn);
     let mut held = 0;
@@ -134,7 +136,8 @@ pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
 
 pub(super) fn has_adjoint(spec: &Spec) -> bool {
     let is_plain = !spec.bias && !spec.affine && !spec.residual;
-    // Output padding past the stride, which a dilation allows, is read by more windows than there were inputs.
+    // Output padding past the stride, which a dilation allows, is read by more windows than there
+    // were inputs.
     let is_whole = |padding: &Vec<usize>| {
         padding.iter().zip(&spec.stride).all(|(padding, stride)| padding < stride)
     };
@@ -144,7 +147,8 @@ pub(super) fn has_adjoint(spec: &Spec) -> bool {
         && is_linear(spec)
 }
 
-/// A transposed convolution is published with the very kernel of the convolution that it transposes.
+/// A transposed convolution is published with the very kernel of the convolution that it
+/// transposes.
 pub(super) fn adjoint(trial: &Trial<'_>) -> Result<(), Fault> {
     let spec = trial.spec;
     let g = spec.geometry()?;

@@ -79,7 +79,8 @@ pub(super) fn has_twin(spec: &Spec) -> bool {
         && matches!(spec.family, Family::Static | Family::Bank)
 }
 
-/// The twin computes the same in f32, in the plainest order. Both errors are the largest of all outputs, against the same f64.
+/// The twin computes the same in f32, in the plainest order. Both errors are the largest of all
+/// outputs, against the same f64.
 pub(super) fn twin(trial: &Trial<'_>) -> Result<(), Fault> {
     let data = trial.data(Numbers::Floats)?;
     let truth = truth::truth(trial.spec, &data, None)?;

@@ -30,7 +30,8 @@ const GET_DAWN: &str =
 const CHROMIUMS: [&str; 4] =
     ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
 
-/// Without them Chromium takes no software adapter (the first two), asks questions, or looks for updates.
+/// Without them Chromium takes no software adapter (the first two), asks questions, or looks for
+/// updates.
 const FLAGS: [&str; 10] = [
     "--headless=new",
     "--enable-unsafe-webgpu",
@@ -177,7 +178,8 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.signal(true);
-        // Failures here concern a process that is gone already, or files in a folder for temporary ones.
+        // Failures here concern a process that is gone already, or files in a folder for temporary
+        // ones.
         drop(self.child.wait());
         drop(folder.close());
     }
@@ -188,7 +190,8 @@ impl Process {
         use rustix::process::{Pid, Signal, kill_process};
         if matches!(self.child.try_wait(), Ok(None)) {
             let signal = if force { Signal::KILL } else { Signal::TERM };
-            // Its helpers end when they lose it. If it has just ended itself, that is what was wanted.
+            // Its helpers end when they lose it. If it has just ended itself, that is what was
+            // wanted.
             let _ = kill_process(Pid::from_child(&self.child), signal);
         }
     }

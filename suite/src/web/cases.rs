@@ -12,8 +12,9 @@ use crate::run::Fault;
 use crate::spec::Limits;
 use crate::variants::{elem_variants, noop, variants};
 
-/// All variants. Those become pipelines that have an element type, or a value of a constant, that no earlier one of the kernel has:
-/// every line of every kernel goes through the back end. With `in_full` all of them do.
+/// All variants. Those become pipelines that have an element type, or a value of a constant, that
+/// no earlier one of the kernel has: every line of every kernel goes through the back end. With
+/// `in_full` all of them do.
 #[must_use]
 pub fn all_modules(in_full: bool) -> Vec<WebModule> {
     let mut seen = HashSet::new();
@@ -28,8 +29,9 @@ pub fn all_modules(in_full: bool) -> Vec<WebModule> {
     .collect()
 }
 
-/// The problems of the quick catalogue: integers, to the bit, where they stay exact, otherwise fractions within their bound; and once more, with
-/// a NaN in the input, where something may drop it: an activation, a hidden layer, an output in f16. Those that ask for a kernel that no browser
+/// The problems of the quick catalogue: integers, to the bit, where they stay exact, otherwise
+/// fractions within their bound; and once more, with a NaN in the input, where something may drop
+/// it: an activation, a hidden layer, an output in f16. Those that ask for a kernel that no browser
 /// can run are left out.
 ///
 /// # Errors

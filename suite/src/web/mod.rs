@@ -1,7 +1,8 @@
-//! A second implementation of WGSL and WebGPU: Tint and Dawn, in Chromium or in node, compile the shaders and replay recorded runs.
+//! A second implementation of WGSL and WebGPU: Tint and Dawn, in Chromium or in node, compile the
+//! shaders and replay recorded runs.
 //!
-//! The page (`suite/web`) gets shaders and runs from a server on this machine, and posts back what the compiler said and what came
-//! out. It judges nothing: expected values stay here.
+//! The page (`suite/web`) gets shaders and runs from a server on this machine, and posts back what
+//! the compiler said and what came out. It judges nothing: expected values stay here.
 
 mod browser;
 mod cases;
@@ -25,12 +26,13 @@ pub struct WebModule {
     /// The shader. Tint reads and checks all of them.
     #[serde(flatten)]
     pub module: Module,
-    /// Whether a pipeline is made too, which takes the shader through Tint's back end and the driver. Software drivers take half a
-    /// second for one.
+    /// Whether a pipeline is made too, which takes the shader through Tint's back end and the
+    /// driver. Software drivers take half a second for one.
     pub has_pipeline: bool,
 }
 
-/// What kept the browser from finishing its work. Wrong results are no error but in the [`Summary`].
+/// What kept the browser from finishing its work. Wrong results are no error but in the
+/// [`Summary`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebError {
@@ -95,8 +97,8 @@ pub enum WebError {
     Blind(String),
 }
 
-/// Compiles `modules` and runs `cases` in a browser; `silence` is how long it may take from one report to the next, and
-/// `progress` hears what it is at.
+/// Compiles `modules` and runs `cases` in a browser; `silence` is how long it may take from one
+/// report to the next, and `progress` hears what it is at.
 ///
 /// # Errors
 /// [`WebError`] if the browser cannot be had or does not finish.
@@ -114,7 +116,8 @@ pub fn run(
     outcome
 }
 
-/// Plants faults that `browser` must report: a shader that is no WGSL, one that draws a warning, and a run whose result is wrong.
+/// Plants faults that `browser` must report: a shader that is no WGSL, one that draws a warning,
+/// and a run whose result is wrong.
 ///
 /// # Errors
 /// [`WebError::Blind`] for a fault that it does not report; as [`run`].

@@ -1,5 +1,6 @@
-//! A lint over naga's IR: every barrier is reached by all invocations of a workgroup. WGSL demands it, and browsers refuse shaders
-//! that do not show it; naga does not look. Loops count as run alike by all.
+//! A lint over naga's IR: every barrier is reached by all invocations of a workgroup. WGSL demands
+//! it, and browsers refuse shaders that do not show it; naga does not look. Loops count as run
+//! alike by all.
 
 use std::collections::HashSet;
 
@@ -12,7 +13,8 @@ struct Walk<'a> {
     info: &'a ModuleInfo,
     of_entry: &'a FunctionInfo,
     function: &'a Function,
-    /// Results of calls that are uniform because their arguments are: naga judges a function without them.
+    /// Results of calls that are uniform because their arguments are: naga judges a function
+    /// without them.
     uniform_calls: HashSet<Handle<Expression>>,
     /// Whether some invocations may have left by now, while others go on.
     has_left: bool,
@@ -41,7 +43,8 @@ impl Walk<'_> {
             })
     }
 
-    /// `branches` is how many `if` and `switch` bodies are around, `is_shared` whether all invocations agree about all of them.
+    /// `branches` is how many `if` and `switch` bodies are around, `is_shared` whether all
+    /// invocations agree about all of them.
     fn block(&mut self, block: &Block, branches: usize, is_shared: bool) {
         for statement in block {
             match statement {
@@ -82,7 +85,8 @@ impl Walk<'_> {
     }
 }
 
-/// Barriers that not all invocations of a workgroup reach. Functions that are called may have none at all.
+/// Barriers that not all invocations of a workgroup reach. Functions that are called may have none
+/// at all.
 pub(crate) fn stray_barriers(module: &Module, info: &ModuleInfo) -> Vec<&'static str> {
     let has_barrier =
         |function: &Function| format!("{:?}", function.body).contains("ControlBarrier");

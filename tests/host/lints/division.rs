@@ -1,8 +1,10 @@
-//! Integers are divided by constants and by what the host put in the parameter block, and by nothing else. WGSL defines x / 0, but as
-//! something that no kernel wants, and the host can only see to it that a divisor is not zero if it knows it.
+//! Integers are divided by constants and by what the host put in the parameter block, and by
+//! nothing else. WGSL defines x / 0, but as something that no kernel wants, and the host can only
+//! see to it that a divisor is not zero if it knows it.
 //!
-//! This proves that no divisor is computed from memory or from the number of an invocation, whatever path leads there. It does not prove
-//! that a divisor is not zero: that is for the host, which checks geometries.
+//! This proves that no divisor is computed from memory or from the number of an invocation,
+//! whatever path leads there. It does not prove that a divisor is not zero: that is for the host,
+//! which checks geometries.
 
 use naga::valid::ModuleInfo;
 use naga::{BinaryOperator, Expression, Module, ScalarKind};

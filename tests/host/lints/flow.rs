@@ -1,8 +1,10 @@
-//! What the values of a shader are computed from, followed through locals, pointers to them and calls.
+//! What the values of a shader are computed from, followed through locals, pointers to them and
+//! calls.
 //!
-//! Every function is looked at once for each combination of what its arguments are computed from, so that a helper called with a
-//! constant in one place and with data in another is judged in both. Order of statements does not count: a local is computed from all
-//! that is ever stored in it. Only operands count, not the branch that chose among values.
+//! Every function is looked at once for each combination of what its arguments are computed from,
+//! so that a helper called with a constant in one place and with data in another is judged in both.
+//! Order of statements does not count: a local is computed from all that is ever stored in it. Only
+//! operands count, not the branch that chose among values.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -58,7 +60,8 @@ impl Sources {
         }
     }
 
-    /// What a load gives. Where in memory it reads does not tell what it finds there, so indices do not count.
+    /// What a load gives. Where in memory it reads does not tell what it finds there, so indices do
+    /// not count.
     fn of_memory(space: AddressSpace) -> Option<Self> {
         match space {
             AddressSpace::Function | AddressSpace::Uniform => None,
@@ -99,7 +102,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) function: &'a Function,
     pub(crate) info: &'a FunctionInfo,
     expressions: Vec<Sources>,
-    /// Arguments; pointers have the sources of what they point to, in the end with what the function stores there.
+    /// Arguments; pointers have the sources of what they point to, in the end with what the
+    /// function stores there.
     arguments: Vec<Sources>,
     locals: HashMap<Handle<naga::LocalVariable>, Sources>,
     result: Sources,
@@ -119,7 +123,8 @@ impl Frame<'_> {
         expressions.into_iter().map(|expression| self.of(expression)).collect()
     }
 
-    /// Adds to what an expression, or the variable that it points into, is computed from. Says whether that is news.
+    /// Adds to what an expression, or the variable that it points into, is computed from. Says
+    /// whether that is news.
     fn add(&mut self, expression: Handle<Expression>, sources: Sources) -> bool {
         let place = match self.function.expressions[expression] {
             Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => {
@@ -183,7 +188,8 @@ impl<'a> Flow<'a> {
         frame
     }
 
-    /// Every function that the entry point reaches, once for each combination of sources that its arguments take.
+    /// Every function that the entry point reaches, once for each combination of sources that its
+    /// arguments take.
     pub(crate) fn frames(&self) -> Vec<Rc<Frame<'a>>> {
         let mut waiting = vec![self.entry()];
         let mut all = Vec::new();

@@ -1,7 +1,9 @@
-//! No index that is computed goes into a variable or a value of one invocation: registers cannot be indexed, so drivers move such an
-//! array to memory, which is slow everywhere, and some have got it wrong. Indices into storage and workgroup memory are free.
+//! No index that is computed goes into a variable or a value of one invocation: registers cannot be
+//! indexed, so drivers move such an array to memory, which is slow everywhere, and some have got it
+//! wrong. Indices into storage and workgroup memory are free.
 //!
-//! This proves that every private array, vector and matrix can stay in registers. It looks at every function, called or not.
+//! This proves that every private array, vector and matrix can stay in registers. It looks at every
+//! function, called or not.
 
 use naga::valid::{FunctionInfo, ModuleInfo};
 use naga::{AddressSpace, Expression, Function, Module};

@@ -1,4 +1,5 @@
-//! Lints over naga's IR: what no validator asks of a shader, but this library does. Each has fixtures that it must find, and others that it must not.
+//! Lints over naga's IR: what no validator asks of a shader, but this library does. Each has
+//! fixtures that it must find, and others that it must not.
 
 mod barriers;
 mod division;
@@ -28,7 +29,8 @@ fn fixture(source: &str) -> (Module, ModuleInfo) {
     compile(source, Capabilities::empty())
 }
 
-/// A fixture from the body of its entry point, and helpers before it. There are `params` (`n`, `m`), `data` to read and `out` to write.
+/// A fixture from the body of its entry point, and helpers before it. There are `params` (`n`,
+/// `m`), `data` to read and `out` to write.
 fn fixture_of(helpers: &str, body: &str) -> (Module, ModuleInfo) {
     fixture(&format!(
         "struct Params {{ n: u32, m: u32 }}
@@ -48,7 +50,8 @@ fn fixture_of(helpers: &str, body: &str) -> (Module, ModuleInfo) {
     ))
 }
 
-/// The lints find in kernels, too, what they find in fixtures: guards taken out, a divisor of one's own.
+/// The lints find in kernels, too, what they find in fixtures: guards taken out, a divisor of one's
+/// own.
 #[test]
 fn faults_in_kernels_are_found() {
     let unguarded = |by: &str| format!("a store whose index depends on {by}, which nothing bounds");

@@ -1,14 +1,17 @@
-//! Every store to storage whose index differs between invocations stands behind a test. WGSL clamps indices, so that a store past the
-//! end is not seen as one: it lands on another element of the buffer, which may be another invocation's.
+//! Every store to storage whose index differs between invocations stands behind a test. WGSL clamps
+//! indices, so that a store past the end is not seen as one: it lands on another element of the
+//! buffer, which may be another invocation's.
 //!
-//! For each store (atomic operations too) this proves: each of the ids (of the workgroup, of the invocation in it) and memory, as far as
-//! the index is computed from it, is part of the smaller side of an unsigned comparison that every path to the store passes: an `if` or
-//! loop condition around it, or an earlier one whose other branch leaves; in the function or in its callers. The larger side is the same
-//! for all invocations: constants and parameters.
+//! For each store (atomic operations too) this proves: each of the ids (of the workgroup, of the
+//! invocation in it) and memory, as far as the index is computed from it, is part of the smaller
+//! side of an unsigned comparison that every path to the store passes: an `if` or loop condition
+//! around it, or an earlier one whose other branch leaves; in the function or in its callers. The
+//! larger side is the same for all invocations: constants and parameters.
 //!
-//! It does not prove that the bound is the right one or is compared with the index itself, nor that the compared variable keeps its
-//! value until the store, nor anything of indices that ids choose by branching only. Tests on devices show that. Loads are left out:
-//! kernels rely on a load of a wrong element, which they then drop, being harmless.
+//! It does not prove that the bound is the right one or is compared with the index itself, nor that
+//! the compared variable keeps its value until the store, nor anything of indices that ids choose
+//! by branching only. Tests on devices show that. Loads are left out: kernels rely on a load of a
+//! wrong element, which they then drop, being harmless.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -213,8 +216,8 @@ impl Scope<'_> {
         }
     }
 
-    /// Notes what a nameless local bounds, if this `if` is how naga writes `a && b` (set to b, or else to false) or
-    /// `a || b` (unless a: set to b, or else to true).
+    /// Notes what a nameless local bounds, if this `if` is how naga writes `a && b` (set to b, or
+    /// else to false) or `a || b` (unless a: set to b, or else to true).
     fn remember(&mut self, module: &Module, condition: Bounds, accept: &Block, reject: &Block) {
         let function = self.frame.function;
         let (Some((local, right)), Some((other, literal))) =
@@ -235,7 +238,8 @@ impl Scope<'_> {
     }
 }
 
-/// The nameless local that a block ends with setting, and what it is set to. Programs cannot name, and so not set, these.
+/// The nameless local that a block ends with setting, and what it is set to. Programs cannot name,
+/// and so not set, these.
 fn condition_store(
     function: &Function,
     block: &Block,
