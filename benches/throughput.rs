@@ -6,8 +6,8 @@
 
 use std::ops::ControlFlow;
 
+use dynconv::Algorithm;
 use dynconv::Context;
-use dynconv::plan::ConvChoice;
 use dynconv_measure::{Case, Options, Outcome, Peak, load, measure};
 use dynconv_suite::spec::Family;
 
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} ({})", context.caps().name, context.caps().driver);
     println!("measured peak {:.1} GFLOP/s, copy {:.1} GB/s", peak.gflops, peak.copy_gbps);
     let kernels =
-        ConvChoice::ALL.into_iter().filter(|kernel| *kernel != ConvChoice::Auto).collect();
+        Algorithm::ALL.iter().copied().filter(|kernel| *kernel != Algorithm::Auto).collect();
     let options = Options {
         family: Family::Bank,
         elem: dynconv::Elem::F32,

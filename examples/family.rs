@@ -1,12 +1,13 @@
 //! Every kind of layer once, on small data: how it is made, bound and run.
 
-use dynconv::plan::MapAxis;
+use dynconv::layers::{Routing, TemperatureSchedule};
+use dynconv::problem::Cells;
+use dynconv::problem::MapAxis;
 use dynconv::{
-    BankConv2d, BatchNorm, Cells, CondConv2d, CondConvWeights, Context, ConvDesc, Dcd2d,
-    DcdWeights, DyCnnWeights, DynConv2d, FdyConv2d, FdyWeights, KernelWarehouse2d,
-    KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights,
-    PerSampleConv2d, PixelMix2d, PixelMixWeights, Result, Routing, StaticConv2d,
-    TemperatureSchedule, Tensor, Warehouse, wgpu,
+    BankConv2d, BatchNorm, CondConv2d, CondConvWeights, Context, ConvDesc, Dcd2d, DcdWeights,
+    DyCnnWeights, DynConv2d, FdyConv2d, FdyWeights, KernelWarehouse2d, KernelWarehouseWeights,
+    Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights, PerSampleConv2d, PixelMix2d,
+    PixelMixWeights, Result, StaticConv2d, Tensor, Warehouse, wgpu,
 };
 
 /// Two samples of 6 channels, 8 x 8; 4 kernels, 8 output channels, 3 x 3.

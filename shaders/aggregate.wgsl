@@ -1,29 +1,31 @@
-// Aggregation: each sample's own kernel and bias, mixed from the kernel bank by that sample's attention.
+// import bank, dispatch
+
+// Aggregation: each sample's own kernel and bias, mixed from the kernel bank by that sample's
+// attention.
 //
-//   rows[b, i] = s[b, tap(i)] * c[b, ci(i)] * f[b, co(i)] * sum_k alpha[b, k] * bank[k, i]      (weights)
-//   rows[b, W + co] = sum_k alpha[b, k] * bias[k, co]                                           (bias)
+//   w[b, i]      = s[b, tap(i)] * c[b, ci(i)] * f[b, co(i)] * sum_k alpha[b, k] * bank[k, i]
+//   w[b, W + co] = sum_k alpha[b, k] * bias[k, co]
 //
-// With CELLS the bank is a warehouse of small cells [KERNELS, CELL_OUT, CELL_IN, CELL_TAPS]; every cell of a sample's kernel is a
-// mixture of its own, alpha being [cells, KERNELS] with cells in the order (taps, channels out, channels in); the bias is one for all.
+// w being sample_weights.
 //
-// bank       [KERNELS, channels out, channels in / groups, TAPS], W = its elements a kernel
-// bias       [KERNELS, channels out]
-// attention  [batch, attention_stride]: alpha and the gains s, c, f, each at its own offset
-// rows       [batch, row_stride]
+// With CELLS the bank is a warehouse of small cells [KERNELS, CELL_OUT, CELL_IN, CELL_TAPS]; every
+// cell of a sample's kernel is a mixture of its own, alpha being [cells, KERNELS] with cells in the
+// order (taps, channels out, channels in); the bias is one for all.
 //
-// With BLOCK 16 instead of 1, kernels of bank and rows are in blocks: [groups, blocks, channels in / groups, TAPS, 16], the last block of
+// W is the number of weights of a kernel. With BLOCK 16 instead of 1, kernels of bank and
+// sample_weights are in blocks: [groups, blocks, channels in / groups, TAPS, 16], the last block of
 // a group being filled up with zeros.
 //
-// An invocation owns one element of the row for four samples: a bank element is loaded once for the four.
-// Constants that the host joins in front: KERNELS, TAPS, BLOCK, HAS_MIX, HAS_BIAS, SPATIAL_GAIN, CHANNEL_GAIN, FILTER_GAIN,
-// CELLS, CELL_OUT, CELL_IN, CELL_TAPS, WORKGROUP.
+// An invocation owns one weight of four samples: a bank element is loaded once for the four.
+// Constants that the host joins in front: KERNELS, TAPS, BLOCK, HAS_MIX, HAS_BIAS,
+// SPATIAL_GAIN, CHANNEL_GAIN, FILTER_GAIN, CELLS, CELL_OUT, CELL_IN, CELL_TAPS, WORKGROUP.
 
 struct AggregateParams {
     // First element of each operand inside its binding.
     bank_base: u32,
     bias_base: u32,
     attention_base: u32,
-    rows_base: u32,
+    sample_weights_base: u32,
 
     batch: u32,
     groups: u32,
@@ -32,7 +34,7 @@ struct AggregateParams {
     c_out: u32,
     // Elements of one kernel of the bank.
     weights: u32,
-    row_stride: u32,
+    sample_stride: u32,
     attention_stride: u32,
     mix_offset: u32,
     channel_gain_offset: u32,
@@ -42,12 +44,16 @@ struct AggregateParams {
 }
 
 @group(0) @binding(0) var<uniform> params: AggregateParams;
-// Binding 1 is the bank; shaders/elem/ declares it in each element type, with bank_value.
+// Binding 1 is the bank [KERNELS, channels out, channels in / groups, TAPS]: see elem/.
+// [KERNELS, channels out]
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
+// [batch, attention_stride]: alpha and the gains s, c, f, each at its own offset.
 @group(0) @binding(3) var<storage, read> attention: array<f32>;
-@group(0) @binding(4) var<storage, read_write> rows: array<f32>;
+// [batch, sample_stride]: the kernel, then the bias.
+@group(0) @binding(4) var<storage, read_write> sample_weights: array<f32>;
 
-// One attention value of each of the four samples from b on; samples past the batch repeat the last.
+// One attention value of each of the four samples from b on; samples past the batch repeat the
+// last.
 fn attention_of_four(b: u32, offset: u32) -> vec4<f32> {
     let last = params.batch - 1u;
     let base = params.attention_base + offset;
@@ -78,8 +84,9 @@ fn weight_of(i: u32) -> Weight {
     return Weight(g * params.c_out + co, g, reduction / TAPS, reduction % TAPS);
 }
 
-// Where row element i finds its mixing weights in an attention row (x), and its value in each kernel of the bank (y).
-fn source_of(i: u32) -> vec2<u32> {
+// Where row element i finds its mixing weights in an attention row (x), and its value in each
+// kernel of the bank (y).
+fn bank_source_of(i: u32) -> vec2<u32> {
     if !CELLS {
         return vec2<u32>(params.mix_offset, i);
     }
@@ -88,20 +95,22 @@ fn source_of(i: u32) -> vec2<u32> {
     let ci = at.ci;
     let co = at.co;
     let cells_out = params.groups * params.c_out / CELL_OUT;
-    let cell = (tap / CELL_TAPS * cells_out + co / CELL_OUT) * (params.c_in / CELL_IN) + ci / CELL_IN;
+    let cell = (tap / CELL_TAPS * cells_out + co / CELL_OUT) * (params.c_in / CELL_IN)
+        + ci / CELL_IN;
     let inside = (co % CELL_OUT * CELL_IN + ci % CELL_IN) * CELL_TAPS + tap % CELL_TAPS;
     return vec2<u32>(params.mix_offset + cell * KERNELS, inside);
 }
 
 fn mixed_weight(b: u32, i: u32) -> vec4<f32> {
-    let source = source_of(i);
+    let source = bank_source_of(i);
     if !HAS_MIX {
         return vec4<f32>(bank_value(params.bank_base + source.y));
     }
     let kernel = select(params.weights, CELL_OUT * CELL_IN * CELL_TAPS, CELLS);
     var sum = vec4<f32>();
     for (var k = 0u; k < KERNELS; k++) {
-        sum += attention_of_four(b, source.x + k) * bank_value(params.bank_base + k * kernel + source.y);
+        sum += attention_of_four(b, source.x + k)
+            * bank_value(params.bank_base + k * kernel + source.y);
     }
     return sum;
 }
@@ -113,7 +122,8 @@ fn mixed_bias(b: u32, channel: u32) -> vec4<f32> {
     let channels = params.groups * params.c_out;
     var sum = vec4<f32>();
     for (var k = 0u; k < KERNELS; k++) {
-        sum += attention_of_four(b, params.mix_offset + k) * bias[params.bias_base + k * channels + channel];
+        sum += attention_of_four(b, params.mix_offset + k)
+            * bias[params.bias_base + k * channels + channel];
     }
     return sum;
 }
@@ -141,10 +151,10 @@ fn aggregate(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let number = workgroup_number(id, grid);
-    let blocks = (params.row_stride + WORKGROUP - 1u) / WORKGROUP;
+    let blocks = (params.sample_stride + WORKGROUP - 1u) / WORKGROUP;
     let i = number % blocks * WORKGROUP + lane;
     let b = number / blocks * 4u;
-    if number >= params.workgroups || i >= params.row_stride {
+    if number >= params.workgroups || i >= params.sample_stride {
         return;
     }
 
@@ -156,9 +166,9 @@ fn aggregate(
         values = mixed_weight(b, i) * gain(b, i);
     }
 
-    let first = params.rows_base + b * params.row_stride + i;
-    rows[first] = values.x;
-    if b + 1u < params.batch { rows[first + params.row_stride] = values.y; }
-    if b + 2u < params.batch { rows[first + 2u * params.row_stride] = values.z; }
-    if b + 3u < params.batch { rows[first + 3u * params.row_stride] = values.w; }
+    let first = params.sample_weights_base + b * params.sample_stride + i;
+    sample_weights[first] = values.x;
+    if b + 1u < params.batch { sample_weights[first + params.sample_stride] = values.y; }
+    if b + 2u < params.batch { sample_weights[first + 2u * params.sample_stride] = values.z; }
+    if b + 3u < params.batch { sample_weights[first + 3u * params.sample_stride] = values.w; }
 }

@@ -1,43 +1,45 @@
-// Aggregation for subgroups of eight invocations (lanes), for software adapters, where a load costs the same whatever its width: kernels
-// of bank and rows lie in blocks of 16 channels, and are read and written eight weights at a time, a bank load serving eight samples.
-//
-//   rows[b, i] = s[b, tap(i)] * sum_k alpha[b, k] * bank[k, i]            (weights)
-//   rows[b, W + co] = sum_k alpha[b, k] * bias[k, co]                     (bias)
-//
-// The gains of channels and filters are left to the convolution.
-//
-// bank       [KERNELS, W / 8] eight weights each; W is a multiple of 16
-// bias       [KERNELS, channels out]
-// attention  [batch, attention_stride]: alpha and the gains s, each at its own offset
-// rows       [batch, row / 8]
-//
-// A workgroup is one subgroup; it goes through UNITS pieces of eight times eight weights. All bases but bias_base and attention_base are
-// multiples of 8.
-// Constants that the host joins in front: KERNELS, TAPS, UNITS, HAS_MIX, HAS_BIAS, SPATIAL_GAIN, WORKGROUP.
+// import dispatch
 
-struct AggregateParams {
+// Aggregation for subgroups of eight invocations (lanes), for software adapters, where a load costs
+// the same whatever its width: kernels of bank and rows lie in blocks of 16 channels, and are read
+// and written eight weights at a time, a bank load serving eight samples.
+//
+//   w[b, i]      = s[b, tap(i)] * sum_k alpha[b, k] * bank[k, i]
+//   w[b, W + co] = sum_k alpha[b, k] * bias[k, co]
+//
+// w being sample_weights. The gains of channels and filters are left to the convolution.
+//
+// A workgroup is one subgroup; it goes through UNITS pieces of eight times eight weights. All bases
+// but bias_base and attention_base are multiples of 8. Constants that the host joins in front:
+// KERNELS, TAPS, UNITS, HAS_MIX, HAS_BIAS, SPATIAL_GAIN, WORKGROUP.
+
+struct AggregateWideParams {
     // First element of each operand inside its binding.
     bank_base: u32,
     bias_base: u32,
     attention_base: u32,
-    rows_base: u32,
+    sample_weights_base: u32,
 
     batch: u32,
     c_out: u32,
     // Elements of one kernel of the bank.
     weights: u32,
-    row_stride: u32,
+    sample_stride: u32,
     attention_stride: u32,
     mix_offset: u32,
     spatial_gain_offset: u32,
     workgroups: u32,
 }
 
-@group(0) @binding(0) var<uniform> params: AggregateParams;
+@group(0) @binding(0) var<uniform> params: AggregateWideParams;
+// [KERNELS, W / 8], eight weights each; W, the weights of a kernel, is a multiple of 16.
 @group(0) @binding(1) var<storage, read> bank: array<vec4<u64>>;
+// [KERNELS, channels out]
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
+// [batch, attention_stride]: alpha and the gains s, each at its own offset.
 @group(0) @binding(3) var<storage, read> attention: array<f32>;
-@group(0) @binding(4) var<storage, read_write> rows: array<vec4<u64>>;
+// [batch, sample_stride / 8]: the kernel, then the bias.
+@group(0) @binding(4) var<storage, read_write> sample_weights: array<vec4<u64>>;
 
 // Eight neighbouring elements: those of even and of odd number.
 struct Eight {
@@ -46,10 +48,13 @@ struct Eight {
 }
 
 fn unpacked(words: vec4<u64>) -> Eight {
-    return Eight(bitcast<vec4<f32>>(vec4<u32>(words)), bitcast<vec4<f32>>(vec4<u32>(words >> vec4<u32>(32u))));
+    return Eight(
+        bitcast<vec4<f32>>(vec4<u32>(words)),
+        bitcast<vec4<f32>>(vec4<u32>(words >> vec4<u32>(32u))),
+    );
 }
 
-fn packed(eight: Eight) -> vec4<u64> {
+fn packed_eight(eight: Eight) -> vec4<u64> {
     let even = vec4<u64>(bitcast<vec4<u32>>(eight.even));
     let odd = vec4<u64>(bitcast<vec4<u32>>(eight.odd));
     return even | (odd << vec4<u32>(32u));
@@ -59,7 +64,8 @@ fn bias_of(k: u32, channel: u32) -> f32 {
     return bias[params.bias_base + k * params.c_out + min(channel, params.c_out - 1u)];
 }
 
-// Kernel k's part of unit i of a row: eight weights, or past them eight biases. There is no kernel past the last.
+// Kernel k's part of unit i of a row: eight weights, or past them eight biases. There is no kernel
+// past the last.
 fn source(k: u32, i: u32) -> Eight {
     if k >= KERNELS {
         return Eight();
@@ -67,14 +73,25 @@ fn source(k: u32, i: u32) -> Eight {
     if HAS_BIAS && i >= params.weights / 8u {
         let first = i * 8u - params.weights;
         return Eight(
-            vec4<f32>(bias_of(k, first), bias_of(k, first + 2u), bias_of(k, first + 4u), bias_of(k, first + 6u)),
-            vec4<f32>(bias_of(k, first + 1u), bias_of(k, first + 3u), bias_of(k, first + 5u), bias_of(k, first + 7u)),
+            vec4<f32>(
+                bias_of(k, first),
+                bias_of(k, first + 2u),
+                bias_of(k, first + 4u),
+                bias_of(k, first + 6u),
+            ),
+            vec4<f32>(
+                bias_of(k, first + 1u),
+                bias_of(k, first + 3u),
+                bias_of(k, first + 5u),
+                bias_of(k, first + 7u),
+            ),
         );
     }
     return unpacked(bank[(params.bank_base + k * params.weights) / 8u + i]);
 }
 
-// Each lane the mixing weight of a sample, for kernel k. Those past the last kernel are 0, like the kernel: an infinite one times 0 is NaN.
+// Each lane the mixing weight of a sample, for kernel k. Those past the last kernel are 0, like the
+// kernel: an infinite one times 0 is NaN.
 fn mix_of_lane(row: u32, k: u32) -> f32 {
     if !HAS_MIX {
         return 1.0;
@@ -92,7 +109,7 @@ fn aggregate_wide(
     if number >= params.workgroups {
         return;
     }
-    let units = params.row_stride / 8u;
+    let units = params.sample_stride / 8u;
     let blocks = (units + 8u * UNITS - 1u) / (8u * UNITS);
     let b = number / blocks * 8u;
     let samples = min(8u, params.batch - b);
@@ -124,18 +141,23 @@ fn aggregate_wide(
                 );
                 if SPATIAL_GAIN {
                     let row = params.attention_base + (b + sample) * params.attention_stride;
-                    let gain = select(1.0, attention[row + params.spatial_gain_offset + tap], is_weight);
+                    let gain = select(
+                        1.0,
+                        attention[row + params.spatial_gain_offset + tap],
+                        is_weight,
+                    );
                     sum.even *= gain;
                     sum.odd *= gain;
                 }
                 if place < units {
-                    let target_unit = (params.rows_base + (b + sample) * params.row_stride) / 8u + i;
+                    let first = params.sample_weights_base + (b + sample) * params.sample_stride;
+                    let target_unit = first / 8u + i;
                     if k > 0u {
-                        let before = unpacked(rows[target_unit]);
+                        let before = unpacked(sample_weights[target_unit]);
                         sum.even += before.even;
                         sum.odd += before.odd;
                     }
-                    rows[target_unit] = packed(sum);
+                    sample_weights[target_unit] = packed_eight(sum);
                 }
             }
         }

@@ -1,13 +1,14 @@
-// Average pooling over one axis: means[o, i] = mean over s of x[o, s, i]. One workgroup a mean, or with ALONE one invocation.
+// import dispatch, x
+
+// Average pooling over one axis: means[o, i] = mean over s of x[o, s, i]. One workgroup a mean, or
+// with ALONE one invocation.
 //
-// x      [outer, size, inner]
-// means  [outer, inner]
+// Global pooling of [batch, channels, positions] has inner = 1; of [batch, positions, channels]
+// inner = channels.
 //
-// Global pooling of [batch, channels, positions] has inner = 1; of [batch, positions, channels] inner = channels.
-//
-// The invocations of a workgroup sum every WORKGROUP-th element each, in chunks: chunks of sums lose less to rounding than one long sum. The order is
-// fixed, so the result is the same in every run.
-// Constants that the host joins in front: WORKGROUP (a power of two), CHUNK (elements that an
+// The invocations of a workgroup sum every WORKGROUP-th element each, in chunks: chunks of sums
+// lose less to rounding than one long sum. The order is fixed, so the result is the same in every
+// run. Constants that the host joins in front: WORKGROUP (a power of two), CHUNK (elements that an
 // invocation sums at a time), ALONE.
 
 struct PoolParams {
@@ -22,18 +23,20 @@ struct PoolParams {
 }
 
 @group(0) @binding(0) var<uniform> params: PoolParams;
-// Binding 1 is x; shaders/elem/ declares it in each element type, with x_value.
+// Binding 1 is x [outer, size, inner]: see elem/.
+// [outer, inner]
 @group(0) @binding(2) var<storage, read_write> means: array<f32>;
 
 var<workgroup> partial: array<f32, WORKGROUP>;
 
-fn element(first: u32, i: u32) -> f32 {
+fn pool_element(first: u32, i: u32) -> f32 {
     return x_value(first + i * params.inner);
 }
 
 // Sum of every `stride`-th element of a plane, from `begin` on.
 fn sum_of(plane: u32, begin: u32, stride: u32) -> f32 {
-    let first = params.x_base + plane / params.inner * params.size * params.inner + plane % params.inner;
+    let first = params.x_base
+        + plane / params.inner * params.size * params.inner + plane % params.inner;
     var sum = 0.0;
     for (var start = 0u; start < params.size; start += CHUNK * stride) {
         let end = min(params.size, start + CHUNK * stride);
@@ -41,11 +44,11 @@ fn sum_of(plane: u32, begin: u32, stride: u32) -> f32 {
         var i = start + begin;
         // Four loads a trip, which need not wait for each other.
         for (; i + 3u * stride < end; i += 4u * stride) {
-            chunk += (element(first, i) + element(first, i + stride))
-                + (element(first, i + 2u * stride) + element(first, i + 3u * stride));
+            chunk += (pool_element(first, i) + pool_element(first, i + stride))
+                + (pool_element(first, i + 2u * stride) + pool_element(first, i + 3u * stride));
         }
         for (; i < end; i += stride) {
-            chunk += element(first, i);
+            chunk += pool_element(first, i);
         }
         sum += chunk;
     }

@@ -1,12 +1,12 @@
-// Softmax over the channels at every position, with a temperature: turns logits into maps of mixing weights.
+// import dispatch
+
+// Softmax over the channels at every position, with a temperature: turns logits into maps of mixing
+// weights.
 //
 //   maps[b, k, p] = exp(logits[b, k, p] / temperature) / sum_j exp(logits[b, j, p] / temperature)
 //
-// logits, maps  [batch, channels, size]
-// temperature   [1], which the host may change between two runs
-//
-// An invocation owns one position of one sample. The largest logit is taken off first, so that exp cannot overflow.
-// Constant that the host joins in front: WORKGROUP.
+// An invocation owns one position of one sample. The largest logit is taken off first, so that exp
+// cannot overflow. Constant that the host joins in front: WORKGROUP.
 
 struct SoftmaxParams {
     // First element of each operand inside its binding.
@@ -20,8 +20,11 @@ struct SoftmaxParams {
 }
 
 @group(0) @binding(0) var<uniform> params: SoftmaxParams;
+// [batch, channels, size]
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
+// [batch, channels, size]
 @group(0) @binding(2) var<storage, read_write> maps: array<f32>;
+// [1], which the host may change between two runs.
 @group(0) @binding(3) var<storage, read> temperature: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)

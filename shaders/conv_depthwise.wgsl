@@ -1,5 +1,8 @@
-// Depthwise convolution: one input channel a group (c_in == 1), any channel multiplier.
-// An invocation computes four neighbouring outputs of a row, so that a weight is loaded once for four sums.
+// import conv, dispatch, store, vectors
+
+// Depthwise convolution: one input channel a group (c_in == 1), any channel multiplier. An
+// invocation computes four neighbouring outputs of a row, so that a weight is loaded once for four
+// sums.
 
 fn column_of(out_x: u32, kx: u32) -> u32 {
     return tap_position(out_x, STRIDE_W, kx, DILATION_W, params.pad_w);
@@ -34,7 +37,8 @@ fn conv_depthwise(
         for (var ky = 0u; ky < KERNEL_H; ky++) {
             let row = tap_position(out_y, STRIDE_H, ky, DILATION_H, params.pad_h);
             for (var kx = 0u; kx < KERNEL_W; kx++) {
-                let w = rows[weights + ((kz * KERNEL_H + ky) * KERNEL_W + kx) * WEIGHT_STEP];
+                let tap = (kz * KERNEL_H + ky) * KERNEL_W + kx;
+                let w = sample_weights[weights + tap * WEIGHT_STEP];
                 sums += w * vec4<f32>(
                     input_at(b, input, z, row, column_of(out_x, kx)),
                     input_at(b, input, z, row, column_of(out_x + 1u, kx)),
@@ -47,6 +51,6 @@ fn conv_depthwise(
 
     let position = (out_z * params.out_h + out_y) * params.out_w + out_x;
     for (var i = 0u; i < min(4u, params.out_w - out_x); i++) {
-        finish(b, channel, position + i, component(sums, i));
+        store_output(b, channel, position + i, component(sums, i));
     }
 }

@@ -1,4 +1,7 @@
-// Direct convolution: one invocation computes one output. The simplest correct kernel, the yardstick of the others.
+// import conv, dispatch, store
+
+// Direct convolution: one invocation computes one output. The simplest correct kernel, the
+// yardstick of the others.
 
 @compute @workgroup_size(WORKGROUP)
 fn conv_direct(
@@ -33,12 +36,13 @@ fn conv_direct(
                     for (var kx = 0u; kx < KERNEL_W; kx++) {
                         let column = tap_position(out_x, STRIDE_W, kx, DILATION_W, params.pad_w);
                         let tap = (kz * KERNEL_H + ky) * KERNEL_W + kx;
-                        sum += rows[weights + (ci * TAPS + tap) * WEIGHT_STEP] * input_at(b, first_input + ci, z, row, column);
+                        sum += sample_weights[weights + (ci * TAPS + tap) * WEIGHT_STEP]
+                            * input_at(b, first_input + ci, z, row, column);
                     }
                 }
             }
         }
         total += mix_at(b, k, position) * sum;
     }
-    finish(b, channel, position, total);
+    store_output(b, channel, position, total);
 }

@@ -1,13 +1,17 @@
-// Implicit GEMM: per sample and group, Y[co, p] = sum_r W[co, r] * X[r, p], r running over (k, ci, tap), with X never stored:
-// its tile is gathered from x while it is staged in workgroup memory.
+// import conv, dispatch, store, vectors
+
+// Implicit GEMM: per sample and group, Y[co, p] = sum_r W[co, r] * X[r, p], r running over (k, ci,
+// tap), with X never stored: its tile is gathered from x while it is staged in workgroup memory.
 //
-// A workgroup computes TILE_M channels x TILE_N positions, TILE_K reduction steps at a time; an invocation 4 x 4 of them.
-// Constants beside those of common/conv.wgsl: TILE_M, TILE_N (multiples of 4), TILE_K; WORKGROUP = TILE_M / 4 * TILE_N / 4.
+// A workgroup computes TILE_M channels x TILE_N positions, TILE_K reduction steps at a time; an
+// invocation 4 x 4 of them. Constants beside those of lib/conv.wgsl: TILE_M, TILE_N (multiples of
+// 4), TILE_K; WORKGROUP = TILE_M / 4 * TILE_N / 4.
 
 var<workgroup> tile_w: array<f32, TILE_K * TILE_M>; // [k][m]
 var<workgroup> tile_x: array<f32, TILE_K * TILE_N>; // [k][n]
 
-// X[r, position] of sample b, group g: the input that the tap reads, times the mixing weight of kernel k.
+// X[r, position] of sample b, group g: the input that the tap reads, times the mixing weight of
+// kernel k.
 fn gather(b: u32, g: u32, r: u32, position: u32) -> f32 {
     let channels = params.ci_end - params.ci_begin;
     let ci = params.ci_begin + r / TAPS % channels;
@@ -62,7 +66,8 @@ fn conv_tiled(
             var value = 0.0;
             if co < params.c_out && r < reduction {
                 let weights = weights_of(b, r / of_kernel, g * params.c_out + co);
-                value = rows[weights + (params.ci_begin * TAPS + r % of_kernel) * WEIGHT_STEP];
+                let step = params.ci_begin * TAPS + r % of_kernel;
+                value = sample_weights[weights + step * WEIGHT_STEP];
             }
             tile_w[i] = value;
         }
@@ -89,14 +94,15 @@ fn conv_tiled(
         workgroupBarrier();
     }
 
-    // Loops, though they cost a few selections: written out, what follows the sum would be compiled 16 times.
+    // Loops, though they cost a few selections: written out, what follows the sum would be compiled
+    // 16 times.
     for (var i = 0u; i < 4u; i++) {
         let co = first_m + m + i;
         let sums = select(select(sum0, sum1, i == 1u), select(sum2, sum3, i == 3u), i >= 2u);
         for (var j = 0u; j < 4u; j++) {
             let position = first_n + n + j;
             if co < params.c_out && position < size {
-                finish(b, g * params.c_out + co, position, component(sums, j));
+                store_output(b, g * params.c_out + co, position, component(sums, j));
             }
         }
     }

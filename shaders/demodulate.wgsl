@@ -1,14 +1,15 @@
+// import dispatch, numbers
+
 // Gains of a modulated convolution from its styles.
 //
 //   gains[b, ci]            = scale * style[b, ci]
-//   gains[b, channels + co] = 1 / sqrt( sum_ci (norms[co, ci] * gains[b, ci])^2 + scale^2 * epsilon )    with DEMODULATE
+//   gains[b, channels + co] = 1 / sqrt( sum_ci (norms[co, ci] gains[b, ci])^2 + scale^2 epsilon )
 //
-// `scale` is 1, but for groups with styles above 2^32: then a power of two that brings them near 2^32, so that products with them do not
-// overflow. Demodulation takes the scale out again. Squares are scaled too, by one power of two for each output channel.
+// the second with DEMODULATE only.
 //
-// style    [batch, channels]
-// norms    [channels out, channels in / groups]: root of the sum over the taps of the squared weights
-// gains    [batch, channels + channels out], without DEMODULATE [batch, channels], the styles themselves
+// `scale` is 1, but for groups with styles above 2^32: then a power of two that brings them near
+// 2^32, so that products with them do not overflow. Demodulation takes the scale out again. Squares
+// are scaled too, by one power of two for each output channel.
 //
 // Constants that the host joins in front: DEMODULATE, WORKGROUP.
 
@@ -27,8 +28,11 @@ struct DemodulateParams {
 }
 
 @group(0) @binding(0) var<uniform> params: DemodulateParams;
+// [batch, channels]
 @group(0) @binding(1) var<storage, read> style: array<f32>;
+// [channels out, channels in / groups]: root of the sum over the taps of the squared weights.
 @group(0) @binding(2) var<storage, read> norms: array<f32>;
+// [batch, channels + channels out]; without DEMODULATE [batch, channels], the styles themselves.
 @group(0) @binding(3) var<storage, read_write> gains: array<f32>;
 
 // 2^32
@@ -50,9 +54,11 @@ fn scale_of(b: u32, group: u32) -> f32 {
     return LARGE / power_of_two(max(largest, LARGE));
 }
 
-// Norm of the weights that lead from an input channel of its group to output channel co, times the gain.
+// Norm of the weights that lead from an input channel of its group to output channel co, times the
+// gain.
 fn scaled_norm(b: u32, co: u32, ci: u32, scale: f32) -> f32 {
-    return norms[params.norms_base + co * params.c_in + ci] * (scale * style[style_of(b, co / params.c_out) + ci]);
+    return norms[params.norms_base + co * params.c_in + ci]
+        * (scale * style[style_of(b, co / params.c_out) + ci]);
 }
 
 fn demodulation(b: u32, co: u32) -> f32 {
@@ -87,7 +93,8 @@ fn demodulate(
     let b = index / row;
     let j = index % row;
     if j < channels {
-        gains[params.gains_base + index] = scale_of(b, j / params.c_in) * style[params.style_base + b * channels + j];
+        gains[params.gains_base + index] = scale_of(b, j / params.c_in)
+            * style[params.style_base + b * channels + j];
     } else {
         gains[params.gains_base + index] = demodulation(b, j - channels);
     }

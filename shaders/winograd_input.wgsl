@@ -1,13 +1,18 @@
+// import conv, dispatch, store
+
 // Tiles of inputs, taken to the domain of Winograd's minimal filtering.
 //
-//   v[b, f, ci, t] = (B' d B)[f],  d the (TILE + 2) x (TILE + 2) inputs that the TILE x TILE outputs of tile t read, zeros outside of the map
+//   v[b, f, ci, t] = (B' d B)[f]
 //
-// (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1)
-// x as in common/conv.wgsl, times the gains of its channels; v  [batch, (TILE + 2)^2, channels in, tiles]: the output y,
-// whose map is that of the tiles.
+// d being the (TILE + 2) x (TILE + 2) inputs that the TILE x TILE outputs of tile t read, zeros
+// outside of the map.
+//
+// (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1) x
+// as in lib/conv.wgsl, times the gains of its channels; v  [batch, (TILE + 2)^2, channels in,
+// tiles]: the output y, whose map is that of the tiles.
 //
 // An invocation takes one tile of one channel.
-// Constant beside those of common/conv.wgsl: TILE (2 or 4).
+// Constant beside those of lib/conv.wgsl: TILE (2 or 4).
 
 // A line of six numbers. Matrices for their sums and products with numbers.
 alias Six = mat2x3<f32>;
@@ -28,7 +33,14 @@ fn times(d: Square) -> Square {
     let odd = d.r3 - 4.0 * d.r1;
     let near = d.r4 - d.r2;
     let far = 2.0 * (d.r3 - d.r1);
-    return Square(4.0 * d.r0 - 5.0 * d.r2 + d.r4, even + odd, even - odd, near + far, near - far, 4.0 * d.r1 - 5.0 * d.r3 + d.r5);
+    return Square(
+        4.0 * d.r0 - 5.0 * d.r2 + d.r4,
+        even + odd,
+        even - odd,
+        near + far,
+        near - far,
+        4.0 * d.r1 - 5.0 * d.r3 + d.r5,
+    );
 }
 
 // B' d for tiles of 2 x 2
@@ -48,7 +60,7 @@ fn turned(s: Square) -> Square {
 }
 
 // Four neighbouring inputs.
-fn four(b: u32, channel: u32, row: u32, column: u32) -> vec4<f32> {
+fn four_inputs(b: u32, channel: u32, row: u32, column: u32) -> vec4<f32> {
     return vec4<f32>(
         input_at(b, channel, 0u, row, column),
         input_at(b, channel, 0u, row, column + 1u),
@@ -58,31 +70,38 @@ fn four(b: u32, channel: u32, row: u32, column: u32) -> vec4<f32> {
 }
 
 fn six(b: u32, channel: u32, row: u32, column: u32) -> Six {
-    let v = four(b, channel, row, column);
-    return Six(v.xyz, vec3<f32>(v.w, input_at(b, channel, 0u, row, column + 4u), input_at(b, channel, 0u, row, column + 5u)));
+    let v = four_inputs(b, channel, row, column);
+    return Six(
+        v.xyz,
+        vec3<f32>(
+            v.w,
+            input_at(b, channel, 0u, row, column + 4u),
+            input_at(b, channel, 0u, row, column + 5u),
+        ),
+    );
 }
 
 // The output's place of a number of a tile: a channel for each number of each input channel.
-struct Place {
+struct TilePlace {
     b: u32,
     channel: u32,
     tile: u32,
 }
 
 // Stores number `f` of a tile and the next ones.
-fn store_four(place: Place, f: u32, v: vec4<f32>) {
+fn store_four_numbers(place: TilePlace, f: u32, v: vec4<f32>) {
     let channels = params.groups * params.c_in;
-    finish(place.b, f * channels + place.channel, place.tile, v.x);
-    finish(place.b, (f + 1u) * channels + place.channel, place.tile, v.y);
-    finish(place.b, (f + 2u) * channels + place.channel, place.tile, v.z);
-    finish(place.b, (f + 3u) * channels + place.channel, place.tile, v.w);
+    store_output(place.b, f * channels + place.channel, place.tile, v.x);
+    store_output(place.b, (f + 1u) * channels + place.channel, place.tile, v.y);
+    store_output(place.b, (f + 2u) * channels + place.channel, place.tile, v.z);
+    store_output(place.b, (f + 3u) * channels + place.channel, place.tile, v.w);
 }
 
-fn store_six(place: Place, f: u32, v: Six) {
+fn store_six(place: TilePlace, f: u32, v: Six) {
     let channels = params.groups * params.c_in;
-    store_four(place, f, vec4<f32>(v[0], v[1].x));
-    finish(place.b, (f + 4u) * channels + place.channel, place.tile, v[1].y);
-    finish(place.b, (f + 5u) * channels + place.channel, place.tile, v[1].z);
+    store_four_numbers(place, f, vec4<f32>(v[0], v[1].x));
+    store_output(place.b, (f + 4u) * channels + place.channel, place.tile, v[1].y);
+    store_output(place.b, (f + 5u) * channels + place.channel, place.tile, v[1].z);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -103,19 +122,19 @@ fn winograd_input(
     let row = tile / params.out_w * TILE - params.pad_h;
     let column = tile % params.out_w * TILE - params.pad_w;
 
-    let place = Place(b, channel, tile);
+    let place = TilePlace(b, channel, tile);
     if TILE == 2u {
         let d = mat4x4<f32>(
-            four(b, channel, row, column),
-            four(b, channel, row + 1u, column),
-            four(b, channel, row + 2u, column),
-            four(b, channel, row + 3u, column),
+            four_inputs(b, channel, row, column),
+            four_inputs(b, channel, row + 1u, column),
+            four_inputs(b, channel, row + 2u, column),
+            four_inputs(b, channel, row + 3u, column),
         );
         let v = transpose(times_small(transpose(times_small(d))));
-        store_four(place, 0u, v[0]);
-        store_four(place, 4u, v[1]);
-        store_four(place, 8u, v[2]);
-        store_four(place, 12u, v[3]);
+        store_four_numbers(place, 0u, v[0]);
+        store_four_numbers(place, 4u, v[1]);
+        store_four_numbers(place, 8u, v[2]);
+        store_four_numbers(place, 12u, v[3]);
         return;
     }
     let d = Square(

@@ -1,31 +1,43 @@
+// import conv, dispatch, store, vectors, x
+
 // Outputs from tiles of products of Winograd's minimal filtering, and what follows the sum.
 //
-//   y[b, co, outputs of tile t] = A' m[b, .., co, t] A, then as in common/conv.wgsl
+//   y[b, co, outputs of tile t] = A' m[b, .., co, t] A, then as in lib/conv.wgsl
 //
 // (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.1)
 // m  [batch, (TILE + 2)^2, channels out, tiles], bound as x.
 //
 // An invocation takes one tile of one channel.
-// Constant beside those of common/conv.wgsl: TILE (2 or 4).
+// Constant beside those of lib/conv.wgsl: TILE (2 or 4).
 
 // Neighbouring numbers of a tile lie `step` elements apart.
-fn four(first: u32, step: u32) -> vec4<f32> {
-    return vec4<f32>(x_value(first), x_value(first + step), x_value(first + 2u * step), x_value(first + 3u * step));
+fn four_products(first: u32, step: u32) -> vec4<f32> {
+    return vec4<f32>(
+        x_value(first),
+        x_value(first + step),
+        x_value(first + 2u * step),
+        x_value(first + 3u * step),
+    );
 }
 
 // A line of four numbers times A, for tiles of 2 x 2.
 fn two_of(first: u32, step: u32) -> vec4<f32> {
-    let v = four(first, step);
+    let v = four_products(first, step);
     return vec4<f32>(v.x + v.y + v.z, v.y - v.z - v.w, 0.0, 0.0);
 }
 
 // A line of six numbers times A.
 fn four_of(first: u32, step: u32) -> vec4<f32> {
-    let v = four(first + step, step);
+    let v = four_products(first + step, step);
     let near = vec2<f32>(v.x + v.y, v.x - v.y);
     let far = vec2<f32>(v.z + v.w, v.z - v.w);
     let ends = vec2<f32>(x_value(first), x_value(first + 5u * step));
-    return vec4<f32>(ends.x + near.x + far.x, near.y + 2.0 * far.y, near.x + 4.0 * far.x, near.y + 8.0 * far.y + ends.y);
+    return vec4<f32>(
+        ends.x + near.x + far.x,
+        near.y + 2.0 * far.y,
+        near.x + 4.0 * far.x,
+        near.y + 8.0 * far.y + ends.y,
+    );
 }
 
 // The outputs of a tile, a row a column of the matrix. Those of 2 x 2 are in a corner.
@@ -43,11 +55,16 @@ fn outputs(first: u32, step: u32) -> mat4x4<f32> {
     let d = four_of(first + 18u * step, step);
     let e = four_of(first + 24u * step, step);
     let f = four_of(first + 30u * step, step);
-    return mat4x4<f32>(a + b + c + d + e, b - c + 2.0 * (d - e), b + c + 4.0 * (d + e), b - c + 8.0 * (d - e) + f);
+    return mat4x4<f32>(
+        a + b + c + d + e,
+        b - c + 2.0 * (d - e),
+        b + c + 4.0 * (d + e),
+        b - c + 8.0 * (d - e) + f,
+    );
 }
 
 // The i-th row. Drivers put a matrix that is indexed by a variable in memory.
-fn row_of(m: mat4x4<f32>, i: u32) -> vec4<f32> {
+fn output_row(m: mat4x4<f32>, i: u32) -> vec4<f32> {
     return select(select(m[0], m[1], i == 1u), select(m[2], m[3], i == 3u), i >= 2u);
 }
 
@@ -71,11 +88,19 @@ fn winograd_output(
     let column = tile % across * TILE;
 
     let step = channels * tiles;
-    let y = outputs(params.x_base + b * (TILE + 2u) * (TILE + 2u) * step + channel * tiles + tile, step);
+    let y = outputs(
+        params.x_base + b * (TILE + 2u) * (TILE + 2u) * step + channel * tiles + tile,
+        step,
+    );
     for (var i = 0u; i < TILE * TILE; i++) {
         let place = vec2<u32>(row + i / TILE, column + i % TILE);
         if place.x < params.out_h && place.y < params.out_w {
-            finish(b, channel, place.x * params.out_w + place.y, component(row_of(y, i / TILE), i % TILE));
+            store_output(
+                b,
+                channel,
+                place.x * params.out_w + place.y,
+                component(output_row(y, i / TILE), i % TILE),
+            );
         }
     }
 }

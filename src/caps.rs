@@ -1,7 +1,6 @@
 //! What a device can do, as plain data for the planner.
 
 use crate::elem::Elem;
-use crate::kernels::conv_block;
 
 /// Limits and features of a device that the planner and the layers look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +42,7 @@ pub struct Caps {
     pub subgroups: bool,
     /// Whether shaders may use 64-bit integers.
     pub int64: bool,
-    /// Cooperative matrices that `conv_matrix` may compute with. Empty until
+    /// Cooperative matrices that `conv_gemm_coopmat` may compute with. Empty until
     /// [`Context::with_matrices`](crate::Context::with_matrices) has tested those of the
     /// device.
     pub matrices: Vec<MatrixShape>,
@@ -75,6 +74,10 @@ impl MatrixShape {
         can_write.then_some(Self { size, operand })
     }
 }
+
+/// Invocations of a workgroup and bytes of workgroup memory from which on every tile of
+/// `conv_gemm_shared` is possible with two buffers.
+pub(crate) const LARGEST_TILES: [u32; 2] = [256, 2 * 8 * 2 * (4 * 128 + 16)];
 
 /// A feature or a limit that layers would be faster with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,7 +126,7 @@ impl Caps {
     }
 
     /// Whether this is a software adapter whose subgroups always have eight invocations, with
-    /// 64-bit loads: what `conv_lanes` and its kin are written for.
+    /// 64-bit loads: what `conv_gemm_simd8` and its kin are written for.
     #[must_use]
     pub fn has_lanes(&self) -> bool {
         self.is_software() && self.subgroups && self.int64 && self.subgroup_size == [8, 8]
@@ -138,7 +141,7 @@ impl Caps {
         let lanes = "kernels that share loads within a subgroup";
         let tiles = "the largest tiles, loaded and summed up at once";
         let of_eight = self.is_software() && self.subgroup_size == [8, 8];
-        let [invocations, memory] = conv_block::pays();
+        let [invocations, memory] = LARGEST_TILES;
         let all = [
             (of_eight && !self.subgroups, "SUBGROUP", lanes),
             (of_eight && !self.int64, "SHADER_INT64", lanes),
@@ -157,7 +160,7 @@ impl Caps {
 
     /// The same device with nothing missing.
     pub(crate) fn fuller(&self) -> Self {
-        let [invocations, memory] = conv_block::pays();
+        let [invocations, memory] = LARGEST_TILES;
         Self {
             subgroups: true,
             int64: true,

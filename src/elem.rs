@@ -1,8 +1,8 @@
 //! Element types.
 
 /// Element type of a tensor or of a kernel bank. Kernels compute in f32 whatever they load and
-/// store; `conv_matrix` alone, where it is turned on, multiplies in f16 what it loads from an input
-/// in f16.
+/// store; `conv_gemm_coopmat` alone, where it is turned on, multiplies in f16 what it loads from an
+/// input in f16.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Elem {

@@ -4,46 +4,30 @@
 mod caps;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
-mod context;
-mod desc;
+pub mod device;
 mod elem;
 mod error;
-mod home;
-mod kernels;
-mod layers;
-#[cfg(not(target_arch = "wasm32"))]
-mod matrices;
+pub mod kernels;
+pub mod layers;
 pub mod plan;
+pub mod problem;
 pub mod reference;
-mod tensor;
-#[cfg(not(target_arch = "wasm32"))]
-mod timer;
+mod registry;
 pub mod tune;
-mod winograd;
+mod tuning;
 
-pub use bytemuck;
 pub use wgpu;
 
-pub use caps::{Caps, MatrixShape, Missing};
+pub use caps::Caps;
 #[cfg(feature = "safetensors")]
 pub use checkpoint::Checkpoint;
-pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};
-pub use desc::{ConvDesc, Geometry, WeightOrder};
+pub use device::{Bound, Context, Tensor};
 pub use elem::Elem;
-pub use error::{Error, Result, Unit};
-pub use kernels::aggregate::AttentionRow;
-pub use kernels::aggregate::Cells;
-pub use kernels::conv::{Activation, Epilogue, Layout};
-pub use kernels::{Const, Dispatch, Kernel, KernelDef, Operand, Slice, Slot, Variant};
+pub use error::{Error, Result};
 pub use layers::{
-    BankConv2d, BatchNorm, Bound, CondConv, CondConv2d, CondConvWeights, Dcd2d, DcdWeights, DyCnn,
-    DyCnnWeights, DynConv2d, FdyConv2d, FdyWeights, Given, KernelWarehouse, KernelWarehouse2d,
-    KernelWarehouseWeights, Layer, Linear, Map, MapConv2d, ModulatedConv2d, Od, OdConv2d,
-    OdWeights, OwnAttention, PerSample, PerSampleConv2d, PixelMix2d, PixelMixWeights, Routing,
-    Static, StaticConv2d, Step, TemperatureSchedule, Warehouse, global_average_pool,
-    published_heads,
+    BankConv2d, BatchNorm, CondConv2d, CondConvWeights, Dcd2d, DcdWeights, DyCnnWeights, DynConv2d,
+    FdyConv2d, FdyWeights, KernelWarehouse2d, KernelWarehouseWeights, Layer, Linear, MapConv2d,
+    ModulatedConv2d, OdConv2d, OdWeights, PerSampleConv2d, PixelMix2d, PixelMixWeights,
+    StaticConv2d, Warehouse,
 };
-pub use tensor::{TENSOR_USAGE, Tensor};
-#[cfg(not(target_arch = "wasm32"))]
-pub use timer::PassTimer;
-pub use winograd::Winograd;
+pub use problem::{Activation, Algorithm, ConvDesc, Winograd};

@@ -4,7 +4,8 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::Args;
-use dynconv::{AdapterChoice, Caps, Context, ContextOptions, wgpu};
+use dynconv::device::{AdapterChoice, ContextOptions};
+use dynconv::{Caps, Context, wgpu};
 
 use crate::Usage;
 

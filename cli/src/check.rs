@@ -9,7 +9,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::Args;
 use comfy_table::{Cell, CellAlignment, Color, Table};
-use dynconv::{Caps, Context, Kernel};
+use dynconv::kernels::Kernel;
+use dynconv::{Caps, Context};
 use dynconv_suite::catalogue::{self, LineError};
 use dynconv_suite::check::{Outcome, Verdict, check, kernels, possible};
 use dynconv_suite::expect::{Expectation, KNOWN, Standing, judge, parse};
@@ -113,7 +114,7 @@ fn laws(names: &[String]) -> Result<Vec<&'static Law>, Usage> {
 
 fn problems(options: &Options) -> anyhow::Result<Vec<Spec>> {
     if let Some(name) = &options.kernel {
-        let all = Kernel::ALL.map(Kernel::name);
+        let all: Vec<&str> = Kernel::names().collect();
         Usage::unless(all.contains(&name.as_str()), || {
             format!("no kernel \"{name}\"; there are {}", all.join(", "))
         })?;
@@ -253,7 +254,7 @@ impl<'a> Run<'a> {
                 .any(|(outcome, standing)| *standing != Standing::NotRun && is_it(outcome))
         };
         let ran = |kernel: &&str| has(&|outcome| outcome.kernels.contains(kernel));
-        let kernels: Vec<&str> = Kernel::ALL.map(Kernel::name).into_iter().filter(ran).collect();
+        let kernels: Vec<&str> = Kernel::names().filter(ran).collect();
         let mut laws: Vec<&str> = LAWS
             .map(|law| law.name)
             .into_iter()
@@ -346,7 +347,7 @@ impl<'a> Run<'a> {
         let in_all = |kernel: &str| broken.iter().all(|outcome| outcome.kernels.contains(&kernel));
         let has_common = Kernel::ALL.iter().any(|kernel| in_all(kernel.name()));
         let mut suspects = Vec::new();
-        for kernel in Kernel::ALL.map(Kernel::name) {
+        for kernel in Kernel::names() {
             let runs = |outcome: &Outcome| outcome.kernels.contains(&kernel);
             let bad = broken.iter().filter(|outcome| runs(outcome)).count();
             let all =
@@ -470,7 +471,7 @@ mod tests {
             verdict,
             time: Duration::ZERO,
         };
-        let each = |law| Kernel::ALL.map(|kernel| outcome(law, kernel, Verdict::Kept));
+        let each = |law| Kernel::ALL.iter().map(move |kernel| outcome(law, *kernel, Verdict::Kept));
         let mut outcomes: Vec<_> =
             LAWS.iter().flat_map(each).map(|outcome| (outcome, Standing::Fine)).collect();
         let broken = outcome(&LAWS[18], Kernel::ALL[3], Verdict::Broken("it".into()));
@@ -486,7 +487,7 @@ mod tests {
             let mut lines = tables.iter().flat_map(|table| table.lines().collect::<Vec<_>>());
             assert!(width == 30 || lines.all(|line| line.chars().count() <= width), "{width}");
             let heads: String = tables.iter().map(|table| table.to_string()).collect();
-            assert!(heads.contains("1/2 BAD") && heads.contains("conv_depthwise_patch"), "{heads}");
+            assert!(heads.contains("1/2 BAD") && heads.contains("conv_depthwise_3x3"), "{heads}");
         }
     }
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::Table;
-use dynconv::{Caps, Context, choose_adapter};
+use dynconv::device::choose_adapter;
+use dynconv::{Caps, Context};
 use serde::Serialize;
 
 use crate::adapter::backends;

@@ -1,11 +1,13 @@
 //! The demo's network: a static convolution, three ODConv layers, global pooling, a classifier.
 
 use anyhow::{Context as _, Result, ensure};
-use dynconv::plan::{AttentionSource, Problem};
+use dynconv::device::PassTimer;
+use dynconv::problem::Epilogue;
+use dynconv::problem::{AttentionSource, Problem};
 use dynconv::reference::{self, LayerWeights, widen};
 use dynconv::{
-    Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, Epilogue, OdConv2d, OdWeights,
-    PassTimer, StaticConv2d, Tensor, wgpu,
+    Activation, BatchNorm, Bound, Checkpoint, Context, ConvDesc, OdConv2d, OdWeights, StaticConv2d,
+    Tensor, wgpu,
 };
 use serde::Deserialize;
 
@@ -180,8 +182,10 @@ impl Network {
         }
 
         let means = Tensor::zeros(context, &[batch, x.shape()[1], 1, 1])?;
-        steps
-            .push(GpuStep::new(dynconv::global_average_pool(context, &x, &means)?, x.len() as u64));
+        steps.push(GpuStep::new(
+            dynconv::layers::global_average_pool(context, &x, &means)?,
+            x.len() as u64,
+        ));
         let fc = StaticConv2d::new(
             context,
             &self.classifier,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use comfy_table::Table;
-use dynconv::plan::Problem;
+use dynconv::problem::Problem;
 use dynconv::tune::{Outcome, Trial, Tuned, Tuning, tune};
 use dynconv::{Caps, Error};
 use dynconv_measure::Shape;

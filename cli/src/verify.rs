@@ -9,12 +9,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use dynconv::plan::MapAxis;
+use dynconv::layers::{
+    CondConv, DyCnn, Given, KernelWarehouse, Map, Od, OwnAttention, PerSample, Static,
+};
+use dynconv::problem::Layout;
+use dynconv::problem::MapAxis;
 use dynconv::reference::narrow;
 use dynconv::{
-    Activation, Bound, Checkpoint, CondConv, Context, ConvDesc, Dcd2d, DyCnn, Elem, FdyConv2d,
-    Given, KernelWarehouse, Layer, Layout, Map, ModulatedConv2d, Od, OwnAttention, PerSample,
-    PixelMix2d, Static, Tensor, Warehouse, wgpu,
+    Activation, Bound, Checkpoint, Context, ConvDesc, Dcd2d, Elem, FdyConv2d, Layer,
+    ModulatedConv2d, PixelMix2d, Tensor, Warehouse, wgpu,
 };
 
 use crate::map::map;

@@ -353,7 +353,10 @@ fn what_cannot_be_checked_is_named() {
         "none of these laws says anything about it",
     );
     let matrix = PROBLEM.replace("direct", "matrix");
-    refused(&["check", "--case", &matrix], "conv=matrix with=bias\": conv_matrix with an input");
+    refused(
+        &["check", "--case", &matrix],
+        "conv=gemm_coopmat with=bias\": conv_gemm_coopmat with an input",
+    );
     refused(&["fuzz", "--problems", "0"], "nothing was checked: 0 problems");
     misused(&["mutants", "--sample", "0"], "--sample: expected at least 1, found 0");
     misused(&["fuzz", "--minutes=-1"], "--minutes -1: needs a number");
@@ -846,7 +849,7 @@ fn a_kernel_that_was_asked_for_and_cannot_run_is_a_failure() {
     let error = String::from_utf8(asked.stderr).expect("UTF-8");
     assert_eq!(asked.status.code(), Some(FAILED), "{error}");
     assert!(
-        the_error(&error).starts_with("error: --kernel patch: not measured on point batch ")
+        the_error(&error).starts_with("error: --kernel 3x3_simd8: not measured on point batch ")
             && error.contains("3 x 3"),
         "{error}"
     );

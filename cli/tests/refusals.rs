@@ -9,9 +9,10 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use dynconv::plan::{AttentionSource, Problem};
+use dynconv::device::PassTimer;
+use dynconv::problem::{AttentionSource, Problem};
 use dynconv::{
-    BatchNorm, Context, ConvDesc, Error, Linear, OdConv2d, OdWeights, PassTimer, Tensor, tune, wgpu,
+    BatchNorm, Context, ConvDesc, Error, Linear, OdConv2d, OdWeights, Tensor, tune, wgpu,
 };
 use layer::{Run, folder};
 

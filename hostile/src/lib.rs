@@ -18,9 +18,10 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use dynconv::layers::DyCnn;
 use dynconv::tune::Tuning;
 use dynconv::{
-    BatchNorm, Checkpoint, CondConv2d, Context, ConvDesc, Dcd2d, DyCnn, DynConv2d, FdyConv2d,
+    BatchNorm, Checkpoint, CondConv2d, Context, ConvDesc, Dcd2d, DynConv2d, FdyConv2d,
     KernelWarehouse2d, Layer, OdConv2d, PixelMix2d, Result, Warehouse, wgpu,
 };
 use dynconv_measure::Results;

@@ -1,8 +1,13 @@
 //! The kernels that are looked at: convolutions in tiles, in the variants that planning for a GPU
 //! gives.
 
-use dynconv::plan::{AttentionSource, ConvChoice, Parts, Plan, Problem};
-use dynconv::{Caps, ConvDesc, Dispatch, Elem, Layout, MatrixShape, WeightOrder, wgpu};
+use dynconv::Algorithm;
+use dynconv::device::MatrixShape;
+use dynconv::kernels::Dispatch;
+use dynconv::plan::Plan;
+use dynconv::problem::{AttentionSource, Parts, Problem};
+use dynconv::problem::{Layout, WeightOrder};
+use dynconv::{Caps, ConvDesc, Elem, wgpu};
 
 use crate::listing::Trips;
 
@@ -16,13 +21,14 @@ pub(crate) struct Case {
 /// All cases. 3 x 3 taps with padding where the name says no more.
 pub(crate) fn all() -> Result<Vec<Case>, String> {
     let taps = |c_in, c_out, size| desc(c_in, c_out, size).padding([size / 2; 2]);
-    let block = |desc, map| Problem { kernel: ConvChoice::Block, ..problem(desc, map) };
+    let block = |desc, map| Problem { algorithm: Algorithm::ConvGemmShared, ..problem(desc, map) };
     let gains = Parts { channel: true, filter: true, ..Parts::default() };
     let large = block(taps(128, 128, 3), 56);
     let small = block(taps(64, 64, 3), 8);
-    let tiled = Problem { kernel: ConvChoice::Tiled, ..problem(taps(64, 64, 3), 56) };
-    let pointwise = Problem { kernel: ConvChoice::Pointwise, ..problem(taps(64, 64, 1), 56) };
-    let register = Problem { kernel: ConvChoice::Register, ..problem(taps(64, 64, 3), 56) };
+    let tiled = Problem { algorithm: Algorithm::ConvTiled, ..problem(taps(64, 64, 3), 56) };
+    let pointwise = Problem { algorithm: Algorithm::ConvPointwise, ..problem(taps(64, 64, 1), 56) };
+    let register =
+        Problem { algorithm: Algorithm::ConvGemmRegister, ..problem(taps(64, 64, 3), 56) };
     let depthwise = problem(taps(64, 64, 3).groups(64), 56);
     let plain = |problem| Problem { order: WeightOrder::Plain, ..problem };
     let mut cases = vec![
@@ -52,7 +58,7 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
         ("block 128x128, f16", Problem { elems: [Elem::F16; 2], ..large }),
         (
             "block 64x64, parts",
-            Problem { kernel: ConvChoice::Split, batch: 1, ..block(taps(512, 512, 3), 7) },
+            Problem { algorithm: Algorithm::SplitK, batch: 1, ..block(taps(512, 512, 3), 7) },
         ),
     ];
     for (name, problem) in blocks {
@@ -122,9 +128,9 @@ fn case_for(
 fn matrices() -> Result<Case, String> {
     let shape = MatrixShape { size: 16, operand: Elem::F16 };
     let caps = Caps { subgroups: true, subgroup_size: [32, 64], matrices: vec![shape], ..gpu() };
-    let kernel = ConvChoice::Matrix;
+    let algorithm = Algorithm::ConvGemmCoopmat;
     let elems = [Elem::F16; 2];
-    let problem = Problem { kernel, elems, ..problem(desc(128, 128, 3).padding([1; 2]), 56) };
+    let problem = Problem { algorithm, elems, ..problem(desc(128, 128, 3).padding([1; 2]), 56) };
     // Two products of 2 x 2 matrices a step and subgroup; an invocation stages eight weights and
     // eight inputs.
     case_for("matrix 64x64, f16", problem, Trips { staging: 8, work: 8 }, &caps)

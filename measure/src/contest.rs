@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use dynconv::{Context, PassTimer, wgpu};
+use dynconv::device::PassTimer;
+use dynconv::{Context, wgpu};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;

@@ -5,7 +5,10 @@
 //! `groups` of its groups. The kernels are built by the same steps as those of the layer itself
 //! (attention where it has a branch, aggregation), so that what differs is the convolution.
 
-use dynconv::{Bound, Context, Elem, Kernel, Layer, PerSample, Step, Tensor, wgpu};
+use dynconv::device::Step;
+use dynconv::kernels::Kernel;
+use dynconv::layers::PerSample;
+use dynconv::{Bound, Context, Elem, Layer, Tensor, wgpu};
 use dynconv_suite::data::Data;
 use dynconv_suite::run::{Output, Prepared};
 use dynconv_suite::spec::{Family, Spec};
@@ -97,7 +100,7 @@ fn bind<const D: usize>(
     };
     let desc = grouped.desc::<D>()?;
     let rows = Tensor::wrap(context, buffer, range.start, &[1, desc.geometry()?.weights()])?;
-    let conv = Layer::<D, PerSample>::new(context, &desc)?.kernel(spec.conv);
+    let conv = Layer::<D, PerSample>::new(context, &desc)?.algorithm(spec.conv);
     let shape = [&[1, grouped.channels[0]], &spec.input[..]].concat();
     let x = Tensor::upload_in(context, &shape, &data.x, spec.elems[0])?;
     let y = Tensor::zeros_in(context, &conv.output_shape(&shape)?, spec.elems[1])?;

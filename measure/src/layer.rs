@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use dynconv::plan::{ConvChoice, Plan};
-use dynconv::{Caps, Context, Elem, Error as LibraryError, Kernel, Step, wgpu};
-use dynconv_suite::cases::sums_plainly;
+use dynconv::Algorithm;
+use dynconv::device::Step;
+use dynconv::kernels::Kernel;
+use dynconv::plan::Plan;
+use dynconv::{Caps, Context, Elem, Error as LibraryError, wgpu};
 use dynconv_suite::data::{Data, Numbers};
 use dynconv_suite::run::{Fault, Prepared, problem_on};
 use dynconv_suite::spec::{Family, Spec};
@@ -26,7 +28,7 @@ pub struct Options {
     /// Element type of input and output; banks of layers in f16 are in f16 too.
     pub elem: Elem,
     /// Convolution kernels that are compared.
-    pub kernels: Vec<ConvChoice>,
+    pub kernels: Vec<Algorithm>,
     /// Samples of each of those that take turns.
     pub samples: usize,
     /// Whether the batch as groups takes turns with them, which takes most of the time where
@@ -71,7 +73,7 @@ impl Case {
 
 /// A layer that runs and is right.
 struct Entry {
-    conv: ConvChoice,
+    conv: Algorithm,
     spec: Spec,
     prepared: Prepared,
     plan: Plan,
@@ -135,13 +137,13 @@ fn make_ready(
 
     let mut judge = Judge::new(&spec, &data, flops(&spec)?, options.quick);
     // Larger errors have a bound of their own.
-    let filtered = Spec { conv: ConvChoice::WinogradRows, ..spec.clone() };
+    let filtered = Spec { conv: Algorithm::Conv3x3WinogradSimd8, ..spec.clone() };
     let mut judge_of_filtered = Judge::new(&filtered, &data, flops(&spec)?, options.quick);
     let mut not_measured = Vec::new();
     let mut entries = Vec::new();
     for &conv in &options.kernels {
         progress(conv.name())?;
-        let judge = if sums_plainly(conv) { &mut judge } else { &mut judge_of_filtered };
+        let judge = if conv.sums_plainly() { &mut judge } else { &mut judge_of_filtered };
         match prepare(context, &Spec { conv, ..spec.clone() }, &data, judge) {
             Ok(entry) => entries.push(entry),
             Err(error) => not_measured.push(refusal(case, conv.name(), &error)?),
@@ -227,7 +229,7 @@ fn static_twin(spec: &Spec) -> Result<(Spec, Data)> {
         family: Family::Static,
         kernels: 1,
         winograd: None,
-        conv: ConvChoice::Auto,
+        conv: Algorithm::Auto,
         ..spec.clone()
     };
     let data = Data::new(&flat, Numbers::Floats)?;
@@ -261,7 +263,7 @@ fn prepare(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) -
 /// it runs first; one that keeps shaders on disk may skip it.
 fn first_use_ms(context: &Context, spec: &Spec, data: &Data) -> Result<f64> {
     let (single, data) = (spec.single(), data.sample(spec, 0));
-    let fresh = context.clone().with_shaders(dynconv::Variant::source);
+    let fresh = context.clone().with_shaders(dynconv::kernels::Variant::source);
     let use_once = || -> Result<f64> {
         let start = Instant::now();
         Prepared::new(&fresh, &single, &data)?.run()?;
@@ -278,7 +280,7 @@ fn groups(context: &Context, spec: &Spec, data: &Data, judge: &mut Judge<'_>) ->
     let device_type = wgpu::DeviceType::Cpu;
     let plain =
         context.clone().with_caps(Caps { device_type, subgroups: false, ..context.caps().clone() });
-    let spec = &Spec { winograd: None, conv: ConvChoice::Direct, ..spec.clone() };
+    let spec = &Spec { winograd: None, conv: Algorithm::ConvDirect, ..spec.clone() };
     let direct = Prepared::new(&plain, spec, data)?;
     let groups = Groups::bind(context, spec, data, &direct)?;
     judge.check("the batch as groups", &groups.run(context)?)?;

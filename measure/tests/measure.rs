@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use dynconv::plan::ConvChoice;
+use dynconv::Algorithm;
 use dynconv::{Caps, Context, Elem};
 use dynconv_measure::{Case, Options, Outcome, Peak, Results, Row, load, measure};
 use dynconv_suite::spec::Family;
@@ -11,7 +11,7 @@ fn context() -> Context {
     Context::request_blocking().expect("these tests need an adapter; `cargo xtask test` brings one")
 }
 
-fn measured(context: &Context, batch: usize, kernels: &[ConvChoice]) -> Vec<Outcome> {
+fn measured(context: &Context, batch: usize, kernels: &[Algorithm]) -> Vec<Outcome> {
     let peak = Peak { gflops: 1.0, copy_gbps: 1.0 };
     let shape = load("smoke").expect("parses").remove(0);
     let kernels = kernels.to_vec();
@@ -34,7 +34,7 @@ fn row(outcome: &Outcome) -> &Row {
 
 #[test]
 fn short_layers_run_often_in_a_sample() {
-    let outcomes = measured(&context(), 1, &[ConvChoice::Auto]);
+    let outcomes = measured(&context(), 1, &[Algorithm::Auto]);
     let row = row(&outcomes[0]);
     assert!(
         row.repeats > 1 && row.min_ms <= row.median_ms && row.median_ms <= row.max_ms,
@@ -67,7 +67,7 @@ fn the_planners_choice_can_be_asked_for() {
         .kernel
         .clone()
     };
-    let planned = measured(ConvChoice::Auto);
+    let planned = measured(Algorithm::Auto);
     let name = planned.rsplit("conv_").next().expect("has an end").replace('_', "-");
     assert_eq!(measured(name.parse().expect("is a kernel")), planned);
 }
@@ -77,7 +77,7 @@ fn without_timestamps_times_are_the_hosts() {
     let context = context();
     let caps = Caps { timestamps: false, ..context.caps().clone() };
     let context = context.with_caps(caps);
-    let outcomes = measured(&context, 2, &[ConvChoice::Auto]);
+    let outcomes = measured(&context, 2, &[Algorithm::Auto]);
     let row = row(&outcomes[0]);
     assert!(row.median_ms > 0.0 && row.median_ms == row.wall_ms, "{row:?}");
     let peak = Peak::measure(&context, true).expect("the peak can be measured");
@@ -91,11 +91,11 @@ fn what_cannot_run_is_an_outcome() {
         assert!(!refusal.is_wrong, "{refusal:?}");
         (refusal.strategy.clone(), refusal.reason.clone())
     };
-    let outcomes = measured(&context(), 2, &[ConvChoice::Direct, ConvChoice::Depthwise]);
+    let outcomes = measured(&context(), 2, &[Algorithm::ConvDirect, Algorithm::ConvDepthwise]);
     assert_eq!((outcomes.len(), row(&outcomes[0]).strategy.as_str()), (2, "direct"));
     assert!(refusal(&outcomes[1]).1.contains("one input channel a group"));
 
     // Hundreds of gigabytes of numbers are not drawn to find out that no device has room for them.
-    let outcomes = measured(&context(), 100_000_000, &[ConvChoice::Auto]);
+    let outcomes = measured(&context(), 100_000_000, &[Algorithm::Auto]);
     assert_eq!((outcomes.len(), refusal(&outcomes[0]).0.as_str()), (1, "all"));
 }

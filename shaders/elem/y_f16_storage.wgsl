@@ -1,5 +1,9 @@
-// Residual and output in f16, two in a word, for devices whose shaders cannot compute in f16. The other half of a word may belong to
-// another invocation, so halves are set by atomic operations. Values past the largest f16 are stored as that, a NaN as a NaN.
+// import numbers
+
+// Residual and output in f16, two in a word, for devices whose shaders cannot compute in f16. The
+// other half of a word may belong to another invocation, so halves are set by atomic operations.
+// Values past the largest f16 are stored as that, a NaN as a NaN.
+// Both [batch, channels out, depth, height, width], or with the channels innermost (Y_NHWC)
 @group(0) @binding(5) var<storage, read> residual: array<u32>;
 @group(0) @binding(6) var<storage, read_write> y: array<atomic<u32>>;
 

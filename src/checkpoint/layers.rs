@@ -1,13 +1,12 @@
 //! Readers of layers: one a family.
 
 use super::{Checkpoint, unsupported_norm};
-use crate::desc::ConvDesc;
 use crate::error::{Error, Result};
-use crate::kernels::aggregate::Cells;
 use crate::layers::{
     BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights,
     Linear, OdWeights, PixelMixWeights, published_heads,
 };
+use crate::problem::{Cells, ConvDesc};
 
 /// Names that the readers know, behind a layer's prefix.
 const BANK: [&str; 2] = ["weight", "bias"];

@@ -1,15 +1,12 @@
 //! Host side of `shaders/aggregate.wgsl`: each sample's kernel and bias from the bank.
 
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant};
 use crate::caps::Caps;
-use crate::desc::{BLOCK, Geometry, WeightOrder};
 use crate::error::{Result, index32};
-use crate::plan::Problem;
+use crate::problem::{AttentionRow, BLOCK, Cells, Problem, WeightOrder};
 
 pub(crate) const DEF: KernelDef = KernelDef {
-    name: "aggregate",
     slots: &[Slot::Bank],
-    parts: &[DISPATCH, ("aggregate.wgsl", include_str!("../../shaders/aggregate.wgsl"))],
     storage: &[false, false, false, true],
     lanes: false,
     matrices: false,
@@ -22,92 +19,19 @@ pub(crate) struct AggregateParams {
     bank_base: u32,
     bias_base: u32,
     attention_base: u32,
-    rows_base: u32,
+    sample_weights_base: u32,
     batch: u32,
     groups: u32,
     c_in: u32,
     c_out: u32,
     weights: u32,
-    row_stride: u32,
+    sample_stride: u32,
     attention_stride: u32,
     mix_offset: u32,
     channel_gain_offset: u32,
     filter_gain_offset: u32,
     spatial_gain_offset: u32,
     workgroups: u32,
-}
-
-/// What an attention row holds; absent parts count as 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Parts {
-    /// Gains of the input channels (c).
-    pub channel: bool,
-    /// Gains of the output channels (f).
-    pub filter: bool,
-    /// Gains of the taps (s).
-    pub spatial: bool,
-    /// Mixing weights of the kernels (alpha).
-    pub mix: bool,
-}
-
-/// Where in an attention row each part begins; absent parts count as 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttentionRow {
-    /// Elements of a row.
-    pub stride: usize,
-    /// Gains of the input channels (c).
-    pub channel: Option<usize>,
-    /// Gains of the output channels (f).
-    pub filter: Option<usize>,
-    /// Gains of the taps (s).
-    pub spatial: Option<usize>,
-    /// Mixing weights of the kernels (alpha).
-    pub mix: Option<usize>,
-}
-
-impl AttentionRow {
-    /// The row of some parts: gains of channels, filters and taps, then `mix` mixing weights.
-    #[must_use]
-    pub fn new(geometry: &Geometry, parts: Parts, mix: usize) -> Self {
-        let mut stride = 0;
-        let mut part = |present: bool, len: usize| {
-            let start = stride;
-            stride += if present { len } else { 0 };
-            present.then_some(start)
-        };
-        let channel = part(parts.channel, geometry.c_in);
-        let filter = part(parts.filter, geometry.c_out);
-        let spatial = part(parts.spatial, geometry.taps());
-        let mix = part(parts.mix, mix);
-        Self { stride, channel, filter, spatial, mix }
-    }
-}
-
-/// A warehouse of small cells from which kernels are assembled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cells {
-    /// Cells in the warehouse.
-    pub count: usize,
-    /// Output channels of a cell; divides the layer's.
-    pub c_out: usize,
-    /// Input channels of a cell; divides the layer's a group.
-    pub c_in: usize,
-    /// Taps of a cell: 1, or all of the layer's.
-    pub taps: usize,
-}
-
-impl Cells {
-    /// Elements of one cell.
-    #[must_use]
-    pub fn elements(&self) -> usize {
-        self.c_out.saturating_mul(self.c_in).saturating_mul(self.taps)
-    }
-
-    /// Cells that make one kernel of a layer.
-    #[must_use]
-    pub fn per_kernel(&self, geometry: &Geometry) -> usize {
-        geometry.weights() / self.elements().max(1)
-    }
 }
 
 const WORKGROUP: u32 = 64;
@@ -153,7 +77,7 @@ pub(crate) fn dispatch(
         c_in: index32("input channels", geometry.c_in / geometry.groups)?,
         c_out: index32("output channels", geometry.c_out / geometry.groups)?,
         weights: index32("kernel", weights)?,
-        row_stride: index32("kernel row", row)?,
+        sample_stride: index32("kernel row", row)?,
         attention_stride: n(attention.stride)?,
         mix_offset: n(attention.mix.unwrap_or(0))?,
         channel_gain_offset: n(attention.channel.unwrap_or(0))?,

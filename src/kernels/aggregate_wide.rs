@@ -1,35 +1,27 @@
 //! Host side of `shaders/aggregate_wide.wgsl`: each sample's kernel in blocks, eight weights and
 //! eight samples at a time.
 
-use super::aggregate::AttentionRow;
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
 use crate::caps::Caps;
-use crate::desc::WeightOrder;
 use crate::elem::Elem;
 use crate::error::{Result, index32};
-use crate::plan::Problem;
+use crate::problem::{AttentionRow, Problem, WeightOrder};
 
-pub(crate) const DEF: KernelDef = KernelDef {
-    name: "aggregate_wide",
-    slots: &[],
-    parts: &[DISPATCH, ("aggregate_wide.wgsl", include_str!("../../shaders/aggregate_wide.wgsl"))],
-    storage: &[false, false, false, true],
-    lanes: true,
-    matrices: false,
-};
+pub(crate) const DEF: KernelDef =
+    KernelDef { slots: &[], storage: &[false, false, false, true], lanes: true, matrices: false };
 
-/// Mirrors `AggregateParams`.
+/// Mirrors `AggregateWideParams`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-struct AggregateParams {
+struct AggregateWideParams {
     bank_base: u32,
     bias_base: u32,
     attention_base: u32,
-    rows_base: u32,
+    sample_weights_base: u32,
     batch: u32,
     c_out: u32,
     weights: u32,
-    row_stride: u32,
+    sample_stride: u32,
     attention_stride: u32,
     mix_offset: u32,
     spatial_gain_offset: u32,
@@ -68,11 +60,11 @@ pub(crate) fn dispatch(
     ];
     let workgroups = row.div_ceil(EIGHT * EIGHT * units) * batch.div_ceil(EIGHT);
     let n = |value: usize| index32("attention row", value);
-    let params = AggregateParams {
+    let params = AggregateWideParams {
         batch: index32("batch", batch)?,
         c_out: index32("output channels", geometry.c_out)?,
         weights: index32("kernel", weights)?,
-        row_stride: index32("kernel row", row)?,
+        sample_stride: index32("kernel row", row)?,
         attention_stride: n(attention.stride)?,
         mix_offset: n(attention.mix.unwrap_or(0))?,
         spatial_gain_offset: n(attention.spatial.unwrap_or(0))?,

@@ -1,20 +1,11 @@
 //! Host side of `shaders/attention_mlp.wgsl`: hidden layer and heads.
 
-use super::{
-    Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Variant,
-    workgroup_within,
-};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, workgroup_within};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
 pub(crate) const DEF: KernelDef = KernelDef {
-    name: "attention_mlp",
     slots: &[],
-    parts: &[
-        DISPATCH,
-        NUMBERS,
-        ("attention_mlp.wgsl", include_str!("../../shaders/attention_mlp.wgsl")),
-    ],
     storage: &[false, false, false, true, false],
     lanes: false,
     matrices: false,

@@ -1,22 +1,16 @@
 //! Host side of `shaders/average_pool.wgsl`: average pooling over one axis, or over all positions.
 
-use super::conv::Layout;
 use super::{
-    Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements,
+    Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements,
     workgroup_within,
 };
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Result, index32};
+use crate::problem::Layout;
 
-pub(crate) const DEF: KernelDef = KernelDef {
-    name: "average_pool",
-    slots: &[Slot::X],
-    parts: &[DISPATCH, ("average_pool.wgsl", include_str!("../../shaders/average_pool.wgsl"))],
-    storage: &[false, true],
-    lanes: false,
-    matrices: false,
-};
+pub(crate) const DEF: KernelDef =
+    KernelDef { slots: &[Slot::X], storage: &[false, true], lanes: false, matrices: false };
 
 /// Mirrors `PoolParams`.
 #[repr(C)]

@@ -1,22 +1,11 @@
 //! Host side of `shaders/channel_softmax.wgsl`: softmax over the channels at every position.
 
-use super::{
-    Const, DISPATCH, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements,
-};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
-pub(crate) const DEF: KernelDef = KernelDef {
-    name: "channel_softmax",
-    slots: &[],
-    parts: &[
-        DISPATCH,
-        ("channel_softmax.wgsl", include_str!("../../shaders/channel_softmax.wgsl")),
-    ],
-    storage: &[false, true, false],
-    lanes: false,
-    matrices: false,
-};
+pub(crate) const DEF: KernelDef =
+    KernelDef { slots: &[], storage: &[false, true, false], lanes: false, matrices: false };
 
 /// Mirrors `SoftmaxParams`.
 #[repr(C)]

@@ -1,49 +1,118 @@
 //! What the convolution kernels share on the host: the parameter block and constants of
-//! `shaders/common/conv.wgsl`.
+//! `shaders/lib/conv.wgsl`.
 
 use std::ops::Range;
 
-use super::{Const, Dispatch, Kernel, Needs, Operand, Slice, Slot, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant};
 use crate::caps::Caps;
-use crate::desc::{BLOCK, Geometry, WeightOrder};
 use crate::elem::Elem;
-use crate::error::{Error, Result, index32};
+use crate::error::{Result, index32};
+use crate::problem::{
+    Activation, AttentionSource, BLOCK, Epilogue, Geometry, Layout, MapAxis, Problem, WeightOrder,
+    product,
+};
 
-pub(crate) const CONV: (&str, &str) =
-    ("common/conv.wgsl", include_str!("../../shaders/common/conv.wgsl"));
-/// How kernels store that store one output at a time, and those that store up to four.
-pub(crate) const FINISH: (&str, &str) =
-    ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl"));
-pub(crate) const FINISH_FOUR: (&str, &str) =
-    ("common/finish_four.wgsl", include_str!("../../shaders/common/finish_four.wgsl"));
-/// What stands for a slot that is always f32: scratch between the steps of a convolution.
-pub(crate) const X_F32: (&str, &str) =
-    ("elem/x_f32.wgsl", include_str!("../../shaders/elem/x_f32.wgsl"));
-pub(crate) const Y_F32: (&str, &str) =
-    ("elem/y_f32.wgsl", include_str!("../../shaders/elem/y_f32.wgsl"));
 /// Bindings of every convolution kernel whose element type varies.
 pub(crate) const SLOTS: &[Slot] = &[Slot::X, Slot::Y];
-/// Bindings of every convolution kernel: x, rows, gains, affine, residual, y.
+/// Bindings of every convolution kernel: x, sample_weights, gains, affine, residual, y.
 pub(crate) const STORAGE: &[bool] = &[false, false, false, false, false, true];
+/// What most convolution kernels are.
+pub(crate) const PLAIN: KernelDef =
+    KernelDef { slots: SLOTS, storage: STORAGE, lanes: false, matrices: false };
+/// Kernels for subgroups of eight, which bind sample_weights once more to load several at once.
+pub(crate) const SIMD8: KernelDef =
+    KernelDef { storage: &[false, false, false, false, false, true, false], lanes: true, ..PLAIN };
+
+/// Says why a kernel cannot compute a problem.
+pub(crate) type Accepts = std::result::Result<(), String>;
+
+/// A convolution kernel, as the planner knows it.
+pub(crate) trait ConvKernel: Sync {
+    /// Refuses what the kernel cannot compute on any device.
+    fn accepts(&self, problem: &Problem, output: [usize; 3]) -> Accepts;
+
+    /// Why the planner takes the kernel for a problem that it accepts; `None` leaves the problem to
+    /// the kernels behind. A rule looks at the layer, its map and the device, never at the batch:
+    /// an output does not depend on what else is in its batch.
+    fn suits(&self, problem: &Problem, output: [usize; 3], caps: &Caps) -> Option<String>;
+
+    /// Loop iterations of an invocation, at most.
+    fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
+        task.trips(32)
+    }
+
+    /// What starts the kernel on a problem that it accepts.
+    fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch>;
+
+    /// Whether it computes the plain sum, which is exact where all numbers are small integers.
+    fn sums_plainly(&self) -> bool {
+        true
+    }
+
+    /// Whether it mixes each sample's kernel as it loads it, where the bank allows.
+    fn mixes(&self, _geometry: &Geometry, _positions: usize) -> bool {
+        false
+    }
+
+    /// Input channels of each slice of a sum that is split among workgroups, `least` slices at
+    /// least; `None` where it is not.
+    fn slices(&self, _task: SplitTask<'_>, _caps: &Caps) -> Option<usize> {
+        None
+    }
+}
+
+/// A sum that may be split among workgroups.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SplitTask<'a> {
+    pub geometry: &'a Geometry,
+    pub positions: usize,
+    /// Slices at least, where there are as many blocks of channels.
+    pub least: usize,
+    /// Whether kernels are mixed as they are loaded.
+    pub mixes: bool,
+}
+
+/// Refuses unless `condition` holds.
+pub(crate) fn needs(condition: bool, what: &str) -> Accepts {
+    if condition { Ok(()) } else { Err(format!("it needs {what}")) }
+}
+
+/// Refuses a map, for kernels that cannot mix at every position.
+pub(crate) fn without_map(problem: &Problem) -> Accepts {
+    match problem.attention {
+        AttentionSource::Map(_) => Err("it cannot mix kernels at every position".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a sample has eight output channels a group and eight positions.
+pub(crate) fn fills_eight(g: &Geometry, output: [usize; 3]) -> bool {
+    g.c_out / g.groups >= 8 && product(&output) >= 8
+}
+
+/// Whether there is one input channel a group, of several groups.
+pub(crate) fn is_depthwise(g: &Geometry) -> bool {
+    g.c_in == g.groups && g.groups > 1
+}
 
 /// Mirrors `ConvParams`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct ConvParams {
     x_base: u32,
-    rows_base: u32,
+    sample_weights_base: u32,
     gains_base: u32,
     affine_base: u32,
     residual_base: u32,
     y_base: u32,
-    rows_again_base: u32,
+    wide_weights_base: u32,
     batch: u32,
     groups: u32,
     c_in: u32,
     c_out: u32,
     ci_begin: u32,
     ci_end: u32,
-    part_channels: u32,
+    slice_channels: u32,
     in_d: u32,
     in_h: u32,
     in_w: u32,
@@ -53,7 +122,7 @@ pub(crate) struct ConvParams {
     pad_d: u32,
     pad_h: u32,
     pad_w: u32,
-    row_stride: u32,
+    sample_stride: u32,
     bias_offset: u32,
     gain_stride: u32,
     channel_gain_offset: u32,
@@ -63,90 +132,21 @@ pub(crate) struct ConvParams {
     workgroups: u32,
 }
 
-/// What a convolution applies last, in the same dispatch.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub enum Activation {
-    /// Nothing.
-    #[default]
-    None,
-    /// `max(x, 0)`
-    Relu,
-    /// `min(max(x, 0), 6)`
-    Relu6,
-    /// `x sigmoid(x)`, also called swish.
-    Silu,
-    /// `x (1 + erf(x / sqrt 2)) / 2`; erf to 1.5e-7.
-    Gelu,
-    /// `x min(max(x + 3, 0), 6) / 6`
-    HardSwish,
-    /// `min(max(x + 3, 0), 6) / 6`
-    HardSigmoid,
-    /// `x` above 0, `slope * x` below.
-    LeakyRelu {
-        /// Factor below 0.
-        slope: f32,
-    },
-    /// `scale * max(x, 0)^2 + bias` (Yu et al., "MetaFormer Baselines for Vision", 2022).
-    StarRelu {
-        /// Factor.
-        scale: f32,
-        /// Summand.
-        bias: f32,
-    },
-    /// `1 / (1 + exp(-x))`
-    Sigmoid,
-    /// `tanh(x)`
-    Tanh,
-}
-
-impl Activation {
-    /// Its number in the shader, and its two parameters.
-    fn parts(self) -> (u32, [f32; 2]) {
-        match self {
-            Self::None => (0, [0.0; 2]),
-            Self::Relu => (1, [0.0; 2]),
-            Self::Relu6 => (2, [0.0; 2]),
-            Self::Silu => (3, [0.0; 2]),
-            Self::Gelu => (4, [0.0; 2]),
-            Self::HardSwish => (5, [0.0; 2]),
-            Self::HardSigmoid => (6, [0.0; 2]),
-            Self::LeakyRelu { slope } => (7, [slope, 0.0]),
-            Self::StarRelu { scale, bias } => (8, [scale, bias]),
-            Self::Sigmoid => (9, [0.0; 2]),
-            Self::Tanh => (10, [0.0; 2]),
-        }
+/// An activation's number in the shader, and its two parameters.
+fn activation_parts(activation: Activation) -> (u32, [f32; 2]) {
+    match activation {
+        Activation::None => (0, [0.0; 2]),
+        Activation::Relu => (1, [0.0; 2]),
+        Activation::Relu6 => (2, [0.0; 2]),
+        Activation::Silu => (3, [0.0; 2]),
+        Activation::Gelu => (4, [0.0; 2]),
+        Activation::HardSwish => (5, [0.0; 2]),
+        Activation::HardSigmoid => (6, [0.0; 2]),
+        Activation::LeakyRelu { slope } => (7, [slope, 0.0]),
+        Activation::StarRelu { scale, bias } => (8, [scale, bias]),
+        Activation::Sigmoid => (9, [0.0; 2]),
+        Activation::Tanh => (10, [0.0; 2]),
     }
-}
-
-/// Order of a tensor's axes in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// `[batch, channels, spatial..]`
-    #[default]
-    ChannelsFirst,
-    /// `[batch, spatial.., channels]`
-    ChannelsLast,
-}
-
-/// Over which positions a map of mixing weights is constant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MapAxis {
-    /// Over none: every position has mixing weights of its own, `[batch, K, positions]`.
-    All,
-    /// Over all but this axis of (depth, height, width): `[batch, K, size of the axis]`.
-    One(usize),
-}
-
-/// What follows the sum of a convolution: scale and shift, residual, activation, in this order.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Epilogue {
-    /// Whether a scale and shift follow.
-    pub affine: bool,
-    /// Whether a tensor like the output is added.
-    pub residual: bool,
-    /// What follows last.
-    pub activation: Activation,
 }
 
 /// Where in an attention row the mixing weights of the bank's kernels begin, and the gains of the
@@ -215,7 +215,7 @@ impl ConvTask<'_> {
     }
 
     /// Input channels of a group that an invocation sums over.
-    pub(crate) fn part_channels(&self) -> usize {
+    pub(crate) fn slice_channels(&self) -> usize {
         match self.stage {
             Stage::Whole => self.channels.len(),
             Stage::Parts(channels) | Stage::Sum(channels) => channels,
@@ -224,7 +224,7 @@ impl ConvTask<'_> {
 
     /// Parts that the sum is split in among workgroups.
     pub(crate) fn parts(&self) -> usize {
-        self.channels.len().div_ceil(self.part_channels())
+        self.channels.len().div_ceil(self.slice_channels())
     }
 
     /// What comes before the end of the sum, left as it is in f32.
@@ -274,17 +274,6 @@ impl ConvTask<'_> {
     /// Whether taps may lie outside the map.
     pub(crate) fn is_padded(&self) -> bool {
         self.geometry.padding != [[0; 2]; 3]
-    }
-
-    /// Refuses a map, for kernels that cannot mix at every position.
-    pub(crate) fn without_map(&self, kernel: &str) -> Result<()> {
-        match self.map {
-            None => Ok(()),
-            Some(_) => Err(Error::Unsupported {
-                what: kernel.into(),
-                because: "it cannot mix kernels at every position".into(),
-            }),
-        }
     }
 
     /// Trips of the loops over the taps of one input channel, if no driver unrolls them. The trip
@@ -377,7 +366,7 @@ impl ConvTask<'_> {
         consts.push(("FILTER_GAIN", Const::Bool(self.filter_gain.is_some())));
         consts.push(("HAS_AFFINE", Const::Bool(self.epilogue.affine)));
         consts.push(("HAS_RESIDUAL", Const::Bool(self.epilogue.residual)));
-        consts.push(("ACTIVATION", Const::U32(self.epilogue.activation.parts().0)));
+        consts.push(("ACTIVATION", Const::U32(activation_parts(self.epilogue.activation).0)));
         Ok(consts)
     }
 
@@ -385,7 +374,7 @@ impl ConvTask<'_> {
         let g = self.geometry;
         let [c_in, c_out] = self.group_channels();
         let n = |what: &str, value: usize| index32(what, value);
-        let (_, [activation_a, activation_b]) = self.epilogue.activation.parts();
+        let (_, [activation_a, activation_b]) = activation_parts(self.epilogue.activation);
         // A position may lie as far as this from 0 before it wraps; see tap_position in the shader.
         for axis in 0..3 {
             let out = (self.output[axis] + 3).saturating_mul(g.stride[axis]);
@@ -400,7 +389,7 @@ impl ConvTask<'_> {
             c_out: n("output channels", c_out)?,
             ci_begin: n("input channels", self.channels.start)?,
             ci_end: n("input channels", self.channels.end)?,
-            part_channels: n("input channels", self.part_channels())?,
+            slice_channels: n("input channels", self.slice_channels())?,
             in_d: n("input depth", self.input[0])?,
             in_h: n("input height", self.input[1])?,
             in_w: n("input width", self.input[2])?,
@@ -410,7 +399,7 @@ impl ConvTask<'_> {
             pad_d: n("padding", g.padding[0][0])?,
             pad_h: n("padding", g.padding[1][0])?,
             pad_w: n("padding", g.padding[2][0])?,
-            row_stride: if self.shared || self.mix.is_some() {
+            sample_stride: if self.shared || self.mix.is_some() {
                 0
             } else {
                 n("kernel row", self.row)?

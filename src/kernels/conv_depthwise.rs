@@ -1,46 +1,38 @@
 //! Host side of `shaders/conv_depthwise.wgsl`: one input channel per group.
 
-use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
+use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN, is_depthwise, without_map};
+use super::{Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::problem::Problem;
 
-pub(crate) const DEF: KernelDef = KernelDef {
-    name: "conv_depthwise",
-    slots: SLOTS,
-    parts: &[
-        DISPATCH,
-        NUMBERS,
-        CONV,
-        FINISH,
-        ("conv_depthwise.wgsl", include_str!("../../shaders/conv_depthwise.wgsl")),
-    ],
-    storage: STORAGE,
-    lanes: false,
-    matrices: false,
-};
+pub(crate) const DEF: KernelDef = PLAIN;
 
 const WORKGROUP: u32 = 64;
 /// Outputs of one invocation, along the width.
 const STRIP: usize = 4;
 
-pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
-    task.without_map("conv_depthwise")?;
-    let [c_in, _] = task.group_channels();
-    if c_in != 1 {
-        return Err(Error::Unsupported {
-            what: "conv_depthwise".into(),
-            because: format!("it needs one input channel a group, here are {c_in}"),
-        });
+/// How the kernel convolves.
+pub(crate) struct Conv;
+
+impl ConvKernel for Conv {
+    fn accepts(&self, problem: &Problem, _output: [usize; 3]) -> Accepts {
+        without_map(problem)?;
+        match problem.geometry.c_in / problem.geometry.groups {
+            1 => Ok(()),
+            c_in => Err(format!("it needs one input channel a group, here are {c_in}")),
+        }
     }
-    let [depth, height, width] = task.output;
-    let strips = task.batch * task.geometry.c_out * depth * height * width.div_ceil(STRIP);
-    let workgroups = strips.div_ceil(WORKGROUP as usize);
-    task.dispatch(
-        Kernel::ConvDepthwise,
-        &[("WORKGROUP", WORKGROUP)],
-        workgroups,
-        Needs::trips(task.trips(4)),
-        caps,
-    )
+
+    fn suits(&self, problem: &Problem, _output: [usize; 3], _caps: &Caps) -> Option<String> {
+        is_depthwise(&problem.geometry).then(|| "one input channel a group".into())
+    }
+
+    fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+        let [depth, height, width] = task.output;
+        let strips = task.batch * task.geometry.c_out * depth * height * width.div_ceil(STRIP);
+        let workgroups = strips.div_ceil(WORKGROUP as usize);
+        let needs = Needs::trips(task.trips(4));
+        task.dispatch(Kernel::ConvDepthwise, &[("WORKGROUP", WORKGROUP)], workgroups, needs, caps)
+    }
 }

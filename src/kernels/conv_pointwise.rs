@@ -1,44 +1,35 @@
 //! Host side of `shaders/conv_pointwise.wgsl`: 1 x 1 taps as a matrix product in registers.
 
-use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::conv_register::{self, REGISTER_TILE, SOURCE};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
+use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN, needs, without_map};
+use super::{Dispatch, Kernel, KernelDef, Needs, conv_gemm_register as register};
 use crate::caps::Caps;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::problem::Problem;
 
-pub(crate) const DEF: KernelDef = KernelDef {
-    name: "conv_pointwise",
-    slots: SLOTS,
-    parts: &[
-        DISPATCH,
-        NUMBERS,
-        CONV,
-        FINISH,
-        SOURCE,
-        REGISTER_TILE,
-        ("conv_pointwise.wgsl", include_str!("../../shaders/conv_pointwise.wgsl")),
-    ],
-    storage: STORAGE,
-    lanes: false,
-    matrices: false,
-};
+pub(crate) const DEF: KernelDef = PLAIN;
 
-pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
-    task.without_map("conv_pointwise")?;
-    if !task.geometry.is_pointwise() {
-        return Err(Error::Unsupported {
-            what: "conv_pointwise".into(),
-            because: "it needs a 1 x 1 kernel, stride 1 and no padding".into(),
-        });
+/// How the kernel convolves.
+pub(crate) struct Conv;
+
+impl ConvKernel for Conv {
+    fn accepts(&self, problem: &Problem, _output: [usize; 3]) -> Accepts {
+        without_map(problem)?;
+        needs(problem.geometry.is_pointwise(), "a 1 x 1 kernel, stride 1 and no padding")
     }
-    let workgroup = conv_register::workgroup(task.positions());
-    let workgroups = conv_register::workgroups(task, workgroup);
-    let consts = [("WORKGROUP", workgroup), ("PADDED", 0)];
-    task.dispatch(
-        Kernel::ConvPointwise,
-        &consts,
-        workgroups,
-        Needs::trips(conv_register::trips(task)),
-        caps,
-    )
+
+    fn suits(&self, _problem: &Problem, _output: [usize; 3], _caps: &Caps) -> Option<String> {
+        Some("1 x 1 kernel, stride 1, no padding".into())
+    }
+
+    fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
+        register::trips(task)
+    }
+
+    fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+        let workgroup = register::workgroup(task.positions());
+        let workgroups = register::workgroups(task, workgroup);
+        let consts = [("WORKGROUP", workgroup), ("PADDED", 0)];
+        let needs = Needs::trips(register::trips(task));
+        task.dispatch(Kernel::ConvPointwise, &consts, workgroups, needs, caps)
+    }
 }

@@ -1,24 +1,12 @@
 //! Host side of `shaders/conv_tiled.wgsl`: implicit GEMM in workgroup memory.
 
-use super::conv::{CONV, ConvTask, FINISH, SLOTS, STORAGE};
-use super::{DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs};
+use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN};
+use super::{Dispatch, Kernel, KernelDef, Needs};
 use crate::caps::Caps;
 use crate::error::Result;
+use crate::problem::{AttentionSource, Problem, product};
 
-pub(crate) const DEF: KernelDef = KernelDef {
-    name: "conv_tiled",
-    slots: SLOTS,
-    parts: &[
-        DISPATCH,
-        NUMBERS,
-        CONV,
-        FINISH,
-        ("conv_tiled.wgsl", include_str!("../../shaders/conv_tiled.wgsl")),
-    ],
-    storage: STORAGE,
-    lanes: false,
-    matrices: false,
-};
+pub(crate) const DEF: KernelDef = PLAIN;
 
 /// Tile of a workgroup: output channels, positions, reduction steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +44,37 @@ pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
     step.saturating_mul(reduction.div_ceil(k as usize) as u64) + 64 * task.mixed() as u64
 }
 
-pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
-    let Tile { m, n, k } = choose_tile(task);
-    let [_, c_out] = task.group_channels();
-    let tiles = c_out.div_ceil(m as usize) * task.positions().div_ceil(n as usize);
-    let workgroups = task.batch * task.geometry.groups * tiles;
-    let needs = Needs { memory: 4 * k * (m + n), trips: trips(task) };
-    let consts = [("WORKGROUP", m / 4 * (n / 4)), ("TILE_M", m), ("TILE_N", n), ("TILE_K", k)];
-    task.dispatch(Kernel::ConvTiled, &consts, workgroups, needs, caps)
+/// How the kernel convolves.
+pub(crate) struct Conv;
+
+impl ConvKernel for Conv {
+    fn accepts(&self, _problem: &Problem, _output: [usize; 3]) -> Accepts {
+        Ok(())
+    }
+
+    fn suits(&self, problem: &Problem, output: [usize; 3], _caps: &Caps) -> Option<String> {
+        let g = &problem.geometry;
+        Some(match problem.attention {
+            AttentionSource::Map(_) => "mixes at every position".into(),
+            _ => format!(
+                "{} channels x {} positions fill tiles",
+                g.c_out / g.groups,
+                product(&output)
+            ),
+        })
+    }
+
+    fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
+        trips(task)
+    }
+
+    fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+        let Tile { m, n, k } = choose_tile(task);
+        let [_, c_out] = task.group_channels();
+        let tiles = c_out.div_ceil(m as usize) * task.positions().div_ceil(n as usize);
+        let workgroups = task.batch * task.geometry.groups * tiles;
+        let needs = Needs { memory: 4 * k * (m + n), trips: trips(task) };
+        let consts = [("WORKGROUP", m / 4 * (n / 4)), ("TILE_M", m), ("TILE_N", n), ("TILE_K", k)];
+        task.dispatch(Kernel::ConvTiled, &consts, workgroups, needs, caps)
+    }
 }

@@ -1,20 +1,12 @@
 //! Host side of `shaders/demodulate.wgsl`: gains of a modulated convolution from its styles.
 
-use super::{
-    Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Variant,
-};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
 use crate::caps::Caps;
-use crate::desc::Geometry;
 use crate::error::{Result, index32};
+use crate::problem::Geometry;
 
-pub(crate) const DEF: KernelDef = KernelDef {
-    name: "demodulate",
-    slots: &[],
-    parts: &[DISPATCH, NUMBERS, ("demodulate.wgsl", include_str!("../../shaders/demodulate.wgsl"))],
-    storage: &[false, false, true],
-    lanes: false,
-    matrices: false,
-};
+pub(crate) const DEF: KernelDef =
+    KernelDef { slots: &[], storage: &[false, false, true], lanes: false, matrices: false };
 
 /// Mirrors `DemodulateParams`.
 #[repr(C)]

@@ -1,27 +1,15 @@
 //! Host side of `shaders/winograd_input.wgsl`: tiles of inputs for minimal filtering.
 
-use super::conv::{CONV, ConvTask, FINISH, STORAGE, Y_F32};
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slice, Slot};
+use super::conv::{ConvTask, PLAIN};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot};
 use crate::caps::Caps;
-use crate::desc::Geometry;
 use crate::error::{Result, index32};
-use crate::winograd::Winograd;
+use crate::problem::{Geometry, Winograd};
 
 pub(crate) const DEF: KernelDef = KernelDef {
-    name: "winograd_input",
     // Tiles take the place of y.
     slots: &[Slot::X],
-    parts: &[
-        DISPATCH,
-        Y_F32,
-        NUMBERS,
-        CONV,
-        FINISH,
-        ("winograd_input.wgsl", include_str!("../../shaders/winograd_input.wgsl")),
-    ],
-    storage: STORAGE,
-    lanes: false,
-    matrices: false,
+    ..PLAIN
 };
 
 /// Invocations of a workgroup, each with a tile of one channel.

@@ -1,28 +1,17 @@
 //! Host side of `shaders/winograd_output.wgsl`: outputs from tiles of products of minimal
 //! filtering.
 
-use super::conv::{CONV, ConvTask, FINISH, STORAGE, X_F32};
+use super::conv::{ConvTask, PLAIN};
 use super::winograd_input::WORKGROUP;
-use super::{Const, DISPATCH, Dispatch, Kernel, KernelDef, NUMBERS, Needs, Operand, Slot};
+use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slot};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
-use crate::winograd::Winograd;
+use crate::problem::Winograd;
 
 pub(crate) const DEF: KernelDef = KernelDef {
-    name: "winograd_output",
     // Products take the place of x.
     slots: &[Slot::Y],
-    parts: &[
-        DISPATCH,
-        X_F32,
-        NUMBERS,
-        CONV,
-        FINISH,
-        ("winograd_output.wgsl", include_str!("../../shaders/winograd_output.wgsl")),
-    ],
-    storage: STORAGE,
-    lanes: false,
-    matrices: false,
+    ..PLAIN
 };
 
 /// For the convolution `task`: what follows its sum happens here.

@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Bound, Layer, transposed_with_bias};
-use crate::context::Context;
-use crate::desc::{ConvDesc, Geometry};
+use super::{Layer, transposed_with_bias};
+use crate::device::{Bound, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
 use crate::kernels::attention_mlp::{Head as KernelHead, Mlp as KernelMlp};
-use crate::kernels::conv::Layout;
-use crate::plan::{self, AttentionSource, Branch, Mixing, Parts};
+use crate::plan;
+use crate::problem::{AttentionSource, Branch, ConvDesc, Geometry, Layout, Mixing, Parts};
 use crate::reference::attention_mlp::{Head, Mlp};
 use crate::reference::{LayerWeights, widen};
-use crate::tensor::Tensor;
 
 /// Kind of layer: CondConv.
 ///

@@ -1,17 +1,14 @@
 //! Dynamic channel fusion by matrix decomposition (DCD).
 
 use super::{
-    BatchNorm, Bound, Given, Layer, PerSample, Static, global_average_pool, narrowed_scale_shift,
-    submit, write_all,
+    BatchNorm, Given, Layer, PerSample, Static, global_average_pool, narrowed_scale_shift, submit,
+    write_all,
 };
-use crate::context::Context;
-use crate::desc::ConvDesc;
+use crate::device::{Bound, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::Operand;
-use crate::kernels::conv::Activation;
-use crate::plan::{AttentionSource, Parts};
-use crate::tensor::Tensor;
+use crate::problem::{Activation, AttentionSource, ConvDesc, Parts};
 
 /// Dynamic convolution by matrix decomposition: a static convolution whose channels are scaled,
 /// beside a path through a few channels that are mixed by a matrix of the sample's own.

@@ -1,11 +1,10 @@
 //! DY-CNN: dynamic convolution with its own attention.
 
 use super::{Layer, Operands, checked_temperature, transposed_with_bias};
-use crate::context::Context;
-use crate::desc::{ConvDesc, Geometry};
+use crate::device::Context;
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
-use crate::plan::{AttentionSource, Branch, Mixing, Parts};
+use crate::problem::{AttentionSource, Branch, ConvDesc, Geometry, Mixing, Parts};
 use crate::reference::attention_mlp::{Head, Mlp};
 use crate::reference::{LayerWeights, widen};
 

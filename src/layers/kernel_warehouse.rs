@@ -4,17 +4,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use super::{Layer, Operands, one_kernel, transposed_with_bias};
-use crate::context::{Context, lock};
-use crate::desc::{ConvDesc, Geometry};
+use crate::device::{Context, Tensor, lock};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Operand;
-use crate::kernels::aggregate::Cells;
 use crate::layers::{BatchNorm, Linear, od_conv};
-use crate::plan::{AttentionSource, Branch, Mixing, Parts};
+use crate::problem::{AttentionSource, Branch, Cells, ConvDesc, Geometry, Mixing, Parts};
 use crate::reference::attention_mlp::{Head, Mlp};
 use crate::reference::{LayerWeights, widen};
-use crate::tensor::Tensor;
 
 /// Kind of layer: KernelWarehouse, at inference.
 ///

@@ -1,19 +1,14 @@
 //! Convolutions that mix their kernels anew at every position or along one axis.
 
 use super::{
-    BatchNorm, Bound, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit,
-    write_all,
+    BatchNorm, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit, write_all,
 };
-use crate::context::Context;
-use crate::desc::ConvDesc;
+use crate::device::{Bound, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
-use crate::kernels::Operand;
 use crate::kernels::average_pool::Pool;
-use crate::kernels::channel_softmax;
-use crate::kernels::conv::{Activation, Layout};
-use crate::plan::{AttentionSource, MapAxis};
-use crate::tensor::Tensor;
+use crate::kernels::{Operand, channel_softmax};
+use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, MapAxis};
 
 /// Pixel mixture: K convolutions, mixed at every pixel by a softmax over K.
 ///

@@ -1,11 +1,12 @@
 //! Layers: weights on the device, bound to tensors, recorded into a command encoder.
 
-mod bound;
 mod cond_conv;
 mod dcd;
 mod dy_cnn;
 mod kernel_warehouse;
 mod map_conv;
+#[cfg(not(target_arch = "wasm32"))]
+mod matrices;
 mod modulated;
 mod od_conv;
 mod per_sample;
@@ -15,7 +16,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
 
-pub use bound::{Bound, Step};
 pub use cond_conv::{CondConv, CondConvWeights, Routing};
 pub use dcd::{Dcd2d, DcdWeights};
 pub use dy_cnn::{DyCnn, DyCnnWeights, TemperatureSchedule};
@@ -26,15 +26,16 @@ pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
 pub use per_sample::PerSample;
 pub use pool::global_average_pool;
 
-use crate::context::Context;
-use crate::desc::{ConvDesc, Geometry, WeightOrder, pad_axes};
+use crate::device::{Bound, Context, Tensor, bind_plan, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len, elements};
 use crate::kernels::Operand;
-use crate::kernels::conv::{Activation, Epilogue, Layout};
-use crate::plan::{AttentionSource, Branch, ConvChoice, Parts, Plan, Problem};
+use crate::plan::Plan;
+use crate::problem::{
+    Activation, Algorithm, AttentionSource, Branch, ConvDesc, Epilogue, Geometry, Layout, Parts,
+    Problem, WeightOrder, pad_axes,
+};
 use crate::reference::narrow;
-use crate::tensor::Tensor;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::tune::{Tuned, tune};
 
@@ -92,7 +93,7 @@ pub struct Layer<const D: usize, A> {
     has_bias: bool,
     epilogue: Epilogue,
     layouts: [Layout; 2],
-    kernel: ConvChoice,
+    algorithm: Algorithm,
     order: WeightOrder,
     /// Operands that belong to the layer: bank, biases, attention weights, affine.
     fixed: HashMap<Operand, Tensor>,
@@ -128,7 +129,7 @@ impl<const D: usize, A> fmt::Debug for Layer<D, A> {
             .field("has_bias", &self.has_bias)
             .field("epilogue", &self.epilogue)
             .field("layouts", &self.layouts)
-            .field("kernel", &self.kernel)
+            .field("algorithm", &self.algorithm)
             .field("order", &self.order)
             .field("weights", &weights)
             .field("context", self.context.home())
@@ -160,7 +161,7 @@ impl<const D: usize, A> Layer<D, A> {
             has_bias,
             epilogue: Epilogue::default(),
             layouts: [Layout::default(); 2],
-            kernel: ConvChoice::Auto,
+            algorithm: Algorithm::Auto,
             order: WeightOrder::Plain,
             fixed: HashMap::new(),
             kind: PhantomData,
@@ -262,7 +263,7 @@ impl<const D: usize, A> Layer<D, A> {
             has_bias: self.has_bias,
             epilogue: self.epilogue,
             layouts: self.layouts,
-            kernel: self.kernel,
+            algorithm: self.algorithm,
             order: self.order,
             ..Problem::new(self.geometry, batch, input)
         }
@@ -309,8 +310,8 @@ impl<const D: usize, A> Layer<D, A> {
 
     /// Chooses the convolution kernel instead of the planner.
     #[must_use]
-    pub fn kernel(mut self, kernel: ConvChoice) -> Self {
-        self.kernel = kernel;
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
         self
     }
 
@@ -583,27 +584,6 @@ macro_rules! new_temperature {
 
 new_temperature!(DyCnn, Od);
 
-/// Binds a plan to the operands of its layer, and to scratch memory of its own.
-pub(crate) fn bind_plan(
-    context: &Context,
-    plan: Plan,
-    mut operands: HashMap<Operand, Tensor>,
-) -> Result<Bound> {
-    let problem = plan.problem();
-    let mut scratch = |operand: Operand, shape: &[usize]| {
-        Ok(operands.insert(operand, Tensor::new(context, operand.name(), shape, Elem::F32)?))
-    };
-    if matches!(problem.attention, AttentionSource::Branch(_)) {
-        scratch(Operand::Attention, &[problem.batch, problem.attention_row().stride])?;
-    }
-    for (operand, elements) in
-        plan.scratch().into_iter().filter(|(operand, _)| *operand != Operand::Attention)
-    {
-        scratch(operand, &[usize::try_from(elements).unwrap_or(usize::MAX)])?;
-    }
-    Bound::new(context, plan.into_dispatches(), &operands, Operand::Output)
-}
-
 /// Refuses a description of several kernels, for layers that have one.
 fn one_kernel(what: &str, geometry: &Geometry) -> Result<()> {
     if geometry.kernels == 1 {
@@ -611,14 +591,6 @@ fn one_kernel(what: &str, geometry: &Geometry) -> Result<()> {
     }
     let what = format!("kernels of {what}");
     Err(Error::Shape { what, expected: "1".into(), found: geometry.kernels.to_string() })
-}
-
-fn check_elem(what: &str, found: Elem, expected: Elem) -> Result<()> {
-    if found == expected {
-        return Ok(());
-    }
-    let what = format!("element type of the {what}");
-    Err(Error::Shape { what, expected: format!("{expected:?}"), found: format!("{found:?}") })
 }
 
 /// Records and submits.
@@ -639,8 +611,8 @@ macro_rules! main_convolution {
         impl $layer {
             /// Chooses the convolution kernel instead of the planner.
             #[must_use]
-            pub fn kernel(mut self, kernel: ConvChoice) -> Self {
-                self.conv = self.conv.kernel(kernel);
+            pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+                self.conv = self.conv.algorithm(algorithm);
                 self
             }
 

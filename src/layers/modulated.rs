@@ -1,14 +1,12 @@
 //! Modulated convolution of StyleGAN2.
 
-use super::{Bound, Given, Layer, check_elem, one_kernel, submit, write_all};
-use crate::context::Context;
-use crate::desc::ConvDesc;
+use super::{Given, Layer, check_elem, one_kernel, submit, write_all};
+use crate::device::{Bound, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::{Operand, demodulate};
-use crate::plan::{AttentionSource, Parts};
+use crate::problem::{AttentionSource, ConvDesc, Parts};
 use crate::reference::narrow;
-use crate::tensor::Tensor;
 
 /// Modulated convolution: input channels are scaled by a style, output channels by what brings
 /// their weights back to unit norm.

@@ -1,12 +1,10 @@
 //! Convolution with a kernel of its own for each sample, given by the caller.
 
-use super::{Bound, Layer, one_kernel};
-use crate::context::Context;
-use crate::desc::ConvDesc;
+use super::{Layer, one_kernel};
+use crate::device::{Bound, Context, Tensor};
 use crate::error::{Error, Result};
 use crate::kernels::Operand;
-use crate::plan::AttentionSource;
-use crate::tensor::Tensor;
+use crate::problem::{AttentionSource, ConvDesc};
 
 /// Kind of layer: the caller gives each sample's kernel, computed by whatever else: `y_b =
 /// conv(x_b, kernel_b)`.

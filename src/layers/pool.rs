@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::Bound;
-use crate::context::Context;
+use crate::device::{Bound, Context, Tensor};
 use crate::error::{Error, Result};
 use crate::kernels::Operand;
 use crate::kernels::average_pool::Pool;
-use crate::kernels::conv::Layout;
-use crate::tensor::Tensor;
+use crate::problem::Layout;
 
 /// Binds the mean over all positions: `y[b, c] = mean(x[b, c, ..])`. `x` is `[batch, channels,
 /// spatial..]`, `y` is `[batch, channels, 1..]` of the same rank.

@@ -1,31 +1,24 @@
 //! The planner: problem and caps in, dispatches out. It touches no GPU object, so it can be asked
 //! what would run anywhere.
 
-mod choice;
-mod problem;
+mod choose;
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::caps::{Caps, Missing};
-use crate::desc::WeightOrder;
 use crate::elem::Elem;
 use crate::error::{Error, Result, Unit};
-use crate::kernels::aggregate::AttentionRow;
 use crate::kernels::attention_mlp::Head;
-use crate::kernels::conv::{ConvTask, Layout, Mix, Stage};
+use crate::kernels::conv::{ConvKernel, ConvTask, Mix, SplitTask, Stage};
 use crate::kernels::{
     Dispatch, Kernel, Operand, Slice, aggregate, aggregate_wide, attention_mlp, average_pool,
-    binding_limit, conv_block, conv_depthwise, conv_depthwise_lanes, conv_depthwise_patch,
-    conv_direct, conv_lanes, conv_matrix, conv_patch, conv_pointwise, conv_pointwise_lanes,
-    conv_register, conv_row, conv_stride_two, conv_tiled, conv_winograd_rows, sum_parts,
-    winograd_input, winograd_output,
+    binding_limit, sum_slices, winograd_input, winograd_output,
 };
-use crate::tune::Tuning;
-use crate::winograd::Winograd;
-
-pub use choice::ConvChoice;
-pub use problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
+use crate::problem::{
+    self, Algorithm, AttentionRow, AttentionSource, Branch, Layout, Mixing, Problem, WeightOrder,
+    Winograd, product,
+};
 
 /// What will run, in order, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +54,10 @@ impl Plan {
         }
         let output = problem.geometry.output_size(problem.input)?;
         let (summed, map) = problem.summed(output);
-        let (conv, why) = choice::choose_conv(&summed, map, caps);
+        let (conv, why) = choose::choose(&summed, map, caps);
+        // What a device cannot run at all is said before what a kernel cannot compute.
+        conv.check_lanes(caps)?;
+        conv.accepts(&summed, map)?;
         let why = match problem.geometry.winograd {
             Some(winograd) => format!("products of minimal filtering, {winograd}; {why}"),
             None => why,
@@ -102,18 +98,9 @@ impl Plan {
         }
     }
 
-    /// Plans a layer with the kernel that was measured to be the fastest for it, where `tuning`
-    /// knows the problem and it leaves the kernel to the planner; else as [`Plan::new`].
-    ///
-    /// # Errors
-    /// As [`Plan::new`]; also where the table names a kernel that cannot compute this.
-    pub fn tuned(problem: &Problem, tuning: &Tuning, caps: &Caps) -> Result<Self> {
-        let known = tuning.choice(problem).filter(|choice| *choice != ConvChoice::Auto);
-        let (ConvChoice::Auto, Some(kernel)) = (problem.kernel, known) else {
-            return Self::new(problem, caps);
-        };
-        let plan = Self::new(&Problem { kernel, ..*problem }, caps)?;
-        Ok(Self { why: "tuned: measured to be the fastest on this adapter".into(), ..plan })
+    /// The same plan for another reason.
+    pub(crate) fn because(self, why: &str) -> Self {
+        Self { why: why.into(), ..self }
     }
 
     fn push_part(&mut self, first: usize, batch: usize, caps: &Caps) -> Result<()> {
@@ -225,8 +212,8 @@ impl Plan {
     /// The convolution, over as many parts of the input channels as the driver needs.
     fn push_sum(&mut self, mut task: ConvTask<'_>, caps: &Caps) -> Result<()> {
         if let Some(channels) = self.split {
-            self.dispatches.push(self.conv_dispatch(&task.in_parts(channels), caps)?);
-            self.dispatches.push(sum_parts::dispatch(&task.total(channels), caps)?);
+            self.dispatches.push(convolution(self.conv).launch(&task.in_parts(channels), caps)?);
+            self.dispatches.push(sum_slices::dispatch(&task.total(channels), caps)?);
             return Ok(());
         }
         let parts = self.channel_parts(&task, caps);
@@ -238,7 +225,7 @@ impl Plan {
         }
         for channels in parts {
             task.channels = channels;
-            self.dispatches.push(self.conv_dispatch(&task, caps)?);
+            self.dispatches.push(convolution(self.conv).launch(&task, caps)?);
         }
         Ok(())
     }
@@ -248,7 +235,7 @@ impl Plan {
         let (Problem { geometry, attention, has_bias, .. }, map) =
             &self.problem.summed(self.output);
         let row = self.problem.attention_row();
-        let pays = self.conv == Kernel::ConvBlock && conv_block::mixes(geometry, product(map));
+        let pays = convolution(self.conv).mixes(geometry, product(map));
         let weights = row.mix.filter(|_| attention.has_bank() && pays && !has_bias)?;
         Some(Mix { weights, spatial: row.spatial })
     }
@@ -256,22 +243,26 @@ impl Plan {
     /// How the sum is split among workgroups, if it is: where that is asked for, or else where one
     /// sample would leave a GPU's cores idle.
     fn split(&self, caps: &Caps) -> Result<Option<usize>> {
-        let (Problem { geometry, kernel, .. }, map) = &self.problem.summed(self.output);
-        let is_asked = *kernel == ConvChoice::Split;
-        if self.conv != Kernel::ConvBlock || *kernel == ConvChoice::Block {
+        let (Problem { geometry, algorithm, .. }, map) = &self.problem.summed(self.output);
+        let is_asked = *algorithm == Algorithm::SplitK;
+        if *algorithm != Algorithm::Auto && !is_asked {
             return Ok(None);
         }
-        let split =
-            conv_block::Split { least: if is_asked { 2 } else { 1 }, mixes: self.mix().is_some() };
-        match conv_block::split(geometry, product(map), split, caps) {
+        let task = SplitTask {
+            geometry,
+            positions: product(map),
+            least: if is_asked { 2 } else { 1 },
+            mixes: self.mix().is_some(),
+        };
+        match convolution(self.conv).slices(task, caps) {
             None if is_asked => Err(Error::Unsupported {
-                what: "conv_block in parts".into(),
+                what: format!("{} in slices", self.conv.name()),
                 because: format!(
                     "it needs more than 16 input channels a group, and there are {}",
                     geometry.c_in / geometry.groups
                 ),
             }),
-            split => Ok(split),
+            slices => Ok(slices),
         }
     }
 
@@ -281,47 +272,13 @@ impl Plan {
         self.split.map_or(0, |channels| (summed.c_in / summed.groups).div_ceil(channels))
     }
 
-    fn conv_dispatch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
-        // What a device cannot run at all is said before what a kernel cannot compute.
-        self.conv.check_lanes(caps)?;
-        match self.conv {
-            Kernel::ConvTiled => conv_tiled::dispatch(task, caps),
-            Kernel::ConvBlock => conv_block::dispatch(task, caps),
-            Kernel::ConvMatrix => conv_matrix::dispatch(task, caps),
-            Kernel::ConvRegister => conv_register::dispatch(task, caps),
-            Kernel::ConvLanes => conv_lanes::dispatch(task, caps),
-            Kernel::ConvPatch => conv_patch::dispatch(task, caps),
-            Kernel::ConvStrideTwo => conv_stride_two::dispatch(task, caps),
-            Kernel::ConvWinogradRows => conv_winograd_rows::dispatch(task, caps),
-            Kernel::ConvRow => conv_row::dispatch(task, caps),
-            Kernel::ConvDepthwise => conv_depthwise::dispatch(task, caps),
-            Kernel::ConvDepthwisePatch => conv_depthwise_patch::dispatch(task, caps),
-            Kernel::ConvDepthwiseLanes => conv_depthwise_lanes::dispatch(task, caps),
-            Kernel::ConvPointwise => conv_pointwise::dispatch(task, caps),
-            Kernel::ConvPointwiseLanes => conv_pointwise_lanes::dispatch(task, caps),
-            _ => conv_direct::dispatch(task, caps),
-        }
-    }
-
     /// Input channels of a group in as few parts as the driver's loop limit allows. A dispatch sums
     /// over one part.
     fn channel_parts(&self, task: &ConvTask<'_>, caps: &Caps) -> Vec<Range<usize>> {
         let channels = task.channels.end;
         let fits = |parts: usize| {
             let task = ConvTask { channels: 0..channels.div_ceil(parts), ..task.clone() };
-            let trips = match self.conv {
-                Kernel::ConvTiled => conv_tiled::trips(&task),
-                Kernel::ConvBlock => conv_block::trips(&task),
-                Kernel::ConvRegister | Kernel::ConvPointwise => conv_register::trips(&task),
-                Kernel::ConvMatrix => conv_matrix::trips(&task, caps),
-                Kernel::ConvPatch | Kernel::ConvStrideTwo => {
-                    conv_patch::trips(&task, conv_patch::TILE)
-                }
-                Kernel::ConvWinogradRows => conv_patch::trips(&task, conv_winograd_rows::TILE),
-                Kernel::ConvPointwiseLanes => conv_pointwise_lanes::trips(&task),
-                // The most that any other kernel adds for its stores.
-                _ => task.trips(32),
-            };
+            let trips = convolution(self.conv).iterations(&task, caps);
             trips <= u64::from(caps.max_loop_trips)
         };
         let mut parts = 1;
@@ -418,9 +375,9 @@ impl Plan {
     }
 }
 
-/// Product that stops at the largest number.
-fn product(factors: &[usize]) -> usize {
-    factors.iter().fold(1, |product, &n| product.saturating_mul(n))
+/// How the kernel of a plan convolves.
+fn convolution(kernel: Kernel) -> &'static dyn ConvKernel {
+    kernel.convolution().expect("a plan's convolution is one")
 }
 
 /// Samples whose operands each fit one binding and one 32-bit index, at least 1; `scratch` is how
@@ -540,9 +497,9 @@ impl fmt::Display for Plan {
         }
         if let Some(channels) = self.split {
             let parts = self.parts();
-            write!(f, "sums are split in {parts} parts of {channels} input channels: ")?;
-            match self.problem.kernel {
-                ConvChoice::Split => writeln!(f, "asked for")?,
+            write!(f, "sums are split in {parts} slices of {channels} input channels: ")?;
+            match self.problem.algorithm {
+                Algorithm::SplitK => writeln!(f, "asked for")?,
                 _ => writeln!(f, "a sample has too few tiles for every core")?,
             }
         }

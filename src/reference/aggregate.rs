@@ -1,7 +1,6 @@
 //! Truth of `shaders/aggregate.wgsl`.
 
-use crate::desc::Geometry;
-use crate::kernels::aggregate::{AttentionRow, Cells};
+use crate::problem::{AttentionRow, Cells, Geometry};
 
 /// Rows `[batch, kernel and bias]`: `s c f sum_k alpha_k bank_k`, then `sum_k alpha_k bias_k`.
 #[must_use]

@@ -2,8 +2,7 @@
 //! out.
 
 use super::aggregate::aggregate;
-use crate::desc::{Geometry, WeightOrder};
-use crate::kernels::aggregate::AttentionRow;
+use crate::problem::{AttentionRow, Geometry, WeightOrder};
 
 /// Rows `[batch, kernel in blocks and bias]`: `s sum_k alpha_k bank_k`, then `sum_k alpha_k
 /// bias_k`, then zeros up to whole blocks. The bank is in plain order.
@@ -32,8 +31,7 @@ pub fn aggregate_wide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desc::ConvDesc;
-    use crate::kernels::aggregate::Parts;
+    use crate::problem::{ConvDesc, Parts};
 
     #[test]
     fn a_row_in_blocks_is_the_plain_row_elsewhere() {

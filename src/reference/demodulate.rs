@@ -1,6 +1,6 @@
 //! Truth of `shaders/demodulate.wgsl`, from the weights themselves.
 
-use crate::desc::Geometry;
+use crate::problem::Geometry;
 
 /// Gains `[batch, channels in + channels out]`: the styles, then `1 / sqrt(sum (weight * style)^2 +
 /// 1e-8)` of each output channel.

@@ -5,39 +5,26 @@
 //! plain product, outer products, minimal filtering), so that they also check each other. [`layer`]
 //! chains them as the GPU does.
 
-pub mod aggregate;
-pub mod aggregate_wide;
-pub mod attention_mlp;
-pub mod average_pool;
-pub mod channel_softmax;
-pub mod conv_block;
-pub mod conv_depthwise;
-pub mod conv_depthwise_lanes;
-pub mod conv_depthwise_patch;
-pub mod conv_direct;
-pub mod conv_lanes;
-pub mod conv_matrix;
-pub mod conv_patch;
-pub mod conv_pointwise;
-pub mod conv_pointwise_lanes;
-pub mod conv_register;
-pub mod conv_row;
-pub mod conv_stride_two;
-pub mod conv_tiled;
-pub mod conv_winograd_rows;
-pub mod demodulate;
-pub mod sum_parts;
-pub mod winograd_input;
-pub mod winograd_output;
+/// Declares each kernel's twin.
+macro_rules! twins {
+    (steps { $($step:ident $step_stem:ident $step_doc:literal;)* }
+     convolutions { $($conv:ident $stem:ident $doc:literal;)* }) => {
+        $(#[doc = $step_doc] pub mod $step_stem;)*
+        $(#[doc = $doc] pub mod $stem;)*
+    };
+}
 
-use crate::desc::Geometry;
-use crate::kernels::aggregate::AttentionRow;
-use crate::kernels::conv::{Activation, Epilogue, Layout};
-use crate::plan::{AttentionSource, Branch, MapAxis, Mixing, Problem};
-use crate::winograd::{Winograd, twice};
+registry!(twins);
+
+use crate::problem::winograd::twice;
+use crate::problem::{
+    Activation, AttentionRow, AttentionSource, Branch, Epilogue, Geometry, Layout, MapAxis, Mixing,
+    Problem, Winograd,
+};
+use crate::registry::registry;
 use attention_mlp::Mlp;
 
-/// Operands of a convolution kernel; layouts as in `shaders/common/conv.wgsl`.
+/// Operands of a convolution kernel; layouts as in `shaders/lib/conv.wgsl`.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv<'a> {
     /// Channels, kernel, stride, padding, dilation, groups.
@@ -430,113 +417,4 @@ pub fn narrow(values: &[f64]) -> Vec<f32> {
 #[must_use]
 pub fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::desc::ConvDesc;
-
-    fn noise(len: usize, seed: u64) -> Vec<f64> {
-        let mut state = seed;
-        let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 40) as f64 / f64::from(1 << 24) - 0.5
-        };
-        (0..len).map(|_| next()).collect()
-    }
-
-    fn formulations_agree<const D: usize>(desc: &ConvDesc<D>, input: [usize; 3]) {
-        let geometry = desc.geometry().expect("valid");
-        let output = geometry.output_size(input).expect("fits");
-        let row = geometry.weights() + geometry.c_out;
-        let x = noise(2 * geometry.c_in * input.iter().product::<usize>(), 1);
-        let rows = noise(2 * row, 2);
-        let conv = Conv {
-            geometry: &geometry,
-            batch: 2,
-            input,
-            output,
-            x: &x,
-            rows: &rows,
-            row_stride: row,
-            has_bias: true,
-            gains: None,
-            affine: None,
-            residual: None,
-            activation: Activation::Relu,
-            layouts: [Layout::ChannelsFirst; 2],
-        };
-        let direct = conv_direct::conv_direct(&conv);
-        let mut others = vec![
-            conv_tiled::conv_tiled(&conv),
-            conv_register::conv_register(&conv),
-            conv_lanes::conv_lanes(&conv),
-            conv_matrix::conv_matrix(&conv),
-        ];
-        if geometry.has_short_runs() {
-            others.push(conv_row::conv_row(&conv));
-        }
-        if geometry.is_plain_3x3() {
-            others.push(conv_patch::conv_patch(&conv));
-            others.push(conv_winograd_rows::conv_winograd_rows(&conv, &Winograd::F4.matrices()));
-            others.extend(
-                [Winograd::F2, Winograd::F4].map(|tiles| filtered(&conv, tiles, &tiles.matrices())),
-            );
-        }
-        if geometry.is_strided_3x3() {
-            others.push(conv_stride_two::conv_stride_two(&conv));
-        }
-        if geometry.is_plain_3x3() && geometry.c_in == geometry.groups {
-            others.push(conv_depthwise_patch::conv_depthwise_patch(&conv));
-            others.push(conv_depthwise_lanes::conv_depthwise_lanes(&conv));
-        }
-        if geometry.is_blockable() {
-            others.push(conv_block::conv_block(&conv));
-            let partials = conv_block::conv_block_in_parts(&conv, 2);
-            others.push(sum_parts::sum_parts(&conv, &partials));
-        }
-        if geometry.c_in == geometry.groups {
-            others.push(conv_depthwise::conv_depthwise(&conv));
-        }
-        if geometry.is_pointwise() {
-            others.push(conv_pointwise::conv_pointwise(&conv));
-            others.push(conv_pointwise_lanes::conv_pointwise_lanes(&conv));
-        }
-        assert!(direct.iter().any(|&v| v > 0.0));
-        for other in others {
-            assert_eq!(direct.len(), other.len());
-            for (a, b) in direct.iter().zip(&other) {
-                approx::assert_relative_eq!(a, b, epsilon = 1e-12);
-            }
-        }
-    }
-
-    #[test]
-    fn all_formulations_of_the_convolution_agree() {
-        formulations_agree(
-            &ConvDesc::new(4, 6, [3, 2]).stride([2, 1]).padding_sides([[1, 0], [0, 2]]).groups(2),
-            [1, 7, 5],
-        );
-        formulations_agree(
-            &ConvDesc::new(3, 6, [3, 3]).padding([2, 2]).dilation([2, 1]).groups(3),
-            [1, 6, 7],
-        );
-        formulations_agree(
-            &ConvDesc::new(4, 6, [3, 3]).padding_sides([[1, 0], [2, 1]]).groups(2),
-            [1, 5, 6],
-        );
-        formulations_agree(&ConvDesc::new(3, 6, [3, 3]).padding([1, 2]).groups(3), [1, 4, 5]);
-        formulations_agree(
-            &ConvDesc::new(4, 6, [3, 3]).stride([2, 2]).padding_sides([[1, 0], [2, 1]]).groups(2),
-            [1, 6, 5],
-        );
-        formulations_agree(&ConvDesc::new(4, 6, [1, 1]).groups(2), [1, 3, 5]);
-        formulations_agree(
-            &ConvDesc::new(2, 3, [2, 3, 1]).padding([1, 0, 1]).stride([1, 2, 2]),
-            [3, 5, 4],
-        );
-    }
 }

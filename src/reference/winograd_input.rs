@@ -1,7 +1,8 @@
 //! Truth of `shaders/winograd_input.wgsl`: each tile of inputs as a product of matrices.
 
 use super::Conv;
-use crate::winograd::{Winograd, twice};
+use crate::problem::Winograd;
+use crate::problem::winograd::twice;
 
 /// Tiles `[batch, numbers, channels in, tiles]`: `B' d B`, `d` being the inputs that a tile's
 /// outputs read; `rows` are those of `B'`.

@@ -1,7 +1,8 @@
 //! Truth of `shaders/winograd_output.wgsl`: each tile of outputs as a product of matrices.
 
 use super::Conv;
-use crate::winograd::{Winograd, twice};
+use crate::problem::Winograd;
+use crate::problem::winograd::twice;
 
 /// The output from products `[batch, numbers, channels out, tiles]`: `A' m A`, and what follows the
 /// sum; `rows` are those of `A'`.

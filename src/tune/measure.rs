@@ -2,14 +2,12 @@
 
 use std::time::Instant;
 
-use super::key::{Key, measured};
 use super::verify::Yardstick;
-use super::{Outcome, Trial, Tuned, candidates};
-use crate::context::Context;
+use crate::device::{Bound, Context, PassTimer};
 use crate::error::{Error, Result};
-use crate::layers::Bound;
-use crate::plan::{ConvChoice, Plan, Problem};
-use crate::timer::PassTimer;
+use crate::plan::Plan;
+use crate::problem::{Algorithm, Problem};
+use crate::tuning::{Key, Outcome, Trial, Tuned, candidates, measured};
 
 /// A sample lasts at least this long: work that is shorter runs several times in one pass.
 const SAMPLE_MS: f64 = 1.0;
@@ -45,14 +43,14 @@ pub fn tune(context: &Context, problem: &Problem) -> Result<Tuned> {
     let yardstick = Yardstick::new(context, problem)?;
     let clock = Clock { context, timer: PassTimer::new(context, 1)? };
     let mut tried = Vec::new();
-    for choice in std::iter::once(ConvChoice::Auto).chain(candidates(problem, context.caps())) {
+    for choice in std::iter::once(Algorithm::Auto).chain(candidates(problem, context.caps())) {
         let best = tried
             .iter()
             .filter_map(|(trial, _): &(Trial, _)| trial.ms())
             .fold(f64::INFINITY, f64::min);
         let plan = match choice {
-            ConvChoice::Auto => planned.clone(),
-            kernel => Plan::new(&Problem { kernel, ..*problem }, context.caps())?,
+            Algorithm::Auto => planned.clone(),
+            algorithm => Plan::new(&Problem { algorithm, ..*problem }, context.caps())?,
         };
         let kernel = plan.conv_kernel();
         let (outcome, work) = attempt(&clock, &yardstick, plan, best)?;

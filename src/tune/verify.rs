@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::context::Context;
-use crate::desc::Geometry;
+use crate::device::{Bound, Context, Tensor, bind_plan};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::Operand;
-use crate::kernels::conv::{Activation, Layout};
-use crate::layers::{Bound, bind_plan};
-use crate::plan::{AttentionSource, ConvChoice, Plan, Problem};
+use crate::plan::Plan;
+use crate::problem::{Activation, Algorithm, AttentionSource, Geometry, Layout, Problem};
 use crate::reference::{self, Conv, aggregate, conv_direct, widen};
-use crate::tensor::Tensor;
 
 /// Operands of a problem on the host, those of several samples one after another. All are multiples
 /// of 1/64 of at most 1, which every element type holds exactly.
@@ -150,7 +147,7 @@ impl Yardstick {
         let few = Problem {
             batch: samples.len(),
             elems: [Elem::F32; 2],
-            kernel: ConvChoice::Direct,
+            algorithm: Algorithm::ConvDirect,
             ..*problem
         };
         let exact = numbers.samples(problem.batch, &samples);

@@ -1,8 +1,10 @@
 //! Ragged convolutions that tests share.
 #![allow(clippy::missing_panics_doc, reason = "a case that is not valid is a slip in the suite")]
 
-use dynconv::plan::ConvChoice;
-use dynconv::{Activation, Caps, ConvDesc, Elem, Geometry};
+use dynconv::Algorithm;
+use dynconv::plan::Plan;
+use dynconv::problem::{AttentionSource, Geometry, Layout, Parts, Problem, WeightOrder};
+use dynconv::{Activation, Caps, ConvDesc};
 
 use crate::spec::Spec;
 
@@ -106,8 +108,9 @@ impl<const D: usize> Case<D> {
     /// kernels holds all of them to each other, on all its problems. Without the large tiles of
     /// GPUs, which take longest to compile.
     #[must_use]
-    pub fn common_choices(&self) -> Vec<ConvChoice> {
-        let of_one_kind = [ConvChoice::Block, ConvChoice::Split, ConvChoice::DepthwisePatch];
+    pub fn common_choices(&self) -> Vec<Algorithm> {
+        let of_one_kind =
+            [Algorithm::ConvGemmShared, Algorithm::SplitK, Algorithm::ConvDepthwise3x3];
         let mut choices = self.choices(&Caps::webgpu_default());
         choices.retain(|choice| !of_one_kind.contains(choice));
         let g = self.geometry();
@@ -119,79 +122,54 @@ impl<const D: usize> Case<D> {
     /// Kernels that can compute this on a device with these caps, in every layout and order of
     /// weights and exactly on integers, by name.
     #[must_use]
-    pub fn choices(&self, caps: &Caps) -> Vec<ConvChoice> {
+    pub fn choices(&self, caps: &Caps) -> Vec<Algorithm> {
         let mut choices = self.all_choices(caps);
-        choices.retain(|&choice| sums_plainly(choice));
+        choices.retain(|choice| choice.sums_plainly());
         choices
     }
 
     /// Those, and the kernels with larger errors.
     #[must_use]
-    pub fn all_choices(&self, caps: &Caps) -> Vec<ConvChoice> {
-        let mut choices = able(&self.geometry());
-        choices.retain(|&choice| !needs_lanes(choice) || caps.has_lanes());
-        // They need one layout and one order, or maps of enough rows.
-        let picky = [ConvChoice::PointwiseLanes, ConvChoice::DepthwiseLanes];
-        choices.retain(|choice| !picky.contains(choice));
-        // In every element type: input in f32 needs matrices of f32.
-        let has_matrices = caps.matrices.iter().any(|shape| shape.operand == Elem::F32);
-        choices.retain(|choice| *choice != ConvChoice::Matrix || has_matrices);
-        choices.insert(0, ConvChoice::Auto);
-        choices
+    pub fn all_choices(&self, caps: &Caps) -> Vec<Algorithm> {
+        let parts = Parts { mix: true, ..Parts::default() };
+        let attention = match self.kernels() {
+            1 => AttentionSource::Static,
+            _ => AttentionSource::Given(parts),
+        };
+        let plain =
+            Problem { attention, ..Problem::new(self.geometry(), self.batch, self.input()) };
+        let orders = [WeightOrder::Plain, WeightOrder::of_bank(&plain.geometry, caps)];
+        let layouts = [Layout::ChannelsFirst, Layout::ChannelsLast];
+        let plans = |algorithm: Algorithm| {
+            orders.into_iter().all(|order| {
+                layouts.into_iter().all(|layout| {
+                    let layouts = [layout; 2];
+                    Plan::new(&Problem { algorithm, order, layouts, ..plain }, caps).is_ok()
+                })
+            })
+        };
+        Algorithm::ALL.iter().copied().filter(|algorithm| plans(*algorithm)).collect()
     }
 }
 
-/// Kernels that can compute a convolution on some device, in some layout and order of weights,
+/// Kernels that can compute a convolution on some device, its weights in blocks and channels first,
 /// where no map mixes.
 #[must_use]
-pub fn able(g: &Geometry) -> Vec<ConvChoice> {
-    let g = &g.summed();
-    let is_depthwise = g.c_in == g.groups;
-    let all = [
-        (ConvChoice::Direct, true),
-        (ConvChoice::Tiled, true),
-        (ConvChoice::Register, true),
-        (ConvChoice::Lanes, true),
-        (ConvChoice::Row, g.has_short_runs()),
-        (ConvChoice::Block, g.is_blockable()),
-        (ConvChoice::Split, g.is_blockable() && g.c_in / g.groups > 16),
-        (ConvChoice::Matrix, true),
-        (ConvChoice::Patch, g.is_plain_3x3()),
-        (ConvChoice::StrideTwo, g.is_strided_3x3()),
-        (ConvChoice::WinogradRows, g.is_plain_3x3()),
-        (ConvChoice::Depthwise, is_depthwise),
-        (ConvChoice::DepthwisePatch, is_depthwise && g.is_plain_3x3()),
-        (ConvChoice::DepthwiseLanes, is_depthwise && g.is_plain_3x3()),
-        (ConvChoice::Pointwise, g.is_pointwise()),
-        (ConvChoice::PointwiseLanes, g.is_pointwise()),
-    ];
-    all.into_iter().filter(|(_, can)| *can).map(|(choice, _)| choice).collect()
-}
-
-/// Whether a kernel computes the plain sum, which is exact where all numbers are small integers.
-#[must_use]
-pub fn sums_plainly(choice: ConvChoice) -> bool {
-    choice != ConvChoice::WinogradRows
+pub fn able(geometry: &Geometry, input: [usize; 3]) -> Vec<Algorithm> {
+    let problem = Problem { order: WeightOrder::Blocked, ..Problem::new(*geometry, 1, input) };
+    let asked = Algorithm::ALL.iter().copied().filter(|algorithm| *algorithm != Algorithm::Auto);
+    asked.filter(|algorithm| algorithm.accepts(&problem).is_ok()).collect()
 }
 
 /// Whether outputs are computed in tiles, with numbers that are not finite in the sums of others.
 pub(crate) fn is_filtered(spec: &Spec) -> bool {
-    spec.winograd.is_some() || !sums_plainly(spec.conv)
+    spec.winograd.is_some() || !spec.conv.sums_plainly()
 }
 
 /// Whether a kernel runs only on devices with lanes.
 #[must_use]
-pub fn needs_lanes(choice: ConvChoice) -> bool {
-    matches!(
-        choice,
-        ConvChoice::Lanes
-            | ConvChoice::Row
-            | ConvChoice::Patch
-            | ConvChoice::StrideTwo
-            | ConvChoice::WinogradRows
-            | ConvChoice::DepthwiseLanes
-            | ConvChoice::PointwiseLanes
-    )
+pub fn needs_lanes(algorithm: Algorithm) -> bool {
+    algorithm.kernel().is_some_and(|kernel| kernel.def().lanes)
 }
 
 /// Ragged 2-D cases: channel counts that are multiples of nothing, rectangular kernels, every
@@ -313,13 +291,14 @@ mod tests {
     #[test]
     fn cases_share_all_kernels() {
         let cases = cases_2d();
-        let of = |choices: fn(&Case<2>) -> Vec<ConvChoice>| {
+        let of = |choices: fn(&Case<2>) -> Vec<Algorithm>| {
             cases.iter().flat_map(choices).collect::<HashSet<_>>()
         };
         let all = of(|case| case.choices(&Caps::webgpu_default()));
         let missing: Vec<_> = all.difference(&of(Case::common_choices)).copied().collect();
-        let of_gpus = |choice: &ConvChoice| {
-            [ConvChoice::Block, ConvChoice::Split, ConvChoice::DepthwisePatch].contains(choice)
+        let of_gpus = |choice: &Algorithm| {
+            [Algorithm::ConvGemmShared, Algorithm::SplitK, Algorithm::ConvDepthwise3x3]
+                .contains(choice)
         };
         assert!(missing.iter().all(of_gpus), "{missing:?}");
         let shares: Vec<_> = cases.iter().map(|case| case.common_choices().len()).collect();

@@ -71,7 +71,7 @@ pub fn sanitized() -> Result<Vec<Spec>, LineError> {
 mod tests {
     use std::collections::HashSet;
 
-    use dynconv::Kernel;
+    use dynconv::kernels::Kernel;
 
     use super::*;
     use crate::check::{kernels, laws_of};

@@ -1,9 +1,10 @@
 //! The numbers of a problem, all of them following from its seed.
 
-use dynconv::plan::MapAxis;
+use dynconv::problem::MapAxis;
+use dynconv::problem::{Cells, Geometry};
 use dynconv::{
-    Cells, CondConvWeights, DyCnnWeights, Elem, FdyWeights, Geometry, KernelWarehouseWeights,
-    Linear, OdWeights, PixelMixWeights,
+    CondConvWeights, DyCnnWeights, Elem, FdyWeights, KernelWarehouseWeights, Linear, OdWeights,
+    PixelMixWeights,
 };
 
 use crate::noise::Noise;
@@ -61,7 +62,7 @@ impl Data {
     /// The numbers of a problem.
     ///
     /// # Errors
-    /// As [`Spec::geometry`] and [`Geometry::output_size`](dynconv::Geometry::output_size).
+    /// As [`Spec::geometry`] and [`Geometry::output_size`](dynconv::problem::Geometry::output_size).
     pub fn new(spec: &Spec, numbers: Numbers) -> dynconv::Result<Self> {
         let g = spec.geometry()?;
         let output = g.output_size(spec.input3())?;

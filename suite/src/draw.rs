@@ -1,7 +1,8 @@
 //! Draws whole problems, and makes the smallest of one that fails.
 
-use dynconv::plan::ConvChoice;
-use dynconv::{Elem, Layout, Winograd};
+use dynconv::Algorithm;
+use dynconv::problem::Layout;
+use dynconv::{Elem, Winograd};
 use proptest::prelude::*;
 
 use crate::laws::choices;
@@ -176,7 +177,7 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.offset = rest.offset;
     spec.seed = rest.seed;
     spec.winograd = winograd;
-    let all = [&[ConvChoice::Auto], &choices(&spec)[..]].concat();
+    let all = [&[Algorithm::Auto], &choices(&spec)[..]].concat();
     spec.conv = all[rest.conv.index(all.len())];
     is_possible(&spec).then_some(spec)
 }
@@ -210,7 +211,7 @@ fn is_possible(spec: &Spec) -> bool {
     let mixed = if spec.family.mixes_positions() { spec.kernels } else { 1 };
     let outputs = spec.batch * output.iter().product::<usize>();
     let fits_map = match spec.family {
-        Family::Map(dynconv::plan::MapAxis::One(axis)) => axis + spec.input.len() >= 3,
+        Family::Map(dynconv::problem::MapAxis::One(axis)) => axis + spec.input.len() >= 3,
         _ => true,
     };
     fits_map && outputs * g.weights() * mixed <= LARGEST && outputs * g.c_out <= 50_000
@@ -239,10 +240,12 @@ mod tests {
         assert_eq!(distinct(&|s| format!("{:?}", s.family)), FAMILIES.len());
         // Some kernels take little of what is drawn.
         let rare = drawn(100_000);
-        let missing =
-            ConvChoice::ALL.into_iter().filter(|conv| !rare.iter().any(|spec| spec.conv == *conv));
+        let missing = Algorithm::ALL
+            .iter()
+            .copied()
+            .filter(|conv| !rare.iter().any(|spec| spec.conv == *conv));
         // It splits more channels than are drawn; the catalogue has it.
-        assert_eq!(missing.collect::<Vec<_>>(), [ConvChoice::Split]);
+        assert_eq!(missing.collect::<Vec<_>>(), [Algorithm::SplitK]);
         assert_eq!(distinct(&|s| format!("{:?}", s.activation)), ACTIVATIONS.len());
         assert_eq!(distinct(&|s| format!("{:?}", s.limits)), 3);
         assert_eq!(distinct(&|s| format!("{:?}", s.elems[2])), 3);

@@ -1,7 +1,8 @@
 //! A device with cooperative matrices, for the tools: the library itself never turns experimental
 //! features on.
 
-use dynconv::{Caps, Context, ContextOptions, Error, Result, choose_adapter, wgpu};
+use dynconv::device::{ContextOptions, choose_adapter};
+use dynconv::{Caps, Context, Error, Result, wgpu};
 
 /// As [`Context::request`], and with the adapter's cooperative matrices
 /// ([`Context::with_matrices`]).

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use dynconv::{Context, Error, Kernel, Variant};
+use dynconv::kernels::{Variant, shader_files};
+use dynconv::{Context, Error};
 
 use crate::check::laws_of;
 use crate::noise::Noise;
 use crate::run::{Fault, Prepared};
 use crate::spec::Spec;
-use crate::variants::{elem_variants, noop_like};
+use crate::variants::noop_like;
 
 /// A shader file with one change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,11 +124,7 @@ fn is_statement(code: &str) -> bool {
 
 /// Every shader file, once.
 fn files() -> BTreeMap<&'static str, &'static str> {
-    let all = elem_variants();
-    let of_variants = all.iter().flat_map(|dispatch| dispatch.variant.files().collect::<Vec<_>>());
-    of_variants
-        .chain(Kernel::ALL.iter().flat_map(|kernel| kernel.def().parts.iter().copied()))
-        .collect()
+    shader_files().collect()
 }
 
 /// All mutants, in the order of their files and lines. Their places in it are their numbers.
@@ -143,6 +140,15 @@ pub fn all() -> Vec<Mutant> {
         }
     }
     mutants
+}
+
+/// Lines of code, with their numbers from 1: without comments and what is empty then.
+fn code_of(source: &str) -> impl Iterator<Item = (usize, &str)> {
+    let code = |line: &'_ str| -> usize { line.find("//").unwrap_or(line.len()) };
+    (1..)
+        .zip(source.lines())
+        .map(move |(n, line)| (n, line[..code(line)].trim()))
+        .filter(|(_, line)| !line.is_empty())
 }
 
 /// What one line can become.
@@ -198,12 +204,14 @@ fn is_whole(code: &str, at: usize, piece: &str) -> bool {
 }
 
 impl Mutant {
-    /// A name that no other mutant has, nor one of another text of the file.
+    /// A name that no other mutant has, nor one of another text of the file. Comments are no part of
+    /// it.
     #[must_use]
     pub fn name(&self) -> String {
         let mut hasher = DefaultHasher::new();
-        self.source.hash(&mut hasher);
-        format!("{}:{:016x}:{}:{}", self.file, hasher.finish(), self.line, self.mutated.trim())
+        code_of(self.source).for_each(|(_, code)| code.hash(&mut hasher));
+        let line = code_of(self.source).take_while(|(number, _)| *number < self.line).count() + 1;
+        format!("{}:{:016x}:{line}:{}", self.file, hasher.finish(), self.mutated.trim())
     }
 
     /// The mutated text of a variant; its own where the file is no part of it.
@@ -313,6 +321,7 @@ pub fn sample(
 
 #[cfg(test)]
 mod tests {
+    use crate::variants::elem_variants;
     use std::collections::HashSet;
 
     use super::*;
@@ -341,7 +350,9 @@ mod tests {
         let mutated: HashSet<&str> = all.iter().map(|mutant| mutant.file).collect();
         // Some of the files of element types have nothing but a declaration and a plain load.
         assert!(
-            files().keys().all(|file| mutated.contains(file) || file.starts_with("elem/")),
+            files().iter().all(|(file, text)| {
+                mutated.contains(file) || file.starts_with("elem/") || !text.contains("fn ")
+            }),
             "{mutated:?}"
         );
         let chosen = sample(&all, |_| true, 200, 1);

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use dynconv::plan::ConvChoice;
+use dynconv::Algorithm;
 use dynconv::{Activation, Context, Elem};
 use serde::{Deserialize, Serialize};
 
@@ -194,7 +194,7 @@ fn drawn(spec: &Spec) -> Result<(Data, bool), RecordedError> {
 /// tolerance adds to the output's.
 fn expectation(spec: &Spec, data: &Data, is_exact: bool) -> dynconv::Result<(Vec<f64>, Vec<f64>)> {
     let attention = truth::attention(spec, data)?.map(|values| dynconv::reference::narrow(&values));
-    let rounds = spec.conv == ConvChoice::Matrix && spec.elems[0] != Elem::F32;
+    let rounds = spec.conv == Algorithm::ConvGemmCoopmat && spec.elems[0] != Elem::F32;
     let data =
         if rounds { Cow::Owned(data.clone().with_f16_weights()) } else { Cow::Borrowed(data) };
     let truth = truth::truth(spec, &data, attention.as_deref())?;

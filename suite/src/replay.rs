@@ -1,7 +1,9 @@
 //! What a layer makes the device do, as plain data: any implementation of WebGPU can do the same
 //! and be held to the same result.
 
-use dynconv::{Bound, Context, Elem, Tensor, Variant, bytemuck, wgpu};
+use bytemuck;
+use dynconv::kernels::Variant;
+use dynconv::{Bound, Context, Elem, Tensor, wgpu};
 use serde::{Deserialize, Serialize};
 use wgpu::BufferUsages;
 

@@ -1,9 +1,12 @@
 //! Runs a problem on a device, with canaries around everything that is written.
 
-use dynconv::plan::{AttentionSource, Branch, MapAxis, Mixing, Parts, Plan, Problem};
+use dynconv::layers::OwnAttention;
+use dynconv::plan::Plan;
+use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
+use dynconv::problem::{Epilogue, Geometry, Layout, WeightOrder};
 use dynconv::{
-    Bound, Caps, Context, Elem, Epilogue, Error, FdyConv2d, Geometry, Layer, Layout,
-    ModulatedConv2d, OwnAttention, PixelMix2d, Tensor, Warehouse, WeightOrder, wgpu,
+    Bound, Caps, Context, Elem, Error, FdyConv2d, Layer, ModulatedConv2d, PixelMix2d, Tensor,
+    Warehouse, wgpu,
 };
 
 use crate::cases::needs_lanes;
@@ -195,12 +198,12 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
     check_extras(spec)?;
     let bound = match spec.family {
         Family::Static => operands.own(finish(
-            Layer::<D, dynconv::Static>::new(context, &desc, &data.bank, bias)?,
+            Layer::<D, dynconv::layers::Static>::new(context, &desc, &data.bank, bias)?,
             spec,
             data,
         )?),
         Family::DyCnn => {
-            let layer = Layer::<D, dynconv::DyCnn>::new(
+            let layer = Layer::<D, dynconv::layers::DyCnn>::new(
                 context,
                 &desc,
                 &data.dy_cnn(spec, &g),
@@ -209,25 +212,33 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             operands.own(finish(layer, spec, data)?)
         }
         Family::OdConv => {
-            let layer =
-                Layer::<D, dynconv::Od>::new(context, &desc, &data.od_conv(spec, &g), temperature)?;
+            let layer = Layer::<D, dynconv::layers::Od>::new(
+                context,
+                &desc,
+                &data.od_conv(spec, &g),
+                temperature,
+            )?;
             operands.own(finish(layer, spec, data)?)
         }
         Family::CondConv => {
-            let layer =
-                Layer::<D, dynconv::CondConv>::new(context, &desc, &data.cond_conv(spec, &g))?;
+            let layer = Layer::<D, dynconv::layers::CondConv>::new(
+                context,
+                &desc,
+                &data.cond_conv(spec, &g),
+            )?;
             operands.own(finish(layer, spec, data)?)
         }
         Family::Warehouse => {
             let warehouse = Warehouse::new(context, cells(spec, &g), &data.bank)?;
             let weights = data.warehouse(spec, &g);
-            let layer =
-                Layer::<D, dynconv::KernelWarehouse>::new(context, &desc, &weights, &warehouse)?;
+            let layer = Layer::<D, dynconv::layers::KernelWarehouse>::new(
+                context, &desc, &weights, &warehouse,
+            )?;
             operands.own(finish(layer, spec, data)?)
         }
         Family::Bank => {
             let layer = finish(
-                Layer::<D, dynconv::Given>::new(context, &desc, &data.bank, bias)?,
+                Layer::<D, dynconv::layers::Given>::new(context, &desc, &data.bank, bias)?,
                 spec,
                 data,
             )?;
@@ -238,7 +249,8 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             }
         }
         Family::PerSample => {
-            let layer = finish(Layer::<D, dynconv::PerSample>::new(context, &desc)?, spec, data)?;
+            let layer =
+                finish(Layer::<D, dynconv::layers::PerSample>::new(context, &desc)?, spec, data)?;
             let given = operands.given(&[spec.batch, g.weights()])?;
             match &operands.residual {
                 None => layer.bind(&operands.x, &given, operands.y()),
@@ -247,7 +259,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
         }
         Family::Map(axis) => {
             let layer = finish(
-                Layer::<D, dynconv::Map>::new(context, &desc, &data.bank, bias, axis)?,
+                Layer::<D, dynconv::layers::Map>::new(context, &desc, &data.bank, bias, axis)?,
                 spec,
                 data,
             )?;
@@ -283,7 +295,7 @@ fn chain(
     let temperature = data.temperature;
     macro_rules! finish {
         ($layer:expr) => {{
-            let layer = $layer.kernel(spec.conv).activation(spec.activation);
+            let layer = $layer.algorithm(spec.conv).activation(spec.activation);
             match &data.affine {
                 Some([scale, shift]) => layer.scale_shift(scale, shift)?,
                 None => layer,
@@ -336,7 +348,7 @@ fn finish<const D: usize, A>(
     data: &Data,
 ) -> dynconv::Result<Layer<D, A>> {
     let [input, output] = spec.layouts;
-    let layer = layer.kernel(spec.conv).activation(spec.activation).layouts(input, output);
+    let layer = layer.algorithm(spec.conv).activation(spec.activation).layouts(input, output);
     match &data.affine {
         Some([scale, shift]) => layer.scale_shift(scale, shift),
         None => Ok(layer),
@@ -438,7 +450,7 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
         epilogue,
         layouts: spec.layouts,
         elems: [spec.elems[0], spec.elems[1]],
-        kernel: spec.conv,
+        algorithm: spec.conv,
         ..Problem::new(g, spec.batch, spec.input3())
     }))
 }

@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use dynconv::plan::ConvChoice;
-use dynconv::{Caps, Context, Kernel};
+use dynconv::Algorithm;
+use dynconv::kernels::shader_files;
+use dynconv::{Caps, Context};
 use wgsl_sanitizer::{Binding, Buffer, Dispatch, Finding, Kind, Shader};
 
 use crate::cases::needs_lanes;
@@ -81,7 +82,7 @@ pub struct BarrierName {
 
 /// A device on which a problem runs what a GPU runs; software adapters have kernels of their own.
 pub(crate) fn device(spec: &Spec) -> Context {
-    if spec.conv == ConvChoice::Matrix {
+    if spec.conv == Algorithm::ConvGemmCoopmat {
         return noop().with_caps(with_matrices(8));
     }
     if needs_lanes(spec.conv) {
@@ -404,10 +405,8 @@ fn bytes(offset: u64, size: u64) -> std::ops::Range<usize> {
 
 /// A line of a shader's text as a line of the kernel's file, with which the text ends.
 fn line_in_file(kernel: &str, source: &str, line: u32) -> u32 {
-    let file = Kernel::ALL
-        .into_iter()
-        .find(|one| one.name() == kernel)
-        .and_then(|one| one.def().parts.last().copied());
+    let name = format!("{kernel}.wgsl");
+    let file = shader_files().find(|(file, _)| *file == name);
     let lines = |text: &str| u32::try_from(text.trim_end().lines().count()).unwrap_or(u32::MAX);
     let before = lines(source).saturating_sub(file.map_or(0, |(_, text)| lines(text)));
     line.saturating_sub(before)
@@ -416,6 +415,8 @@ fn line_in_file(kernel: &str, source: &str, line: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use dynconv::kernels::Kernel;
 
     use super::*;
     use crate::catalogue;
@@ -427,8 +428,8 @@ mod tests {
         let subjects = subjects.expect("all can be recorded");
         let reached: HashSet<&str> = subjects.iter().flat_map(Subject::kernels).collect();
         let missing: Vec<_> = Kernel::ALL
-            .map(Kernel::name)
-            .into_iter()
+            .iter()
+            .map(|kernel| kernel.name())
             .filter(|name| !reached.contains(name))
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
@@ -457,20 +458,12 @@ mod tests {
 
     #[test]
     fn a_read_past_the_end_that_shows_is_found() {
-        let found = faults(
-            DIRECT,
-            "let value = x_value(params.x_base + ",
-            "let value = x_value(9999u + params.x_base + ",
-        );
+        let found = faults(DIRECT, "let value = x_value(", "let value = x_value(9999u + ");
         assert!(found.iter().any(|fault| fault.contains("shows in the output")), "{found:?}");
         // An even half of a word, too.
         for elems in ["f16,f16,f32", "f16_storage,f16_storage,f32"] {
             let problem = format!("{DIRECT} elems={elems}");
-            let found = faults(
-                &problem,
-                "let value = x_value(params.x_base + ",
-                "let value = x_value(99998u + ",
-            );
+            let found = faults(&problem, "let value = x_value(", "let value = x_value(99998u + ");
             assert!(
                 found.iter().any(|fault| fault.contains("shows in the output")),
                 "{elems}: {found:?}"
@@ -504,11 +497,15 @@ mod tests {
     fn stores_of_others_are_found() {
         let found = faults(
             DIRECT,
-            "return params.y_base + element(",
-            "return params.y_base + 0u * element(",
+            "    return params.y_base\n        + element(",
+            "    return params.y_base\n        + 0u * element(",
         );
         assert!(found.iter().any(|fault| fault.contains("data race")), "{found:?}");
-        let found = faults(DIRECT, "return params.y_base + element(", "return 9999u + element(");
+        let found = faults(
+            DIRECT,
+            "    return params.y_base\n        + element(",
+            "    return 9999u\n        + element(",
+        );
         assert!(found.iter().any(|fault| fault.contains("access out of bounds")), "{found:?}");
     }
 

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use dynconv::plan::{ConvChoice, MapAxis};
-use dynconv::{Activation, ConvDesc, Elem, Geometry, Layout, Winograd};
+use dynconv::Algorithm;
+use dynconv::problem::MapAxis;
+use dynconv::problem::{Geometry, Layout};
+use dynconv::{Activation, ConvDesc, Elem, Winograd};
 
 /// What kind of layer is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,7 +130,7 @@ pub struct Spec {
     /// Tiles of minimal filtering.
     pub winograd: Option<Winograd>,
     /// Convolution kernel.
-    pub conv: ConvChoice,
+    pub conv: Algorithm,
     /// What follows last.
     pub activation: Activation,
     /// Whether there is a bias.
@@ -339,7 +341,7 @@ impl Spec {
             kernels: 1,
             transposed: None,
             winograd: None,
-            conv: ConvChoice::Auto,
+            conv: Algorithm::Auto,
             activation: Activation::None,
             bias: false,
             affine: false,
@@ -630,7 +632,13 @@ impl Spec {
             "kernels" => self.kernels = number(value)?,
             "transposed" => self.transposed = Some(spread(sizes(value)?, axes)),
             "winograd" => self.winograd = find(&WINOGRADS, value)?,
-            "conv" => self.conv = find(&ConvChoice::ALL.map(|conv| (conv.name(), conv)), value)?,
+            "conv" => {
+                self.conv = {
+                    let names: Vec<_> =
+                        Algorithm::ALL.iter().map(|conv| (conv.name(), *conv)).collect();
+                    find(&names, value)?
+                }
+            }
             "activation" => self.activation = find(&ACTIVATIONS, value)?,
             "with" => {
                 for part in value.split('+') {

@@ -1,7 +1,7 @@
 //! Numbers so large or so small that a step on the way may overflow, or that what a formula adds
 //! for their sake shows.
 
-use dynconv::plan::ConvChoice;
+use dynconv::Algorithm;
 use dynconv::{Elem, Result};
 
 use crate::cases::is_filtered;
@@ -25,7 +25,9 @@ pub(crate) fn strained(spec: &Spec) -> Result<Vec<(&'static str, Data)>> {
             ("styles times 2^-14", scaled(-14, 0)),
         ],
         Family::Styled => vec![("styles times 2^40", scaled(40, 0))],
-        Family::Static if spec.conv == ConvChoice::Matrix && spec.elems[1..] == [Elem::F32; 2] => {
+        Family::Static
+            if spec.conv == Algorithm::ConvGemmCoopmat && spec.elems[1..] == [Elem::F32; 2] =>
+        {
             vec![("weights times 2^20", scaled(0, 20))]
         }
         Family::Static if keeps_infinities => {

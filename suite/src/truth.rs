@@ -5,13 +5,13 @@
 //! Algorithms", 2nd ed., section 3.1). Nested sums and factors add up. The sum of magnitudes is the
 //! same problem with the magnitude of every number.
 
-use dynconv::plan::{AttentionSource, MapAxis, Parts, Problem};
+use dynconv::problem::{AttentionSource, MapAxis, Parts, Problem};
+use dynconv::problem::{Epilogue, Geometry};
+use dynconv::reference::conv_3x3_winograd_simd8::by_matrices;
 use dynconv::reference::conv_direct::conv_direct;
-use dynconv::reference::conv_winograd_rows::conv_winograd_rows;
 use dynconv::reference::{self, LayerWeights, average_pool, channel_softmax, demodulate, widen};
-use dynconv::{Activation, ConvDesc, Elem, Epilogue, Geometry, Linear, Warehouse, Winograd};
+use dynconv::{Activation, ConvDesc, Elem, Linear, Warehouse, Winograd};
 
-use crate::cases::sums_plainly;
 use crate::data::{Data, cells};
 use crate::run::problem;
 use crate::spec::{Family, Spec};
@@ -135,13 +135,13 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     };
     let before = reference::layer(&linear, &weights, &widen(&data.x), &given).y;
     let sizes = magnitudes(&weights);
-    let along_rows = !sums_plainly(spec.conv);
+    let along_rows = !spec.conv.sums_plainly();
     let matrices = |winograd: Winograd| {
         winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect())
     };
     let magnitude = |conv: &reference::Conv<'_>| match g.winograd {
         Some(winograd) => reference::filtered(conv, winograd, &matrices(winograd)),
-        None if along_rows => conv_winograd_rows(conv, &matrices(Winograd::F4)),
+        None if along_rows => by_matrices(conv, &matrices(Winograd::F4)),
         None => conv_direct(conv),
     };
     let magnitude =
@@ -169,6 +169,26 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
         of_activation + storing_error(spec.elems[1], y)
     });
     Ok(Truth { tolerance: tolerance.collect(), y, magnitude })
+}
+
+/// The output by a formulation of the convolution; `None` for layers of several steps, and where the
+/// convolution is not summed over the input itself.
+///
+/// # Errors
+/// As [`Spec::geometry`].
+pub fn formulated(
+    spec: &Spec,
+    data: &Data,
+    convolve: fn(&reference::Conv<'_>) -> Vec<f64>,
+) -> dynconv::Result<Option<Vec<f64>>> {
+    let g = spec.geometry()?;
+    if g.winograd.is_some() || spec.family.mixes_positions() {
+        return Ok(None);
+    }
+    let weights = plain_weights(spec, &g, data);
+    let (x, given) = (widen(&data.x), widen(&data.given));
+    let y = |problem: Problem| reference::layer_by(convolve, &problem, &weights, &x, &given).y;
+    Ok(problem(spec)?.map(y))
 }
 
 fn size(values: &[f64]) -> Vec<f64> {

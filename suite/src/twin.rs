@@ -1,8 +1,8 @@
 //! The same convolution in f32, in the plainest order: what rounding costs a program that does
 //! nothing clever.
 
-use dynconv::Geometry;
-use dynconv::Layout;
+use dynconv::problem::Geometry;
+use dynconv::problem::Layout;
 use dynconv::reference::narrow;
 
 use crate::data::Data;

@@ -1,12 +1,16 @@
 //! Every variant that plans contain.
 #![allow(clippy::missing_panics_doc, reason = "a case that does not plan is a slip in the suite")]
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
+use dynconv::Algorithm;
+use dynconv::device::MatrixShape;
+use dynconv::kernels::Dispatch;
+use dynconv::plan::Plan;
+use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
+use dynconv::problem::{Cells, Epilogue, Geometry, Layout, WeightOrder};
 use dynconv::{
-    Caps, Cells, Context, ConvDesc, Dispatch, Elem, Epilogue, FdyConv2d, Geometry, Layout,
-    MatrixShape, ModulatedConv2d, PixelMix2d, Tensor, WeightOrder, Winograd, wgpu,
+    Caps, Context, ConvDesc, Elem, FdyConv2d, ModulatedConv2d, PixelMix2d, Tensor, Winograd, wgpu,
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
@@ -131,9 +135,10 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
             // Given attention, and attention of a branch, which pools the input.
             for (attention, _) in attentions(&geometry).into_iter().take(2) {
                 for (x, y) in elems.into_iter().flat_map(|x| elems.map(|y| (x, y))) {
-                    for kernel in case.all_choices(caps) {
+                    for algorithm in case.all_choices(caps) {
                         let order = order(&geometry, &attention, caps);
-                        let problem = Problem { attention, elems: [x, y], kernel, order, ..plain };
+                        let problem =
+                            Problem { attention, elems: [x, y], algorithm, order, ..plain };
                         dispatches
                             .extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
                     }
@@ -155,22 +160,17 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
     dispatches
 }
 
-/// A dense case, and the widest that each of the special kernels computes.
+/// A dense case, and the widest that each kernel computes.
 fn elem_cases() -> Vec<Case<2>> {
     let cases = cases::cases_2d();
-    let special = [
-        ConvChoice::Block,
-        ConvChoice::Split,
-        ConvChoice::Depthwise,
-        ConvChoice::DepthwisePatch,
-        ConvChoice::Pointwise,
-        ConvChoice::StrideTwo,
-    ];
-    let special = special.map(|choice| {
-        let able = cases.iter().filter(|case| cases::able(&case.geometry()).contains(&choice));
-        *able.max_by_key(|case| case.c_out()).expect("is among the cases")
-    });
-    [cases[0]].into_iter().chain(special).collect()
+    let widest = |algorithm: &Algorithm| {
+        let is_able =
+            |case: &&Case<2>| cases::able(&case.geometry(), case.input()).contains(algorithm);
+        cases.iter().enumerate().filter(|(_, case)| is_able(case)).max_by_key(|(_, c)| c.c_out())
+    };
+    let numbers = Algorithm::ALL.iter().filter_map(widest).map(|(number, _)| number);
+    let numbers: BTreeSet<usize> = numbers.chain([0]).collect();
+    numbers.into_iter().map(|number| cases[number]).collect()
 }
 
 /// Every source of attention that a case allows, by every kernel, plain and with all that can
@@ -178,26 +178,12 @@ fn elem_cases() -> Vec<Case<2>> {
 fn push_problems<const D: usize>(case: &Case<D>, caps: &Caps, problems: &mut Vec<Problem>) {
     let plain = Problem::new(case.geometry(), 3, case.input());
     for (attention, is_map) in attentions(&case.geometry()) {
-        let cannot_mix = [
-            ConvChoice::Block,
-            ConvChoice::Split,
-            ConvChoice::Matrix,
-            ConvChoice::Depthwise,
-            ConvChoice::DepthwisePatch,
-            ConvChoice::DepthwiseLanes,
-            ConvChoice::Pointwise,
-            ConvChoice::Patch,
-            ConvChoice::StrideTwo,
-            ConvChoice::WinogradRows,
-            ConvChoice::Row,
-        ];
-        for kernel in case
-            .all_choices(caps)
-            .into_iter()
-            .filter(|choice| !is_map || !cannot_mix.contains(choice))
-        {
+        for algorithm in case.all_choices(caps) {
             let order = order(&plain.geometry, &attention, caps);
-            let problem = Problem { attention, kernel, order, ..plain };
+            let problem = Problem { attention, algorithm, order, ..plain };
+            if is_map && algorithm.accepts(&problem).is_err() {
+                continue;
+            }
             let epilogue = Epilogue {
                 affine: true,
                 residual: true,

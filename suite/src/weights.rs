@@ -1,8 +1,9 @@
 //! Random weights of the layers that compute their own attention.
 
+use dynconv::problem::{Cells, Geometry};
 use dynconv::{
-    BatchNorm, Cells, CondConvWeights, DyCnnWeights, FdyWeights, Geometry, KernelWarehouseWeights,
-    Linear, OdWeights, PixelMixWeights,
+    BatchNorm, CondConvWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear,
+    OdWeights, PixelMixWeights,
 };
 
 use crate::noise::Noise;
@@ -47,7 +48,7 @@ pub fn dy_cnn(noise: &mut Noise, g: &Geometry, [bias, branch_bias]: [bool; 2]) -
 pub fn od_conv(noise: &mut Noise, g: &Geometry) -> OdWeights {
     let hidden = (g.c_in / 16).max(16);
     let outputs = [g.c_in, g.c_out, g.taps(), g.kernels];
-    let heads = dynconv::published_heads(g);
+    let heads = dynconv::layers::published_heads(g);
     let [channel_fc, filter_fc, spatial_fc, kernel_fc] =
         [0, 1, 2, 3].map(|i| heads[i].then(|| linear(noise, outputs[i], hidden)));
     OdWeights {

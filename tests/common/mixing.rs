@@ -1,6 +1,7 @@
 //! Tensors, layers and buffers of two devices are never mixed.
 
-use dynconv::{Cells, Context, ConvDesc, Error, KernelWarehouse2d, Tensor, Warehouse, wgpu};
+use dynconv::problem::Cells;
+use dynconv::{Context, ConvDesc, Error, KernelWarehouse2d, Tensor, Warehouse, wgpu};
 
 use super::uses::uses;
 use super::{Noise, weights};

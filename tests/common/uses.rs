@@ -1,10 +1,12 @@
 //! Every way to hand tensors to the library, each kind of layer at least once.
 
-use dynconv::plan::MapAxis;
+use dynconv::layers::{Routing, global_average_pool};
+use dynconv::problem::Cells;
+use dynconv::problem::MapAxis;
 use dynconv::{
-    BankConv2d, Cells, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights, DynConv2d, FdyConv2d,
+    BankConv2d, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights, DynConv2d, FdyConv2d,
     KernelWarehouse2d, MapConv2d, ModulatedConv2d, OdConv2d, PerSampleConv2d, PixelMix2d, Result,
-    Routing, StaticConv2d, Tensor, Warehouse, global_average_pool,
+    StaticConv2d, Tensor, Warehouse,
 };
 
 use super::{Noise, weights};

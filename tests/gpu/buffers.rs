@@ -8,11 +8,12 @@ use std::task::{Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use dynconv::plan::ConvChoice;
+use dynconv::Algorithm;
+use dynconv::layers::OwnAttention;
 use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{
-    BankConv2d, Bound, CondConv2d, Context, ConvDesc, Error, Layer, OdConv2d, OwnAttention,
-    StaticConv2d, Tensor, wgpu,
+    BankConv2d, Bound, CondConv2d, Context, ConvDesc, Error, Layer, OdConv2d, StaticConv2d, Tensor,
+    wgpu,
 };
 
 use crate::common::{
@@ -63,13 +64,14 @@ struct Exact {
     truth: Vec<f32>,
 }
 
-fn exact(case: &Case<2>, choice: ConvChoice, seed: u64) -> Exact {
+fn exact(case: &Case<2>, choice: Algorithm, seed: u64) -> Exact {
     let mut noise = Noise::new(seed);
     // The bank does not follow the seed, so that several inputs share a layer.
     let bank = Noise::new(5).integers(case.kernels() * case.weights(), 3);
     let x = noise.integers(case.input_len(), 4);
     let attention = noise.integers(case.batch * case.kernels(), 2);
-    let layer = BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").kernel(choice);
+    let layer =
+        BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").algorithm(choice);
     let plan = layer.plan(case.batch, case.size).expect("plans");
     let weights = LayerWeights { bank: widen(&bank), ..Default::default() };
     let truth = reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y;
@@ -101,7 +103,7 @@ fn every_output_is_written_and_nothing_else() {
 #[test]
 fn inputs_may_lie_at_any_element() {
     let case = cases_2d()[1];
-    let exact = exact(&case, ConvChoice::Auto, 32);
+    let exact = exact(&case, Algorithm::Auto, 32);
     let shape = exact.layer.output_shape(&case.input_shape()).expect("fits");
     for before in [0, 1, 63, 64, 65, 129] {
         let x = Guarded::new(&case.input_shape(), before, 5);
@@ -118,7 +120,7 @@ fn inputs_may_lie_at_any_element() {
 #[test]
 fn two_recordings_into_one_encoder_are_both_right() {
     let case = cases_2d()[0];
-    let [one, two] = [41, 42].map(|seed| exact(&case, ConvChoice::Auto, seed));
+    let [one, two] = [41, 42].map(|seed| exact(&case, Algorithm::Auto, seed));
     assert_ne!(one.truth, two.truth);
     let shape = one.layer.output_shape(&case.input_shape()).expect("fits");
     let [y1, y2] = [Guarded::new(&shape, 3, 3), Guarded::new(&shape, 5, 5)];

@@ -5,14 +5,16 @@
 //! Algorithms", 2nd ed., section 3.1). Nested sums add up: a convolution of aggregated kernels has
 //! m = K + channels * taps + 2, the bias included.
 
-use dynconv::plan::{AttentionSource, ConvChoice, MapAxis, Parts, Problem};
+use dynconv::Algorithm;
+use dynconv::layers::{DyCnn, Given, Od, OwnAttention, Routing};
+use dynconv::problem::{AttentionRow, Cells, Geometry};
+use dynconv::problem::{AttentionSource, MapAxis, Parts, Problem};
 use dynconv::reference::{
     self, Conv, LayerWeights, average_pool, channel_softmax, conv_direct, demodulate, widen,
 };
 use dynconv::{
-    Activation, AttentionRow, BankConv2d, Cells, CondConv2d, CondConvWeights, ConvDesc, DyCnn,
-    FdyConv2d, Geometry, Given, KernelWarehouse2d, Layer, Linear, ModulatedConv2d, Od,
-    OwnAttention, PixelMix2d, Routing, Tensor, Warehouse,
+    Activation, BankConv2d, CondConv2d, CondConvWeights, ConvDesc, FdyConv2d, KernelWarehouse2d,
+    Layer, Linear, ModulatedConv2d, PixelMix2d, Tensor, Warehouse,
 };
 
 use crate::common::{
@@ -35,7 +37,7 @@ fn check_bank<const D: usize>(case: &Case<D>) {
     let attention = noise.floats(case.batch * case.kernels());
     let layer = Layer::<D, Given>::new(context(), &case.desc, &bank, Some(&bias)).expect("valid");
     for choice in case.common_choices() {
-        let layer = layer.clone().kernel(choice);
+        let layer = layer.clone().algorithm(choice);
         let plan = layer.plan(case.batch, case.size).expect("plans");
         let problem = plan.problem();
         let weights =
@@ -119,7 +121,7 @@ fn follow<A: OwnAttention + Clone>(
     x: &[f32],
 ) {
     for choice in case.common_choices() {
-        let layer = layer.clone().kernel(choice);
+        let layer = layer.clone().algorithm(choice);
         let plan = layer.plan(case.batch, case.size).expect("plans");
         let truth = reference::layer(plan.problem(), weights, &widen(x), &[]).y;
         let y = layer.run(case.batch, case.size, x).expect("runs");
@@ -213,14 +215,14 @@ fn convolved(
 }
 
 /// Kernels that mix by a map.
-const MIXING: [ConvChoice; 4] =
-    [ConvChoice::Auto, ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register];
+const MIXING: [Algorithm; 4] =
+    [Algorithm::Auto, Algorithm::ConvDirect, Algorithm::ConvTiled, Algorithm::ConvGemmRegister];
 
 /// Holds a layer that mixes by a map against its truth, by its share of the kernels that can.
 fn mix_close(
     case: &Case<2>,
     truth: &[f64],
-    forward: impl Fn(ConvChoice) -> dynconv::Result<Tensor>,
+    forward: impl Fn(Algorithm) -> dynconv::Result<Tensor>,
 ) {
     for choice in MIXING {
         let y = forward(choice).expect("runs");
@@ -266,7 +268,7 @@ fn pixel_mixtures_follow_the_reference() {
 
         let layer = PixelMix2d::new(context(), &case.desc, &weights, temperature).expect("valid");
         let x = upload(context(), &case.input_shape(), &x);
-        mix_close(case, &truth, |choice| layer.clone().kernel(choice).forward(&x));
+        mix_close(case, &truth, |choice| layer.clone().algorithm(choice).forward(&x));
     }
 }
 
@@ -321,7 +323,8 @@ fn the_overview_snippet_is_the_plain_convolution() {
             let layer = PixelMix2d::new(context(), &case.desc, weights, 1.0).expect("valid");
             let x = upload(context(), &case.input_shape(), &x);
             for choice in MIXING {
-                let y = read(context(), &layer.clone().kernel(choice).forward(&x).expect("runs"));
+                let y =
+                    read(context(), &layer.clone().algorithm(choice).forward(&x).expect("runs"));
                 assert_within(&format!("{case:?} {choice:?}"), &y, &truth, factor, &bound);
             }
         }
@@ -385,7 +388,7 @@ fn frequency_dynamic_layers_follow_the_reference() {
 
         let layer = FdyConv2d::new(context(), &case.desc, &weights, temperature).expect("valid");
         let x = upload(context(), &case.input_shape(), &x);
-        mix_close(case, &truth, |choice| layer.clone().kernel(choice).forward(&x));
+        mix_close(case, &truth, |choice| layer.clone().algorithm(choice).forward(&x));
     }
 }
 
@@ -416,7 +419,7 @@ fn modulated_convolutions_follow_the_reference() {
             let style = upload(context(), &[case.batch, g.c_in], &styles);
             let x = upload(context(), &case.input_shape(), &x);
             for choice in case.common_choices() {
-                let y = layer.clone().kernel(choice).forward(&x, &style).expect("runs");
+                let y = layer.clone().algorithm(choice).forward(&x, &style).expect("runs");
                 assert_close(
                     &format!("{case:?} {choice:?} {demodulate}"),
                     &read(context(), &y),

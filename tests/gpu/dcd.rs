@@ -1,6 +1,6 @@
 //! DCD against its formula, written out in f64.
 
-use dynconv::plan::Problem;
+use dynconv::problem::Problem;
 use dynconv::reference::{self, LayerWeights, widen};
 use dynconv::{BatchNorm, ConvDesc, Dcd2d, DcdWeights};
 

@@ -1,6 +1,6 @@
 //! Element types, and reductions in parts.
 
-use dynconv::plan::ConvChoice;
+use dynconv::Algorithm;
 use dynconv::{BankConv2d, Caps, Context, ConvDesc, DynConv2d, Elem, Tensor};
 
 use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, submit, upload, weights};
@@ -30,10 +30,16 @@ fn small_integers_are_exact_in_every_element_type() {
         let bank = noise.integers(case.kernels() * case.weights(), 1);
         let layer = |elem, choice| {
             let desc = case.desc.bank_elem(elem);
-            BankConv2d::new(context(), &desc, &bank, None).expect("valid").kernel(choice)
+            BankConv2d::new(context(), &desc, &bank, None).expect("valid").algorithm(choice)
         };
-        let truth =
-            run(context(), case, &layer(Elem::F32, ConvChoice::Direct), &x, &attention, Elem::F32);
+        let truth = run(
+            context(),
+            case,
+            &layer(Elem::F32, Algorithm::ConvDirect),
+            &x,
+            &attention,
+            Elem::F32,
+        );
         assert!(truth.iter().all(|v| v.abs() < 2048.0));
         for elem in [Elem::F16Storage, Elem::F16] {
             for choice in case.common_choices() {
@@ -45,7 +51,7 @@ fn small_integers_are_exact_in_every_element_type() {
         let y = run(
             context(),
             case,
-            &layer(Elem::Bf16Storage, ConvChoice::Auto),
+            &layer(Elem::Bf16Storage, Algorithm::Auto),
             &x,
             &attention,
             Elem::F32,
@@ -140,7 +146,7 @@ fn reductions_in_parts_give_the_same_sums() {
             let layer = |context| {
                 let layer =
                     BankConv2d::new(context, &case.desc, &bank, Some(&bias)).expect("valid");
-                layer.activation(dynconv::Activation::Relu).kernel(choice)
+                layer.activation(dynconv::Activation::Relu).algorithm(choice)
             };
             let whole = layer(context()).run(case.batch, case.size, &x, &attention).expect("runs");
             let parts = layer(&short);

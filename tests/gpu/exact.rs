@@ -1,11 +1,13 @@
 //! Integer data: every partial sum is exact in f32, so that any order of summation gives the same
 //! bits as the reference. This finds every index error, with no tolerance.
 
-use dynconv::plan::{ConvChoice, MapAxis};
+use dynconv::Algorithm;
+use dynconv::layers::{Given, Map, Static};
+use dynconv::problem::Layout;
+use dynconv::problem::MapAxis;
 use dynconv::reference::{self, LayerWeights, narrow, widen};
 use dynconv::{
-    Activation, BankConv2d, Bound, Context, ConvDesc, DynConv2d, Error, Given, Layer, Layout, Map,
-    Static, StaticConv2d, Tensor,
+    Activation, BankConv2d, Bound, Context, ConvDesc, DynConv2d, Error, Layer, StaticConv2d, Tensor,
 };
 use dynconv_suite::truth::bank_rows;
 
@@ -57,7 +59,7 @@ fn check_with<const D: usize>(context: &Context, case: &Case<D>, epilogues: &[bo
                 weights.bias = Some(widen(&bias));
                 weights.affine = Some([widen(&scale), widen(&shift)].concat());
             }
-            let layer = layer.kernel(choice);
+            let layer = layer.algorithm(choice);
             let plan = layer.plan(case.batch, case.size).expect("plans");
             let truth = exactly(
                 &reference::layer(plan.problem(), &weights, &widen(&x), &widen(&attention)).y,
@@ -117,7 +119,7 @@ fn check_adjoint<const D: usize>(case: &Case<D>) {
     };
     let there = inner(&layer(&case).run(case.batch, case.size, &x).expect("runs"), &y);
     for choice in back.common_choices() {
-        let returned = layer(&back).kernel(choice).run(back.batch, back.size, &y).expect("runs");
+        let returned = layer(&back).algorithm(choice).run(back.batch, back.size, &y).expect("runs");
         assert_eq!(inner(&x, &returned), there, "{back:?} {choice:?}");
     }
 }
@@ -162,7 +164,7 @@ fn same_padding_is_the_explicit_one() {
                 let [found, expected] = [&same, &explicit].map(|case| {
                     let layer =
                         StaticConv2d::new(context(), &case.desc, &kernel, None).expect("valid");
-                    layer.kernel(choice).run(case.batch, size, &x).expect("runs")
+                    layer.algorithm(choice).run(case.batch, size, &x).expect("runs")
                 });
                 assert_same_bits(&format!("{same:?} {choice:?}"), &found, &expected);
             }
@@ -238,16 +240,16 @@ fn layouts_permute_and_change_no_bit() {
         let own = DynConv2d::new(context(), &case.desc, &own, 4.0).expect("valid");
         for choice in case.common_choices() {
             let name = |kind| format!("{kind} {case:?} {choice:?}");
-            let of = |[i, o]: [Layout; 2]| own.clone().kernel(choice).layouts(i, o);
+            let of = |[i, o]: [Layout; 2]| own.clone().algorithm(choice).layouts(i, o);
             check_layouts(&name("static"), &case, |[i, o], [x, _, y]| {
-                fixed.clone().kernel(choice).layouts(i, o).bind(x, y)
+                fixed.clone().algorithm(choice).layouts(i, o).bind(x, y)
             });
             check_layouts(&name("given"), &case, |[i, o], [x, _, y]| {
-                given.clone().kernel(choice).layouts(i, o).bind(x, &attention, y)
+                given.clone().algorithm(choice).layouts(i, o).bind(x, &attention, y)
             });
             check_layouts(&name("DY-CNN"), &case, |layouts, [x, _, y]| of(layouts).bind(x, y));
             // All kernels share their epilogue.
-            if choice == ConvChoice::Direct {
+            if choice == Algorithm::ConvDirect {
                 let add =
                     |layouts, [x, residual, y]: [&Tensor; 3]| of(layouts).bind_add(x, residual, y);
                 check_layouts(&name("residual"), &case, add);
@@ -279,7 +281,7 @@ fn check_residual(context: &Context, case: &Case<2>) {
     let residual = upload(context, &case.output_shape(), &residual);
     let y = Tensor::zeros(context, &case.output_shape()).expect("fits");
     for choice in case.common_choices() {
-        let bound = layer.clone().kernel(choice).bind_add(&x, &residual, &y).expect("binds");
+        let bound = layer.clone().algorithm(choice).bind_add(&x, &residual, &y).expect("binds");
         assert_same_bits(&format!("{case:?} {choice:?}"), &run(context, &bound), &truth);
     }
 }
@@ -298,7 +300,7 @@ fn every_activation_follows_its_formula() {
         let layer = StaticConv2d::new(context(), &ConvDesc::new(1, 1, [1, 1]), &[1.0], None)
             .expect("valid");
         // All kernels share their epilogue; this one compiles fastest.
-        let layer = layer.kernel(ConvChoice::Direct);
+        let layer = layer.algorithm(Algorithm::ConvDirect);
         let y = layer.activation(activation).run(1, [1, x.len()], &x).expect("runs");
         for (&x, &y) in x.iter().zip(&y) {
             let truth = reference::activate(activation, x.into());
@@ -340,18 +342,18 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
     let map = upload(context(), &map_shape, &map);
     let y = Tensor::zeros(context(), &case.output_shape()).expect("fits");
     for choice in case.common_choices() {
-        let bound = layer.clone().kernel(choice).bind_map(&x, &map, &y);
+        let bound = layer.clone().algorithm(choice).bind_map(&x, &map, &y);
         let what = format!("{case:?} {axis:?} {choice:?}");
         if matches!(
             choice,
-            ConvChoice::Block
-                | ConvChoice::Depthwise
-                | ConvChoice::DepthwisePatch
-                | ConvChoice::DepthwiseLanes
-                | ConvChoice::Pointwise
-                | ConvChoice::Patch
-                | ConvChoice::StrideTwo
-                | ConvChoice::Row
+            Algorithm::ConvGemmShared
+                | Algorithm::ConvDepthwise
+                | Algorithm::ConvDepthwise3x3
+                | Algorithm::ConvDepthwiseSimd8
+                | Algorithm::ConvPointwise
+                | Algorithm::Conv3x3Simd8
+                | Algorithm::Conv3x3s2Simd8
+                | Algorithm::ConvStripSimd8
         ) {
             let error = bound.expect_err(&what);
             assert!(matches!(error, Error::Unsupported { .. }), "{what}: {error}");
@@ -386,7 +388,7 @@ fn dispatches_folded_over_three_dimensions() {
         );
         let plan = layer
             .expect("valid")
-            .kernel(ConvChoice::Direct)
+            .algorithm(Algorithm::ConvDirect)
             .plan(case.batch, case.size)
             .expect("plans");
         assert!(plan.dispatches().iter().any(|d| d.grid[1] > 1), "{plan}");
@@ -431,7 +433,7 @@ fn more_than_65535_workgroups() {
     let x = noise.integers(size[0] * size[1], 100);
     let layer = Layer::<2, Static>::new(context, &desc, &[3.0], Some(&[1.0]))
         .expect("valid")
-        .kernel(ConvChoice::Direct);
+        .algorithm(Algorithm::ConvDirect);
     let plan = layer.plan(1, size).expect("plans");
     assert!(plan.dispatches()[0].workgroups > 65_535, "{plan}");
     let y = layer.run(1, size, &x).expect("runs");
@@ -448,6 +450,6 @@ fn pooling_past_65535_trips() {
     let x = vec![1.0; size[0] * size[1]];
     let input = upload(context, &[1, 1, size[0], size[1]], &x);
     let mean = Tensor::zeros(context, &[1, 1, 1, 1]).expect("fits");
-    let bound = dynconv::global_average_pool(context, &input, &mean).expect("binds");
+    let bound = dynconv::layers::global_average_pool(context, &input, &mean).expect("binds");
     assert_same_bits("mean", &run(context, &bound), &[1.0]);
 }

@@ -11,13 +11,13 @@ use crate::common::context;
 
 /// The last line of what follows the sum, and its stored value.
 const STORE: &str =
-    "y_store(y_element(b, channel, position), finished(b, channel, position, sum));";
+    "y_store(y_element(b, channel, position), epilogue(b, channel, position, sum));";
 
 /// A store of something else than the finished value.
 macro_rules! stored {
     ($instead:literal) => {
         concat!(
-            "let value = finished(b, channel, position, sum); y_store(y_element(b, channel, position), ",
+            "let value = epilogue(b, channel, position, sum); y_store(y_element(b, channel, position), ",
             $instead,
             ");"
         )
@@ -141,32 +141,32 @@ const LEAKS: [(&str, &str, &str, &str); 10] = [
         "value, false",
     ),
     (
-        "per_sample channels=5x11 kernel=3x3 conv=lanes",
-        "conv_lanes",
+        "per_sample channels=5x11 kernel=3x3 conv=gemm_simd8",
+        "conv_gemm_simd8",
         "weights, ci < params.ci_end",
         "weights, true",
     ),
     (
-        "map channels=5x3 kernel=1x1 padding=0x0:9 kernels=3 conv=lanes",
-        "conv_lanes",
+        "map channels=5x3 kernel=1x1 padding=0x0:9 kernels=3 conv=gemm_simd8",
+        "conv_gemm_simd8",
         "return values;",
         "return select(vec4<f32>(), values, vec4<bool>(window.inside));",
     ),
     (
-        "per_sample channels=5x11 kernel=1x1 conv=lanes",
-        "conv_lanes",
+        "per_sample channels=5x11 kernel=1x1 conv=gemm_simd8",
+        "conv_gemm_simd8",
         "weights, ci < params.ci_end",
         "weights, true",
     ),
     (
-        "styled channels=4x17 kernel=3x3 padding=4x4 conv=patch",
-        "conv_patch",
+        "styled channels=4x17 kernel=3x3 padding=4x4 conv=3x3_simd8",
+        "conv_3x3_simd8",
         "select(vec2<f32>(), gain * x_two(two.first + offset, two.second + offset), two.inside)",
         "gain * select(vec2<f32>(), x_two(two.first + offset, two.second + offset), two.inside)",
     ),
     (
-        "styled channels=4x17 kernel=3x3 padding=4x4 conv=register",
-        "conv_register",
+        "styled channels=4x17 kernel=3x3 padding=4x4 conv=gemm_register",
+        "conv_gemm_register",
         "return select(vec4<f32>(), four, inside);",
         "if CHANNEL_GAIN { return select(vec4<f32>(), four, inside) * gains[params.gains_base + tile.b * params.gain_stride + params.channel_gain_offset + tile.g * params.c_in + ci]; } return select(vec4<f32>(), four, inside);",
     ),

@@ -2,10 +2,12 @@
 
 use std::sync::OnceLock;
 
-use dynconv::plan::{ConvChoice, Plan};
+use dynconv::Algorithm;
+use dynconv::layers::OwnAttention;
+use dynconv::plan::Plan;
 use dynconv::{
     BankConv2d, CondConv2d, Context, ConvDesc, DyCnnWeights, DynConv2d, Layer, OdConv2d,
-    OwnAttention, StaticConv2d,
+    StaticConv2d,
 };
 
 use crate::common::{Case, Noise, assert_same_bits, cases_2d, context, limited_context, weights};
@@ -38,14 +40,14 @@ fn own<A: OwnAttention + 'static>(layer: Layer<2, A>, size: [usize; 2]) -> Run {
 
 /// Layers with given attention, DY-CNN, ODConv and CondConv; without a bias, so that they share
 /// their convolution's pipeline.
-fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
+fn subjects(context: &Context, case: &Case<2>, choice: Algorithm) -> Subjects {
     let (g, size) = (case.geometry(), case.size);
     let mut noise = Noise::new(21);
     let mut sample =
         || Sample { x: noise.floats(case.sample_len()), attention: noise.floats(g.kernels) };
     let samples = (0..case.batch).map(|_| sample()).collect();
     let bank = noise.floats(g.kernels * g.weights());
-    let given = BankConv2d::new(context, &case.desc, &bank, None).expect("valid").kernel(choice);
+    let given = BankConv2d::new(context, &case.desc, &bank, None).expect("valid").algorithm(choice);
     let given: Run = Box::new(move |samples| {
         let attention = joined(samples, |s| &s.attention);
         given.run(samples.len(), size, &joined(samples, |s| &s.x), &attention).expect("runs")
@@ -59,9 +61,9 @@ fn subjects(context: &Context, case: &Case<2>, choice: ConvChoice) -> Subjects {
         .expect("valid");
     let runs = [
         ("given", given),
-        ("DY-CNN", own(dy.kernel(choice), size)),
-        ("ODConv", own(od.kernel(choice), size)),
-        ("CondConv", own(cond.kernel(choice), size)),
+        ("DY-CNN", own(dy.algorithm(choice), size)),
+        ("ODConv", own(od.algorithm(choice), size)),
+        ("CondConv", own(cond.algorithm(choice), size)),
     ];
     let name = |name| format!("{name} {case:?} {choice:?}");
     Subjects { samples, layers: runs.map(|(layer, run)| (name(layer), run)).into() }
@@ -182,17 +184,11 @@ fn parts_and_folds_change_no_bit() {
 }
 
 /// The static convolution of kernel `k` of a bank.
-fn of_one_kernel(
-    case: &Case<2>,
-    bank: &[f32],
-    k: usize,
-    choice: ConvChoice,
-    x: &[f32],
-) -> Vec<f32> {
+fn of_one_kernel(case: &Case<2>, bank: &[f32], k: usize, choice: Algorithm, x: &[f32]) -> Vec<f32> {
     let kernel = &bank[k * case.weights()..(k + 1) * case.weights()];
     let layer = StaticConv2d::new(context(), &case.desc.kernels(1), kernel, None)
         .expect("valid")
-        .kernel(choice);
+        .algorithm(choice);
     layer.run(case.batch, case.size, x).expect("runs")
 }
 
@@ -211,7 +207,7 @@ fn a_logit_far_above_the_others_takes_its_kernel_alone() {
         let weights = DyCnnWeights { fc2, fc2_bias: Some(logits), ..weights.clone() };
         let layer = DynConv2d::new(context(), &case.desc, &weights, temperature).expect("valid");
         let dynamic = layer.run(case.batch, case.size, &x).expect("runs");
-        let fixed = of_one_kernel(&case, &weights.bank, k, ConvChoice::Auto, &x);
+        let fixed = of_one_kernel(&case, &weights.bank, k, Algorithm::Auto, &x);
         assert_same_bits(
             &format!("{case:?} kernel {k}, logit {largest} / {temperature:e}"),
             &dynamic,
@@ -227,8 +223,9 @@ fn one_hot_attention_is_the_static_convolution() {
         let bank = noise.floats(case.kernels() * case.weights());
         let x = noise.floats(case.input_len());
         for choice in case.common_choices() {
-            let layer =
-                BankConv2d::new(context(), &case.desc, &bank, None).expect("valid").kernel(choice);
+            let layer = BankConv2d::new(context(), &case.desc, &bank, None)
+                .expect("valid")
+                .algorithm(choice);
             for k in 0..case.kernels() {
                 let one_hot: Vec<f32> = (0..case.batch * case.kernels())
                     .map(|i| f32::from(u8::from(i % case.kernels() == k)))

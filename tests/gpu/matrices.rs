@@ -2,7 +2,9 @@
 //! them, such as Mesa's software Vulkan of 2026; their results are held to the laws by `dynconv
 //! check --matrices`.
 
-use dynconv::{Context, ContextOptions, ConvDesc, Elem, Error, Kernel, StaticConv2d, Tensor, wgpu};
+use dynconv::device::ContextOptions;
+use dynconv::kernels::Kernel;
+use dynconv::{Context, ConvDesc, Elem, Error, StaticConv2d, Tensor, wgpu};
 use dynconv_suite::matrices;
 
 /// A device whose matrices were not tested yet, and its adapter.
@@ -60,6 +62,6 @@ fn a_gpu_with_matrices_uses_them() {
         let y = Tensor::zeros(&context, &[1, 64, 16, 16]).expect("fits");
         layer.bind(&x, &y).expect("binds").steps()[0].dispatch().variant.kernel
     };
-    assert_eq!(planned(tested), Kernel::ConvMatrix);
-    assert_ne!(planned(context), Kernel::ConvMatrix);
+    assert_eq!(planned(tested), Kernel::ConvGemmCoopmat);
+    assert_ne!(planned(context), Kernel::ConvGemmCoopmat);
 }

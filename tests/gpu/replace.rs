@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dynconv::plan::MapAxis;
+use dynconv::layers::Routing;
+use dynconv::problem::Cells;
+use dynconv::problem::MapAxis;
 use dynconv::{
-    BankConv2d, BatchNorm, Bound, Cells, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights,
-    DynConv2d, Elem, FdyConv2d, KernelWarehouse2d, Linear, MapConv2d, ModulatedConv2d, OdConv2d,
-    OdWeights, PixelMix2d, Result, Routing, StaticConv2d, Tensor, Warehouse, wgpu,
+    BankConv2d, BatchNorm, Bound, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights, DynConv2d,
+    Elem, FdyConv2d, KernelWarehouse2d, Linear, MapConv2d, ModulatedConv2d, OdConv2d, OdWeights,
+    PixelMix2d, Result, StaticConv2d, Tensor, Warehouse, wgpu,
 };
 
 use crate::common::{Noise, assert_same_bits, context, run, upload, weights};

@@ -1,8 +1,11 @@
 //! Tuning, from measurements to plans.
 
-use dynconv::plan::{AttentionSource, ConvChoice, MapAxis, Parts, Problem};
+use dynconv::Algorithm;
+use dynconv::kernels::Kernel;
+use dynconv::problem::Layout;
+use dynconv::problem::{AttentionSource, MapAxis, Parts, Problem};
 use dynconv::tune::{Outcome, Tuned, Tuning, tune};
-use dynconv::{BankConv2d, Caps, Context, ConvDesc, Elem, Error, Kernel, Layout, wgpu};
+use dynconv::{BankConv2d, Caps, Context, ConvDesc, Elem, Error, wgpu};
 
 use crate::common::{Noise, assert_same_bits, context};
 
@@ -43,7 +46,7 @@ fn is_wrong(tuned: &Tuned, kernel: &str) -> bool {
 #[test]
 fn wrong_kernels_are_told_and_never_chosen() {
     let planned = layer(context()).plan(3, SIZE).expect("plans").conv_kernel().name();
-    let other = "conv_register";
+    let other = "conv_gemm_register";
     let tuned = layer(&faulty(vec![planned, other])).tune(3, SIZE).expect("tunes");
     assert!(is_wrong(&tuned, planned) && is_wrong(&tuned, other), "{tuned:?}");
     assert_eq!(tuned.trials[0].kernel.name(), planned);
@@ -117,7 +120,7 @@ fn every_kind_of_problem_can_be_measured() {
         let planned = tuned.planned_ms().expect("is right");
         let (best, ms) = tuned.best().expect("is right");
         let is_gain = ms < 0.97 * planned;
-        assert_eq!(tuned.choice(), if is_gain { best.choice } else { ConvChoice::Auto });
+        assert_eq!(tuned.choice(), if is_gain { best.choice } else { Algorithm::Auto });
         assert!(tuned.trials.iter().any(|trial| trial.kernel == Kernel::ConvDirect));
     }
 }

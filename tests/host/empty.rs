@@ -1,9 +1,11 @@
 //! An empty batch gives an empty output, of every kind of layer.
 
-use dynconv::plan::Problem;
+use dynconv::layers::Routing;
+use dynconv::problem::Problem;
+use dynconv::problem::{Cells, Layout};
 use dynconv::{
-    BankConv2d, Cells, CondConv2d, ConvDesc, DynConv2d, Elem, KernelWarehouse2d, Layout, OdConv2d,
-    Routing, StaticConv2d, Tensor, Warehouse, tune,
+    BankConv2d, CondConv2d, ConvDesc, DynConv2d, Elem, KernelWarehouse2d, OdConv2d, StaticConv2d,
+    Tensor, Warehouse, tune,
 };
 
 use dynconv_suite::catalogue;

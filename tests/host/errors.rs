@@ -1,11 +1,15 @@
 //! Wrong input gets a typed error that names what was wrong, what was needed and what was found.
 
-use dynconv::plan::{MapAxis, Plan};
+use dynconv::device::Unit;
+use dynconv::layers::Routing;
+use dynconv::plan::Plan;
+use dynconv::problem::Cells;
+use dynconv::problem::MapAxis;
 use dynconv::{
-    BankConv2d, BatchNorm, Caps, Cells, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error, FdyConv2d,
+    BankConv2d, BatchNorm, Caps, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error, FdyConv2d,
     FdyWeights, KernelWarehouse2d, KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d,
-    OdConv2d, OdWeights, PerSampleConv2d, PixelMix2d, PixelMixWeights, Routing, StaticConv2d,
-    Tensor, Unit, Warehouse, wgpu,
+    OdConv2d, OdWeights, PerSampleConv2d, PixelMix2d, PixelMixWeights, StaticConv2d, Tensor,
+    Warehouse, wgpu,
 };
 
 use crate::common::noop;
@@ -319,7 +323,7 @@ fn debug_output_is_about_layers() {
     let text = format!("{layer:?}");
     for part in [
         "Layer<2, DyCnn> { geometry: Geometry {",
-        "kernel: Auto",
+        "algorithm: auto",
         "\"kernel bank\": 216 elements of F32",
         "context: context ",
     ] {
@@ -526,7 +530,7 @@ fn element_types_that_no_kernel_reads_are_refused() {
     );
     let means = zeros(&[1, 2, 1, 1], Elem::F16Storage);
     assert_eq!(
-        message(dynconv::global_average_pool(&context, &x, &means)),
+        message(dynconv::layers::global_average_pool(&context, &x, &means)),
         f32_only("channel means")
     );
     let routing = Routing::new(&context, 2, &[0.5; 4], &[0.0; 2]).expect("valid");

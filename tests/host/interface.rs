@@ -1,7 +1,8 @@
 //! What the host says of a variant, held against the shader: workgroup size and memory, bindings
 //! and their access, the parameter block; and the limits that every WebGPU device keeps.
 
-use dynconv::{Caps, Dispatch, Kernel};
+use dynconv::Caps;
+use dynconv::kernels::{Dispatch, Kernel};
 use dynconv_suite::variants::variants;
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo};

@@ -8,6 +8,7 @@ mod checkpoint;
 mod emission;
 mod empty;
 mod errors;
+mod imports;
 mod interface;
 mod inventory;
 mod lints;

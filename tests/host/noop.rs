@@ -26,7 +26,7 @@ fn every_plan_is_recorded_without_a_refusal() {
         for choice in case.choices(context.caps()) {
             let layer = BankConv2d::new(&context, &case.desc, &bank, Some(&bias))
                 .expect("valid")
-                .kernel(choice);
+                .algorithm(choice);
             let x = Tensor::zeros(&context, &case.input_shape()).expect("fits");
             let attention = Tensor::zeros(&context, &[case.batch, case.kernels()]).expect("fits");
             let y = Tensor::zeros(&context, &layer.output_shape(x.shape()).expect("fits"))

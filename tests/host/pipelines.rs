@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use dynconv::{Bound, Context, ConvDesc, DynConv2d, Error, StaticConv2d, Tensor, Variant};
+use dynconv::kernels::Variant;
+use dynconv::{Bound, Context, ConvDesc, DynConv2d, Error, StaticConv2d, Tensor};
 
 use crate::common::{Noise, noop, weights};
 

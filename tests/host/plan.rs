@@ -1,10 +1,12 @@
 //! The planner: what it chooses, how it splits and folds, and laws over thousands of problems.
 
-use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
-use dynconv::{
-    Caps, Const, ConvDesc, Elem, Error, Kernel, Layout, MatrixShape, Operand, Variant, WeightOrder,
-    Winograd, wgpu,
-};
+use dynconv::Algorithm;
+use dynconv::device::MatrixShape;
+use dynconv::kernels::{Const, Kernel, Operand, Variant};
+use dynconv::plan::Plan;
+use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
+use dynconv::problem::{Layout, WeightOrder};
+use dynconv::{Caps, ConvDesc, Elem, Error, Winograd, wgpu};
 use dynconv_suite::variants::with_lanes;
 use proptest::prelude::*;
 
@@ -28,9 +30,9 @@ fn plan(problem: &Problem) -> Plan {
 #[test]
 fn each_shape_gets_its_kernel() {
     let table = [
-        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvBlock),
-        (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvBlock),
-        (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvBlock),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvGemmShared),
+        (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvGemmShared),
+        (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvGemmShared),
         // Blocks of channels that are half empty, a kernel that is too large, a transposed
         // convolution.
         (ConvDesc::new(4, 64, [3, 3]).padding([1, 1]), Kernel::ConvTiled),
@@ -47,7 +49,7 @@ fn each_shape_gets_its_kernel() {
     }
     let software = Caps { device_type: wgpu::DeviceType::Cpu, ..Caps::webgpu_default() };
     let dense = problem(&ConvDesc::new(64, 64, [3, 3]), 8, [1, 14, 14]);
-    assert_eq!(Plan::new(&dense, &software).expect("fits").conv_kernel(), Kernel::ConvRegister);
+    assert_eq!(Plan::new(&dense, &software).expect("fits").conv_kernel(), Kernel::ConvGemmRegister);
 }
 
 #[test]
@@ -58,20 +60,16 @@ fn a_kernel_asked_for_by_name_is_the_one_that_runs() {
         ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).stride([2, 2]),
         ConvDesc::new(64, 64, [1, 1]),
     ];
-    for choice in ConvChoice::ALL.into_iter().filter(|choice| *choice != ConvChoice::Auto) {
-        // Several parts of a sum are a way to run a kernel.
-        let named = if choice == ConvChoice::Split { "block" } else { choice.name() };
+    for choice in Algorithm::ALL.iter().copied().filter(|choice| *choice != Algorithm::Auto) {
+        // Several slices of a sum are a way to run a kernel.
+        let named = if choice == Algorithm::SplitK { "gemm_shared" } else { choice.name() };
         let mut planned = 0;
         for (desc, caps) in
             shapes.iter().flat_map(|desc| [(desc, with_lanes()), (desc, with_matrices())])
         {
-            let asked = Problem { kernel: choice, ..kept(problem(desc, 8, [1, 14, 14]), &caps) };
+            let asked = Problem { algorithm: choice, ..kept(problem(desc, 8, [1, 14, 14]), &caps) };
             let Ok(plan) = Plan::new(&asked, &caps) else { continue };
-            assert_eq!(
-                plan.conv_kernel().name(),
-                format!("conv_{}", named.replace('-', "_")),
-                "{choice}"
-            );
+            assert_eq!(plan.conv_kernel().name(), format!("conv_{named}"), "{choice}");
             planned += 1;
         }
         assert!(planned > 0, "{choice} was planned for nothing");
@@ -106,15 +104,15 @@ fn kept(problem: Problem, caps: &Caps) -> Problem {
 fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
     let caps = with_lanes();
     let table = [
-        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::ConvPatch),
-        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(4), Kernel::ConvPatch),
-        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).stride([2, 2]), Kernel::ConvStrideTwo),
-        (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvPointwiseLanes),
-        (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvLanes),
-        (ConvDesc::new(3, 64, [7, 7]).padding([3, 3]), Kernel::ConvRow),
-        (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]), Kernel::ConvRow),
-        (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]).transposed([0, 0]), Kernel::ConvLanes),
-        (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwiseLanes),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]), Kernel::Conv3x3Simd8),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(4), Kernel::Conv3x3Simd8),
+        (ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).stride([2, 2]), Kernel::Conv3x3s2Simd8),
+        (ConvDesc::new(64, 64, [1, 1]), Kernel::ConvPointwiseSimd8),
+        (ConvDesc::new(64, 64, [1, 1]).stride([2, 2]), Kernel::ConvGemmSimd8),
+        (ConvDesc::new(3, 64, [7, 7]).padding([3, 3]), Kernel::ConvStripSimd8),
+        (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]), Kernel::ConvStripSimd8),
+        (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]).transposed([0, 0]), Kernel::ConvGemmSimd8),
+        (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwiseSimd8),
         (ConvDesc::new(64, 64, [5, 5]).groups(64), Kernel::ConvDepthwise),
         (ConvDesc::new(64, 3, [3, 3]), Kernel::ConvDirect),
     ];
@@ -131,22 +129,25 @@ fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
     let small = Problem { input: [1, 4, 4], ..pointwise };
     let odd = Problem { input: [1, 7, 7], ..pointwise };
     for problem in [last, small, odd] {
-        assert_eq!(Plan::new(&problem, &caps).expect("fits").conv_kernel(), Kernel::ConvLanes);
+        assert_eq!(Plan::new(&problem, &caps).expect("fits").conv_kernel(), Kernel::ConvGemmSimd8);
     }
     let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..pointwise };
-    assert_eq!(Plan::new(&map, &caps).expect("fits").conv_kernel(), Kernel::ConvLanes);
+    assert_eq!(Plan::new(&map, &caps).expect("fits").conv_kernel(), Kernel::ConvGemmSimd8);
 }
 
 #[test]
 fn minimal_filtering_along_rows_is_asked_for() {
     let desc = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
     let by = |problem: Problem, caps: &Caps| {
-        Plan::new(&Problem { kernel: ConvChoice::WinogradRows, ..kept(problem, caps) }, caps)
+        Plan::new(
+            &Problem { algorithm: Algorithm::Conv3x3WinogradSimd8, ..kept(problem, caps) },
+            caps,
+        )
     };
     let lanes = with_lanes();
     let whole = problem(&desc, 8, [1, 14, 14]);
     let plan = by(whole, &lanes).expect("fits");
-    assert_eq!(plan.conv_kernel(), Kernel::ConvWinogradRows);
+    assert_eq!(plan.conv_kernel(), Kernel::Conv3x3WinogradSimd8);
     // The same operands as those of the plain sum, and its operations.
     let plain = Plan::new(&kept(whole, &lanes), &lanes).expect("fits");
     assert_eq!((plan.scratch(), plan.flops()), (plain.scratch(), plain.flops()));
@@ -159,7 +160,7 @@ fn minimal_filtering_along_rows_is_asked_for() {
     let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..whole };
     for problem in [strided, map] {
         let error = by(problem, &lanes).expect_err("is not possible").to_string();
-        assert!(error.contains("conv_winograd_rows"), "{error}");
+        assert!(error.contains("conv_3x3_winograd_simd8"), "{error}");
     }
 }
 
@@ -170,7 +171,7 @@ fn minimal_filtering_multiplies_tiles_of_mixed_kernels() {
     let desc = ConvDesc::new(64, 128, [3, 3]).kernels(4).padding([1, 1]).winograd(Winograd::F4);
     let filtered = plan(&problem(&desc, 8, [1, 56, 56]));
     let [input, product, output] =
-        [Kernel::WinogradInput, Kernel::ConvBlock, Kernel::WinogradOutput];
+        [Kernel::WinogradInput, Kernel::ConvGemmShared, Kernel::WinogradOutput];
     assert_eq!(kernels(&filtered), [Kernel::Aggregate, input, product, output], "{filtered}");
     // 14 x 14 tiles of 36 numbers, in and out, and kernels of 36 numbers.
     assert_eq!(filtered.scratch_bytes(), 4 * 8 * 36 * (196 * (64 + 128) + 64 * 128));
@@ -180,7 +181,8 @@ fn minimal_filtering_multiplies_tiles_of_mixed_kernels() {
     );
     // Few tiles: the products mix the kernels themselves. Tiles of parts of a batch share their
     // memory.
-    let few = plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 8, [1, 14, 14]) });
+    let few =
+        plan(&Problem { algorithm: Algorithm::ConvGemmShared, ..problem(&desc, 8, [1, 14, 14]) });
     assert_eq!(kernels(&few), [input, product, output], "{few}");
     let caps = Caps { max_storage_binding: 9 << 20, ..Caps::webgpu_default() };
     let parts = Plan::new(&problem(&desc, 8, [1, 56, 56]), &caps).expect("fits");
@@ -220,14 +222,14 @@ fn maps_decide_what_lanes_load_at_once() {
     let depthwise = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]).groups(64);
     let conv_by = |kernel, desc: &ConvDesc<2>, input| {
         let problem = Problem {
-            kernel,
+            algorithm: kernel,
             order: WeightOrder::of_bank(&desc.geometry().expect("valid"), &with_lanes()),
             ..problem(desc, 8, input)
         };
         let plan = Plan::new(&problem, &with_lanes()).expect("fits");
         plan.into_dispatches().pop().expect("is planned").variant
     };
-    let conv = |desc: &ConvDesc<2>, input| conv_by(ConvChoice::Auto, desc, input);
+    let conv = |desc: &ConvDesc<2>, input| conv_by(Algorithm::Auto, desc, input);
     let widths = |variant: &Variant| {
         let value =
             |name| variant.consts.iter().find_map(|(n, value)| (*n == name).then_some(*value));
@@ -242,15 +244,15 @@ fn maps_decide_what_lanes_load_at_once() {
         let variant = conv(&depthwise, input);
         assert_eq!(
             (variant.kernel, widths(&variant)),
-            (Kernel::ConvDepthwiseLanes, expected),
+            (Kernel::ConvDepthwiseSimd8, expected),
             "{input:?}"
         );
     }
     // An even padding begins pairs at odd columns.
     let variant = conv(&depthwise.padding([1, 0]), [1, 9, 16]);
-    assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvDepthwiseLanes, [0, 1, 2]));
+    assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvDepthwiseSimd8, [0, 1, 2]));
     for few in [[1, 6, 14], [1, 14, 4]] {
-        assert_eq!(conv(&depthwise, few).kernel, Kernel::ConvDepthwisePatch, "{few:?}");
+        assert_eq!(conv(&depthwise, few).kernel, Kernel::ConvDepthwise3x3, "{few:?}");
     }
     let pointwise = ConvDesc::new(64, 64, [1, 1]);
     let maps = [
@@ -260,16 +262,16 @@ fn maps_decide_what_lanes_load_at_once() {
         ([1, 7, 7], [2, 1, 1]),
     ];
     for (input, expected) in maps {
-        let variant = conv_by(ConvChoice::PointwiseLanes, &pointwise, input);
+        let variant = conv_by(Algorithm::ConvPointwiseSimd8, &pointwise, input);
         assert_eq!(
             (variant.kernel, widths(&variant)),
-            (Kernel::ConvPointwiseLanes, expected),
+            (Kernel::ConvPointwiseSimd8, expected),
             "{input:?}"
         );
     }
     let patch = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
     for (desc, kernel) in
-        [(patch, Kernel::ConvPatch), (patch.stride([2, 2]), Kernel::ConvStrideTwo)]
+        [(patch, Kernel::Conv3x3Simd8), (patch.stride([2, 2]), Kernel::Conv3x3s2Simd8)]
     {
         let even = desc.padding([1, 0]);
         for (desc, input, width) in
@@ -314,16 +316,20 @@ fn mobile_gpus_compute_in_registers() {
         let kernels = [&dense, &mapped, &narrow].map(|problem| kernel(problem, name));
         assert_eq!(
             kernels,
-            [Kernel::ConvRegister, Kernel::ConvRegister, Kernel::ConvPointwise],
+            [Kernel::ConvGemmRegister, Kernel::ConvGemmRegister, Kernel::ConvPointwise],
             "{name}"
         );
     }
     for name in others {
         let kernels = [&dense, &mapped, &narrow].map(|problem| kernel(problem, name));
-        assert_eq!(kernels, [Kernel::ConvBlock, Kernel::ConvTiled, Kernel::ConvBlock], "{name}");
+        assert_eq!(
+            kernels,
+            [Kernel::ConvGemmShared, Kernel::ConvTiled, Kernel::ConvGemmShared],
+            "{name}"
+        );
     }
     let says = Plan::new(&dense, &caps(mali)).expect("fits").to_string();
-    assert!(says.contains("conv_register because: a mobile GPU"), "{says}");
+    assert!(says.contains("conv_gemm_register because: a mobile GPU"), "{says}");
 }
 
 /// A GPU with matrices of 16 x 16 in both element types.
@@ -340,14 +346,14 @@ fn matrices_are_chosen_where_they_were_tested_and_fill() {
     let chosen =
         |problem: &Problem, caps: &Caps| Plan::new(problem, caps).expect("fits").conv_kernel();
     let (full, caps) = (dense(64, 64, 14), with_matrices());
-    assert_eq!(chosen(&full, &caps), Kernel::ConvMatrix);
+    assert_eq!(chosen(&full, &caps), Kernel::ConvGemmCoopmat);
     // An input in f32 is multiplied in f32.
     let single = Problem { elems: [Elem::F32; 2], ..full };
-    assert_eq!(chosen(&single, &caps), Kernel::ConvMatrix);
+    assert_eq!(chosen(&single, &caps), Kernel::ConvGemmCoopmat);
     let only =
         |operand| Caps { matrices: vec![MatrixShape { size: 16, operand }], ..with_matrices() };
-    assert_eq!(chosen(&single, &only(Elem::F16)), Kernel::ConvBlock);
-    assert_eq!(chosen(&full, &only(Elem::F32)), Kernel::ConvBlock);
+    assert_eq!(chosen(&single, &only(Elem::F16)), Kernel::ConvGemmShared);
+    assert_eq!(chosen(&full, &only(Elem::F32)), Kernel::ConvGemmShared);
     // Nobody turned them on, no subgroups to compute them, no f16, a software adapter, workgroups
     // that are too small.
     let lacking = [
@@ -357,32 +363,32 @@ fn matrices_are_chosen_where_they_were_tested_and_fill() {
         Caps { subgroup_size: [32, 128], ..with_matrices() },
     ];
     for caps in lacking {
-        assert_ne!(chosen(&full, &caps), Kernel::ConvMatrix, "{caps:?}");
+        assert_ne!(chosen(&full, &caps), Kernel::ConvGemmCoopmat, "{caps:?}");
     }
     // Tiles and steps that are mostly empty, a map.
     for problem in [dense(64, 12, 14), dense(12, 64, 14), dense(64, 64, 3)] {
-        assert_ne!(chosen(&problem, &caps), Kernel::ConvMatrix, "{problem:?}");
+        assert_ne!(chosen(&problem, &caps), Kernel::ConvGemmCoopmat, "{problem:?}");
     }
     let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..full };
     assert_eq!(chosen(&map, &caps), Kernel::ConvTiled);
     // The choice, and with it the order of the sum, is the same for every batch.
     for batch in [1, 2, 100] {
-        assert_eq!(chosen(&Problem { batch, ..full }, &caps), Kernel::ConvMatrix);
+        assert_eq!(chosen(&Problem { batch, ..full }, &caps), Kernel::ConvGemmCoopmat);
     }
 }
 
 #[test]
 fn matrices_that_cannot_be_had_are_refused_by_name() {
     let desc = ConvDesc::new(64, 64, [3, 3]);
-    let asked = Problem { kernel: ConvChoice::Matrix, ..problem(&desc, 2, [1, 9, 9]) };
+    let asked = Problem { algorithm: Algorithm::ConvGemmCoopmat, ..problem(&desc, 2, [1, 9, 9]) };
     let refused = |problem: &Problem, caps: &Caps| {
         Plan::new(problem, caps).expect_err("cannot be").to_string()
     };
-    let untested = "conv_matrix with an input in Elem::F32 needs the device feature EXPERIMENTAL_COOPERATIVE_MATRIX, \
+    let untested = "conv_gemm_coopmat with an input in Elem::F32 needs the device feature EXPERIMENTAL_COOPERATIVE_MATRIX, \
                     in matrices that Context::with_matrices has tested, which is not enabled";
     assert_eq!(refused(&asked, &Caps::webgpu_default()), untested);
     let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..asked };
-    let mixes = "conv_matrix is not possible: it cannot mix kernels at every position";
+    let mixes = "conv_gemm_coopmat is not possible: it cannot mix kernels at every position";
     assert_eq!(refused(&map, &with_matrices()), mixes);
     let large = Caps { subgroup_size: [32, 128], ..with_matrices() };
     assert!(
@@ -398,7 +404,10 @@ fn more_work_gets_larger_tiles() {
     let tile = |batch, c_out, map, device_type| {
         let desc = ConvDesc::new(64, c_out, [3, 3]).padding([1, 1]);
         let caps = Caps { device_type, ..Caps::webgpu_default() };
-        let problem = Problem { kernel: ConvChoice::Block, ..problem(&desc, batch, [1, map, map]) };
+        let problem = Problem {
+            algorithm: Algorithm::ConvGemmShared,
+            ..problem(&desc, batch, [1, map, map])
+        };
         let plan = Plan::new(&problem, &caps).expect("fits");
         let variant = &plan.dispatches().last().expect("convolves").variant;
         ["TILE_M", "TILE_N"].map(|name| {
@@ -444,9 +453,9 @@ fn a_plan_explains_itself() {
     assert_eq!(
         text,
         "64 -> 64 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 8: 56x56 -> 56x56\n\
-         conv_block because: 64 channels x 3136 positions fill large tiles\n  \
-         aggregate       1152 workgroups (1152 x 1 x 1) of 64, 0 B of workgroup memory\n  \
-         conv_block      200 workgroups (200 x 1 x 1) of 128, 12800 B of workgroup memory\n\
+         conv_gemm_shared because: 64 channels x 3136 positions fill large tiles\n  \
+         aggregate               1152 workgroups (1152 x 1 x 1) of 64, 0 B of workgroup memory\n  \
+         conv_gemm_shared        200 workgroups (200 x 1 x 1) of 128, 12800 B of workgroup memory\n\
          scratch memory 1179648 B"
     );
 }
@@ -455,7 +464,8 @@ fn a_plan_explains_itself() {
 fn a_batch_past_the_binding_limit_is_split_evenly() {
     // 512 -> 512, 3 x 3 is 9.4 MB a sample: 128 MiB hold 14 of them.
     let desc = ConvDesc::new(512, 512, [3, 3]).kernels(4).padding([1, 1]);
-    let stored = |batch| Problem { kernel: ConvChoice::Tiled, ..problem(&desc, batch, [1, 7, 7]) };
+    let stored =
+        |batch| Problem { algorithm: Algorithm::ConvTiled, ..problem(&desc, batch, [1, 7, 7]) };
     let split = plan(&stored(64));
     assert_eq!(split.samples_per_part(), 13);
     assert_eq!(split.dispatches().len(), 2 * 5);
@@ -467,11 +477,13 @@ fn a_batch_past_the_binding_limit_is_split_evenly() {
 #[test]
 fn kernels_for_few_positions_are_mixed_as_they_are_loaded() {
     let mixed = |desc: ConvDesc<2>, map: usize| {
-        let plan =
-            plan(&Problem { kernel: ConvChoice::Block, ..problem(&desc, 16, [1, map, map]) });
+        let plan = plan(&Problem {
+            algorithm: Algorithm::ConvGemmShared,
+            ..problem(&desc, 16, [1, map, map])
+        });
         let kernels: Vec<_> = plan.dispatches().iter().map(|d| d.variant.kernel).collect();
         let says = plan.to_string().contains("kernels are mixed as they are loaded");
-        assert_eq!(says, kernels == [Kernel::ConvBlock], "{plan}");
+        assert_eq!(says, kernels == [Kernel::ConvGemmShared], "{plan}");
         assert_eq!(says, plan.scratch_bytes() == 0, "{plan}");
         says
     };
@@ -482,8 +494,11 @@ fn kernels_for_few_positions_are_mixed_as_they_are_loaded() {
     assert!(mixed(desc.kernels(8), 7));
     assert!(!mixed(desc.kernels(9), 7), "more kernels than a step takes");
     assert!(!mixed(desc.bank_elem(Elem::F16Storage), 7), "a bank in f16");
-    let biased =
-        Problem { has_bias: true, kernel: ConvChoice::Block, ..problem(&desc, 16, [1, 7, 7]) };
+    let biased = Problem {
+        has_bias: true,
+        algorithm: Algorithm::ConvGemmShared,
+        ..problem(&desc, 16, [1, 7, 7])
+    };
     assert_eq!(plan(&biased).dispatches().len(), 2, "a bias is mixed beforehand");
 }
 
@@ -508,11 +523,11 @@ fn a_sum_with_few_tiles_is_split_among_workgroups() {
     assert_eq!(
         small.to_string(),
         "512 -> 512 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 1: 7x7 -> 7x7\n\
-         conv_block because: 512 channels x 49 positions fill large tiles\n\
+         conv_gemm_shared because: 512 channels x 49 positions fill large tiles\n\
          kernels are mixed as they are loaded: too few positions to store them for\n\
-         sums are split in 16 parts of 32 input channels: a sample has too few tiles for every core\n  \
-         conv_block      128 workgroups (128 x 1 x 1) of 64, 8704 B of workgroup memory\n  \
-         sum_parts       392 workgroups (392 x 1 x 1) of 64, 0 B of workgroup memory\n\
+         sums are split in 16 slices of 32 input channels: a sample has too few tiles for every core\n  \
+         conv_gemm_shared        128 workgroups (128 x 1 x 1) of 64, 8704 B of workgroup memory\n  \
+         sum_slices              392 workgroups (392 x 1 x 1) of 64, 0 B of workgroup memory\n\
          scratch memory 1605632 B"
     );
     let of = |desc: &ConvDesc<2>, map, device| {
@@ -564,13 +579,13 @@ fn kernels_and_parts_are_the_same_in_every_batch() {
 fn a_split_sum_is_asked_for_by_name() {
     let split = |c_in, caps: &Caps| {
         let desc = ConvDesc::new(c_in, 20, [1, 1]);
-        Plan::new(&Problem { kernel: ConvChoice::Split, ..problem(&desc, 3, [1, 4, 5]) }, caps)
+        Plan::new(&Problem { algorithm: Algorithm::SplitK, ..problem(&desc, 3, [1, 4, 5]) }, caps)
     };
     let caps = Caps::webgpu_default();
     let error = split(16, &caps).expect_err("one block of channels");
     assert_eq!(
         error.to_string(),
-        "conv_block in parts is not possible: it needs more than 16 input channels a group, and there are 16"
+        "conv_gemm_shared in slices is not possible: it needs more than 16 input channels a group, and there are 16"
     );
     assert_eq!(parts(&split(17, &caps).expect("two blocks")), 2);
     assert_eq!(parts(&split(90, &on(wgpu::DeviceType::Cpu)).expect("many blocks")), 2);
@@ -578,8 +593,8 @@ fn a_split_sum_is_asked_for_by_name() {
     let most = Caps { max_loop_trips: 130, ..caps.clone() };
     assert_eq!(parts(&split(90, &most).expect("short loops")), 6);
     let plan = split(90, &caps).expect("many blocks");
-    assert!(plan.to_string().contains("in 2 parts of 48 input channels: asked for"), "{plan}");
-    let whole = Problem { kernel: ConvChoice::Block, ..*plan.problem() };
+    assert!(plan.to_string().contains("in 2 slices of 48 input channels: asked for"), "{plan}");
+    let whole = Problem { algorithm: Algorithm::ConvGemmShared, ..*plan.problem() };
     assert_eq!(parts(&Plan::new(&whole, &caps).expect("fits")), 1);
 }
 
@@ -636,12 +651,12 @@ fn a_plan_says_what_the_device_lacks() {
     let of =
         |caps: &Caps, batch| Plan::new(&problem(&desc, batch, [1, 56, 56]), caps).expect("fits");
     let plan = of(&lanes, 8);
-    assert_eq!(plan.conv_kernel(), Kernel::ConvRegister);
+    assert_eq!(plan.conv_kernel(), Kernel::ConvGemmRegister);
     assert_eq!(plan.missing(), lanes.missing());
     let line = "slower than need be, if the adapter has SUBGROUP and SHADER_INT64: ";
     assert!(plan.to_string().contains(line), "{plan}");
     let full = of(&Caps { subgroups: true, int64: true, ..lanes }, 8);
-    assert_eq!((full.conv_kernel(), full.missing()), (Kernel::ConvPatch, &[][..]));
+    assert_eq!((full.conv_kernel(), full.missing()), (Kernel::Conv3x3Simd8, &[][..]));
     assert!(!full.to_string().contains("slower"), "{full}");
     // A tile that two buffers fit as well.
     assert_eq!(of(&gpu, 1).missing(), []);
@@ -650,12 +665,12 @@ fn a_plan_says_what_the_device_lacks() {
 #[test]
 fn kernels_that_cannot_are_refused() {
     let desc = ConvDesc::new(64, 64, [3, 3]);
-    for kernel in [ConvChoice::Pointwise, ConvChoice::Depthwise] {
-        let problem = Problem { kernel, ..problem(&desc, 1, [1, 7, 7]) };
+    for kernel in [Algorithm::ConvPointwise, Algorithm::ConvDepthwise] {
+        let problem = Problem { algorithm: kernel, ..problem(&desc, 1, [1, 7, 7]) };
         let error = Plan::new(&problem, &Caps::webgpu_default()).expect_err("not possible");
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     }
-    let pointwise = Problem { kernel: ConvChoice::Pointwise, ..problem(&desc, 0, [1, 7, 7]) };
+    let pointwise = Problem { algorithm: Algorithm::ConvPointwise, ..problem(&desc, 0, [1, 7, 7]) };
     let error = Plan::new(&pointwise, &Caps::webgpu_default())
         .expect_err("not possible, for no samples either");
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
@@ -724,11 +739,9 @@ pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
             let mut caps = if lanes { with_lanes() } else { Caps::webgpu_default() };
             let is_bank = attention != AttentionSource::Rows;
             let problem = if is_bank { kept(problem, &caps) } else { problem };
-            let kernel = match is_split && !is_map && c_in > 16 && problem.geometry.is_blockable() {
-                true => ConvChoice::Split,
-                false => ConvChoice::Auto,
-            };
-            let problem = Problem { kernel, ..problem };
+            let is_able = Algorithm::SplitK.accepts(&problem).is_ok();
+            let algorithm = if is_split && is_able { Algorithm::SplitK } else { Algorithm::Auto };
+            let problem = Problem { algorithm, ..problem };
             caps.max_storage_binding = 1 << binding;
             caps.max_workgroups = 1 << grid;
             caps.max_loop_trips = 1 << trips;
@@ -768,7 +781,7 @@ proptest! {
                     partials = match partials {
                         None => Some(*slice),
                         Some(written) => {
-                            prop_assert_eq!((written, dispatch.variant.kernel), (*slice, Kernel::SumParts));
+                            prop_assert_eq!((written, dispatch.variant.kernel), (*slice, Kernel::SumSlices));
                             None
                         }
                     };

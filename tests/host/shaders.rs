@@ -7,8 +7,11 @@ use crate::common;
 use std::collections::HashSet;
 use std::thread;
 
-use dynconv::plan::{AttentionSource, Branch, ConvChoice, Mixing, Parts, Plan, Problem};
-use dynconv::{Caps, Const, Dispatch, Elem, Kernel, Slot};
+use dynconv::Algorithm;
+use dynconv::kernels::{Const, Dispatch, Kernel, Slot};
+use dynconv::plan::Plan;
+use dynconv::problem::{AttentionSource, Branch, Mixing, Parts, Problem};
+use dynconv::{Caps, Elem};
 use dynconv_suite::variants::{elem_variants, lane_variants, matrix_variants, variants};
 use naga::Module;
 use naga::valid::{
@@ -84,7 +87,7 @@ fn validator(capabilities: Capabilities) -> Validator {
 #[test]
 fn the_host_knows_every_variant() {
     let variants = [variants(), lane_variants(), matrix_variants()].concat();
-    for kernel in Kernel::ALL {
+    for &kernel in Kernel::ALL {
         assert!(
             variants.iter().any(|d| d.variant.kernel == kernel),
             "no case reaches {}",
@@ -187,7 +190,7 @@ fn element_types_reach_every_slot() {
             slots.map(|(slot, elem)| (d.variant.kernel, *slot, *elem)).collect::<Vec<_>>()
         })
         .collect();
-    for kernel in Kernel::ALL {
+    for &kernel in Kernel::ALL {
         for slot in kernel.def().slots {
             let narrow = match slot {
                 Slot::Bank => [Elem::F16Storage, Elem::Bf16Storage],
@@ -213,7 +216,7 @@ fn a_variant_past_a_limit_is_refused_on_the_host() {
         let attention = AttentionSource::Branch(branch);
         Problem {
             attention,
-            kernel: ConvChoice::Tiled,
+            algorithm: Algorithm::ConvTiled,
             ..Problem::new(case.geometry(), 1, case.input())
         }
     };

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use dynconv::plan::{AttentionSource, Branch, ConvChoice, MapAxis, Mixing, Parts, Plan, Problem};
+use dynconv::Algorithm;
+use dynconv::kernels::Kernel;
+use dynconv::plan::Plan;
+use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
+use dynconv::problem::{Cells, Epilogue, Geometry, Layout, WeightOrder};
 use dynconv::tune::{Key, Tuning, candidates};
-use dynconv::{
-    Activation, BankConv2d, Caps, Cells, Context, ConvDesc, Elem, Epilogue, Error, Geometry,
-    Kernel, Layout, WeightOrder, wgpu,
-};
+use dynconv::{Activation, BankConv2d, Caps, Context, ConvDesc, Elem, Error, wgpu};
 use dynconv_suite::cases::needs_lanes;
 use dynconv_suite::variants::with_lanes;
 use proptest::prelude::*;
@@ -39,7 +40,7 @@ fn a_table_is_a_header_and_a_line_a_problem() {
         driver: "1.2".into(),
         ..Caps::webgpu_default()
     });
-    table.insert(&dense(), ConvChoice::Tiled);
+    table.insert(&dense(), Algorithm::ConvTiled);
     let text = table.to_string();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..4], ["adapter A GPU", "driver 1.2", "backend Noop", "lanes no"]);
@@ -65,10 +66,10 @@ proptest! {
             ..problem
         };
         let mut table = Tuning::new(&caps);
-        table.insert(&problem, ConvChoice::Register);
+        table.insert(&problem, Algorithm::ConvGemmRegister);
         let read: Tuning = table.to_string().parse().expect("parses");
         prop_assert_eq!(&read, &table);
-        prop_assert_eq!(read.choice(&problem), Some(ConvChoice::Register));
+        prop_assert_eq!(read.choice(&problem), Some(Algorithm::ConvGemmRegister));
     }
 }
 
@@ -79,7 +80,7 @@ fn other_axes_and_transposed_convolutions_are_written_and_read() {
         ConvDesc::new(4, 6, [3, 1, 2]).padding_sides([[0, 2], [0, 0], [1, 0]]).groups(2).geometry();
     let mut table = Tuning::new(&Caps::webgpu_default());
     for (geometry, input) in [(one, [1, 1, 33]), (three, [5, 6, 200])] {
-        table.insert(&Problem::new(geometry.expect("valid"), 1, input), ConvChoice::Auto);
+        table.insert(&Problem::new(geometry.expect("valid"), 1, input), Algorithm::Auto);
     }
     let text = table.to_string();
     assert!(text.contains("input=33 kernel=5") && text.contains(" transposed=1 "), "{text}");
@@ -131,7 +132,7 @@ fn wrong_lines_are_named() {
         replaced("bias=no", "bias=no fast=yes"),
         "no more words of a problem, found \"fast=yes\""
     );
-    assert!(replaced("-> tiled", "-> fastest").starts_with("one of auto, direct, tiled, "));
+    assert!(replaced("-> tiled", "-> fastest").starts_with("one of auto, split_k, "));
     let twice = message(&format!("{}{LINE}\n{LINE}\n", header()));
     assert!(
         twice.starts_with("tuning table, line 7: expected a problem that no line before it has"),
@@ -163,7 +164,7 @@ fn a_key_has_what_decides_and_no_batch() {
     let branch = |parts, mixing| AttentionSource::Branch(Branch { hidden: Some(4), parts, mixing });
     let same = [
         Problem { batch: 1, ..dense },
-        Problem { kernel: ConvChoice::Direct, ..dense },
+        Problem { algorithm: Algorithm::ConvDirect, ..dense },
         Problem { input: [1, 14, 65], ..dense },
         Problem { input: [1, 14, 72], ..dense },
         Problem { attention: branch(MIX, Mixing::Softmax), ..dense },
@@ -225,9 +226,9 @@ proptest! {
     #[test]
     fn candidates_can_run((problem, caps) in any_problem(), lanes in any::<bool>()) {
         let caps = if lanes { with_lanes() } else { caps };
-        let planned = Plan::new(&Problem { kernel: ConvChoice::Auto, ..problem }, &caps);
+        let planned = Plan::new(&Problem { algorithm: Algorithm::Auto, ..problem }, &caps);
         for kernel in candidates(&problem, &caps) {
-            let plan = Plan::new(&Problem { kernel, ..problem }, &caps).expect("plans");
+            let plan = Plan::new(&Problem { algorithm: kernel, ..problem }, &caps).expect("plans");
             prop_assert_ne!(plan.dispatches(), planned.as_ref().expect("plans").dispatches());
             prop_assert!(caps.has_lanes() || !needs_lanes(kernel));
         }
@@ -237,13 +238,13 @@ proptest! {
 #[test]
 fn candidates_are_all_others_but_hopeless_ones() {
     let names = |problem: &Problem, caps: &Caps| -> Vec<&str> {
-        candidates(problem, caps).into_iter().map(ConvChoice::name).collect()
+        candidates(problem, caps).into_iter().map(Algorithm::name).collect()
     };
-    // The planner's own choice is conv_patch.
-    assert_eq!(names(&dense(), &with_lanes()), ["register", "lanes", "row"]);
-    assert_eq!(names(&dense(), &Caps::webgpu_default()), ["block", "register"]);
+    // The planner's own choice is conv_3x3_simd8.
+    assert_eq!(names(&dense(), &with_lanes()), ["strip_simd8", "gemm_simd8", "gemm_register"]);
+    assert_eq!(names(&dense(), &Caps::webgpu_default()), ["gemm_shared", "gemm_register"]);
     let tiny = Problem { input: [1, 8, 8], ..dense() };
-    assert_eq!(names(&tiny, &Caps::webgpu_default()), ["direct", "block", "register"]);
+    assert_eq!(names(&tiny, &Caps::webgpu_default()), ["gemm_shared", "direct", "gemm_register"]);
 }
 
 #[test]
@@ -258,25 +259,25 @@ fn a_tuned_context_plans_by_the_table_and_says_so() {
     assert_eq!(planned.conv_kernel(), Kernel::ConvTiled);
 
     let mut table = Tuning::new(context.caps());
-    table.insert(planned.problem(), ConvChoice::Register);
+    table.insert(planned.problem(), Algorithm::ConvGemmRegister);
     let tuned = context.clone().with_tuning(table.clone()).expect("is of this device");
     for batch in [1, 8, 33] {
         let plan = plan(&layer(&tuned), batch, 70);
-        assert_eq!(plan.conv_kernel(), Kernel::ConvRegister);
-        assert!(plan.to_string().contains("conv_register because: tuned: measured"), "{plan}");
+        assert_eq!(plan.conv_kernel(), Kernel::ConvGemmRegister);
+        assert!(plan.to_string().contains("conv_gemm_register because: tuned: measured"), "{plan}");
     }
     // What was not measured, and what the app has chosen itself.
     assert_eq!(plan(&layer(&tuned), 8, 64).to_string(), plan(&layer(&context), 8, 64).to_string());
-    let asked = plan(&layer(&tuned).kernel(ConvChoice::Direct), 8, 70);
+    let asked = plan(&layer(&tuned).algorithm(Algorithm::ConvDirect), 8, 70);
     assert!(asked.to_string().contains("conv_direct because: asked for"), "{asked}");
 
     // A table may say that nothing is faster, and it may be wrong.
-    table.insert(planned.problem(), ConvChoice::Auto);
+    table.insert(planned.problem(), Algorithm::Auto);
     assert_eq!(table.choices().len(), 1);
     let kept = context.clone().with_tuning(table.clone()).expect("is of this device");
     assert_eq!(plan(&layer(&kept), 8, 70), planned);
     assert_eq!(table.clone().gains().choices().len(), 0);
-    table.insert(planned.problem(), ConvChoice::Pointwise);
+    table.insert(planned.problem(), Algorithm::ConvPointwise);
     let wrong = context.with_tuning(table).expect("is of this device");
     let error = layer(&wrong).plan(8, [14, 70]).expect_err("is not possible").to_string();
     assert!(error.starts_with("conv_pointwise is not possible"), "{error}");
@@ -289,7 +290,7 @@ fn tables_of_a_folder_are_found_by_device_and_kernels() {
     let caps = Caps { name: "A GPU".into(), ..Caps::webgpu_default() };
     assert_eq!(Tuning::load(&folder, &caps).expect("there is no such folder"), None);
     let mut table = Tuning::new(&caps);
-    table.insert(&dense(), ConvChoice::Block);
+    table.insert(&dense(), Algorithm::ConvGemmShared);
     let path = table.save(&folder, &caps).expect("writes");
     assert_eq!(Tuning::load(&folder, &caps).expect("reads"), Some(table.clone()));
     let other = Caps { driver: "2".into(), ..caps.clone() };
@@ -336,7 +337,7 @@ fn shipped_tables_are_gains_and_are_found_by_the_kind_of_device() {
     ];
     for (file, name, driver, caps) in devices {
         let table = Tuning::read(&folder.join(file)).expect("is a table");
-        assert!(table.choices().all(|(_, choice)| choice != ConvChoice::Auto), "{file}");
+        assert!(table.choices().all(|(_, choice)| choice != Algorithm::Auto), "{file}");
         let caps = Caps { name: name.into(), driver: driver.into(), ..caps };
         let kernels = |table: &Tuning| table.to_string().lines().nth(4).map(String::from);
         let is_current = kernels(&table) == kernels(&Tuning::new(&caps));

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use chrono::Utc;
 use clap::Args;
-use dynconv::plan::ConvChoice;
+use dynconv::Algorithm;
 use dynconv_measure::{Case, Error, Outcome, Peak, Results, Shape, Verdict, load, measure};
 use dynconv_suite::spec::Family;
 
@@ -266,16 +266,15 @@ fn cases(options: &Options) -> anyhow::Result<Vec<Case>> {
 }
 
 /// Convolution kernels by their names.
-fn kernels(names: &[String]) -> Result<Vec<ConvChoice>, Usage> {
+fn kernels(names: &[String]) -> Result<Vec<Algorithm>, Usage> {
     let mut kernels = Vec::new();
     for name in names {
         let before = kernels.len();
         kernels.extend(
-            ConvChoice::ALL.into_iter().filter(|choice| choice.name() == name || name == "all"),
+            Algorithm::ALL.iter().copied().filter(|choice| choice.name() == name || name == "all"),
         );
-        let all = || ConvChoice::ALL.map(ConvChoice::name).join(", ");
         Usage::unless(kernels.len() > before, || {
-            format!("--kernel {name}: expected all, {}", all())
+            format!("--kernel {name}: expected all, {}", Algorithm::names())
         })?;
     }
     let mut distinct = Vec::new();

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use dynconv::{Activation, BatchNorm, Checkpoint, ConvDesc, Layout};
+use dynconv::problem::Layout;
+use dynconv::{Activation, BatchNorm, Checkpoint, ConvDesc};
 use serde::Deserialize;
 use serde_json::Value;
 

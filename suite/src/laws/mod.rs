@@ -14,10 +14,9 @@ mod truth;
 pub(crate) use moved::elsewhere;
 pub use structure::choices;
 
-use dynconv::plan::ConvChoice;
+use dynconv::Algorithm;
 use dynconv::{Context, Elem, Winograd};
 
-use crate::cases::sums_plainly;
 use crate::data::{Data, Numbers};
 use crate::run::{self, Fault, Output};
 use crate::spec::{Family, Limits, Spec};
@@ -243,7 +242,7 @@ fn mixes(spec: &Spec) -> bool {
 /// Whether relatives of a problem sum in the same order: neither the planner's choice nor the parts
 /// of a sum differ.
 fn keeps_order(spec: &Spec) -> bool {
-    spec.conv != ConvChoice::Auto && spec.limits != Limits::Short
+    spec.conv != Algorithm::Auto && spec.limits != Limits::Short
 }
 
 /// Largest magnitude that integer data can reach before the activation.
@@ -270,7 +269,7 @@ fn is_exact(spec: &Spec) -> bool {
         _ => 1 << 7,
     };
     // Its kernels are thirds and more.
-    let is_thirds = spec.winograd == Some(Winograd::F4) || !sums_plainly(spec.conv);
+    let is_thirds = spec.winograd == Some(Winograd::F4) || !spec.conv.sums_plainly();
     !is_thirds
         && spec.family.is_given()
         && spec.is_exact()

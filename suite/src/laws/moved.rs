@@ -1,7 +1,9 @@
 //! The same dispatches with every operand somewhere else: scratch memory and weights too, which the
 //! library itself always puts at the beginning of a buffer.
 
-use dynconv::{Bound, Const, Elem, Operand, Slot, Step};
+use dynconv::device::Step;
+use dynconv::kernels::{Const, Operand, Slot};
+use dynconv::{Bound, Elem};
 
 use super::{Trial, same_bits};
 use crate::data::Numbers;

@@ -1,10 +1,12 @@
 //! Laws about the shape of a convolution.
 
-use dynconv::plan::ConvChoice;
-use dynconv::{Error, Layout};
+use dynconv::Algorithm;
+use dynconv::Error;
+use dynconv::problem::Layout;
+use dynconv::problem::{AttentionSource, Geometry, MapAxis, Problem};
 
 use super::{Trial, is_exact, is_linear, keeps_order, same_bits};
-use crate::cases::{able, sums_plainly};
+use crate::cases::able;
 use crate::data::{Data, Numbers};
 use crate::noise::Noise;
 use crate::run::Fault;
@@ -13,7 +15,7 @@ use crate::spec::{Family, Spec};
 pub(super) fn can_translate(spec: &Spec) -> bool {
     let given = matches!(spec.family, Family::Static | Family::Bank | Family::PerSample);
     // Tiles do not move with the input.
-    let moves = spec.transposed.is_none() && spec.winograd.is_none() && sums_plainly(spec.conv);
+    let moves = spec.transposed.is_none() && spec.winograd.is_none() && spec.conv.sums_plainly();
     given && moves && !spec.residual && keeps_order(spec) && interior(spec).is_some()
 }
 
@@ -87,21 +89,29 @@ pub(super) fn blocks(trial: &Trial<'_>) -> Result<(), Fault> {
         let group = channel % g.c_out / c_out;
         bank[(channel * g.c_in + group * c_in + ci) * g.taps() + tap] = weight;
     }
-    let needs_depthwise =
-        [ConvChoice::Depthwise, ConvChoice::DepthwisePatch, ConvChoice::DepthwiseLanes];
-    let conv = if needs_depthwise.contains(&spec.conv) { ConvChoice::Direct } else { spec.conv };
-    let dense = Spec { groups: 1, conv, ..spec.clone() };
+    let mut dense = Spec { groups: 1, ..spec.clone() };
+    if !choices(&dense).contains(&dense.conv) && dense.conv != Algorithm::Auto {
+        dense.conv = Algorithm::ConvDirect;
+    }
     let expected = trial.run(&dense, &Data { bank, ..data.clone() })?.y;
     same_bits("the block-diagonal convolution", &trial.y(&data)?, &expected)
 }
 
 /// Kernels that can compute a problem on some device.
 #[must_use]
-pub fn choices(spec: &Spec) -> Vec<ConvChoice> {
-    match spec.geometry() {
-        Ok(g) if !spec.family.mixes_positions() => able(&g),
-        _ => vec![ConvChoice::Direct, ConvChoice::Tiled, ConvChoice::Register, ConvChoice::Lanes],
+pub fn choices(spec: &Spec) -> Vec<Algorithm> {
+    let Ok(geometry) = spec.geometry() else { return Vec::new() };
+    let mut all = able(&geometry, spec.input3());
+    if spec.family.mixes_positions() {
+        all.retain(|algorithm| algorithm.accepts(&mixed(&geometry, spec.input3())).is_ok());
     }
+    all
+}
+
+/// The same convolution with a map of mixing weights.
+fn mixed(geometry: &Geometry, input: [usize; 3]) -> Problem {
+    let attention = AttentionSource::Map(MapAxis::All);
+    Problem { attention, ..Problem::new(*geometry, 1, input) }
 }
 
 pub(super) fn has_choices(spec: &Spec) -> bool {
@@ -111,8 +121,8 @@ pub(super) fn has_choices(spec: &Spec) -> bool {
 pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
     let data = trial.data(Numbers::Integers)?;
     let expected = trial.y(&data)?;
-    let is_other = |conv: &ConvChoice| *conv != trial.spec.conv && sums_plainly(*conv);
-    let mut others: Vec<ConvChoice> = choices(trial.spec).into_iter().filter(is_other).collect();
+    let is_other = |conv: &Algorithm| *conv != trial.spec.conv && conv.sums_plainly();
+    let mut others: Vec<Algorithm> = choices(trial.spec).into_iter().filter(is_other).collect();
     // Every kernel is compiled anew for every problem: two of the others a problem, all in turn
     // over the problems.
     let turn = usize::try_from(trial.spec.seed).unwrap_or(0) % others.len().max(1);
@@ -158,7 +168,7 @@ pub(super) fn adjoint(trial: &Trial<'_>) -> Result<(), Fault> {
         channels: [g.c_out, g.c_in],
         input: size[3 - spec.input.len()..].to_vec(),
         transposed: None,
-        conv: ConvChoice::Direct,
+        conv: Algorithm::ConvDirect,
         layouts: [spec.layouts[1], spec.layouts[0]],
         elems: [spec.elems[1], spec.elems[0], spec.elems[2]],
         ..spec.clone()

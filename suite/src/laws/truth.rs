@@ -1,10 +1,10 @@
 //! Laws that hold results against the reference.
 
+use dynconv::kernels::Kernel;
 use dynconv::reference::narrow;
 use dynconv::{Activation, Elem};
 
 use super::{Trial, same_bits};
-use crate::cases::sums_plainly;
 use crate::check::kernels;
 use crate::data::Numbers;
 use crate::run::Fault;
@@ -18,7 +18,16 @@ pub(super) fn exact(trial: &Trial<'_>) -> Result<(), Fault> {
     if truth.y.len() > 8 && truth.y.iter().all(|&v| v == truth.y[0]) {
         return Err(Fault::Wrong("the data shows nothing: all expected outputs are alike".into()));
     }
-    same_bits("output", &trial.y(&data)?, &narrow(&truth.y))
+    let y = trial.y(&data)?;
+    same_bits("output", &y, &narrow(&truth.y))?;
+    let ran = kernels(trial.context, trial.spec);
+    let ran = Kernel::ALL.iter().filter(|kernel| ran.contains(&kernel.name()));
+    for formulation in ran.filter_map(|kernel| kernel.formulation()) {
+        if let Some(formulated) = truth::formulated(trial.spec, &data, formulation)? {
+            same_bits("output, by the kernel's own formulation", &y, &narrow(&formulated))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn bound(trial: &Trial<'_>) -> Result<(), Fault> {
@@ -26,7 +35,7 @@ pub(super) fn bound(trial: &Trial<'_>) -> Result<(), Fault> {
     let output = trial.run(trial.spec, &data)?;
     let truth = truth::truth(trial.spec, &data, output.attention.as_deref())?;
     let rounds = trial.spec.elems[0] != Elem::F32
-        && kernels(trial.context, trial.spec).contains(&"conv_matrix");
+        && kernels(trial.context, trial.spec).contains(&"conv_gemm_coopmat");
     let truth = if rounds { truth.in_halves(trial.spec) } else { truth };
     within("output", &output.y, &truth.y, &truth.tolerance)
 }
@@ -74,7 +83,7 @@ pub(super) fn has_twin(spec: &Spec) -> bool {
     // Minimal filtering pays with accuracy.
     is_plain
         && spec.winograd.is_none()
-        && sums_plainly(spec.conv)
+        && spec.conv.sums_plainly()
         && spec.elems == [Elem::F32; 3]
         && matches!(spec.family, Family::Static | Family::Bank)
 }

@@ -7,7 +7,7 @@ mod flow;
 mod indexing;
 mod stores;
 
-use dynconv::Kernel;
+use dynconv::kernels::Kernel;
 use dynconv_suite::variants::variants;
 use naga::Module;
 use naga::valid::{Capabilities, ModuleInfo};
@@ -63,7 +63,7 @@ fn faults_in_kernels_are_found() {
             unguarded("the workgroup and the invocation"),
         ),
         (Kernel::AttentionMlp, "b >= params.batch", "false", unguarded("the workgroup")),
-        (Kernel::Aggregate, "i >= params.row_stride", "false", unguarded("the invocation")),
+        (Kernel::Aggregate, "i >= params.sample_stride", "false", unguarded("the invocation")),
         (
             Kernel::Demodulate,
             "index / row",

@@ -1,0 +1,20 @@
+//! The device: contexts, tensors, and programs bound to them.
+
+mod bound;
+mod context;
+mod home;
+mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+mod timer;
+
+pub use bound::{Bound, Step};
+pub(crate) use bound::{bind_plan, check_elem};
+pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};
+pub(crate) use context::{PollFault, lock, poll};
+pub(crate) use home::Home;
+pub use tensor::{TENSOR_USAGE, Tensor};
+#[cfg(not(target_arch = "wasm32"))]
+pub use timer::PassTimer;
+
+pub use crate::caps::{MatrixShape, Missing};
+pub use crate::error::Unit;

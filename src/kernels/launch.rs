@@ -1,0 +1,330 @@
+//! What a dispatch starts: operands, ranges of them, grids, and the limits of devices.
+
+use std::fmt;
+
+use super::shader::{Slot, Variant};
+use crate::caps::Caps;
+use crate::elem::Elem;
+use crate::error::{Error, Result, Unit, index32};
+
+/// An operand of a layer, bound by one or more kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operand {
+    /// Layer input `[batch, channels in, spatial..]`.
+    Input,
+    /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
+    Bank,
+    /// Bias bank `[K, channels out]`.
+    BiasBank,
+    /// Channel means of the input `[batch, channels in]` (scratch).
+    Means,
+    /// Hidden layer of the attention branch, transposed, then its bias.
+    HiddenWeights,
+    /// Heads of the attention branch, transposed, then their bias.
+    HeadWeights,
+    /// What divides the logits of the attention `[1]`.
+    Temperature,
+    /// Attention rows `[batch, gains and mixing weights]`, or a map of mixing weights `[batch, K,
+    /// positions or size of an axis]`.
+    Attention,
+    /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
+    Rows,
+    /// Sums over some of the input channels each `[parts, batch, channels out, positions]`
+    /// (scratch).
+    Partials,
+    /// Scale and shift `[2, channels out]`.
+    Affine,
+    /// Tiles of the input for minimal filtering `[batch, numbers, channels in, tiles]` (scratch).
+    TileInputs,
+    /// Their products with the kernels `[batch, numbers, channels out, tiles]` (scratch).
+    TileProducts,
+    /// Added to the output before the activation, of the output's shape.
+    Residual,
+    /// Layer output `[batch, channels out, spatial..]`.
+    Output,
+}
+
+impl Operand {
+    /// Whether it is written and read within a part of the batch, and need not hold the whole
+    /// batch.
+    pub(crate) fn begins_anew(self) -> bool {
+        matches!(self, Self::Rows | Self::Partials | Self::TileInputs | Self::TileProducts)
+    }
+
+    /// Name in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Bank => "kernel bank",
+            Self::BiasBank => "bias bank",
+            Self::Means => "channel means",
+            Self::HiddenWeights => "hidden weights of the attention",
+            Self::HeadWeights => "head weights of the attention",
+            Self::Temperature => "temperature",
+            Self::Attention => "attention",
+            Self::Rows => "per-sample kernels",
+            Self::Partials => "partial sums",
+            Self::Affine => "scale and shift",
+            Self::TileInputs => "tiles of the input",
+            Self::TileProducts => "tiles of products",
+            Self::Residual => "residual",
+            Self::Output => "output",
+        }
+    }
+}
+
+/// A range of an operand that a dispatch binds, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The operand.
+    pub operand: Operand,
+    /// First element.
+    pub start: u64,
+    /// Elements.
+    pub len: u64,
+}
+
+impl Slice {
+    /// `batch` samples of `sample` elements each, from sample `first` on; the count is checked to
+    /// fit the 32 bits of shader indices.
+    pub(crate) fn samples(
+        operand: Operand,
+        sample: usize,
+        first: usize,
+        batch: usize,
+    ) -> Result<Self> {
+        let len = elements(operand, batch.saturating_mul(sample))?;
+        Ok(Self { operand, start: (first as u64).saturating_mul(sample as u64), len })
+    }
+
+    /// The first `len` elements.
+    pub(crate) fn whole(operand: Operand, len: usize) -> Result<Self> {
+        Self::samples(operand, len, 0, 1)
+    }
+}
+
+/// One dispatch of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// What to compile.
+    pub variant: Variant,
+    /// Parameter block. Its first words, one a storage binding, hold the base elements and are
+    /// filled in when the operands are bound.
+    pub params: Vec<u8>,
+    /// What the storage bindings take.
+    pub slices: Vec<Slice>,
+    /// Workgroups that have work.
+    pub workgroups: u32,
+    /// Workgroups started per dimension; their product is at least `workgroups`.
+    pub grid: [u32; 3],
+    /// Invocations of a workgroup.
+    pub workgroup_size: u32,
+    /// Workgroup memory, bytes.
+    pub workgroup_memory: u32,
+}
+
+/// What a workgroup needs beside invocations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// Workgroup memory, bytes.
+    pub memory: u32,
+    /// Loop trips of one invocation, all loops together, at most.
+    pub trips: u64,
+}
+
+impl Needs {
+    pub(crate) fn trips(trips: u64) -> Self {
+        Self { memory: 0, trips }
+    }
+}
+
+/// The smallest workgroup from `smallest` on whose invocations keep the driver's loop limit, and
+/// their trips; the largest possible if none does.
+pub(crate) fn workgroup_within(
+    smallest: u32,
+    trips: impl Fn(u32) -> u64,
+    caps: &Caps,
+) -> (u32, u64) {
+    let mut workgroup = smallest;
+    while trips(workgroup) > u64::from(caps.max_loop_trips)
+        && 2 * workgroup <= caps.max_invocations.min(1024)
+    {
+        workgroup *= 2;
+    }
+    (workgroup, trips(workgroup))
+}
+
+/// Slack of a binding: its offset is rounded down to the device's alignment.
+pub(crate) fn binding_limit(caps: &Caps) -> u64 {
+    caps.max_storage_binding.saturating_sub(u64::from(caps.storage_alignment))
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [x, y, z] = self.grid;
+        write!(
+            f,
+            "{:<23} {} workgroups ({x} x {y} x {z}) of {}, {} B of workgroup memory",
+            self.variant.kernel.name(),
+            self.workgroups,
+            self.workgroup_size,
+            self.workgroup_memory,
+        )
+    }
+}
+
+impl Dispatch {
+    /// Checks everything that the device limits, since wgpu does not check all of it.
+    pub(crate) fn new(
+        variant: Variant,
+        params: &[u8],
+        slices: Vec<Slice>,
+        workgroups: u64,
+        needs: Needs,
+        caps: &Caps,
+    ) -> Result<Self> {
+        let name = variant.kernel.name();
+        if variant.elems.contains(&Elem::F16) && !caps.f16 {
+            return Err(Error::MissingFeature {
+                feature: "SHADER_F16",
+                needed_for: format!("{name} with Elem::F16"),
+            });
+        }
+        variant.kernel.check_lanes(caps)?;
+        let slots = variant.kernel.def().slots.iter().zip(&variant.elems);
+        if slots.into_iter().any(|(slot, elem)| *slot != Slot::Bank && *elem == Elem::Bf16Storage) {
+            return Err(Error::Unsupported {
+                what: "an input or output in Elem::Bf16Storage".into(),
+                because: "only kernel banks are stored so".into(),
+            });
+        }
+        let workgroup_size = variant.number("WORKGROUP");
+        let limit =
+            |limit, what: String, unit, needed: u64, available: u64, remedy: &str| match needed
+                > available
+            {
+                true => Err(Error::Limit {
+                    limit,
+                    unit,
+                    what,
+                    needed,
+                    available,
+                    remedy: remedy.into(),
+                }),
+                false => Ok(()),
+            };
+        limit(
+            "max_compute_invocations_per_workgroup",
+            format!("a workgroup of {name}"),
+            Unit::Invocations,
+            u64::from(workgroup_size),
+            u64::from(caps.max_invocations.min(caps.max_workgroup_size)),
+            "request the device with a larger limit",
+        )?;
+        limit(
+            "max_compute_workgroup_storage_size",
+            format!("workgroup memory of {name}"),
+            Unit::Bytes,
+            u64::from(needs.memory),
+            u64::from(caps.max_workgroup_memory),
+            "request the device with a larger limit",
+        )?;
+        limit(
+            "the number of loop trips that this driver carries out",
+            format!("an invocation of {name}"),
+            Unit::Trips,
+            needs.trips,
+            u64::from(caps.max_loop_trips),
+            "use a newer driver",
+        )?;
+        limit(
+            "max_storage_buffers_per_shader_stage",
+            name.into(),
+            Unit::Bindings,
+            slices.len() as u64,
+            u64::from(caps.max_storage_buffers),
+            "request the device with a larger limit",
+        )?;
+        for slice in &slices {
+            limit(
+                "max_storage_buffer_binding_size",
+                format!("{} of {name}", slice.operand.name()),
+                Unit::Bytes,
+                slice.len * 4,
+                binding_limit(caps),
+                "request the device with a larger limit, or use a smaller batch",
+            )?;
+        }
+        let workgroups = u32::try_from(workgroups).map_err(|_| Error::Overflow {
+            what: format!("number of workgroups of {name}"),
+            value: workgroups.into(),
+            limit: u32::MAX.into(),
+        })?;
+        let grid = fold(workgroups, caps.max_workgroups).ok_or_else(|| Error::Limit {
+            limit: "max_compute_workgroups_per_dimension",
+            unit: Unit::Workgroups,
+            what: format!("dispatch of {name}"),
+            needed: workgroups.into(),
+            available: u64::from(caps.max_workgroups).pow(3),
+            remedy: "use a smaller batch".into(),
+        })?;
+        // Kernels number invocations in 32 bits.
+        let invocations =
+            grid.iter().map(|&n| u128::from(n)).product::<u128>() * u128::from(workgroup_size);
+        if invocations > u128::from(u32::MAX) {
+            return Err(Error::Overflow {
+                what: format!("number of invocations of {name}"),
+                value: invocations,
+                limit: u32::MAX.into(),
+            });
+        }
+        Ok(Self {
+            variant,
+            params: params.to_vec(),
+            slices,
+            workgroups,
+            grid,
+            workgroup_size,
+            workgroup_memory: needs.memory,
+        })
+    }
+}
+
+/// The smallest near-even grid of at most `max` workgroups a dimension that holds `workgroups`.
+pub(crate) fn fold(workgroups: u32, max: u32) -> Option<[u32; 3]> {
+    let max = max.max(1);
+    let z = workgroups.div_ceil(max).div_ceil(max).max(1);
+    let plane = workgroups.div_ceil(z);
+    let y = plane.div_ceil(max).max(1);
+    let x = plane.div_ceil(y).max(1);
+    (x <= max && y <= max && z <= max).then_some([x, y, z])
+}
+
+/// Element count of a run of samples, checked to fit the 32 bits of shader indices.
+pub(crate) fn elements(what: Operand, count: usize) -> Result<u64> {
+    index32(&format!("elements of the {}", what.name()), count).map(u64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_covers_every_workgroup_within_the_limit() {
+        for n in [1, 2, 7, 65_535, 65_536, 65_537, 131_071, 10_000_019, u32::MAX] {
+            let [x, y, z] = fold(n, 65_535).expect("fits");
+            let total = u64::from(x) * u64::from(y) * u64::from(z);
+            assert!(total >= u64::from(n), "{n}: {total}");
+            assert!(x <= 65_535 && y <= 65_535 && z <= 65_535, "{n}");
+            // At most one row a plane is surplus.
+            assert!(
+                total - u64::from(n) <= u64::from(y) * u64::from(z) + u64::from(z),
+                "{n}: {total}"
+            );
+        }
+        assert_eq!(fold(8, 2), Some([2, 2, 2]));
+        assert_eq!(fold(9, 2), None);
+    }
+}

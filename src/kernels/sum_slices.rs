@@ -1,0 +1,25 @@
+//! Host side of `shaders/sum_slices.wgsl`: adds up what the parts of a convolution left, and
+//! finishes it.
+
+use super::conv::{ConvTask, PLAIN};
+use super::{Dispatch, Kernel, KernelDef, Needs, Slot};
+use crate::caps::Caps;
+use crate::error::Result;
+
+pub(crate) const DEF: KernelDef = KernelDef {
+    // Partial sums take the place of x.
+    slots: &[Slot::Y],
+    ..PLAIN
+};
+
+/// Invocations of a workgroup, an output each.
+const WORKGROUP: u32 = 64;
+
+/// `task` is [`ConvTask::total`].
+pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
+    let outputs = task.batch * task.geometry.c_out * task.positions();
+    let workgroups = outputs.div_ceil(WORKGROUP as usize);
+    // The parts, the bias, and the trips that end a loop.
+    let needs = Needs::trips(task.parts() as u64 + 3);
+    task.dispatch(Kernel::SumSlices, &[("WORKGROUP", WORKGROUP)], workgroups, needs, caps)
+}

@@ -1,0 +1,59 @@
+//! What follows the sum of a convolution, and the order of tensors' axes.
+
+/// What a convolution applies last, in the same dispatch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(x, 0), 6)`
+    Relu6,
+    /// `x sigmoid(x)`, also called swish.
+    Silu,
+    /// `x (1 + erf(x / sqrt 2)) / 2`; erf to 1.5e-7.
+    Gelu,
+    /// `x min(max(x + 3, 0), 6) / 6`
+    HardSwish,
+    /// `min(max(x + 3, 0), 6) / 6`
+    HardSigmoid,
+    /// `x` above 0, `slope * x` below.
+    LeakyRelu {
+        /// Factor below 0.
+        slope: f32,
+    },
+    /// `scale * max(x, 0)^2 + bias` (Yu et al., "MetaFormer Baselines for Vision", 2022).
+    StarRelu {
+        /// Factor.
+        scale: f32,
+        /// Summand.
+        bias: f32,
+    },
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `tanh(x)`
+    Tanh,
+}
+
+/// Order of a tensor's axes in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `[batch, channels, spatial..]`
+    #[default]
+    ChannelsFirst,
+    /// `[batch, spatial.., channels]`
+    ChannelsLast,
+}
+
+/// What follows the sum of a convolution: scale and shift, residual, activation, in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Epilogue {
+    /// Whether a scale and shift follow.
+    pub affine: bool,
+    /// Whether a tensor like the output is added.
+    pub residual: bool,
+    /// What follows last.
+    pub activation: Activation,
+}
