@@ -121,7 +121,8 @@ pub enum Error {
     /// A kernel's test gave another result than the CPU. This is a defect of the driver or of the
     /// library.
     #[error(
-        "{kernel} computes wrongly on this device: output {output} is {found}, expected {expected} to within {tolerance}"
+        "{kernel} computes wrongly on this device: output {output} is {found}, \
+         expected {expected} to within {tolerance}"
     )]
     Wrong {
         /// The kernel, and how it computed.

@@ -274,8 +274,10 @@ const HEADER: [&str; 10] = [
 
 /// What the columns say.
 const COLUMNS: &str = "\
-planner's, ms: the kernel that the planner chooses, and its time; fastest, fastest ms: the kernel measured to be the fastest, and its time.
-gain: the first time divided by the second. tried: kernels that were run; stopped: those of them whose first run was so slow that no more
+planner's, ms: the kernel that the planner chooses, and its time; fastest, fastest ms: the \
+kernel measured to be the fastest, and its time.
+gain: the first time divided by the second. tried: kernels that were run; stopped: those of \
+them whose first run was so slow that no more
 were made; wrong: those that gave a wrong result or were refused by the driver.
 ";
 

@@ -210,7 +210,9 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     if !task.geometry.is_blockable() {
         return Err(Error::Unsupported {
             what: "conv_block".into(),
-            because: "it needs a convolution that is not transposed, its kernel sizes adding up to at most 16".into(),
+            because: "it needs a convolution that is not transposed, \
+                      its kernel sizes adding up to at most 16"
+                .into(),
         });
     }
     let [_, c_out] = task.group_channels();

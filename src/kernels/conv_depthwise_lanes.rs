@@ -49,7 +49,9 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     if !can_compute(geometry, task.output) {
         return Err(Error::Unsupported {
             what: "conv_depthwise_lanes".into(),
-            because: "it needs one input channel a group, two axes, a 3 x 3 kernel, stride 1, no dilation, and maps of seven rows".into(),
+            because: "it needs one input channel a group, two axes, a 3 x 3 kernel, stride 1, no \
+                      dilation, and maps of seven rows"
+                .into(),
         });
     }
     let workgroups =

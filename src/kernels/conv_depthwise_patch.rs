@@ -32,7 +32,9 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     if c_in != 1 || !task.geometry.is_plain_3x3() {
         return Err(Error::Unsupported {
             what: "conv_depthwise_patch".into(),
-            because: "it needs one input channel a group, two axes, a 3 x 3 kernel, stride 1 and no dilation".into(),
+            because: "it needs one input channel a group, two axes, a 3 x 3 kernel, \
+                      stride 1 and no dilation"
+                .into(),
         });
     }
     let invocations = task.batch * task.geometry.c_out * tiles(task.output, TILE);

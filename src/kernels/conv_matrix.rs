@@ -133,7 +133,8 @@ pub(crate) fn trips(task: &ConvTask<'_>, caps: &Caps) -> u64 {
 
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let shape = shape(task.elems[0], caps).ok_or_else(|| Error::MissingFeature {
-        feature: "EXPERIMENTAL_COOPERATIVE_MATRIX, in matrices that Context::with_matrices has tested",
+        feature: "EXPERIMENTAL_COOPERATIVE_MATRIX, in matrices that \
+                  Context::with_matrices has tested",
         needed_for: format!("conv_matrix with an input in Elem::{:?}", task.elems[0]),
     })?;
     task.without_map("conv_matrix")?;

@@ -55,7 +55,9 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     if !can_compute(task.geometry, task.order, task.layouts[0]) {
         return Err(Error::Unsupported {
             what: "conv_pointwise_lanes".into(),
-            because: "it needs a 1 x 1 kernel, stride 1, no padding, channels first and weights in blocks".into(),
+            because: "it needs a 1 x 1 kernel, stride 1, no padding, \
+                      channels first and weights in blocks"
+                .into(),
         });
     }
     let [_, c_out] = task.group_channels();

@@ -33,7 +33,10 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     if !task.geometry.has_short_runs() {
         return Err(Error::Unsupported {
             what: "conv_row".into(),
-            because: "it needs at most 8 taps along the width, of which 16 outputs read at most 48 inputs, and no transposition".into(),
+            because:
+                "it needs at most 8 taps along the width, of which 16 outputs read at most 48 \
+                 inputs, and no transposition"
+                    .into(),
         });
     }
     let [_, c_out] = task.group_channels();

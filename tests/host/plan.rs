@@ -378,8 +378,9 @@ fn matrices_that_cannot_be_had_are_refused_by_name() {
     let refused = |problem: &Problem, caps: &Caps| {
         Plan::new(problem, caps).expect_err("cannot be").to_string()
     };
-    let untested = "conv_matrix with an input in Elem::F32 needs the device feature EXPERIMENTAL_COOPERATIVE_MATRIX, \
-                    in matrices that Context::with_matrices has tested, which is not enabled";
+    let untested = "conv_matrix with an input in Elem::F32 needs the device feature \
+                    EXPERIMENTAL_COOPERATIVE_MATRIX, in matrices that Context::with_matrices has \
+                    tested, which is not enabled";
     assert_eq!(refused(&asked, &Caps::webgpu_default()), untested);
     let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..asked };
     let mixes = "conv_matrix is not possible: it cannot mix kernels at every position";
@@ -510,7 +511,8 @@ fn a_sum_with_few_tiles_is_split_among_workgroups() {
         "512 -> 512 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 1: 7x7 -> 7x7\n\
          conv_block because: 512 channels x 49 positions fill large tiles\n\
          kernels are mixed as they are loaded: too few positions to store them for\n\
-         sums are split in 16 parts of 32 input channels: a sample has too few tiles for every core\n  \
+         sums are split in 16 parts of 32 input channels: a sample has too few tiles for every \
+         core\n  \
          conv_block      128 workgroups (128 x 1 x 1) of 64, 8704 B of workgroup memory\n  \
          sum_parts       392 workgroups (392 x 1 x 1) of 64, 0 B of workgroup memory\n\
          scratch memory 1605632 B"
@@ -570,7 +572,8 @@ fn a_split_sum_is_asked_for_by_name() {
     let error = split(16, &caps).expect_err("one block of channels");
     assert_eq!(
         error.to_string(),
-        "conv_block in parts is not possible: it needs more than 16 input channels a group, and there are 16"
+        "conv_block in parts is not possible: it needs more than 16 input channels a group, \
+         and there are 16"
     );
     assert_eq!(parts(&split(17, &caps).expect("two blocks")), 2);
     assert_eq!(parts(&split(90, &on(wgpu::DeviceType::Cpu)).expect("many blocks")), 2);

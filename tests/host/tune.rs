@@ -25,8 +25,9 @@ fn dense() -> Problem {
 }
 
 /// The line of a problem in a table.
-const LINE: &str = "bank+mix kernels=4 channels=16x24 groups=1 input=14x72 kernel=3x3 stride=1x1 dilation=1x1 \
-                    padding=1:1x1:1 transposed=no layouts=nchw,nchw elems=f32,f32,f32 order=plain bias=no -> tiled";
+const LINE: &str = "bank+mix kernels=4 channels=16x24 groups=1 input=14x72 kernel=3x3 stride=1x1 \
+                    dilation=1x1 padding=1:1x1:1 transposed=no layouts=nchw,nchw elems=f32,f32,f32 \
+                    order=plain bias=no -> tiled";
 
 fn header() -> String {
     Tuning::new(&Caps::webgpu_default()).to_string()
