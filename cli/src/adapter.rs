@@ -149,7 +149,9 @@ pub(crate) fn adapter_line(caps: &Caps) -> String {
 
 /// Adapter, driver and backend for programs.
 pub(crate) fn adapter_json(caps: &Caps) -> serde_json::Value {
-    serde_json::json!({ "name": caps.name, "driver": caps.driver, "backend": format!("{:?}", caps.backend) })
+    serde_json::json!({
+        "name": caps.name, "driver": caps.driver, "backend": format!("{:?}", caps.backend),
+    })
 }
 
 #[cfg(test)]

@@ -384,14 +384,16 @@ impl<'a> Run<'a> {
             .map(|(outcome, standing)| {
                 let (verdict, found) = words(outcome, *standing);
                 serde_json::json!({
-                    "problem": outcome.spec.to_string(), "law": outcome.law.name, "kernels": outcome.kernels,
-                    "verdict": verdict, "found": found, "seconds": outcome.time.as_secs_f64(),
+                    "problem": outcome.spec.to_string(), "law": outcome.law.name,
+                    "kernels": outcome.kernels, "verdict": verdict, "found": found,
+                    "seconds": outcome.time.as_secs_f64(),
                 })
             })
             .collect();
         serde_json::json!({
             "adapter": adapter_json(&self.caps),
-            "stopped": stop::is_asked(), "problems": self.problems, "seconds": self.seconds, "checks": rows,
+            "stopped": stop::is_asked(), "problems": self.problems, "seconds": self.seconds,
+            "checks": rows,
         })
     }
 

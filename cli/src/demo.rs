@@ -385,7 +385,8 @@ fn table(rows: &[LayerRow]) -> Table {
 fn json(run: &Run, outcome: &Outcome, total: usize) -> serde_json::Value {
     let layer = |row: &LayerRow| {
         serde_json::json!({
-            "name": row.name, "shape": row.shape, "kernel": row.kernel, "gpu_ms": row.gpu_ms, "gflops": row.gflops,
+            "name": row.name, "shape": row.shape, "kernel": row.kernel, "gpu_ms": row.gpu_ms,
+            "gflops": row.gflops,
         })
     };
     serde_json::json!({

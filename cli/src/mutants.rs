@@ -45,7 +45,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value = "2")]
     jobs: NonZeroUsize,
     /// Seconds after which a mutant counts as hanging, and killed
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300,
+        value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Also write the table to this file as Markdown
     #[arg(long, value_name = "FILE")]

@@ -84,9 +84,10 @@ if lane == 0u { y[0] = part[0]; }";
 #[test]
 fn workgroups_and_invocations_race_for_storage() {
     let (_, found, _) = findings("if lane == 0u { y[0] = id.x; }", 2);
-    assert!(
-        matches!(&found[..], [finding] if finding.kind == Kind::Race && finding.other_invocation == Some([0, 0]))
-    );
+    assert!(matches!(
+        &found[..],
+        [finding] if finding.kind == Kind::Race && finding.other_invocation == Some([0, 0])
+    ));
     // The same value from all is a race too.
     let (_, found, _) = findings("y[0] = 3u;", 1);
     assert_eq!(found[0].kind, Kind::Race);

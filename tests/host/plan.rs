@@ -743,7 +743,8 @@ pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever is planned keeps every limit and covers the output exactly once; whatever is refused names a limit.
+    /// Whatever is planned keeps every limit and covers the output exactly once; whatever is
+    /// refused names a limit.
     #[test]
     fn plans_keep_every_limit((problem, caps) in any_problem()) {
         let plan = match Plan::new(&problem, &caps) {
@@ -754,7 +755,8 @@ proptest! {
             }
             Err(error) => return Err(TestCaseError::fail(error.to_string())),
         };
-        let outputs = problem.geometry.c_out as u64 * plan.output().iter().product::<usize>() as u64;
+        let outputs =
+            problem.geometry.c_out as u64 * plan.output().iter().product::<usize>() as u64;
         let mut next = 0;
         // Parts that wait to be added up.
         let mut partials = None;
@@ -766,19 +768,25 @@ proptest! {
             prop_assert!(dispatch.workgroup_memory <= caps.max_workgroup_memory);
             for slice in &dispatch.slices {
                 prop_assert!(slice.len > 0);
-                prop_assert!(4 * slice.len + u64::from(caps.storage_alignment) <= caps.max_storage_binding);
+                prop_assert!(
+                    4 * slice.len + u64::from(caps.storage_alignment) <= caps.max_storage_binding
+                );
                 if slice.operand == Operand::Partials {
                     partials = match partials {
                         None => Some(*slice),
                         Some(written) => {
-                            prop_assert_eq!((written, dispatch.variant.kernel), (*slice, Kernel::SumParts));
+                            prop_assert_eq!(
+                                (written, dispatch.variant.kernel),
+                                (*slice, Kernel::SumParts)
+                            );
                             None
                         }
                     };
                 }
                 if slice.operand == Operand::Output {
                     // A sum that goes on where another dispatch ended adds to the same outputs.
-                    let goes_on = dispatch.variant.consts.contains(&("CONTINUES", Const::Bool(true)));
+                    let goes_on =
+                        dispatch.variant.consts.contains(&("CONTINUES", Const::Bool(true)));
                     prop_assert_eq!(slice.start + if goes_on { slice.len } else { 0 }, next);
                     next = slice.start + slice.len;
                 }

@@ -222,7 +222,8 @@ fn a_key_has_what_decides_and_no_batch() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever is tried can be planned, is another plan than the planner's own, and needs nothing that the device lacks.
+    /// Whatever is tried can be planned, is another plan than the planner's own, and needs nothing
+    /// that the device lacks.
     #[test]
     fn candidates_can_run((problem, caps) in any_problem(), lanes in any::<bool>()) {
         let caps = if lanes { with_lanes() } else { caps };
