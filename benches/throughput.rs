@@ -50,7 +50,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn print(outcome: &Outcome) {
     match outcome {
         Outcome::Measured(row) => println!(
-            "  {:<10} {:9.2} ms (min {:.2}, max {:.2})  {:8.2} GFLOP/s  {:5.2} x static  error {:.0e}",
+            "  {:<10} {:9.2} ms (min {:.2}, max {:.2})  {:8.2} GFLOP/s  \
+             {:5.2} x static  error {:.0e}",
             row.strategy,
             row.median_ms,
             row.min_ms,

@@ -30,7 +30,10 @@ pub enum Error {
         found: String,
     },
     /// The device cannot do this within its limits.
-    #[error("{what} needs {}, but {limit} is {}; {remedy}", .unit.of(*.needed), .unit.of(*.available))]
+    #[error(
+        "{what} needs {}, but {limit} is {}; {remedy}",
+        .unit.of(*.needed), .unit.of(*.available)
+    )]
     Limit {
         /// The limit, by its name in `wgpu::Limits`, or in words where wgpu has none.
         limit: &'static str,
@@ -62,7 +65,10 @@ pub enum Error {
         needed_for: String,
     },
     /// A wrapped buffer is too small for the tensor.
-    #[error("{what}: buffer needs {}, has {}", Unit::Bytes.of(*.needed), Unit::Bytes.of(*.available))]
+    #[error(
+        "{what}: buffer needs {}, has {}",
+        Unit::Bytes.of(*.needed), Unit::Bytes.of(*.available)
+    )]
     BufferTooSmall {
         /// The tensor.
         what: String,
@@ -121,7 +127,8 @@ pub enum Error {
     /// A kernel's test gave another result than the CPU. This is a defect of the driver or of the
     /// library.
     #[error(
-        "{kernel} computes wrongly on this device: output {output} is {found}, expected {expected} to within {tolerance}"
+        "{kernel} computes wrongly on this device: output {output} is {found}, \
+         expected {expected} to within {tolerance}"
     )]
     Wrong {
         /// The kernel, and how it computed.

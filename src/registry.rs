@@ -25,7 +25,7 @@ macro_rules! registry {
             ConvDepthwise conv_depthwise "depthwise: one input channel a group";
             Conv3x3Simd8 conv_3x3_simd8 "3 x 3, stride 1, by subgroups of 8";
             Conv3x3s2Simd8 conv_3x3s2_simd8 "3 x 3, stride 2, by subgroups of 8";
-            Conv3x3WinogradSimd8 conv_3x3_winograd_simd8 "3 x 3, stride 1, by minimal filtering along the rows";
+            Conv3x3WinogradSimd8 conv_3x3_winograd_simd8 "3 x 3, filtered along the rows";
             ConvPointwiseSimd8 conv_pointwise_simd8 "1 x 1 by subgroups of 8";
             ConvStripSimd8 conv_strip_simd8 "wide rows of taps by subgroups of 8";
             ConvGemmSimd8 conv_gemm_simd8 "implicit GEMM by subgroups of 8";

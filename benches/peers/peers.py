@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""dynconv beside other systems: the same shapes, in turns, in one run. See README.md in this folder.
+"""dynconv beside other systems: the same shapes, in turns, in one run. See README.md beside this.
 
-Shape by shape, every round runs `dynconv bench` and then each peer, each in a process of its own; a ratio is the median of those of the rounds.
-Peers that are not installed are named as not run. All times are the host's, with the results of the last run waited for.
+Shape by shape, every round runs `dynconv bench` and then each peer, each in a process of its own; a
+ratio is the median of those of the rounds. Peers that are not installed are named as not run. All
+times are the host's, with the results of the last run waited for.
 """
 
 import argparse
@@ -35,15 +36,18 @@ def parse_shapes(name):
         if not words:
             continue
         said = dict(word.split("=") for word in words[1:])
-        pair = lambda key, default: [int(n) for n in (said.get(key, default) + "x" + said.get(key, default)).split("x")[:2]]
+        twice = lambda text: f"{text}x{text}"
+        pair = lambda key, default: [int(n) for n in twice(said.get(key, default)).split("x")[:2]]
         if said["input"].count("x") != 1 or ":" in said.get("padding", ""):
             print(f"{words[0]}: left out, peers take two axes and even padding", file=sys.stderr)
             continue
         cin, cout = pair("channels", "")
         shapes.append({
-            "name": words[0], "batch": int(said.get("batch", 1)), "cin": cin, "cout": cout, "input": pair("input", ""),
-            "kernel": pair("kernel", ""), "stride": pair("stride", "1"), "padding": pair("padding", "0"),
-            "dilation": pair("dilation", "1"), "groups": int(said.get("groups", 1)), "kernels": int(said.get("kernels", 4)),
+            "name": words[0], "batch": int(said.get("batch", 1)), "cin": cin, "cout": cout,
+            "input": pair("input", ""), "kernel": pair("kernel", ""),
+            "stride": pair("stride", "1"), "padding": pair("padding", "0"),
+            "dilation": pair("dilation", "1"), "groups": int(said.get("groups", 1)),
+            "kernels": int(said.get("kernels", 4)),
         })
     return shapes
 
@@ -65,11 +69,14 @@ class Problem:
         x = np.pad(self.x[sample].astype(np.float64), pad)
         extent = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel)]
         windows = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(1, 2))
-        windows = windows[:, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
+        windows = windows[
+            :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]
+        ]
         g = self.groups
         windows = windows.reshape(g, self.cin // g, *windows.shape[1:])
         weight = weight.astype(np.float64).reshape(g, self.cout // g, self.cin // g, *self.kernel)
-        return np.concatenate([np.tensordot(weight[i], windows[i], ((1, 2, 3), (0, 3, 4))) for i in range(g)])
+        axes = ((1, 2, 3), (0, 3, 4))
+        return np.concatenate([np.tensordot(weight[i], windows[i], axes) for i in range(g)])
 
     def error(self, y, is_static):
         """Largest difference of the last sample, relative to the largest output."""
@@ -83,8 +90,9 @@ class Problem:
         return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-# Peers. Each takes a problem and gives a function that runs it and gives the output. Where that does not wait for the work to be done, the
-# function has a `wait`; where the output is no array, a `read`.
+# Peers. Each takes a problem and gives a function that runs it and gives the output. Where that
+# does not wait for the work to be done, the function has a `wait`; where the output is no array,
+# a `read`.
 
 
 def torch_setup(p):
@@ -92,7 +100,8 @@ def torch_setup(p):
 
     torch.set_grad_enabled(False)
     options = {"stride": p.stride, "padding": p.padding, "dilation": p.dilation}
-    return torch, torch.from_numpy(p.x), torch.from_numpy(p.bank), torch.from_numpy(p.attention), options
+    x, bank, attention = map(torch.from_numpy, (p.x, p.bank, p.attention))
+    return torch, x, bank, attention, options
 
 
 def torch_grouped(p):
@@ -100,7 +109,8 @@ def torch_grouped(p):
 
     def run():
         weight = (attention @ bank.reshape(p.kernels, -1)).reshape(p.batch * p.cout, -1, *p.kernel)
-        y = torch.nn.functional.conv2d(x.reshape(1, -1, *p.input), weight, groups=p.batch * p.groups, **options)
+        xs = x.reshape(1, -1, *p.input)
+        y = torch.nn.functional.conv2d(xs, weight, groups=p.batch * p.groups, **options)
         return y.reshape(p.batch, p.cout, *y.shape[2:])
 
     return run
@@ -111,7 +121,10 @@ def torch_loop(p):
 
     def run():
         weights = (attention @ bank.reshape(p.kernels, -1)).reshape(p.batch, *bank.shape[1:])
-        samples = [torch.nn.functional.conv2d(x[b : b + 1], weights[b], groups=p.groups, **options) for b in range(p.batch)]
+        samples = [
+            torch.nn.functional.conv2d(x[b : b + 1], weights[b], groups=p.groups, **options)
+            for b in range(p.batch)
+        ]
         return torch.cat(samples)
 
     return run
@@ -123,12 +136,17 @@ def torch_static(p):
 
 
 def torch_odconv(p):
-    """ODConv as a module: attention from the input, gains on input and output, kernels mixed, the batch as groups."""
+    """ODConv as a module: attention from the input, gains on input and output, kernels mixed, the
+    batch as groups."""
     torch, x, bank, _, options = torch_setup(p)
     torch.manual_seed(1)
     hidden = max(p.cin // 16, 16)
     taps = p.kernel[0] * p.kernel[1]
-    reduce = torch.nn.Sequential(torch.nn.Conv2d(p.cin, hidden, 1, bias=False), torch.nn.BatchNorm2d(hidden), torch.nn.ReLU()).eval()
+    reduce = torch.nn.Sequential(
+        torch.nn.Conv2d(p.cin, hidden, 1, bias=False),
+        torch.nn.BatchNorm2d(hidden),
+        torch.nn.ReLU(),
+    ).eval()
     heads = [torch.nn.Conv2d(hidden, n, 1) for n in (p.cin, p.cout, taps, p.kernels)]
     has_filter = not p.groups == p.cin == p.cout
 
@@ -139,8 +157,10 @@ def torch_odconv(p):
         if taps > 1:
             weight = weight * torch.sigmoid(heads[2](a)).reshape(p.batch, 1, 1, 1, *p.kernel)
         mix = torch.softmax(heads[3](a).reshape(p.batch, p.kernels), 1)
-        weight = (weight * mix.reshape(p.batch, p.kernels, 1, 1, 1, 1)).sum(1).reshape(p.batch * p.cout, -1, *p.kernel)
-        y = torch.nn.functional.conv2d(scaled.reshape(1, -1, *p.input), weight, groups=p.batch * p.groups, **options)
+        weight = (weight * mix.reshape(p.batch, p.kernels, 1, 1, 1, 1)).sum(1)
+        weight = weight.reshape(p.batch * p.cout, -1, *p.kernel)
+        xs = scaled.reshape(1, -1, *p.input)
+        y = torch.nn.functional.conv2d(xs, weight, groups=p.batch * p.groups, **options)
         y = y.reshape(p.batch, p.cout, *y.shape[2:])
         return y * torch.sigmoid(heads[1](a)) if has_filter else y
 
@@ -154,11 +174,17 @@ def onnx_model(p, form):
     pads = list(p.padding) * 2
     conv = {"strides": p.stride, "pads": pads, "dilations": p.dilation, "kernel_shape": p.kernel}
     ints = lambda name, values: numpy_helper.from_array(np.array(values, np.int64), name)
-    constants = [numpy_helper.from_array(p.bank.reshape(p.kernels, -1), "bank"), ints("y_shape", [p.batch, p.cout, *outputs(p)])]
+    constants = [
+        numpy_helper.from_array(p.bank.reshape(p.kernels, -1), "bank"),
+        ints("y_shape", [p.batch, p.cout, *outputs(p)]),
+    ]
     nodes = [helper.make_node("MatMul", ["attention", "bank"], ["rows"])]
     per_group = p.cin // p.groups
     if form == "grouped":
-        constants += [ints("w_shape", [p.batch * p.cout, per_group, *p.kernel]), ints("x_shape", [1, p.batch * p.cin, *p.input])]
+        constants += [
+            ints("w_shape", [p.batch * p.cout, per_group, *p.kernel]),
+            ints("x_shape", [1, p.batch * p.cin, *p.input]),
+        ]
         nodes += [
             helper.make_node("Reshape", ["rows", "w_shape"], ["w"]),
             helper.make_node("Reshape", ["x", "x_shape"], ["xs"]),
@@ -168,7 +194,10 @@ def onnx_model(p, form):
     else:
         constants += [ints("w_shape", [p.cout, per_group, *p.kernel]), ints("ones", [1] * p.batch)]
         x, rows, ys = ([f"{name}{b}" for b in range(p.batch)] for name in ("x", "row", "y"))
-        nodes += [helper.make_node("Split", ["x", "ones"], x, axis=0), helper.make_node("Split", ["rows", "ones"], rows, axis=0)]
+        nodes += [
+            helper.make_node("Split", ["x", "ones"], x, axis=0),
+            helper.make_node("Split", ["rows", "ones"], rows, axis=0),
+        ]
         for b in range(p.batch):
             nodes += [
                 helper.make_node("Reshape", [rows[b], "w_shape"], [f"w{b}"]),
@@ -177,7 +206,8 @@ def onnx_model(p, form):
         nodes += [helper.make_node("Concat", ys, ["y"], axis=0)]
     value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
     inputs = [value("x", p.x.shape), value("attention", p.attention.shape)]
-    graph = helper.make_graph(nodes, "dynamic", inputs, [value("y", [p.batch, p.cout, *outputs(p)])], constants)
+    results = [value("y", [p.batch, p.cout, *outputs(p)])]
+    graph = helper.make_graph(nodes, "dynamic", inputs, results, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     return model.SerializeToString()
@@ -215,21 +245,28 @@ def tinygrad(device):
             spec = importlib.util.find_spec("pydawn")
             if spec is None:
                 raise ImportError("dawn-python is not installed")
-            suffix = {"linux": f"{platform.machine()}.so", "darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
-            libraries = list(pathlib.Path(spec.submodule_search_locations[0]).glob(f"lib/*webgpu_dawn*{suffix}"))
+            machine = platform.machine()
+            suffixes = {"linux": f"{machine}.so", "darwin": ".dylib", "win32": ".dll"}
+            suffix = suffixes.get(sys.platform, ".so")
+            folder = pathlib.Path(spec.submodule_search_locations[0])
+            libraries = list(folder.glob(f"lib/*webgpu_dawn*{suffix}"))
             if not libraries:
-                raise ImportError(f"dawn-python has no library for {sys.platform} on {platform.machine()}")
+                raise ImportError(f"dawn-python has no library for {sys.platform} on {machine}")
             os.environ.setdefault("WEBGPU_PATH", str(libraries[0]))
         from tinygrad import Device, Tensor, TinyJit
 
-        x, bank, attention = (Tensor(v, device=device).realize() for v in (p.x, p.bank.reshape(p.kernels, -1), p.attention))
+        x, bank, attention = (
+            Tensor(v, device=device).realize()
+            for v in (p.x, p.bank.reshape(p.kernels, -1), p.attention)
+        )
 
         @TinyJit
         def run():
             weight = attention.matmul(bank).reshape(p.batch * p.cout, p.cin // p.groups, *p.kernel)
             groups = p.batch * p.groups
             y = x.reshape(1, -1, *p.input).conv2d(
-                weight, groups=groups, stride=tuple(p.stride), dilation=tuple(p.dilation), padding=tuple(p.padding)
+                weight, groups=groups, stride=tuple(p.stride), dilation=tuple(p.dilation),
+                padding=tuple(p.padding),
             )
             return y.reshape(p.batch, p.cout, *y.shape[2:]).realize()
 
@@ -257,8 +294,9 @@ def ncnn_vulkan_static(p):
         if hasattr(net.opt, name):
             setattr(net.opt, name, False)
     kind = "Convolution" if p.groups == 1 else "ConvolutionDepthWise"
-    words = {0: p.cout, 1: p.kernel[1], 11: p.kernel[0], 2: p.dilation[1], 12: p.dilation[0], 3: p.stride[1], 13: p.stride[0],
-             4: p.padding[1], 14: p.padding[0], 5: 0, 6: p.bank[0].size, 7: p.groups}
+    words = {0: p.cout, 1: p.kernel[1], 11: p.kernel[0], 2: p.dilation[1], 12: p.dilation[0],
+             3: p.stride[1], 13: p.stride[0], 4: p.padding[1], 14: p.padding[0], 5: 0,
+             6: p.bank[0].size, 7: p.groups}
     layer = " ".join(f"{key}={value}" for key, value in words.items())
     with tempfile.TemporaryDirectory() as folder:
         param, weights = pathlib.Path(folder) / "net.param", pathlib.Path(folder) / "net.bin"
@@ -330,7 +368,8 @@ def worker(peer, shapes, samples):
         except ImportError as error:
             result = {"missing": str(error)}
         except Exception as error:  # Whatever a peer throws is its result.
-            result = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            first = str(error).splitlines()[0] if str(error) else ""
+            result = {"failed": f"{type(error).__name__}: {first}"}
         print("RESULT " + json.dumps({"shape": shape["name"], **result}), flush=True)
 
 
@@ -344,7 +383,9 @@ def run_peer(peer, shapes, samples, python):
     else:
         command = [python, __file__, "--worker", peer, "--samples", str(samples)]
     try:
-        out = subprocess.run(command, input=json.dumps(shapes), capture_output=True, text=True, timeout=LIMIT_S)
+        out = subprocess.run(
+            command, input=json.dumps(shapes), capture_output=True, text=True, timeout=LIMIT_S
+        )
         text, end = out.stdout, f"the process ended with {out.returncode}"
     except subprocess.TimeoutExpired as error:
         text, end = (error.stdout or b"").decode(), f"took longer than {LIMIT_S} s"
@@ -355,7 +396,8 @@ def run_peer(peer, shapes, samples, python):
 
 def kernel_for(options, shape):
     """The kernel that ours are asked to run."""
-    is_plain = shape["kernel"] == [3, 3] and shape["stride"] == shape["dilation"] == [1, 1] and shape["groups"] == 1
+    is_dense = shape["stride"] == shape["dilation"] == [1, 1] and shape["groups"] == 1
+    is_plain = shape["kernel"] == [3, 3] and is_dense
     return "winograd-rows" if options.winograd_rows and is_plain else "auto"
 
 
@@ -366,11 +408,14 @@ def run_dynconv(options, shape, family):
         file = pathlib.Path(folder) / "shapes.txt"
         axes = lambda values: "x".join(map(str, values))
         file.write_text(
-            f"{shape['name']} batch={shape['batch']} channels={shape['cin']}x{shape['cout']} input={axes(shape['input'])} kernel={axes(shape['kernel'])}"
-            f" stride={axes(shape['stride'])} padding={axes(shape['padding'])} dilation={axes(shape['dilation'])} groups={shape['groups']}"
+            f"{shape['name']} batch={shape['batch']} channels={shape['cin']}x{shape['cout']}"
+            f" input={axes(shape['input'])} kernel={axes(shape['kernel'])}"
+            f" stride={axes(shape['stride'])} padding={axes(shape['padding'])}"
+            f" dilation={axes(shape['dilation'])} groups={shape['groups']}"
             f" kernels={shape['kernels']}\n"
         )
-        command = [options.dynconv, "bench", str(file), "--family", family, "--samples", str(options.samples), "--without-groups",
+        command = [options.dynconv, "bench", str(file), "--family", family,
+                   "--samples", str(options.samples), "--without-groups",
                    "--kernel", kernel_for(options, shape), "--json", str(path)]
         command += ["--adapter", options.adapter] if options.adapter else []
         out = subprocess.run(command, capture_output=True, text=True)
@@ -381,7 +426,8 @@ def run_dynconv(options, shape, family):
 
 
 def sgemm_gflops():
-    """What the host's cores give a well-known piece of work: low numbers tell of something else that runs."""
+    """What the host's cores give a well-known piece of work: low numbers tell of something else
+    that runs."""
     a = np.random.default_rng(1).random((1024, 1024), np.float32)
     times = []
     for _ in range(5):
@@ -396,29 +442,37 @@ def geometric_mean(ratios):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", default="peers", help="set of benches/shapes, or a file of that form")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shapes", default="peers",
+                        help="set of benches/shapes, or a file of that form")
     parser.add_argument("--only", help="names of shapes, with commas")
     parser.add_argument("--peers", help="names of peers, with commas; of all: " + ", ".join(PEERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=3, help="samples of a round")
     parser.add_argument("--dynconv", default=str(ROOT / "target" / "release" / "dynconv"))
     parser.add_argument("--adapter", help="as of dynconv")
-    parser.add_argument("--winograd-rows", action="store_true", help="our 3 x 3 layers by minimal filtering; the static one by the plain sum")
-    parser.add_argument("--webgpu-python", default=sys.executable, help="a Python with onnxruntime-webgpu, which excludes onnxruntime")
+    parser.add_argument("--winograd-rows", action="store_true",
+                        help="our 3 x 3 layers by minimal filtering; the static one by the plain "
+                             "sum")
+    parser.add_argument("--webgpu-python", default=sys.executable,
+                        help="a Python with onnxruntime-webgpu, which excludes onnxruntime")
     parser.add_argument("--markdown", help="write the table to this file too")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return worker(options.worker, json.load(sys.stdin), options.samples)
 
-    shapes = [s for s in parse_shapes(options.shapes) if not options.only or s["name"] in options.only.split(",")]
+    is_asked = lambda name: not options.only or name in options.only.split(",")
+    shapes = [s for s in parse_shapes(options.shapes) if is_asked(s["name"])]
     peers = [name for name in PEERS if not options.peers or name in options.peers.split(",")]
     if not shapes or not peers:
         sys.exit("no shape, or no peer, of these names")
     ours, found, notes, gauge = {}, {peer: {} for peer in peers}, {}, []
     families = ["given"] + ["odconv"] * ("torch odconv" in peers)
-    # Shape by shape, so that what is compared ran close together: other work on the machine then slows both.
+    # Shape by shape, so that what is compared ran close together: other work on the machine then
+    # slows both.
     for shape in shapes:
         name = shape["name"]
         for number in range(options.rounds):
@@ -436,13 +490,15 @@ def main():
                 python = options.webgpu_python if "onnxruntime webgpu" in peer else sys.executable
                 result = run_peer(peer, [shape], options.samples, python)[name]
                 if "ms" in result:
-                    found[peer].setdefault(name, []).append((result["ms"], result["ms"] / now[compared(peer)]))
+                    ratio = result["ms"] / now[compared(peer)]
+                    found[peer].setdefault(name, []).append((result["ms"], ratio))
                 elif "missing" in result:
                     notes.setdefault(peer, {})["not run"] = result["missing"]
                 else:
                     notes.setdefault(peer, {})[name] = result["failed"]
     text = table(header, shapes, ours, found, notes)
-    text += f"\n\nNumPy's matrix product before each round: {min(gauge):.0f} to {max(gauge):.0f} GFLOP/s."
+    text += "\n\nNumPy's matrix product before each round: "
+    text += f"{min(gauge):.0f} to {max(gauge):.0f} GFLOP/s."
     print(text)
     if options.markdown:
         pathlib.Path(options.markdown).write_text(text + "\n")
@@ -457,8 +513,14 @@ def table(header, shapes, ours, found, notes):
     """Milliseconds, and how many times as long as dynconv in the same round: medians of both."""
     times = {key: statistics.median(values) for key, values in ours.items()}
     there = [peer for peer in found if found[peer]]
-    lines = [f"dynconv {header['dynconv']} on {header['adapter']} ({header['driver']}), measured peak {header['peak_gflops']:.0f} GFLOP/s.", ""]
-    lines += ["Milliseconds, and in brackets how many times as long as dynconv's layer of the same kind in the same round: above 1, dynconv is faster.", ""]
+    lines = [
+        f"dynconv {header['dynconv']} on {header['adapter']} ({header['driver']}), measured peak "
+        f"{header['peak_gflops']:.0f} GFLOP/s.",
+        "",
+        "Milliseconds, and in brackets how many times as long as dynconv's layer of the same kind "
+        "in the same round: above 1, dynconv is faster.",
+        "",
+    ]
     kinds = ["given"] + ["odconv"] * any(compared(peer) == "odconv" for peer in there) + ["static"]
     cells = ["shape"] + [f"dynconv {kind}" for kind in kinds] + there
     lines += ["| " + " | ".join(cells) + " |", "|---" * len(cells) + "|"]
@@ -466,7 +528,9 @@ def table(header, shapes, ours, found, notes):
     ratios = {peer: [] for peer in there}
     for shape in shapes:
         name = shape["name"]
-        cells = [name] + [number(times[kind, name]) if (kind, name) in times else "-" for kind in kinds]
+        cells = [name] + [
+            number(times[kind, name]) if (kind, name) in times else "-" for kind in kinds
+        ]
         for peer in there:
             if name in found[peer]:
                 ms, ratio = map(statistics.median, zip(*found[peer][name]))
@@ -475,7 +539,10 @@ def table(header, shapes, ours, found, notes):
             else:
                 cells.append("-")
         lines.append("| " + " | ".join(cells) + " |")
-    means = [f"{geometric_mean(r):.2f} ({len(r)} shapes)" if (r := ratios[peer]) else "-" for peer in there]
+    means = [
+        f"{geometric_mean(r):.2f} ({len(r)} shapes)" if (r := ratios[peer]) else "-"
+        for peer in there
+    ]
     lines.append("| " + " | ".join(["geometric mean"] + ["1"] * len(kinds) + means) + " |")
     for peer, reasons in notes.items():
         lines += [f"\n{peer}: " + "; ".join(f"{what}: {why}" for what, why in reasons.items())]

@@ -134,7 +134,8 @@ const DRIVERS: &str = if cfg!(target_os = "macos") {
 } else if cfg!(windows) {
     "install the driver of the GPU's vendor, which brings DX12 and Vulkan"
 } else {
-    "install a Vulkan driver: NVIDIA's own for its GPUs; for all others, and for any processor, Mesa's:
+    "install a Vulkan driver: NVIDIA's own for its GPUs; for all others, and for any processor, \
+     Mesa's:
   Debian, Ubuntu  apt-get install mesa-vulkan-drivers libvulkan1
   Fedora, RHEL    dnf install mesa-vulkan-drivers vulkan-loader
   Arch            pacman -S vulkan-swrast vulkan-icd-loader
@@ -149,7 +150,9 @@ pub(crate) fn adapter_line(caps: &Caps) -> String {
 
 /// Adapter, driver and backend for programs.
 pub(crate) fn adapter_json(caps: &Caps) -> serde_json::Value {
-    serde_json::json!({ "name": caps.name, "driver": caps.driver, "backend": format!("{:?}", caps.backend) })
+    serde_json::json!({
+        "name": caps.name, "driver": caps.driver, "backend": format!("{:?}", caps.backend),
+    })
 }
 
 #[cfg(test)]

@@ -142,8 +142,8 @@ pub(crate) fn problem(line: &str) -> Result<Spec, Usage> {
 fn print_header(caps: &Caps) {
     println!("{}", adapter_line(caps));
     println!(
-        "{} invocations and {} KiB of workgroup memory a workgroup, {} storage buffers, bindings of {} MiB, subgroups of {} to {}, \
-         f16 {}",
+        "{} invocations and {} KiB of workgroup memory a workgroup, {} storage buffers, bindings \
+         of {} MiB, subgroups of {} to {}, f16 {}",
         caps.max_invocations,
         caps.max_workgroup_memory >> 10,
         caps.max_storage_buffers,
@@ -385,14 +385,16 @@ impl<'a> Run<'a> {
             .map(|(outcome, standing)| {
                 let (verdict, found) = words(outcome, *standing);
                 serde_json::json!({
-                    "problem": outcome.spec.to_string(), "law": outcome.law.name, "kernels": outcome.kernels,
-                    "verdict": verdict, "found": found, "seconds": outcome.time.as_secs_f64(),
+                    "problem": outcome.spec.to_string(), "law": outcome.law.name,
+                    "kernels": outcome.kernels, "verdict": verdict, "found": found,
+                    "seconds": outcome.time.as_secs_f64(),
                 })
             })
             .collect();
         serde_json::json!({
             "adapter": adapter_json(&self.caps),
-            "stopped": stop::is_asked(), "problems": self.problems, "seconds": self.seconds, "checks": rows,
+            "stopped": stop::is_asked(), "problems": self.problems, "seconds": self.seconds,
+            "checks": rows,
         })
     }
 
@@ -402,7 +404,8 @@ impl<'a> Run<'a> {
         let count =
             |of: fn(&Broken) -> bool| report.problems.iter().filter(|broken| of(broken)).count();
         println!(
-            "report: {} broken problems, {} of them recorded; {} of these runs are wrong by themselves",
+            "report: {} broken problems, {} of them recorded; \
+             {} of these runs are wrong by themselves",
             report.problems.len(),
             count(|broken| broken.run.is_some()),
             count(|broken| broken.found.is_some()),

@@ -348,7 +348,8 @@ fn print(run: &Run, outcome: &Outcome, total: usize) {
         outcome.reference_correct,
     );
     println!(
-        "class differs from the reference: {} images (and {} whose two best reference logits lie within {AMBIGUOUS:.0e})",
+        "class differs from the reference: {} images \
+         (and {} whose two best reference logits lie within {AMBIGUOUS:.0e})",
         outcome.class_mismatches, outcome.ambiguous
     );
     println!("max |logit - reference logit|: {:.2e} over {total} images", outcome.max_logit_error);
@@ -384,7 +385,8 @@ fn table(rows: &[LayerRow]) -> Table {
 fn json(run: &Run, outcome: &Outcome, total: usize) -> serde_json::Value {
     let layer = |row: &LayerRow| {
         serde_json::json!({
-            "name": row.name, "shape": row.shape, "kernel": row.kernel, "gpu_ms": row.gpu_ms, "gflops": row.gflops,
+            "name": row.name, "shape": row.shape, "kernel": row.kernel, "gpu_ms": row.gpu_ms,
+            "gflops": row.gflops,
         })
     };
     serde_json::json!({

@@ -78,7 +78,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         "checks": tally.checks,
         "refused": tally.refused,
         "failures": failures.iter().map(|f| serde_json::json!({
-            "law": f.law.name, "problem": f.spec.to_string(), "drawn": f.drawn.to_string(), "found": f.found,
+            "law": f.law.name, "problem": f.spec.to_string(), "drawn": f.drawn.to_string(),
+            "found": f.found,
         })).collect::<Vec<_>>(),
     }));
     let suite = format!("{} ({}), seed {}", caps.name, caps.driver, options.seed);

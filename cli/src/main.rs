@@ -44,8 +44,10 @@ struct Cli {
 }
 
 const STATUSES: &str = "\
-Exit status: 0 where all is right; 1 where something is wrong, or nothing was run; 2 for wrong arguments;
-3 where no adapter does; 130 after Ctrl-C. `mutants --only`: 0 survived, 10 killed, 11 does not compile,
+Exit status: 0 where all is right; 1 where something is wrong, or nothing was run; 2 for wrong \
+arguments;
+3 where no adapter does; 130 after Ctrl-C. `mutants --only`: 0 survived, 10 killed, 11 does not \
+compile,
 12 not run on this device.";
 
 #[derive(Debug, Subcommand)]

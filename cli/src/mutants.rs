@@ -45,7 +45,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value = "2")]
     jobs: NonZeroUsize,
     /// Seconds after which a mutant counts as hanging, and killed
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300,
+        value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Also write the table to this file as Markdown
     #[arg(long, value_name = "FILE")]
@@ -372,14 +373,17 @@ impl Table {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "`dynconv mutants` {header}: {} of {} mutants tried.\n\n{killed} of {all} killed, {:.1} %; {alike} more survived for a reason \
-             that is given below; {stillborn} do not compile and {not_run} run on no such device, and are not counted.\n",
+            "`dynconv mutants` {header}: {} of {} mutants tried.\n\n\
+             {killed} of {all} killed, {:.1} %; {alike} more survived for a reason that is given \
+             below; {stillborn} do not compile and {not_run} run on no such device, and are not \
+             counted.\n",
             self.rows.values().flatten().sum::<usize>(),
             mutants.len(),
             100.0 * self.rate(),
         );
         text.push_str(
-            "| file | interpreter | laws | hung | survived, explained | survived | not compiled | not run |\n",
+            "| file | interpreter | laws | hung | survived, explained | \
+             survived | not compiled | not run |\n",
         );
         text.push_str("|---|---|---|---|---|---|---|---|\n");
         for (file, row) in &self.rows {

@@ -88,7 +88,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         );
         faults.iter().for_each(|fault| println!("  now: {fault}"));
         *(if faults.is_empty() { &mut right } else { &mut wrong }) += 1;
-        rows.push(serde_json::json!({ "problem": problem, "run": run.name, "recorded": found, "faults": faults }));
+        rows.push(serde_json::json!({
+            "problem": problem, "run": run.name, "recorded": found, "faults": faults,
+        }));
     }
     println!(
         "{} problems, {} runs: {right} right, {wrong} wrong",

@@ -13,8 +13,9 @@ const LEAST_RANGE: f64 = 0.05;
 /// L1 distance under which two mixtures of kernels are called nearly the same.
 const NEARLY_SAME: f64 = 0.02;
 /// What counts as a difference.
-const AMBIGUITY_NOTE: &str = "<p class=\"note\">Ambiguous: the two best reference logits lie within \
-    0.001 of each other. Such an image is not counted among the answers that differ.</p>\n";
+const AMBIGUITY_NOTE: &str = "\
+    <p class=\"note\">Ambiguous: the two best reference logits lie within 0.001 of each other. \
+    Such an image is not counted among the answers that differ.</p>\n";
 /// Stands where a figure is absent.
 pub(crate) const DASH: &str = "–";
 /// The ten digits, raised.
@@ -196,8 +197,8 @@ impl Report<'_> {
         };
         let score = |correct| format!("{} ({})", count(correct), percent(correct, self.total));
         format!(
-            "On {}, dynconv classifies {} of {} images correctly, the float64 PyTorch reference {}: \
-             {agreement}{aside}, and the largest difference of a logit is {}.",
+            "On {}, dynconv classifies {} of {} images correctly, the float64 PyTorch reference \
+             {}: {agreement}{aside}, and the largest difference of a logit is {}.",
             escape(self.adapter),
             score(self.correct),
             count(self.total),
@@ -273,9 +274,10 @@ impl Report<'_> {
     /// Why the images a second are fewer than the layers' times promise.
     fn batch_note(&self) -> String {
         format!(
-            "A batch is {} images and takes {} ms of the host's clock, from which the images a second follow: \
-             beside the layers that is copying the images to the device, recording, submitting, waiting, and \
-             copying the logits back. The layers' times are medians over the full batches.",
+            "A batch is {} images and takes {} ms of the host's clock, from which the images a \
+             second follow: beside the layers that is copying the images to the device, recording, \
+             submitting, waiting, and copying the logits back. The layers' times are medians over \
+             the full batches.",
             count(self.batch),
             decimal(1e3 * self.batch as f64 / self.images_per_second, 2),
         )
@@ -336,10 +338,11 @@ impl Report<'_> {
         section(
             "Confusion matrix",
             &format!(
-                "<div class=\"beside\">\n<div>\n<p>Each row holds the images of one true class, each \
-                 column those given one class. The diagonal counts the right answers; everything \
-                 beside it is a mistake.</p>\n{}{}\
-                 <p class=\"note\">Recall: the part of a class's images that is given that class.</p>\n\
+                "<div class=\"beside\">\n<div>\n<p>Each row holds the images of one true class, \
+                 each column those given one class. The diagonal counts the right answers; \
+                 everything beside it is a mistake.</p>\n{}{}\
+                 <p class=\"note\">Recall: the part of a class's images that is given that \
+                 class.</p>\n\
                  </div>\n<div class=\"scroll\" tabindex=\"0\">\n<table class=\"grid confusion\">\n\
                  <thead><tr><th class=\"corner\">true ↓ predicted →</th>{}\
                  <th class=\"upright\"><span>Recall</span></th></tr></thead>\n\
@@ -413,11 +416,13 @@ impl Report<'_> {
         section(
             "Kernel attention",
             &format!(
-                "<p>A dynamic layer holds K kernels and mixes them anew for every image. Each cell is the mean weight \
-                 that a kernel gets from the images of one class; each row adds up to 1. A row of 1/K throughout would \
-                 mean no preference. Where rows differ, the layer convolves those classes with different weights: the \
-                 L1 distance of two rows runs from 0 (the same mixture) to 2 (no kernel in common). The other \
-                 attentions of ODConv (positions, input channels, output channels) are not shown.</p>\n{}<div class=\"maps\">\n{maps}</div>\n",
+                "<p>A dynamic layer holds K kernels and mixes them anew for every image. Each cell \
+                 is the mean weight that a kernel gets from the images of one class; each row adds \
+                 up to 1. A row of 1/K throughout would mean no preference. Where rows differ, the \
+                 layer convolves those classes with different weights: the L1 distance of two rows \
+                 runs from 0 (the same mixture) to 2 (no kernel in common). The other attentions \
+                 of ODConv (positions, input channels, output channels) are not shown.</p>\n\
+                 {}<div class=\"maps\">\n{maps}</div>\n",
                 attention_legend(range)
             ),
         )
@@ -431,7 +436,8 @@ impl Report<'_> {
         let rows: String =
             (0..layer.mean.len()).map(|class| self.attention_row(layer, class, range)).collect();
         format!(
-            "<article>\n<h3>{}</h3>\n<div class=\"scroll\" tabindex=\"0\">\n<table class=\"grid\">\n\
+            "<article>\n<h3>{}</h3>\n<div class=\"scroll\" tabindex=\"0\">\n\
+             <table class=\"grid\">\n\
              <thead><tr><th class=\"corner\">class ↓ kernel →</th>{heads}</tr></thead>\n\
              <tbody>\n{rows}</tbody>\n</table>\n</div>\n<p>{} {}</p>\n</article>\n",
             escape(&layer.layer),
@@ -487,7 +493,8 @@ impl LayerRow {
     /// The layer's row, with its share of `total` milliseconds.
     fn to_html(&self, total: f64) -> String {
         format!(
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"number\" data-label=\"ms a batch\">{}</td>\
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td>\
+             <td class=\"number\" data-label=\"ms a batch\">{}</td>\
              <td class=\"number\" data-label=\"GFLOP/s\">{}</td>\
              <td class=\"share\" data-label=\"Share\">{}</td></tr>\n",
             escape(&self.name),
@@ -504,7 +511,8 @@ impl LayerRow {
 fn share_bar(percentage: f64) -> String {
     let text = decimal(percentage, 1);
     format!(
-        "<span class=\"track\"><i style=\"width:{percentage:.2}%\"></i></span><span class=\"part\">{text}%</span>"
+        "<span class=\"track\"><i style=\"width:{percentage:.2}%\"></i></span>\
+         <span class=\"part\">{text}%</span>"
     )
 }
 

@@ -140,7 +140,8 @@ impl Row {
             Err(error) => (&[][..], Some(error.to_string())),
         };
         serde_json::json!({
-            "problem": self.spec.to_string(), "kernels": self.kernels, "faults": faults, "not_run": not_run,
+            "problem": self.spec.to_string(), "kernels": self.kernels, "faults": faults,
+            "not_run": not_run,
         })
     }
 }

@@ -47,7 +47,9 @@ pub(crate) struct Options {
     table: Option<PathBuf>,
     /// Measure nothing: show the tables of the cache, and whether they are of this adapter and
     /// these kernels
-    #[arg(long, conflicts_with_all = ["shapes", "only", "batch", "family", "elem", "again", "table", "json"])]
+    #[arg(long, conflicts_with_all = [
+        "shapes", "only", "batch", "family", "elem", "again", "table", "json",
+    ])]
     list: bool,
     #[command(flatten)]
     adapter: AdapterArgs,
@@ -164,9 +166,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     gains.write(&tuning.gains().to_string())?;
     let rows_json: Vec<_> = rows.iter().map(Row::json).collect();
     let adapter = adapter_json(&caps);
-    json.write_json(
-        &json!({ "adapter": adapter, "batch": options.batch, "stopped": stop::is_asked(), "shapes": rows_json }),
-    )?;
+    json.write_json(&json!({
+        "adapter": adapter, "batch": options.batch, "stopped": stop::is_asked(),
+        "shapes": rows_json,
+    }))?;
     if !stop::is_asked() {
         let is_refused = rows.iter().all(|row| matches!(row.became, Became::Refused(_)));
         anyhow::ensure!(
@@ -274,8 +277,10 @@ const HEADER: [&str; 10] = [
 
 /// What the columns say.
 const COLUMNS: &str = "\
-planner's, ms: the kernel that the planner chooses, and its time; fastest, fastest ms: the kernel measured to be the fastest, and its time.
-gain: the first time divided by the second. tried: kernels that were run; stopped: those of them whose first run was so slow that no more
+planner's, ms: the kernel that the planner chooses, and its time; fastest, fastest ms: the \
+kernel measured to be the fastest, and its time.
+gain: the first time divided by the second. tried: kernels that were run; stopped: those of \
+them whose first run was so slow that no more
 were made; wrong: those that gave a wrong result or were refused by the driver.
 ";
 
@@ -347,7 +352,10 @@ fn trial_json(trial: &Trial) -> serde_json::Value {
         Outcome::Wrong(error) => ("wrong", None, Some(error.to_string())),
         Outcome::Failed(error) => ("failed", None, Some(error.to_string())),
     };
-    json!({ "choice": trial.choice.name(), "kernel": trial.kernel.name(), "outcome": what, "ms": ms, "error": error })
+    json!({
+        "choice": trial.choice.name(), "kernel": trial.kernel.name(), "outcome": what, "ms": ms,
+        "error": error,
+    })
 }
 
 fn table(rows: &[Row]) -> Table {

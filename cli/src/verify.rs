@@ -110,7 +110,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
                     Judgement::Error(error) => println!("{line}  {error:9.2e}  {word}"),
                     Judgement::Wrong { element, found, expected } => {
                         println!(
-                            "{line}             {word}: y element {element} is {found}, expected {expected}"
+                            "{line}             {word}: y element {element} is {found}, \
+                             expected {expected}"
                         );
                     }
                 }

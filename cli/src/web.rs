@@ -23,7 +23,8 @@ pub(crate) struct Options {
     #[arg(long)]
     in_full: bool,
     /// Seconds without a word from the browser after which it is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 180,
+        value_parser = clap::value_parser!(u64).range(1..))]
     silence: u64,
     /// Only run what `dynconv check --report` recorded of failures
     #[arg(long, value_name = "FILE", conflicts_with = "in_full")]

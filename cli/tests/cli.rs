@@ -544,7 +544,8 @@ fn without_an_adapter_it_says_what_to_do() {
 
 #[test]
 fn shaders_are_sanitized_without_an_adapter() {
-    let problem = "dycnn batch=2 channels=9x8 input=8x7 kernel=3x3 padding=1x1 kernels=4 conv=tiled limits=tight";
+    let problem = "dycnn batch=2 channels=9x8 input=8x7 kernel=3x3 padding=1x1 \
+                   kernels=4 conv=tiled limits=tight";
     let mut command = Command::new(env!("CARGO_BIN_EXE_dynconv"));
     // A backend that is not there.
     command.env("WGPU_BACKEND", "metal").args([
@@ -826,7 +827,8 @@ fn a_batch_of_its_own_and_a_report() {
         json["rows"].as_array().expect("a list").iter().map(|row| row["batch"].clone()).collect();
     assert_eq!(batches, [1, 1, 5, 5, 1, 1, 5, 5]);
     let html = std::fs::read_to_string(report).expect("written");
-    let command = "<code>dynconv bench smoke --only dense,depth --kernel auto,direct --quick --batch 1,5 --report ";
+    let command = "<code>dynconv bench smoke --only dense,depth --kernel auto,direct \
+                   --quick --batch 1,5 --report ";
     let facts = [
         command,
         "Too few samples to compare",

@@ -120,7 +120,8 @@ fn what_would_change_the_result_is_not_ignored() {
         (r#","stride":"two""#, "expected a number, or a list of numbers, one an axis"),
         (
             r#","padding":{}"#,
-            "padding: expected a number, a list of numbers or of pairs [before, after], one an axis",
+            "padding: expected a number, a list of numbers or of pairs [before, after], \
+             one an axis",
         ),
         (
             r#","activation":6"#,

@@ -45,7 +45,9 @@ macro_rules! creations {
         /// The next layer's functions that this one may not call.
         #[derive(Clone, Copy)]
         pub(crate) struct Refused {
-            $($field: Option<unsafe extern "system" fn(vk::Device, *const $info, *const vk::AllocationCallbacks<'_>, *mut $object) -> vk::Result>,)*
+            $($field: Option<unsafe extern "system" fn(
+                vk::Device, *const $info, *const vk::AllocationCallbacks<'_>, *mut $object,
+            ) -> vk::Result>,)*
             create_compute_pipelines: Option<vk::PFN_vkCreateComputePipelines>,
             map_memory: Option<vk::PFN_vkMapMemory>,
             queue_submit: Option<vk::PFN_vkQueueSubmit>,
@@ -58,12 +60,20 @@ macro_rules! creations {
             /// `device` is alive, and `get` is the next layer's function for it.
             pub(crate) unsafe fn of(device: vk::Device, get: vk::PFN_vkGetDeviceProcAddr) -> Self {
                 Self {
-                    $($field: lookup!(get, device, $name as unsafe extern "system" fn(vk::Device, *const $info, *const vk::AllocationCallbacks<'_>, *mut $object) -> vk::Result),)*
-                    create_compute_pipelines: lookup!(get, device, c"vkCreateComputePipelines" as vk::PFN_vkCreateComputePipelines),
+                    $($field: lookup!(get, device, $name as unsafe extern "system" fn(
+                        vk::Device, *const $info, *const vk::AllocationCallbacks<'_>, *mut $object,
+                    ) -> vk::Result),)*
+                    create_compute_pipelines: lookup!(
+                        get, device, c"vkCreateComputePipelines" as vk::PFN_vkCreateComputePipelines
+                    ),
                     map_memory: lookup!(get, device, c"vkMapMemory" as vk::PFN_vkMapMemory),
                     queue_submit: lookup!(get, device, c"vkQueueSubmit" as vk::PFN_vkQueueSubmit),
-                    wait_semaphores: lookup!(get, device, c"vkWaitSemaphores" as vk::PFN_vkWaitSemaphores),
-                    write_timestamp: lookup!(get, device, c"vkCmdWriteTimestamp" as vk::PFN_vkCmdWriteTimestamp),
+                    wait_semaphores: lookup!(
+                        get, device, c"vkWaitSemaphores" as vk::PFN_vkWaitSemaphores
+                    ),
+                    write_timestamp: lookup!(
+                        get, device, c"vkCmdWriteTimestamp" as vk::PFN_vkCmdWriteTimestamp
+                    ),
                 }
             }
         }
@@ -92,15 +102,21 @@ macro_rules! creations {
             planned()?;
             match name {
                 $(name if name == $name => {
-                    void!($field: unsafe extern "system" fn(vk::Device, *const $info, *const vk::AllocationCallbacks<'_>, *mut $object) -> vk::Result)
+                    void!($field: unsafe extern "system" fn(
+                        vk::Device, *const $info, *const vk::AllocationCallbacks<'_>, *mut $object,
+                    ) -> vk::Result)
                 })*
-                name if name == c"vkCreateComputePipelines" => void!(create_compute_pipelines: vk::PFN_vkCreateComputePipelines),
+                name if name == c"vkCreateComputePipelines" => {
+                    void!(create_compute_pipelines: vk::PFN_vkCreateComputePipelines)
+                }
                 name if name == c"vkMapMemory" => void!(map_memory: vk::PFN_vkMapMemory),
                 name if name == c"vkQueueSubmit" => void!(queue_submit: vk::PFN_vkQueueSubmit),
                 name if name == c"vkWaitSemaphores" || name == c"vkWaitSemaphoresKHR" => {
                     void!(wait_semaphores: vk::PFN_vkWaitSemaphores)
                 }
-                name if name == c"vkCmdWriteTimestamp" => void!(write_timestamp: vk::PFN_vkCmdWriteTimestamp),
+                name if name == c"vkCmdWriteTimestamp" => {
+                    void!(write_timestamp: vk::PFN_vkCmdWriteTimestamp)
+                }
                 _ => None,
             }
         }
@@ -109,11 +125,16 @@ macro_rules! creations {
 
 // Not among them: semaphores. wgpu-hal 30 destroys one twice where the next cannot be made.
 creations! {
-    allocate_memory: c"vkAllocateMemory", vkAllocateMemory(vk::MemoryAllocateInfo<'_>, vk::DeviceMemory);
-    create_buffer: c"vkCreateBuffer", vkCreateBuffer(vk::BufferCreateInfo<'_>, vk::Buffer);
-    create_query_pool: c"vkCreateQueryPool", vkCreateQueryPool(vk::QueryPoolCreateInfo<'_>, vk::QueryPool);
-    create_command_pool: c"vkCreateCommandPool", vkCreateCommandPool(vk::CommandPoolCreateInfo<'_>, vk::CommandPool);
-    create_descriptor_pool: c"vkCreateDescriptorPool", vkCreateDescriptorPool(vk::DescriptorPoolCreateInfo<'_>, vk::DescriptorPool);
+    allocate_memory: c"vkAllocateMemory",
+        vkAllocateMemory(vk::MemoryAllocateInfo<'_>, vk::DeviceMemory);
+    create_buffer: c"vkCreateBuffer",
+        vkCreateBuffer(vk::BufferCreateInfo<'_>, vk::Buffer);
+    create_query_pool: c"vkCreateQueryPool",
+        vkCreateQueryPool(vk::QueryPoolCreateInfo<'_>, vk::QueryPool);
+    create_command_pool: c"vkCreateCommandPool",
+        vkCreateCommandPool(vk::CommandPoolCreateInfo<'_>, vk::CommandPool);
+    create_descriptor_pool: c"vkCreateDescriptorPool",
+        vkCreateDescriptorPool(vk::DescriptorPoolCreateInfo<'_>, vk::DescriptorPool);
     create_set_layout: c"vkCreateDescriptorSetLayout",
         vkCreateDescriptorSetLayout(vk::DescriptorSetLayoutCreateInfo<'_>, vk::DescriptorSetLayout);
     create_pipeline_layout: c"vkCreatePipelineLayout",

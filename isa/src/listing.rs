@@ -230,7 +230,8 @@ mod tests {
     fn products_of_matrices_are_counted() {
         let lines = [
             "\tv_wmma_f32_16x16x16_f16 v[6:9], v[46:53], v[72:79], v[6:9]",
-            " v4: %588:v[6-9] = v_wmma_f32_16x16x16_f16 (latekill)%586:v[47-54], (latekill)%563:v[72-79], %587:v[6-9]",
+            " v4: %588:v[6-9] = v_wmma_f32_16x16x16_f16 (latekill)%586:v[47-54], \
+             (latekill)%563:v[72-79], %587:v[6-9]",
         ];
         for line in lines {
             assert_eq!(

@@ -43,11 +43,14 @@ fn main() -> ExitCode {
         ["--markdown", file] => markdown(file),
         ["--budgets", file] => budgets(file),
         ["--listing", case, family] => listing_of(case, family).map(|text| print!("{text}")),
-        ["--body", case, family] => listing_of(case, family).map(|text| print!("{}", listing::body(&text))),
-        _ => Err(
-            "usage: dynconv-isa [--markdown FILE | --budgets FILE | --listing KERNEL FAMILY | --body KERNEL FAMILY]"
-                .into(),
-        ),
+        ["--body", case, family] => {
+            listing_of(case, family).map(|text| print!("{}", listing::body(&text)))
+        }
+        _ => {
+            Err("usage: dynconv-isa [--markdown FILE | --budgets FILE | --listing KERNEL FAMILY | \
+                 --body KERNEL FAMILY]"
+                .into())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -98,8 +98,10 @@ fn chains_source(chains: u32, workgroup: u32) -> String {
     // Writing to a string cannot fail.
     let _ = write!(
         text,
-        "@compute @workgroup_size({workgroup})\nfn peak(@builtin(global_invocation_id) id: vec3<u32>) {{\n    \
-         let a = factors[0];\n    let b = factors[1];\n    let begin = 2.0 + factors[2] * f32(id.x % 64u);\n"
+        "@compute @workgroup_size({workgroup})\n\
+         fn peak(@builtin(global_invocation_id) id: vec3<u32>) {{\n    \
+         let a = factors[0];\n    let b = factors[1];\n    \
+         let begin = 2.0 + factors[2] * f32(id.x % 64u);\n"
     );
     text += &each(&|c| format!("    var c{c} = begin + {c}.0 * factors[2];\n")).concat();
     let _ = writeln!(text, "    for (var i = 0u; i < {}u; i++) {{", STEPS / UNROLLED);

@@ -117,12 +117,14 @@ mod tests {
 
     #[test]
     fn a_line_is_a_name_and_what_it_is() {
-        let text = "# shapes\n\ns1  channels=64x32 input=56x28 kernel=3x3 stride=2 padding=1:0x1 batch=8 # a comment\n";
+        let text = "# shapes\n\ns1  channels=64x32 input=56x28 kernel=3x3 stride=2 \
+                    padding=1:0x1 batch=8 # a comment\n";
         let shapes = parse("here", text).expect("parses");
         assert_eq!(shapes.len(), 1);
         assert_eq!(shapes[0].name, "s1");
         let spec = &shapes[0].spec;
-        let line = "bank batch=8 channels=64x32 input=56x28 kernel=3x3 stride=2x2 padding=1:0x1 kernels=4 seed=4";
+        let line = "bank batch=8 channels=64x32 input=56x28 kernel=3x3 stride=2x2 \
+                    padding=1:0x1 kernels=4 seed=4";
         assert_eq!(spec.to_string(), line);
     }
 

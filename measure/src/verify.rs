@@ -69,7 +69,8 @@ impl<'a> Judge<'a> {
             if !matches!(one.of_bound, 0.0..=1.0) {
                 let Verified { error, of_bound } = one;
                 return Err(Error::wrong(format!(
-                    "{what} of {}: sample {sample} is off by {error:.1e} of the largest output, {of_bound:.1} times the bound",
+                    "{what} of {}: sample {sample} is off by {error:.1e} of the largest output, \
+                     {of_bound:.1} times the bound",
                     self.spec
                 )));
             }

@@ -182,7 +182,10 @@ const MOST_SLOTS: usize = 1 << 24;
 
 /// Whether a shader may write a variable that is bound.
 pub(crate) fn may_write(variable: &GlobalVariable) -> bool {
-    matches!(variable.space, AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE))
+    matches!(
+        variable.space,
+        AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)
+    )
 }
 
 /// A buffer that an object stands for, and where its slots lie in it.

@@ -57,7 +57,8 @@ fn barriers_order_what_they_are_for() {
         !all.is_empty() && all.iter().all(|finding| finding.kind == Kind::Race),
         "reads race with writes: {all:?}"
     );
-    let apart = "y[lane] = x[lane];\nstorageBarrier();\nlet v = y[7u - lane];\nstorageBarrier();\ny[lane] = v;";
+    let apart = "y[lane] = x[lane];\nstorageBarrier();\nlet v = y[7u - lane];\nstorageBarrier();\n\
+                 y[lane] = v;";
     assert_eq!(nothing(apart), [7, 6, 5, 4, 3, 2, 1, 0]);
     let (_, all, _) = findings(&apart.replacen("storageBarrier();", "workgroupBarrier();", 1), 1);
     assert!(all.iter().any(|finding| finding.kind == Kind::Race), "{all:?}");
@@ -83,9 +84,10 @@ if lane == 0u { y[0] = part[0]; }";
 #[test]
 fn workgroups_and_invocations_race_for_storage() {
     let (_, found, _) = findings("if lane == 0u { y[0] = id.x; }", 2);
-    assert!(
-        matches!(&found[..], [finding] if finding.kind == Kind::Race && finding.other_invocation == Some([0, 0]))
-    );
+    assert!(matches!(
+        &found[..],
+        [finding] if finding.kind == Kind::Race && finding.other_invocation == Some([0, 0])
+    ));
     // The same value from all is a race too.
     let (_, found, _) = findings("y[0] = 3u;", 1);
     assert_eq!(found[0].kind, Kind::Race);
@@ -237,7 +239,8 @@ fn bump(p: ptr<function, Pair>, by: u32) { (*p).b[by % 2u] += by; calls += 1u; }
         sum += fresh;
         continuing { break if sum > lane; }
     }
-    y[lane] = s + pair.b[0] + 10u * pair.b[1] + 1000u * calls + 10000u * sum + 100000u * first_above(lane * 20u);
+    y[lane] = s + pair.b[0] + 10u * pair.b[1] + 1000u * calls + 10000u * sum \
+        + 100000u * first_above(lane * 20u);
 }";
     let shader = Shader::new(source).expect("valid");
     let bindings = [Binding { group: 0, binding: 0, buffer: 0, range: 0..16 }];
@@ -260,7 +263,8 @@ fn bump(p: ptr<function, Pair>, by: u32) { (*p).b[by % 2u] += by; calls += 1u; }
 #[test]
 fn many_readers_are_remembered() {
     // Five others read before the first writes.
-    let read = "let v = x[0];\npart[lane] = v;\nworkgroupBarrier();\nlet w = part[5];\nif lane == 5u { part[5] = w; }\ny[lane] = w;";
+    let read = "let v = x[0];\npart[lane] = v;\nworkgroupBarrier();\nlet w = part[5];\n\
+                if lane == 5u { part[5] = w; }\ny[lane] = w;";
     let (_, found, _) = findings(read, 1);
     assert!(matches!(&found[..], [one] if one.kind == Kind::Race), "{found:?}");
     // Read in one workgroup, written in the next.
@@ -281,7 +285,8 @@ if lane > 0u && lane < 5u { y[lane] = v[lane - 1u]; }";
     let source = "struct P { a: array<vec4<u32>, 2>, n: vec4<u32> }
 @group(0) @binding(0) var<uniform> p: P;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@compute @workgroup_size(4) fn main(@builtin(local_invocation_index) lane: u32) { y[lane] = p.a[lane].x; }";
+@compute @workgroup_size(4) fn main(@builtin(local_invocation_index) lane: u32) { \
+    y[lane] = p.a[lane].x; }";
     let shader = Shader::new(source).expect("valid");
     let binding = |binding, buffer, range| Binding { group: 0, binding, buffer, range };
     let bindings = [binding(0, 0, 0..48), binding(1, 1, 0..16)];
@@ -296,7 +301,8 @@ if lane > 0u && lane < 5u { y[lane] = v[lane - 1u]; }";
 fn reads_past_the_end_give_what_is_asked_for() {
     let source = "@group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@compute @workgroup_size(2) fn main(@builtin(local_invocation_index) lane: u32) { y[lane] = x[lane + arrayLength(&x) - 1u]; }";
+@compute @workgroup_size(2) fn main(@builtin(local_invocation_index) lane: u32) { \
+    y[lane] = x[lane + arrayLength(&x) - 1u]; }";
     let shader = Shader::new(source).expect("valid");
     let binding = |binding, buffer, range| Binding { group: 0, binding, buffer, range };
     let bindings = [binding(0, 0, 0..8), binding(1, 1, 0..8)];

@@ -220,7 +220,8 @@ impl<'a> Checkpoint<'a> {
 fn unsupported_norm(key: &str) -> Error {
     Error::Unsupported {
         what: format!("{key}: a norm without running statistics (group, layer or instance norm)"),
-        because: "its mean and variance come from each sample's own values, so that it cannot be folded into weights"
+        because: "its mean and variance come from each sample's own values, \
+                  so that it cannot be folded into weights"
             .into(),
     }
 }

@@ -138,7 +138,8 @@ impl Kernel {
         CONVOLUTIONS.iter().find(|one| one.kernel == self).map(|one| one.conv)
     }
 
-    /// The formulation of the convolution that the kernel follows, in readable f64, if it convolves.
+    /// The formulation of the convolution that the kernel follows, in readable f64, if it
+    /// convolves.
     #[must_use]
     pub fn formulation(self) -> Option<fn(&reference::Conv<'_>) -> Vec<f64>> {
         CONVOLUTIONS.iter().find(|one| one.kernel == self).map(|one| one.formulation)

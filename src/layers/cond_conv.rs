@@ -17,7 +17,8 @@ use crate::reference::{LayerWeights, widen};
 /// Kind of layer: CondConv.
 ///
 /// ```text
-/// r   = sigmoid(routing * mean(x_b) + routing_bias)       routing [E, channels in]; not normalised: r sums to anything up to E
+/// r   = sigmoid(routing * mean(x_b) + routing_bias)       routing [E, channels in]; not
+///                                                         normalised: r sums to anything up to E
 /// y_b = conv(x_b, sum_e r_e * experts_e) + sum_e r_e * bias_e
 /// ```
 ///

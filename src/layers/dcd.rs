@@ -14,9 +14,11 @@ use crate::problem::{Activation, AttentionSource, ConvDesc, Parts};
 /// beside a path through a few channels that are mixed by a matrix of the sample's own.
 ///
 /// ```text
-/// u      = squeeze * pooled(x);   u = u . hs(gate * u)            pooled: 1 x 1 or 2 x 2 means, channel-major
-/// Phi    = reshape(phi * u, L, L);  lambda = hs(scale * u)        hs(t) = min(max(t + 3, 0), 6) / 3
-/// z      = batch_norm1(q * x)                                     1 x 1, channels in -> L, with the stride of the layer
+/// u      = squeeze * pooled(x)            pooled: 1 x 1 or 2 x 2 means, channel-major
+/// u      = u . hs(gate * u)               hs(t) = min(max(t + 3, 0), 6) / 3
+/// Phi    = reshape(phi * u, L, L)
+/// lambda = hs(scale * u)
+/// z      = batch_norm1(q * x)             1 x 1, channels in -> L, with the stride of the layer
 /// y      = lambda . conv(x, weight) + p * (z + batch_norm2(Phi z))
 /// ```
 ///

@@ -16,11 +16,12 @@ use crate::reference::{LayerWeights, widen};
 /// Kind of layer: KernelWarehouse, at inference.
 ///
 /// ```text
-/// a   = relu(batch_norm(fc1 * mean(x_b)))                         fc1 [A, channels in]
-/// l   = fc2 * a + fc2_bias, in runs of n + 1                      a run for each of the kernel's m cells; the last logit is a zero cell
-/// att = l / (sum |l| + 1e-3), last one of each run dropped        signed, no softmax
+/// a   = relu(batch_norm(fc1 * mean(x_b)))                   fc1 [A, channels in]
+/// l   = fc2 * a + fc2_bias, in runs of n + 1                a run for each of the kernel's m
+///                                                           cells; the last logit is a zero cell
+/// att = l / (sum |l| + 1e-3), last one of each run dropped  signed, no softmax
 /// cell (q * GO + og) * GI + ig of the kernel = sum_n att[that run, n] * warehouse_n
-/// y_b = conv(x_b, kernel) + bias                                  the bias is not mixed
+/// y_b = conv(x_b, kernel) + bias                            the bias is not mixed
 /// ```
 ///
 /// q counts places of cells among the taps, og and ig among output channels and input channels of a

@@ -13,8 +13,9 @@ use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, MapAxis};
 /// Pixel mixture: K convolutions, mixed at every pixel by a softmax over K.
 ///
 /// ```text
-/// a[b, k, p] = softmax_k((attention * x)[b, k, p] / temperature)             attention: 1 x 1 convolution, channels in -> K
+/// a[b, k, p] = softmax_k((attention * x)[b, k, p] / temperature)
 /// y[b, :, p] = sum_k a[b, k, p] * ((bank_k * x)[b, :, p] + bias_k)
+/// attention: 1 x 1 convolution, channels in -> K
 /// ```
 ///
 /// This is what overview articles of dynamic convolution mean by `Y = sum_i alpha_i (K_i * X)` with
@@ -136,9 +137,10 @@ impl PixelMix2d {
 /// alike.
 ///
 /// ```text
-/// p  = mean over the frames of x                                 [batch, channels in, frequencies]
-/// h  = relu(batch_norm(conv1d1 * p))                             stride and padding as the main convolution has along the frequencies
-/// pi = softmax_k((conv1d2 * h + bias) / temperature)             [batch, K, frequencies out]
+/// p  = mean over the frames of x                          [batch, channels in, frequencies]
+/// h  = relu(batch_norm(conv1d1 * p))                      stride and padding as the main
+///                                                         convolution has along the frequencies
+/// pi = softmax_k((conv1d2 * h + bias) / temperature)      [batch, K, frequencies out]
 /// y[b, :, t, f] = sum_k pi[b, k, f] * ((bank_k * x)[b, :, t, f] + bias_k)
 /// ```
 ///

@@ -50,7 +50,8 @@ impl Context {
             return Err(Error::Unsupported {
                 what: "cooperative matrices".into(),
                 because: format!(
-                    "shaders can write 8 x 8 and 16 x 16 with sums in f32, and the adapter lists {listed:?}"
+                    "shaders can write 8 x 8 and 16 x 16 with sums in f32, and the adapter lists \
+                     {listed:?}"
                 ),
             });
         }
@@ -209,7 +210,8 @@ mod tests {
         for (found, named) in [(&[1.0, 3.0][..], "3"), (&[1.0, f32::NAN], "NaN"), (&[1.0], "NaN")] {
             let message = compare(shape, found, &[1.0, 2.0]).expect_err("differs").to_string();
             let expected = format!(
-                "conv_gemm_coopmat in 16 x 16 matrices of Elem::F16 computes wrongly on this device: output 1 is {named}, expected 2 to within 0"
+                "conv_gemm_coopmat in 16 x 16 matrices of Elem::F16 computes wrongly on this \
+                     device: output 1 is {named}, expected 2 to within 0"
             );
             assert_eq!(message, expected);
         }

@@ -12,7 +12,8 @@ use crate::reference::narrow;
 /// their weights back to unit norm.
 ///
 /// ```text
-/// d[b, co]   = 1 / sqrt(sum_{ci, taps} (weight[co, ci, tap] * style[b, ci])^2 + 1e-8)      1 without demodulation
+/// d[b, co]   = 1 / sqrt(sum_{ci, taps} (weight[co, ci, tap] * style[b, ci])^2 + 1e-8)
+///              or 1, without demodulation
 /// y[b, co]   = d[b, co] * sum_ci weight[co, ci] * (style[b, ci] * x[b, ci])
 /// ```
 ///

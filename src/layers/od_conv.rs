@@ -11,11 +11,12 @@ use crate::reference::{LayerWeights, narrow, widen};
 /// Kind of layer: omni-dimensional dynamic convolution.
 ///
 /// ```text
-/// a = relu(batch_norm(fc * mean(x_b)))                      fc [A, channels in]
-/// c = sigmoid((channel_fc * a + bias) / temperature)        gains of the input channels
-/// f = sigmoid((filter_fc * a + bias) / temperature)         gains of the output channels; skipped if groups == both channel counts
-/// s = sigmoid((spatial_fc * a + bias) / temperature)        gains of the taps; skipped for a single tap
-/// w = softmax((kernel_fc * a + bias) / temperature)         mixing weights; skipped for K = 1
+/// a = relu(batch_norm(fc * mean(x_b)))                fc [A, channels in]
+/// c = sigmoid((channel_fc * a + bias) / temperature)  gains of the input channels
+/// f = sigmoid((filter_fc * a + bias) / temperature)   gains of the output channels; skipped if
+///                                                     groups == both channel counts
+/// s = sigmoid((spatial_fc * a + bias) / temperature)  gains of the taps; skipped for a single tap
+/// w = softmax((kernel_fc * a + bias) / temperature)   mixing weights; skipped for K = 1
 /// y_b = f . conv(c . x_b, s . sum_k w_k * bank_k) + sum_k w_k * bias_k
 /// ```
 ///

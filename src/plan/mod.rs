@@ -220,7 +220,9 @@ impl Plan {
         if parts.len() > 1 && task.elems[1] != Elem::F32 {
             return Err(Error::Unsupported {
                 what: format!("an output of {:?}", task.elems[1]),
-                because: "the sum takes several dispatches on this driver, and would be rounded after each".into(),
+                because: "the sum takes several dispatches on this driver, \
+                          and would be rounded after each"
+                    .into(),
             });
         }
         for channels in parts {

@@ -19,7 +19,8 @@
 //! let weights = vec![0.5; 64 * 64 * 9];
 //! let desc = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
 //!
-//! let mut tuning = Tuning::load(folder, context.caps())?.unwrap_or_else(|| Tuning::new(context.caps()));
+//! let loaded = Tuning::load(folder, context.caps())?;
+//! let mut tuning = loaded.unwrap_or_else(|| Tuning::new(context.caps()));
 //! let layer = StaticConv2d::new(&context, &desc, &weights, None)?;
 //! if tuning.choice(layer.plan(8, [56, 56])?.problem()).is_none() {
 //!     tuning.add(&layer.tune(8, [56, 56])?);

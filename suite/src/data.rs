@@ -62,7 +62,7 @@ impl Data {
     /// The numbers of a problem.
     ///
     /// # Errors
-    /// As [`Spec::geometry`] and [`Geometry::output_size`](dynconv::problem::Geometry::output_size).
+    /// As [`Spec::geometry`], and as [`output_size`](dynconv::problem::Geometry::output_size).
     pub fn new(spec: &Spec, numbers: Numbers) -> dynconv::Result<Self> {
         let g = spec.geometry()?;
         let output = g.output_size(spec.input3())?;

@@ -121,7 +121,11 @@ fn rest() -> impl Strategy<Value = Rest> {
 fn elems() -> impl Strategy<Value = [Elem; 3]> {
     let tensor =
         || prop_oneof![3 => Just(Elem::F32), 1 => Just(Elem::F16Storage), 1 => Just(Elem::F16)];
-    let bank = prop_oneof![2 => Just(Elem::F32), 1 => Just(Elem::F16Storage), 1 => Just(Elem::Bf16Storage)];
+    let bank = prop_oneof![
+        2 => Just(Elem::F32),
+        1 => Just(Elem::F16Storage),
+        1 => Just(Elem::Bf16Storage),
+    ];
     prop_oneof![
         3 => Just([Elem::F32; 3]),
         1 => (tensor(), tensor(), bank).prop_map(|(input, output, bank)| [input, output, bank]),
@@ -130,7 +134,11 @@ fn elems() -> impl Strategy<Value = [Elem; 3]> {
 
 /// Problems of every kind. What a kind of layer cannot have is left out.
 pub fn specs() -> impl Strategy<Value = Spec> {
-    let axes = prop_oneof![1 => prop::collection::vec(axis(), 1), 5 => prop::collection::vec(axis(), 2), 1 => prop::collection::vec(axis(), 3)];
+    let axes = prop_oneof![
+        1 => prop::collection::vec(axis(), 1),
+        5 => prop::collection::vec(axis(), 2),
+        1 => prop::collection::vec(axis(), 3),
+    ];
     (axes, rest()).prop_filter_map("is no problem", |(axes, rest)| spec(axes, rest))
 }
 

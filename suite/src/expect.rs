@@ -113,8 +113,11 @@ mod tests {
 
     #[test]
     fn known_faults_are_told_from_new_ones() {
-        let known = parse("# comment\nllvmpipe | Mesa 22. | exact | limits=boundless kernel=3 | loops end early\n")
-            .expect("parses");
+        let known = parse(
+            "# comment\nllvmpipe | Mesa 22. | exact | limits=boundless \
+             kernel=3 | loops end early\n",
+        )
+        .expect("parses");
         let caps = |driver: &str| Caps {
             name: "llvmpipe (LLVM 15)".into(),
             driver: driver.into(),

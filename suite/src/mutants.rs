@@ -204,8 +204,8 @@ fn is_whole(code: &str, at: usize, piece: &str) -> bool {
 }
 
 impl Mutant {
-    /// A name that no other mutant has, nor one of another text of the file. Comments are no part of
-    /// it.
+    /// A name that no other mutant has, nor one of another text of the file. Comments are no part
+    /// of it.
     #[must_use]
     pub fn name(&self) -> String {
         let mut hasher = DefaultHasher::new();

@@ -16,10 +16,13 @@ use crate::variants::noop_like;
 pub const VERSION: u32 = 1;
 
 /// What a report says of itself.
-const ABOUT: &str = "Compute shaders whose results are wrong on a device, each as plain data: make the buffers, do the dispatches in \
-    order with all bindings in group 0 and workgroup memory not cleared, and compare the output with what is expected, within the \
-    tolerance, or to the bit where that is 0. Bytes are in base64: buffers as they lie in memory, expected and tolerance as \
-    little-endian float64. `dynconv replay FILE` does it on an adapter or in an interpreter, `dynconv web --replay FILE` in a browser.";
+const ABOUT: &str = "\
+    Compute shaders whose results are wrong on a device, each as plain data: make the buffers, do \
+    the dispatches in order with all bindings in group 0 and workgroup memory not cleared, and \
+    compare the output with what is expected, within the tolerance, or to the bit where that is 0. \
+    Bytes are in base64: buffers as they lie in memory, expected and tolerance as little-endian \
+    float64. `dynconv replay FILE` does it on an adapter or in an interpreter, `dynconv web \
+    --replay FILE` in a browser.";
 
 /// A report.
 #[derive(Clone, Debug, Serialize, Deserialize)]

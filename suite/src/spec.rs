@@ -677,9 +677,10 @@ mod tests {
 
     #[test]
     fn a_line_says_the_whole_problem() {
-        let line = "odconv batch=2 channels=4x6 input=7x9 kernel=3x2 stride=2x1 padding=1:0x2 dilation=1x2 groups=2 kernels=4 \
-             transposed=1x0 conv=tiled activation=relu with=bias+residual layouts=nhwc,nchw elems=f16,f32,bf16_storage \
-             limits=tight offset=3 seed=99";
+        let line = "odconv batch=2 channels=4x6 input=7x9 kernel=3x2 stride=2x1 padding=1:0x2 \
+                    dilation=1x2 groups=2 kernels=4 transposed=1x0 conv=tiled activation=relu \
+                    with=bias+residual layouts=nhwc,nchw elems=f16,f32,bf16_storage \
+                    limits=tight offset=3 seed=99";
         let spec: Spec = line.parse().expect("parses");
         assert_eq!(spec.to_string(), line);
         assert_eq!(spec.padding, [[1, 0], [2, 2]]);
@@ -723,11 +724,12 @@ mod tests {
 
     #[test]
     fn a_single_number_is_meant_for_every_axis() {
-        let spread: Spec =
-            "bank batch=1 channels=1x1 input=9x9 kernel=3x3 padding=1:0 stride=2 dilation=2 transposed=1"
-                .parse()
-                .expect("parses");
-        let whole = "bank batch=1 channels=1x1 input=9x9 kernel=3x3 stride=2x2 padding=1:0x1:0 dilation=2x2 transposed=1x1";
+        let spread: Spec = "bank batch=1 channels=1x1 input=9x9 kernel=3x3 padding=1:0 \
+                            stride=2 dilation=2 transposed=1"
+            .parse()
+            .expect("parses");
+        let whole = "bank batch=1 channels=1x1 input=9x9 kernel=3x3 stride=2x2 padding=1:0x1:0 \
+                     dilation=2x2 transposed=1x1";
         assert_eq!(spread.to_string(), whole);
         assert_eq!(whole.parse::<Spec>().expect("parses"), spread);
     }

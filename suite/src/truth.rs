@@ -171,8 +171,8 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     Ok(Truth { tolerance: tolerance.collect(), y, magnitude })
 }
 
-/// The output by a formulation of the convolution; `None` for layers of several steps, and where the
-/// convolution is not summed over the input itself.
+/// The output by a formulation of the convolution; `None` for layers of several steps, and where
+/// the convolution is not summed over the input itself.
 ///
 /// # Errors
 /// As [`Spec::geometry`].

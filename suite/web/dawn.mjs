@@ -1,5 +1,6 @@
-// The page's work in node, on the npm package `webgpu` (Dawn, Chromium's implementation of WebGPU). Runs in the folder where the
-// package is installed; the only argument is the address of the server.
+// The page's work in node, on the npm package `webgpu` (Dawn, Chromium's implementation of WebGPU).
+// Runs in the folder where the package is installed; the only argument is the address of the
+// server.
 import { readFileSync } from 'node:fs';
 import { create, globals } from 'webgpu';
 

@@ -1,4 +1,5 @@
-// Compiles shaders and replays recorded runs on WebGPU. The server tells what to do and judges; see suite/src/web.
+// Compiles shaders and replays recorded runs on WebGPU. The server tells what to do and judges; see
+// suite/src/web.
 
 // Several at a time let the implementation compile in its own threads.
 const COMPILED_AT_ONCE = 8;
@@ -29,10 +30,13 @@ async function openDevice(gpu, agent, report) {
     const requiredFeatures = ['shader-f16'].filter((feature) => adapter.features.has(feature));
     const device = await adapter.requestDevice({ requiredFeatures });
     const { vendor, architecture, device: name, description, isFallbackAdapter } = adapter.info;
-    const info = { vendor, architecture, device: name, description, is_fallback: isFallbackAdapter ?? false };
+    const is_fallback = isFallbackAdapter ?? false;
+    const info = { vendor, architecture, device: name, description, is_fallback };
     await report('adapter', { agent, ...info, f16: requiredFeatures.length > 0 });
-    // What no error scope catches must not go unheard. Losing the device ends the work; the other reports say where.
-    device.onuncapturederror = ({ error }) => report('failed', { message: `uncaptured: ${error.message}` });
+    // What no error scope catches must not go unheard. Losing the device ends the work; the other
+    // reports say where.
+    device.onuncapturederror = ({ error }) =>
+        report('failed', { message: `uncaptured: ${error.message}` });
     device.lost.then(({ message }) => report('failed', { message: `device lost: ${message}` }));
     return device;
 }
@@ -50,7 +54,9 @@ async function compileAll(device, modules, compiled, report) {
                 await report('skipped', { index });
                 return;
             }
-            const { messages } = await (module.has_pipeline ? compile(device, module, compiled) : check(device, module));
+            const { messages } = module.has_pipeline
+                ? await compile(device, module, compiled)
+                : await check(device, module);
             await report('compiled', { index, messages });
         }));
     }
@@ -65,16 +71,19 @@ function compile(device, module, compiled) {
 async function compileAnew(device, module) {
     const { shader, messages } = await check(device, module);
     const compute = { module: shader };
-    const creation = device.createComputePipelineAsync({ label: module.label, layout: 'auto', compute });
+    const { label } = module;
+    const creation = device.createComputePipelineAsync({ label, layout: 'auto', compute });
     const pipeline = await creation.catch((error) => { messages.push(error.message); });
     return { pipeline, messages };
 }
 
 // The shader module, and whatever the front end had to say.
 async function check(device, { label, source }) {
-    const { value: shader, messages } = captured(device, () => device.createShaderModule({ label, code: source }));
+    const create = () => device.createShaderModule({ label, code: source });
+    const { value: shader, messages } = captured(device, create);
     const info = await shader.getCompilationInfo();
-    const remarks = info.messages.map(({ type, lineNum, message }) => `${type} in line ${lineNum}: ${message}`);
+    const remark = ({ type, lineNum, message }) => `${type} in line ${lineNum}: ${message}`;
+    const remarks = info.messages.map(remark);
     return { shader, messages: [...remarks, ...await messages] };
 }
 
@@ -84,7 +93,8 @@ function captured(device, work) {
     filters.forEach((filter) => device.pushErrorScope(filter));
     const value = work();
     const scopes = filters.map(() => device.popErrorScope());
-    const messages = Promise.all(scopes).then((errors) => errors.filter(Boolean).map((error) => error.message));
+    const messages = Promise.all(scopes)
+        .then((errors) => errors.filter(Boolean).map((error) => error.message));
     return { value, messages };
 }
 
@@ -95,9 +105,11 @@ async function runAll(device, cases, compiled, report) {
             continue;
         }
         await report('progress', { message: `running ${name}` });
-        const modules = await Promise.all(replay.modules.map((module) => compile(device, module, compiled)));
+        const compiling = replay.modules.map((module) => compile(device, module, compiled));
+        const modules = await Promise.all(compiling);
         const messages = modules.flatMap((module) => module.messages);
-        // A pipeline that could not be made was reported with the messages; there is nothing to run then.
+        // A pipeline that could not be made was reported with the messages; there is nothing to run
+        // then.
         const bytes = modules.every(({ pipeline }) => pipeline)
             ? await run(device, replay, modules.map(({ pipeline }) => pipeline), messages)
             : new Uint8Array();
@@ -115,11 +127,13 @@ async function run(device, { buffers, dispatches, output }, pipelines, messages)
             const entries = bindings.map(({ binding, buffer, offset, size }) =>
                 ({ binding, resource: { buffer: handles[buffer], offset, size } }));
             pass.setPipeline(pipelines[module]);
-            pass.setBindGroup(0, device.createBindGroup({ layout: pipelines[module].getBindGroupLayout(0), entries }));
+            const layout = pipelines[module].getBindGroupLayout(0);
+            pass.setBindGroup(0, device.createBindGroup({ layout, entries }));
             pass.dispatchWorkgroups(...grid);
         }
         pass.end();
-        const copy = device.createBuffer({ size: output.size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+        const reads = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+        const copy = device.createBuffer({ size: output.size, usage: reads });
         encoder.copyBufferToBuffer(handles[output.buffer], output.offset, copy, 0, output.size);
         device.queue.submit([encoder.finish()]);
         return copy;

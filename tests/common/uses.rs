@@ -57,7 +57,10 @@ pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
     let y = ("output", vec![batch, C_OUT, SIDE, SIDE]);
     let r = ("residual", y.1.clone());
     macro_rules! uses {
-        ($(($name:literal, $layer:expr, [$($operand:expr),*], $result:ident, |$l:ident, $t:ident| $call:expr)),* $(,)?) => {$({
+        ($((
+            $name:literal, $layer:expr, [$($operand:expr),*], $result:ident,
+            |$l:ident, $t:ident| $call:expr
+        )),* $(,)?) => {$({
             let $l = $layer.clone();
             let call: Call = Box::new(move |$t| Ok($result(&$call?)));
             uses.push(Use { name: $name, operands: vec![$($operand.clone()),*], call });

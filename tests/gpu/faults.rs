@@ -17,7 +17,8 @@ const STORE: &str =
 macro_rules! stored {
     ($instead:literal) => {
         concat!(
-            "let value = epilogue(b, channel, position, sum); y_store(y_element(b, channel, position), ",
+            "let value = epilogue(b, channel, position, sum); \
+             y_store(y_element(b, channel, position), ",
             $instead,
             ");"
         )
@@ -168,7 +169,10 @@ const LEAKS: [(&str, &str, &str, &str); 10] = [
         "styled channels=4x17 kernel=3x3 padding=4x4 conv=gemm_register",
         "conv_gemm_register",
         "return select(vec4<f32>(), four, inside);",
-        "if CHANNEL_GAIN { return select(vec4<f32>(), four, inside) * gains[params.gains_base + tile.b * params.gain_stride + params.channel_gain_offset + tile.g * params.c_in + ci]; } return select(vec4<f32>(), four, inside);",
+        "if CHANNEL_GAIN { return select(vec4<f32>(), four, inside) * \
+         gains[params.gains_base + tile.b * params.gain_stride + params.channel_gain_offset \
+         + tile.g * params.c_in + ci]; } \
+         return select(vec4<f32>(), four, inside);",
     ),
 ];
 

@@ -254,8 +254,8 @@ fn other_shapes_are_refused_and_change_nothing() {
     let fewer = OdWeights { channel_fc: None, ..weights.clone() };
     assert_eq!(
         message(layer.set_weights(&fewer)),
-        "attention of the new weights: expected 16 hidden units, heads for channels, filters, taps, kernels, \
-         found 16 hidden units, heads for filters, taps, kernels"
+        "attention of the new weights: expected 16 hidden units, heads for channels, filters, \
+         taps, kernels, found 16 hidden units, heads for filters, taps, kernels"
     );
     let with_bias = OdWeights { bias: Some(vec![0.0; 30]), ..weights.clone() };
     assert_eq!(

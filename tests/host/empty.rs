@@ -115,7 +115,8 @@ fn what_else_is_empty_is_refused_and_named() {
         assert_eq!(
             routing(channels, experts).expect_err("empty").to_string(),
             format!(
-                "routing: expected at least 1 channel and 1 expert, found {channels} channels and {experts} experts"
+                "routing: expected at least 1 channel and 1 expert, \
+                 found {channels} channels and {experts} experts"
             )
         );
     }

@@ -132,7 +132,8 @@ fn values_out_of_their_domain_are_named() {
     weights.bn.var[3] = -1.0;
     assert_eq!(
         message(OdConv2d::new(&context, &desc, &weights, 1.0)),
-        "batch norm variance: needs a number above 0 with epsilon added, found -1 and epsilon 0.00001"
+        "batch norm variance: needs a number above 0 with epsilon added, \
+         found -1 and epsilon 0.00001"
     );
     for epsilon in [-1e-9, f64::NAN, f64::INFINITY] {
         let mut weights = od_weights();
@@ -266,18 +267,19 @@ fn counts_have_units() {
     let refused = |caps: Caps| message(Plan::new(&problem, &caps));
     assert_eq!(
         refused(Caps { max_invocations: 8, ..caps.clone() }),
-        "a workgroup of conv_pointwise needs 64 invocations, but max_compute_invocations_per_workgroup is 8 invocations; request \
-         the device with a larger limit"
+        "a workgroup of conv_pointwise needs 64 invocations, but \
+         max_compute_invocations_per_workgroup is 8 invocations; \
+         request the device with a larger limit"
     );
     assert_eq!(
         refused(Caps { max_storage_binding: 4096, ..caps.clone() }),
-        "the input of one sample needs 16384 bytes (16 KiB), but max_storage_buffer_binding_size is 3840 bytes (3.7 KiB); request \
-         the device with a larger limit, or use a smaller layer"
+        "the input of one sample needs 16384 bytes (16 KiB), but max_storage_buffer_binding_size \
+         is 3840 bytes (3.7 KiB); request the device with a larger limit, or use a smaller layer"
     );
     assert_eq!(
         refused(Caps { max_storage_buffers: 2, ..caps }),
-        "conv_pointwise needs 6 storage buffers, but max_storage_buffers_per_shader_stage is 2 storage buffers; \
-         request the device with a larger limit"
+        "conv_pointwise needs 6 storage buffers, but max_storage_buffers_per_shader_stage is 2 \
+         storage buffers; request the device with a larger limit"
     );
 }
 

@@ -224,9 +224,8 @@ fn planted_disagreements_are_found() {
         (
             "@group(0) @binding(1)",
             "@group(1) @binding(1)",
-            &[
-                "bindings (group, number) are [(0, 0), (0, 2), (0, 3), (1, 1)], on the host [(0, 0), (0, 1), (0, 2), (0, 3)]",
-            ],
+            &["bindings (group, number) are [(0, 0), (0, 2), (0, 3), (1, 1)], on the host \
+               [(0, 0), (0, 1), (0, 2), (0, 3)]"],
         ),
         (
             "size: u32,",

@@ -5,6 +5,7 @@ mod common;
 
 #[cfg(feature = "safetensors")]
 mod checkpoint;
+mod columns;
 mod emission;
 mod empty;
 mod errors;

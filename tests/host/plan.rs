@@ -384,8 +384,9 @@ fn matrices_that_cannot_be_had_are_refused_by_name() {
     let refused = |problem: &Problem, caps: &Caps| {
         Plan::new(problem, caps).expect_err("cannot be").to_string()
     };
-    let untested = "conv_gemm_coopmat with an input in Elem::F32 needs the device feature EXPERIMENTAL_COOPERATIVE_MATRIX, \
-                    in matrices that Context::with_matrices has tested, which is not enabled";
+    let untested = "conv_gemm_coopmat with an input in Elem::F32 needs the device feature \
+                    EXPERIMENTAL_COOPERATIVE_MATRIX, in matrices that Context::with_matrices has \
+                    tested, which is not enabled";
     assert_eq!(refused(&asked, &Caps::webgpu_default()), untested);
     let map = Problem { attention: AttentionSource::Map(MapAxis::All), ..asked };
     let mixes = "conv_gemm_coopmat is not possible: it cannot mix kernels at every position";
@@ -525,7 +526,8 @@ fn a_sum_with_few_tiles_is_split_among_workgroups() {
         "512 -> 512 channels, kernel 3x3, stride 1x1, groups 1, K 4, batch 1: 7x7 -> 7x7\n\
          conv_gemm_shared because: 512 channels x 49 positions fill large tiles\n\
          kernels are mixed as they are loaded: too few positions to store them for\n\
-         sums are split in 16 slices of 32 input channels: a sample has too few tiles for every core\n  \
+         sums are split in 16 slices of 32 input channels: a sample has too few tiles for every \
+         core\n  \
          conv_gemm_shared        128 workgroups (128 x 1 x 1) of 64, 8704 B of workgroup memory\n  \
          sum_slices              392 workgroups (392 x 1 x 1) of 64, 0 B of workgroup memory\n\
          scratch memory 1605632 B"
@@ -585,7 +587,8 @@ fn a_split_sum_is_asked_for_by_name() {
     let error = split(16, &caps).expect_err("one block of channels");
     assert_eq!(
         error.to_string(),
-        "conv_gemm_shared in slices is not possible: it needs more than 16 input channels a group, and there are 16"
+        "conv_gemm_shared in slices is not possible: it needs more than 16 input channels a group, \
+         and there are 16"
     );
     assert_eq!(parts(&split(17, &caps).expect("two blocks")), 2);
     assert_eq!(parts(&split(90, &on(wgpu::DeviceType::Cpu)).expect("many blocks")), 2);
@@ -753,7 +756,8 @@ pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever is planned keeps every limit and covers the output exactly once; whatever is refused names a limit.
+    /// Whatever is planned keeps every limit and covers the output exactly once; whatever is
+    /// refused names a limit.
     #[test]
     fn plans_keep_every_limit((problem, caps) in any_problem()) {
         let plan = match Plan::new(&problem, &caps) {
@@ -764,7 +768,8 @@ proptest! {
             }
             Err(error) => return Err(TestCaseError::fail(error.to_string())),
         };
-        let outputs = problem.geometry.c_out as u64 * plan.output().iter().product::<usize>() as u64;
+        let outputs =
+            problem.geometry.c_out as u64 * plan.output().iter().product::<usize>() as u64;
         let mut next = 0;
         // Parts that wait to be added up.
         let mut partials = None;
@@ -776,19 +781,25 @@ proptest! {
             prop_assert!(dispatch.workgroup_memory <= caps.max_workgroup_memory);
             for slice in &dispatch.slices {
                 prop_assert!(slice.len > 0);
-                prop_assert!(4 * slice.len + u64::from(caps.storage_alignment) <= caps.max_storage_binding);
+                prop_assert!(
+                    4 * slice.len + u64::from(caps.storage_alignment) <= caps.max_storage_binding
+                );
                 if slice.operand == Operand::Partials {
                     partials = match partials {
                         None => Some(*slice),
                         Some(written) => {
-                            prop_assert_eq!((written, dispatch.variant.kernel), (*slice, Kernel::SumSlices));
+                            prop_assert_eq!(
+                                (written, dispatch.variant.kernel),
+                                (*slice, Kernel::SumSlices)
+                            );
                             None
                         }
                     };
                 }
                 if slice.operand == Operand::Output {
                     // A sum that goes on where another dispatch ended adds to the same outputs.
-                    let goes_on = dispatch.variant.consts.contains(&("CONTINUES", Const::Bool(true)));
+                    let goes_on =
+                        dispatch.variant.consts.contains(&("CONTINUES", Const::Bool(true)));
                     prop_assert_eq!(slice.start + if goes_on { slice.len } else { 0 }, next);
                     next = slice.start + slice.len;
                 }

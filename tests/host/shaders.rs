@@ -135,7 +135,8 @@ fn every_variant_is_sound() {
     assert_eq!(
         declared.len(),
         16,
-        "f16: none, each, and both; without lanes, with lanes, with 64-bit integers too, and with matrices"
+        "f16: none, each, and both; without lanes, with lanes, with 64-bit integers too, \
+         and with matrices"
     );
     emission::all_are_valid_spirv(all);
 }
@@ -231,8 +232,9 @@ fn a_variant_past_a_limit_is_refused_on_the_host() {
     let message = refused(&problem(4000), &|caps| caps.max_workgroup_memory = 15_000);
     assert_eq!(
         message,
-        "workgroup memory of attention_mlp needs 16012 bytes (15.6 KiB), but max_compute_workgroup_storage_size \
-         is 15000 bytes (14.6 KiB); request the device with a larger limit"
+        "workgroup memory of attention_mlp needs 16012 bytes (15.6 KiB), but \
+         max_compute_workgroup_storage_size is 15000 bytes (14.6 KiB); \
+         request the device with a larger limit"
     );
     let message = refused(&problem(8), &|caps| caps.max_storage_buffers = 4);
     assert!(message.contains("max_storage_buffers_per_shader_stage is 4"), "{message}");

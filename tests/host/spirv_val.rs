@@ -35,9 +35,8 @@ pub(crate) fn is_ci() -> bool {
 fn absent(is_ci: bool) -> Result<&'static str, &'static str> {
     match is_ci {
         true => Err("spirv-val is missing: install the package spirv-tools"),
-        false => Ok(
-            "NOT RUN: SPIR-V is not validated, since spirv-val (package spirv-tools) is not installed",
-        ),
+        false => Ok("NOT RUN: SPIR-V is not validated, \
+                     since spirv-val (package spirv-tools) is not installed"),
     }
 }
 
@@ -53,7 +52,8 @@ fn find_out_matrices() -> bool {
     let is_new = version(&text).is_some_and(|version| version >= [2023, 3]);
     if !is_new {
         eprintln!(
-            "NOT RUN: SPIR-V with cooperative matrices is not validated, since this spirv-val does not know them: {text}"
+            "NOT RUN: SPIR-V with cooperative matrices is not validated, \
+             since this spirv-val does not know them: {text}"
         );
     }
     is_new

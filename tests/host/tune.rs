@@ -26,8 +26,9 @@ fn dense() -> Problem {
 }
 
 /// The line of a problem in a table.
-const LINE: &str = "bank+mix kernels=4 channels=16x24 groups=1 input=14x72 kernel=3x3 stride=1x1 dilation=1x1 \
-                    padding=1:1x1:1 transposed=no layouts=nchw,nchw elems=f32,f32,f32 order=plain bias=no -> tiled";
+const LINE: &str = "bank+mix kernels=4 channels=16x24 groups=1 input=14x72 kernel=3x3 stride=1x1 \
+                    dilation=1x1 padding=1:1x1:1 transposed=no layouts=nchw,nchw elems=f32,f32,f32 \
+                    order=plain bias=no -> tiled";
 
 fn header() -> String {
     Tuning::new(&Caps::webgpu_default()).to_string()
@@ -222,7 +223,8 @@ fn a_key_has_what_decides_and_no_batch() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever is tried can be planned, is another plan than the planner's own, and needs nothing that the device lacks.
+    /// Whatever is tried can be planned, is another plan than the planner's own, and needs nothing
+    /// that the device lacks.
     #[test]
     fn candidates_can_run((problem, caps) in any_problem(), lanes in any::<bool>()) {
         let caps = if lanes { with_lanes() } else { caps };

@@ -203,8 +203,8 @@ Components: main
 
     #[test]
     fn backports_take_mirror_and_keys_from_the_archive() {
-        let expected = "deb [signed-by=/usr/share/keyrings/archive.gpg] http://mirror.example/debian \
-                        bookworm-backports main";
+        let expected = "deb [signed-by=/usr/share/keyrings/archive.gpg] \
+                        http://mirror.example/debian bookworm-backports main";
         assert_eq!(missing_backports(&parse_deb822(DEBIAN)).as_deref(), Some(expected));
     }
 

@@ -68,7 +68,8 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 /// What the Vulkan loader wants to read of a driver.
 fn manifest(library: &Path) -> String {
     format!(
-        "{{ \"file_format_version\": \"1.0.0\", \"ICD\": {{ \"library_path\": {library:?}, \"api_version\": \"1.3.230\" }} }}\n"
+        "{{ \"file_format_version\": \"1.0.0\", \"ICD\": {{ \"library_path\": {library:?}, \
+         \"api_version\": \"1.3.230\" }} }}\n"
     )
 }
 

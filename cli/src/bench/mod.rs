@@ -235,7 +235,8 @@ fn compare(results: &Results, old: &Results, file: &str) -> anyhow::Result<bool>
     let count = |verdict| comparison.count(verdict);
     let (slower, faster) = (count(Verdict::Slower), count(Verdict::Faster));
     println!(
-        "against {file}: {slower} slower, {faster} faster, {} within the noise, {} with too few samples, {} not in it",
+        "against {file}: {slower} slower, {faster} faster, {} within the noise, \
+         {} with too few samples, {} not in it",
         count(Verdict::Same),
         count(Verdict::Unknown),
         comparison.without_old

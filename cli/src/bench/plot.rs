@@ -66,7 +66,8 @@ pub(super) fn bars(series: &[Series], groups: &[BarGroup], unit: &str) -> String
             let (y, width) = (top + BAR * f64::from(j), (value * scale).max(1.0));
             let _ = writeln!(
                 body,
-                "<rect class=\"{}\" x=\"{LABELS}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{:.1}\">\
+                "<rect class=\"{}\" x=\"{LABELS}\" y=\"{y:.1}\" width=\"{width:.1}\" \
+                 height=\"{:.1}\">\
                  <title>{}, {}: {} {unit}</title></rect>",
                 series.class,
                 BAR - 1.5,
@@ -112,7 +113,8 @@ pub(super) fn roofline(peak_gflops: f64, copy_gbps: f64, points: &[Point]) -> St
         let (px, py) = (x.at(point.x), y.at(point.y));
         let _ = writeln!(
             body,
-            "<circle class=\"{}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"4.5\"><title>{}: {} GFLOP/s at {} FLOP a byte, {:.0}% of the roof</title></circle>",
+            "<circle class=\"{}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"4.5\">\
+             <title>{}: {} GFLOP/s at {} FLOP a byte, {:.0}% of the roof</title></circle>",
             point.class,
             escape(&point.label),
             short(point.y),
@@ -164,8 +166,10 @@ pub(super) fn lines(lines: &[Line]) -> String {
             let (px, class) = (x.at(*batch), line.class);
             let _ = writeln!(
                 body,
-                "<line class=\"line {class}\" x1=\"{px:.1}\" x2=\"{px:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/>\
-                 <circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{:.1}\" r=\"3\"><title>batch {batch}: {} ms</title></circle>",
+                "<line class=\"line {class}\" x1=\"{px:.1}\" x2=\"{px:.1}\" y1=\"{:.1}\" \
+                 y2=\"{:.1}\"/>\
+                 <circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{:.1}\" r=\"3\">\
+                 <title>batch {batch}: {} ms</title></circle>",
                 y.at(*min),
                 y.at(*max),
                 y.at(*ms),
@@ -257,7 +261,8 @@ fn frame(x: &Axis, y: &Axis, size: [f64; 2], x_name: &str, y_name: &str) -> Stri
     let middle = f64::midpoint(top, bottom);
     let _ = writeln!(
         body,
-        "<text class=\"middle small\" transform=\"translate(12 {middle:.1}) rotate(-90)\">{}</text>",
+        "<text class=\"middle small\" \
+         transform=\"translate(12 {middle:.1}) rotate(-90)\">{}</text>",
         escape(y_name)
     );
     body
@@ -273,8 +278,9 @@ fn text(x: f64, y: f64, class: &str, text: &str) -> String {
 
 fn svg(width: f64, height: f64, label: &str, body: &str) -> String {
     format!(
-        "<div class=\"scroll\" tabindex=\"0\">\n<svg class=\"plot\" viewBox=\"0 0 {width} {height:.0}\" \
-         style=\"--w:{width}px\" role=\"img\" aria-label=\"{label}\">\n{body}</svg>\n</div>\n"
+        "<div class=\"scroll\" tabindex=\"0\">\n\
+         <svg class=\"plot\" viewBox=\"0 0 {width} {height:.0}\" style=\"--w:{width}px\" \
+         role=\"img\" aria-label=\"{label}\">\n{body}</svg>\n</div>\n"
     )
 }
 

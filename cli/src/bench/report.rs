@@ -154,9 +154,10 @@ fn header(results: &Results, best: &[&Row]) -> String {
     }
     format!(
         "<header>\n<p class=\"kicker\">dynconv bench{}</p>\n<h1>{}</h1>\n\
-         <p class=\"lede\">Geometric mean of {} layers on {}. Static is our own convolution of the same shape, with one kernel for \
-         all samples; it is measured in turns with the dynamic one, and every result was checked against a float64 reference before \
-         it was timed.{warnings}</p>\n<dl class=\"figures\">\n{}</dl>\n{}</header>\n",
+         <p class=\"lede\">Geometric mean of {} layers on {}. Static is our own convolution of the \
+         same shape, with one kernel for all samples; it is measured in turns with the dynamic \
+         one, and every result was checked against a float64 reference before it was \
+         timed.{warnings}</p>\n<dl class=\"figures\">\n{}</dl>\n{}</header>\n",
         if results.date.is_empty() {
             String::new()
         } else {
@@ -188,8 +189,10 @@ fn shape_section(results: &Results) -> String {
     section(
         "Shapes",
         &format!(
-            "{command}<div class=\"scroll\" tabindex=\"0\">\n<table class=\"shapes\">\n<thead><tr><th>Shape</th><th>Layer</th>\
-             <th>Channels</th><th>Input</th><th>Kernel</th><th class=\"number\">K</th><th>Elements</th><th>Other</th></tr></thead>\n\
+            "{command}<div class=\"scroll\" tabindex=\"0\">\n<table class=\"shapes\">\n\
+             <thead><tr><th>Shape</th><th>Layer</th>\
+             <th>Channels</th><th>Input</th><th>Kernel</th><th class=\"number\">K</th>\
+             <th>Elements</th><th>Other</th></tr></thead>\n\
              <tbody>\n{rows}</tbody>\n</table>\n</div>\n"
         ),
     )
@@ -211,7 +214,8 @@ fn shape_row(row: &Row) -> String {
     let is_other = |word: &&str| !named.iter().any(|name| word.split('=').next() == Some(name));
     let others: Vec<&str> = words.split(' ').filter(is_other).collect();
     format!(
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{channels}</td><td>{}</td><td>{}</td><td class=\"number\">{kernels}</td>\
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{channels}</td><td>{}</td><td>{}</td>\
+         <td class=\"number\">{kernels}</td>\
          <td>{}</td><td>{}</td></tr>\n",
         escape(&row.shape),
         escape(family),
@@ -230,7 +234,8 @@ fn clock_note(results: &Results) -> String {
         }
     };
     format!(
-        "<p class=\"note\">{text} GFLOP/s counts the operations of the static convolution, whatever is done beside.</p>\n"
+        "<p class=\"note\">{text} GFLOP/s counts the operations of the static convolution, \
+         whatever is done beside.</p>\n"
     )
 }
 
@@ -255,8 +260,9 @@ fn speed_section(best: &[&Row]) -> String {
     section(
         "Speed",
         &format!(
-            "<p>GFLOP/s of each shape × batch; longer is faster. The batch as groups is what runs where only grouped convolution is at \
-             hand; building the kernels is part of its time.</p>\n{}{}",
+            "<p>GFLOP/s of each shape × batch; longer is faster. The batch as groups is what runs \
+             where only grouped convolution is at hand; building the kernels is part of its \
+             time.</p>\n{}{}",
             legend(&series),
             bars(&series, &groups, "GFLOP/s")
         ),
@@ -274,8 +280,9 @@ fn roofline_section(results: &Results, best: &[&Row]) -> String {
     section(
         "Roofline",
         &format!(
-            "<p>What each dynamic layer reaches under what the adapter was measured to reach: multiply-adds in registers, and a copy of \
-             memory. Bytes are those of input, bank, attention and output, each moved once.</p>\n{}",
+            "<p>What each dynamic layer reaches under what the adapter was measured to reach: \
+             multiply-adds in registers, and a copy of memory. Bytes are those of input, bank, \
+             attention and output, each moved once.</p>\n{}",
             roofline(results.peak_gflops, results.copy_gbps, &points)
         ),
     )
@@ -316,7 +323,8 @@ fn batch_section(best: &[&Row]) -> String {
     section(
         "Time against batch",
         &format!(
-            "<p>Milliseconds of one run; upright lines are from the fastest to the slowest sample.</p>\n{}\
+            "<p>Milliseconds of one run; upright lines are from the fastest to the slowest \
+             sample.</p>\n{}\
              <div class=\"maps\">\n{figures}</div>\n",
             legend(&[DYNAMIC, STATIC, GROUPS])
         ),
@@ -359,12 +367,14 @@ fn table_section(results: &Results) -> String {
     section(
         "All numbers",
         &format!(
-            "<p class=\"note\">× static and × groups: how many times the time of those; ≈ where their samples overlap, so that it may be no \
-             difference. Record: host time to record the layer into a \
-             command buffer. First use: what it takes longer than a later one, which is compiling. Memory: input, output, bank and \
-             scratch. Error: the largest difference from the reference, relative to the largest output.</p>\n\
+            "<p class=\"note\">× static and × groups: how many times the time of those; ≈ where \
+             their samples overlap, so that it may be no difference. Record: host time to record \
+             the layer into a command buffer. First use: what it takes longer than a later one, \
+             which is compiling. Memory: input, output, bank and scratch. Error: the largest \
+             difference from the reference, relative to the largest output.</p>\n\
              <div class=\"scroll\" tabindex=\"0\">\n<table class=\"rows\">\n\
-             <thead><tr><th>Shape<br>× batch</th><th>Kernel</th>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n{}",
+             <thead><tr><th>Shape<br>× batch</th><th>Kernel</th>{head}</tr></thead>\n<tbody>\n\
+             {rows}</tbody>\n</table>\n</div>\n{}",
             refusals(results),
         ),
     )
@@ -414,8 +424,9 @@ mod tests {
 
     fn results(samples: usize) -> Results {
         let text = format!(
-            "{{\"version\": 1, \"dynconv\": \"0.1.0\", \"adapter\": \"a\", \"driver\": \"\", \"backend\": \"Vulkan\", \"timestamps\": true, \
-             \"peak_gflops\": 1, \"copy_gbps\": 1, \"samples\": {samples}, \"quick\": false, \"rows\": [], \"not_measured\": []}}"
+            "{{\"version\": 1, \"dynconv\": \"0.1.0\", \"adapter\": \"a\", \"driver\": \"\", \
+             \"backend\": \"Vulkan\", \"timestamps\": true, \"peak_gflops\": 1, \"copy_gbps\": 1, \
+             \"samples\": {samples}, \"quick\": false, \"rows\": [], \"not_measured\": []}}"
         );
         serde_json::from_str(&text).expect("are results, as older versions wrote them")
     }

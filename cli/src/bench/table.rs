@@ -68,7 +68,8 @@ pub(crate) fn ms(time: f64) -> String {
 /// What the table does not say: what the columns mean, and what was not measured.
 pub(super) fn notes(results: &Results) -> String {
     let mut text = String::from(
-        "x static: times the time of our static convolution of the same shape; x groups: times that of the batch as groups.\n",
+        "x static: times the time of our static convolution of the same shape; x groups: times \
+         that of the batch as groups.\n",
     );
     let mut refused: BTreeMap<String, Vec<(String, &str)>> = BTreeMap::new();
     for refusal in &results.not_measured {

@@ -95,7 +95,8 @@ impl Axes {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "padding: expected a number, a list of numbers or of pairs [before, after], one an axis, \"same\" or \"valid\""
+    expecting = "padding: expected a number, a list of numbers or of pairs [before, after], one an \
+                 axis, \"same\" or \"valid\""
 )]
 enum Padding {
     Even(Axes),

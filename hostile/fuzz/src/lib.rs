@@ -8,7 +8,9 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 /// Has a target read the bytes, within the memory that is promised.
 pub fn read(name: &str, bytes: &[u8]) {
-    let Some(target) = TARGETS.iter().find(|target| target.name == name) else { panic!("no target {name}") };
+    let Some(target) = TARGETS.iter().find(|target| target.name == name) else {
+        panic!("no target {name}")
+    };
     prepare();
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();

@@ -157,13 +157,15 @@ pub const LAWS: [Law; 22] = [
     },
     Law {
         name: "cold",
-        says: "large logits at a low temperature make gains of 0 or 1, the largest takes its kernel alone, and no output is NaN",
+        says: "large logits at a low temperature make gains of 0 or 1, the largest takes its \
+               kernel alone, and no output is NaN",
         applies: extremes::has_softmax,
         check: extremes::cold,
     },
     Law {
         name: "empty",
-        says: "an empty batch gives an empty output; an empty axis, channel or bank is refused, and named",
+        says: "an empty batch gives an empty output; an empty axis, channel or bank is refused, \
+               and named",
         applies: |_| true,
         check: structure::empty,
     },

@@ -21,7 +21,9 @@ pub enum Browser {
 }
 
 /// What to do where there is no Chromium.
-const GET_CHROMIUM: &str = "install Chromium (the package chromium of Debian, Fedora, Arch and Alpine) or name one with --program";
+const GET_CHROMIUM: &str = "\
+    install Chromium (the package chromium of Debian, Fedora, Arch and Alpine) or name one with \
+    --program";
 /// What to do where there is no Dawn.
 const GET_DAWN: &str =
     "install node and run `npm install webgpu` in a folder, and name that with --program";

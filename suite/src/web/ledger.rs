@@ -225,9 +225,10 @@ mod tests {
     fn reports_are_read_as_the_page_writes_them() {
         let read = |text: &str| serde_json::from_str::<Report>(text);
         let output = read(r#"{"kind":"output","index":3,"messages":[],"bytes":"AACAPw=="}"#);
-        assert!(
-            matches!(output, Ok(Report::Output { index: 3, bytes, .. }) if bytes == 1.0_f32.to_le_bytes())
-        );
+        assert!(matches!(
+            output,
+            Ok(Report::Output { index: 3, bytes, .. }) if bytes == 1.0_f32.to_le_bytes()
+        ));
         assert!(matches!(
             read(r#"{"kind":"passed_over","index":1}"#),
             Ok(Report::PassedOver { index: 1 })

@@ -114,7 +114,8 @@ fn stray_barriers_are_found() {
         ("if size > COUNT { workgroupBarrier(); }", &["a barrier in a branch"]),
         ("if linear(id.x, id.y) >= size { return; } workgroupBarrier();", &[]),
         (
-            "if -1 * i32(id.x) > 3 { return; } for (var i = 0u; i < size; i++) { workgroupBarrier(); }",
+            "if -1 * i32(id.x) > 3 { return; } \
+             for (var i = 0u; i < size; i++) { workgroupBarrier(); }",
             &[],
         ),
         ("if lane == 0u { workgroupBarrier(); }", &["a barrier in a branch"]),
@@ -142,7 +143,8 @@ fn stray_barriers_are_found() {
              fn linear(x: u32, y: u32) -> u32 {{ return x + size * y; }}
              {helper}
              @compute @workgroup_size(64)
-             fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{ {body} }}"
+             fn main(@builtin(workgroup_id) id: vec3<u32>, \
+                     @builtin(local_invocation_index) lane: u32) {{ {body} }}"
         );
         let (module, info) = super::fixture(&source);
         assert_eq!(stray_barriers(&module, &info), expected, "{body}");

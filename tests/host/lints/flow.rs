@@ -357,7 +357,8 @@ fn sources_are_followed_through_locals_pointers_and_calls() {
     ];
     for (expression, expected) in fixtures {
         let body = format!(
-            "var later = 0u; for (var i = 0u; i < 2u; i++) {{ let copy = later; later = copy + lane; }}
+            "var later = 0u; \
+             for (var i = 0u; i < 2u; i++) {{ let copy = later; later = copy + lane; }}
              var pointed = data[0]; nested(&pointed);
              out[0] = {expression};"
         );

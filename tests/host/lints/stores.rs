@@ -273,11 +273,15 @@ mod tests {
             "if global.x < params.n { } else { return; } out[global.x] = 1u;",
             "let i = index(group, lane); if i >= params.n * params.m { return; } put(i + 3u);",
             "put_below(global.x);",
-            "if group.x >= params.n || lane >= params.m { return; } out[group.x * params.m + lane] = 1u;",
-            "if group.x < params.n && lane < params.m && params.n > 3u { out[group.x + lane] = 1u; }",
+            "if group.x >= params.n || lane >= params.m { return; } \
+             out[group.x * params.m + lane] = 1u;",
+            "if group.x < params.n && lane < params.m && params.n > 3u { \
+             out[group.x + lane] = 1u; }",
             "if (group.x < params.n) & (lane < params.m) { out[group.x + lane] = 1u; }",
-            "if group.x >= params.n { return; } for (var i = lane; i < params.m; i += 64u) { out[group.x + i] = 1u; }",
-            "if group.x >= params.n { return; } workgroupBarrier(); if lane == 0u { add(group.x + lane); }",
+            "if group.x >= params.n { return; } for (var i = lane; i < params.m; i += 64u) { \
+             out[group.x + i] = 1u; }",
+            "if group.x >= params.n { return; } workgroupBarrier(); \
+             if lane == 0u { add(group.x + lane); }",
             "loop { if lane >= params.n { break; } out[lane] = 1u; }",
             "let i = data[lane]; if i < params.n { out[i] = 1u; }",
             "switch params.m { case 1u: { if lane < params.n { out[lane] = 1u; } } default: {} }",
@@ -317,7 +321,8 @@ mod tests {
             ("for (var i = 0u; i < params.n; i++) { out[lane + i] = 1u; }", "the invocation"),
             ("put_below(lane); put(lane);", "the invocation"),
             (
-                "loop { if params.m > 1u { break; } if lane >= params.n { break; } } out[lane] = 1u;",
+                "loop { if params.m > 1u { break; } if lane >= params.n { break; } } \
+                 out[lane] = 1u;",
                 "the invocation",
             ),
         ];

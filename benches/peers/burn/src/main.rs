@@ -1,5 +1,5 @@
-//! Dynamic convolution by Burn's wgpu backend, the batch as groups: shapes as JSON on standard input, a line a result on standard output.
-//! `peers.py` runs it.
+//! Dynamic convolution by Burn's wgpu backend, the batch as groups: shapes as JSON on standard
+//! input, a line a result on standard output. `peers.py` runs it.
 
 use std::time::Instant;
 
@@ -48,8 +48,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn measure(s: &Shape, samples: usize, device: &Device) -> serde_json::Value {
     let numbers = Numbers::new(s);
     let weights = s.cout * s.cin / s.groups * s.kernel[0] * s.kernel[1];
-    let tensor =
-        |values: &[f32], shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device);
+    let tensor = |values: &[f32], shape: [usize; 2]| {
+        Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device)
+    };
     let x = tensor(&numbers.x, [s.batch * s.cin, s.input[0] * s.input[1]]).reshape([
         1,
         s.batch * s.cin,
@@ -61,7 +62,8 @@ fn measure(s: &Shape, samples: usize, device: &Device) -> serde_json::Value {
     let options = || ConvOptions::new(s.stride, s.padding, s.dilation, s.batch * s.groups);
     let run = || {
         let rows = attention.clone().matmul(bank.clone());
-        let kernels: Tensor<4> = rows.reshape([s.batch * s.cout, s.cin / s.groups, s.kernel[0], s.kernel[1]]);
+        let kernels: Tensor<4> =
+            rows.reshape([s.batch * s.cout, s.cin / s.groups, s.kernel[0], s.kernel[1]]);
         conv2d(x.clone(), kernels, None, options())
     };
     let y: Vec<f32> = match run().into_data().to_vec() {
@@ -70,7 +72,8 @@ fn measure(s: &Shape, samples: usize, device: &Device) -> serde_json::Value {
     };
     let error = numbers.error(s, &y);
     if !(error < 1e-4) {
-        return serde_json::json!({ "failed": format!("wrong: off by {error:.1e} of the largest output") });
+        let what = format!("wrong: off by {error:.1e} of the largest output");
+        return serde_json::json!({ "failed": what });
     }
     let sample = |repeats: usize| {
         let start = Instant::now();
@@ -96,7 +99,9 @@ impl Numbers {
         let mut state = 1_u64;
         let mut noise = |len: usize| -> Vec<f32> {
             let next = |_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (state >> 40) as f32 / (1 << 23) as f32 - 1.0
             };
             (0..len).map(next).collect()
@@ -108,20 +113,26 @@ impl Numbers {
         }
     }
 
-    /// Largest difference of the last sample from its definition in f64, relative to the largest output.
+    /// Largest difference of the last sample from its definition in f64, relative to the largest
+    /// output.
     fn error(&self, s: &Shape, y: &[f32]) -> f64 {
         let sample = s.batch - 1;
         let mix = &self.attention[sample * s.kernels..];
         let bank = self.bank.len() / s.kernels;
         let weight: Vec<f64> = (0..bank)
-            .map(|i| (0..s.kernels).map(|k| f64::from(mix[k]) * f64::from(self.bank[k * bank + i])).sum())
+            .map(|i| {
+                (0..s.kernels).map(|k| f64::from(mix[k]) * f64::from(self.bank[k * bank + i])).sum()
+            })
             .collect();
         let out: [usize; 2] = std::array::from_fn(|a| {
-            (s.input[a] + 2 * s.padding[a] - s.dilation[a] * (s.kernel[a] - 1) - 1) / s.stride[a] + 1
+            (s.input[a] + 2 * s.padding[a] - s.dilation[a] * (s.kernel[a] - 1) - 1) / s.stride[a]
+                + 1
         });
         let [c_in, c_out] = [s.cin / s.groups, s.cout / s.groups];
         let place = |o: usize, tap: usize, a: usize| {
-            (o * s.stride[a] + tap * s.dilation[a]).checked_sub(s.padding[a]).filter(|&i| i < s.input[a])
+            (o * s.stride[a] + tap * s.dilation[a])
+                .checked_sub(s.padding[a])
+                .filter(|&i| i < s.input[a])
         };
         let found = &y[sample * s.cout * out[0] * out[1]..];
         let [mut largest, mut worst] = [0.0_f64; 2];
