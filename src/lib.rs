@@ -1,5 +1,5 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![doc = include_str!("../README.md")]
+#![doc = include_str!("../docs/front.md")]
 
 mod caps;
 #[cfg(feature = "safetensors")]
@@ -46,3 +46,8 @@ pub use tensor::{TENSOR_USAGE, Tensor};
 #[cfg(not(target_arch = "wasm32"))]
 pub use timer::PassTimer;
 pub use winograd::Winograd;
+
+// So that the code of README.md is compiled as that of the documentation is.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
