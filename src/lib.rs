@@ -1,5 +1,5 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![doc = include_str!("../README.md")]
+#![doc = include_str!("../docs/front.md")]
 
 mod caps;
 #[cfg(feature = "safetensors")]
@@ -31,3 +31,8 @@ pub use layers::{
     StaticConv2d, Warehouse,
 };
 pub use problem::{Activation, Algorithm, ConvDesc, Winograd};
+
+// So that the code of README.md is compiled as that of the documentation is.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -28,7 +28,7 @@ use crate::layers::BatchNorm;
 /// |---|---|---|---|
 /// | ODConv (OSVAI/ODConv) | 1 after training | 1e-5 | 1e-5 |
 /// | KernelWarehouse (OSVAI/KernelWarehouse) | none | 1e-5 | 1e-5 |
-/// | DY-CNN (kaijieshi7) | [`TemperatureSchedule`](crate::TemperatureSchedule) | no norm | 1e-5 |
+/// | DY-CNN (kaijieshi7) | [`TemperatureSchedule`](crate::layers::TemperatureSchedule) | no norm | 1e-5 |
 /// | FDY-SED (frednam93) | 31 | 1e-5 | 1e-3 |
 /// | CondConv (timm) | none | no norm | 1e-3 in `tf_` networks, else 1e-5 |
 /// | DyMN (`EfficientAT`) | 30 or 1 | no norm | 1e-3 |

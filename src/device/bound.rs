@@ -144,7 +144,7 @@ impl Bound {
     }
 
     /// Attention rows `[batch, row]` of the last recording that ran; see
-    /// [`Problem::attention_row`](crate::plan::Problem::attention_row) for what stands where.
+    /// [`Problem::attention_row`](crate::problem::Problem::attention_row) for what stands where.
     /// `None` for a static convolution.
     #[must_use]
     pub fn attention(&self) -> Option<&Tensor> {
