@@ -40,9 +40,9 @@ pub fn aggregate(
     rows
 }
 
-/// Rows assembled from a warehouse `cells [count, channels out, channels in, taps]`: cell `(q * GO
-/// + og) * GI + ig` of a kernel is the mixture of all cells by that cell's run of attention
-/// (KernelWarehouse, ICML 2024, published code), then the bias.
+/// Rows assembled from a warehouse `cells [count, channels out, channels in, taps]`, then the bias:
+/// cell `(q * GO + og) * GI + ig` of a kernel is the mixture of all cells by that cell's run of
+/// attention (KernelWarehouse, ICML 2024, published code).
 #[must_use]
 pub fn assemble(
     geometry: &Geometry,
