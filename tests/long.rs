@@ -91,6 +91,19 @@ fn binds(count: usize) {
     repeat("binds", count, |_| Some(run(&context, &bind(&context, &layer))));
 }
 
+/// Nothing is ever submitted.
+fn binds_alone(count: usize) {
+    let _alone = alone();
+    let context = new_context();
+    let layer = layer(&context);
+    let x = Tensor::zeros(&context, &SHAPE).expect("fits");
+    let y = Tensor::zeros(&context, &OUTPUT).expect("fits");
+    repeat("binds without a submission", count, |_| {
+        layer.bind(&x, &y).expect("binds");
+        None
+    });
+}
+
 fn contexts(count: usize) {
     let _alone = alone();
     repeat("contexts", count, |_| {
@@ -144,6 +157,11 @@ fn memory_is_flat_over_ten_thousand_forwards() {
 #[test]
 fn memory_is_flat_over_a_thousand_binds() {
     binds(1000);
+}
+
+#[test]
+fn memory_is_flat_where_nothing_is_submitted() {
+    binds_alone(10_000);
 }
 
 #[test]

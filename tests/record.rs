@@ -42,7 +42,7 @@ static ALLOCATOR: Counting = Counting;
 const RECORDINGS: usize = 1000;
 const BATCHES: usize = 5;
 
-fn layer() -> (dynconv::Context, Bound) {
+fn layer() -> (dynconv::Context, Bound, [Tensor; 2]) {
     let context = noop();
     let desc = ConvDesc::new(64, 64, [3, 3]).kernels(4).padding([1, 1]);
     let weights = weights::dy_cnn(&mut Noise::new(1), &desc.geometry().expect("valid"), [false; 2]);
@@ -50,7 +50,7 @@ fn layer() -> (dynconv::Context, Bound) {
     let x = Tensor::zeros(&context, &[8, 64, 14, 14]).expect("fits");
     let y = Tensor::zeros(&context, &[8, 64, 14, 14]).expect("fits");
     let bound = layer.bind(&x, &y).expect("binds");
-    (context, bound)
+    (context, bound, [x, y])
 }
 
 /// Allocations and microseconds of one recording, over many into one pass.
@@ -77,7 +77,7 @@ fn measure(
 
 #[test]
 fn recording_allocates_nothing_and_takes_microseconds() {
-    let (context, bound) = layer();
+    let (context, bound, _) = layer();
     assert_eq!(bound.steps().len(), 4, "pooling, attention, aggregation, convolution");
     let (allocations, time) = measure(&context, |pass| bound.record_in(pass));
     println!("{allocations} allocations in {} recordings, {time:.2} us each", RECORDINGS / 2);
@@ -89,4 +89,23 @@ fn recording_allocates_nothing_and_takes_microseconds() {
     let counted = ALLOCATIONS.load(Ordering::Relaxed);
     drop(std::hint::black_box(Box::new(1)));
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), counted + 1, "the allocator counts");
+}
+
+/// Frameworks have new buffers in every call.
+#[test]
+fn a_binding_to_other_tensors_takes_microseconds() {
+    const TIMES: usize = 200;
+    let (context, bound, [x, y]) = layer();
+    let [next_x, next_y] = [&x, &y].map(|t| Tensor::zeros(&context, t.shape()).expect("fits"));
+    let time = || {
+        let start = Instant::now();
+        for _ in 0..TIMES {
+            bound.rebind(&[(&x, &next_x), (&y, &next_y)]).expect("has the same shapes");
+        }
+        start.elapsed().as_secs_f64() * 1e6 / TIMES as f64
+    };
+    let time = std::iter::repeat_with(time).take(BATCHES).fold(f64::INFINITY, f64::min);
+    println!("{time:.1} us a rebinding of {} steps", bound.steps().len());
+    // To bind from the start takes fifty times as long on this device.
+    assert!(time < 500.0, "{time} us a rebinding");
 }

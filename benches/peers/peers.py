@@ -398,7 +398,7 @@ def kernel_for(options, shape):
     """The kernel that ours are asked to run."""
     is_dense = shape["stride"] == shape["dilation"] == [1, 1] and shape["groups"] == 1
     is_plain = shape["kernel"] == [3, 3] and is_dense
-    return "winograd-rows" if options.winograd_rows and is_plain else "auto"
+    return "3x3_winograd_simd8" if options.winograd_rows and is_plain else "auto"
 
 
 def run_dynconv(options, shape, family):

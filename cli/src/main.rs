@@ -20,6 +20,7 @@ mod progress;
 mod replay;
 mod report;
 mod sanitize;
+mod shader;
 mod stop;
 mod target;
 mod tune;
@@ -75,6 +76,8 @@ enum Command {
     /// Run the shaders in an interpreter that sees races, accesses out of bounds and reads of what
     /// nothing wrote
     Sanitize(sanitize::Options),
+    /// Print a kernel's shader as it is compiled, its parts marked
+    Shader(shader::Options),
     /// Compile all shaders and run cases in a browser
     Web(web::Options),
 }
@@ -131,6 +134,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Sanitize(options) => sanitize::run(&options),
+        Command::Shader(options) => shader::run(&options),
         Command::Web(options) => web::run(&options),
     };
     result.unwrap_or_else(|error| status(&error))

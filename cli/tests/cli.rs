@@ -352,7 +352,7 @@ fn what_cannot_be_checked_is_named() {
         &["check", "--case", PROBLEM, "--law", "adjoint"],
         "none of these laws says anything about it",
     );
-    let matrix = PROBLEM.replace("direct", "matrix");
+    let matrix = PROBLEM.replace("direct", "gemm_coopmat");
     refused(
         &["check", "--case", &matrix],
         "conv=gemm_coopmat with=bias\": conv_gemm_coopmat with an input",
@@ -847,7 +847,7 @@ fn a_batch_of_its_own_and_a_report() {
 #[test]
 fn a_kernel_that_was_asked_for_and_cannot_run_is_a_failure() {
     let point = ["bench", "smoke", "--only", "point", "--quick", "--without-groups"];
-    let asked = dynconv(&[&point[..], &["--kernel", "auto,patch"]].concat());
+    let asked = dynconv(&[&point[..], &["--kernel", "auto,3x3_simd8"]].concat());
     let error = String::from_utf8(asked.stderr).expect("UTF-8");
     assert_eq!(asked.status.code(), Some(FAILED), "{error}");
     assert!(
@@ -932,7 +932,7 @@ fn what_cannot_be_benched_is_named() {
         "s0 batch 0: impossible: batch: expected at least 1, found 0",
     );
     misused(&["bench", "--samples", "0"], "--samples: expected at least 1, found 0");
-    misused(&["bench", "--kernel", "fast"], "--kernel fast: expected all, auto, direct,");
+    misused(&["bench", "--kernel", "fast"], "--kernel fast: expected all, auto, split_k,");
     refused(&["bench", "--compare", "/no/such/results"], "/no/such/results: ");
     let old = scratch("old.json");
     std::fs::write(&old, "{\"version\": 0}").expect("writable");

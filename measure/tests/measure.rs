@@ -34,12 +34,13 @@ fn row(outcome: &Outcome) -> &Row {
 
 #[test]
 fn short_layers_run_often_in_a_sample() {
-    let outcomes = measured(&context(), 1, &[Algorithm::Auto]);
-    let row = row(&outcomes[0]);
-    assert!(
-        row.repeats > 1 && row.min_ms <= row.median_ms && row.median_ms <= row.max_ms,
-        "{row:?}"
-    );
+    let context = context();
+    // How often is decided by a first run, which a busy machine may stretch: one of three must do.
+    let outcomes: Vec<_> = (0..3).flat_map(|_| measured(&context, 1, &[Algorithm::Auto])).collect();
+    let rows: Vec<&Row> = outcomes.iter().map(row).collect();
+    assert!(rows.iter().any(|row| row.repeats > 1), "{rows:?}");
+    let is_ordered = |row: &&Row| row.min_ms <= row.median_ms && row.median_ms <= row.max_ms;
+    assert!(rows.iter().all(is_ordered), "{rows:?}");
 }
 
 /// Banks are kept in another order on some devices, and some kernels read only that.
@@ -68,7 +69,7 @@ fn the_planners_choice_can_be_asked_for() {
         .clone()
     };
     let planned = measured(Algorithm::Auto);
-    let name = planned.rsplit("conv_").next().expect("has an end").replace('_', "-");
+    let name = planned.rsplit("conv_").next().expect("has an end");
     assert_eq!(measured(name.parse().expect("is a kernel")), planned);
 }
 

@@ -28,12 +28,14 @@ use crate::layers::BatchNorm;
 /// |---|---|---|---|
 /// | ODConv (OSVAI/ODConv) | 1 after training | 1e-5 | 1e-5 |
 /// | KernelWarehouse (OSVAI/KernelWarehouse) | none | 1e-5 | 1e-5 |
-/// | DY-CNN (kaijieshi7) | [`TemperatureSchedule`](crate::layers::TemperatureSchedule) | no norm | 1e-5 |
+/// | DY-CNN (kaijieshi7) | [`TemperatureSchedule`] | no norm | 1e-5 |
 /// | FDY-SED (frednam93) | 31 | 1e-5 | 1e-3 |
 /// | CondConv (timm) | none | no norm | 1e-3 in `tf_` networks, else 1e-5 |
 /// | DyMN (`EfficientAT`) | 30 or 1 | no norm | 1e-3 |
 /// | DCD (liyunsheng13/dcd) | none | 1e-5 (`bn1`, `bn2`) | 1e-5 |
 /// | detectors that set `eps=1e-3` for all norms (YOLO) | as trained | 1e-3 | 1e-3 |
+///
+/// [`TemperatureSchedule`]: crate::layers::TemperatureSchedule
 ///
 /// The two values are [`BatchNorm::EPSILON_PYTORCH`] and [`BatchNorm::EPSILON_TENSORFLOW`].
 ///

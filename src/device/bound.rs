@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::device::{Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
-use crate::kernels::{Dispatch, Operand, X_WIDTH, Y_WIDTH};
+use crate::kernels::{Dispatch, Operand, Slice, X_WIDTH, Y_WIDTH};
 use crate::plan::Plan;
 use crate::problem::AttentionSource;
 
@@ -22,6 +23,7 @@ use crate::problem::AttentionSource;
 /// Of an empty batch there is nothing to run: such a `Bound` records nothing.
 #[derive(Clone)]
 pub struct Bound {
+    context: Context,
     steps: Vec<Step>,
     output: Tensor,
     attention: Option<Tensor>,
@@ -30,9 +32,14 @@ pub struct Bound {
 /// One dispatch of a [`Bound`], with all that its shader gets to see.
 #[derive(Clone)]
 pub struct Step {
-    dispatch: Dispatch,
+    dispatch: Arc<Dispatch>,
+    /// What each storage binding takes a slice of.
+    tensors: Vec<Tensor>,
     bindings: Vec<(wgpu::Buffer, Range<u64>)>,
+    /// The parameter block, in binding 0.
+    params: (wgpu::Buffer, Range<u64>),
     pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
     bind_group: wgpu::BindGroup,
 }
 
@@ -71,6 +78,47 @@ impl Step {
         &self.bindings
     }
 
+    /// What a tensor is to this step, if the step binds it.
+    fn name_of(&self, tensor: &Tensor) -> Option<&'static str> {
+        let mut bound = self.tensors.iter().zip(&self.dispatch.slices);
+        bound.find(|(one, _)| one.is_same(tensor)).map(|(_, slice)| slice.operand.name())
+    }
+
+    /// The same step on what `new` makes of its tensors.
+    fn rebound(&self, context: &Context, new: impl Fn(&Tensor) -> Tensor) -> Result<Self> {
+        let tensors: Vec<Tensor> = self.tensors.iter().map(new).collect();
+        if tensors.iter().zip(&self.tensors).all(|(new, old)| new.is_same(old)) {
+            return Ok(self.clone());
+        }
+        self.check_aliases(&tensors)?;
+        let placed = Placed::on(context, Dispatch::clone(&self.dispatch), tensors);
+        if placed.dispatch != *self.dispatch {
+            let [step] = <[Self; 1]>::try_from(steps(context, vec![placed])?)
+                .unwrap_or_else(|_| unreachable!("a step is made of each dispatch"));
+            return Ok(step);
+        }
+        let name = self.dispatch.variant.kernel.name();
+        let bind_group = bind_group(context, name, &self.layout, &self.params, &placed.bindings);
+        let Placed { tensors, bindings, .. } = placed;
+        Ok(Self { tensors, bindings, bind_group, ..self.clone() })
+    }
+
+    /// WebGPU forbids a buffer that is read and written in one dispatch.
+    fn check_aliases(&self, tensors: &[Tensor]) -> Result<()> {
+        let storage = self.dispatch.variant.kernel.def().storage;
+        let names = self.dispatch.slices.iter().map(|slice| slice.operand.name());
+        let all: Vec<_> = tensors.iter().zip(storage).zip(names).collect();
+        for ((written, _), output) in all.iter().filter(|((_, is_written), _)| **is_written) {
+            let shares = |((tensor, is_written), _): &&((&Tensor, &bool), &'static str)| {
+                !**is_written && tensor.buffer() == written.buffer()
+            };
+            if let Some((_, input)) = all.iter().find(shares) {
+                return Err(Error::AliasedBuffers { output, input });
+            }
+        }
+        Ok(())
+    }
+
     /// Records this dispatch alone into the caller's compute pass: to time a part of a layer, for
     /// example.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
@@ -97,18 +145,16 @@ impl Bound {
         check_homes(context, operands)?;
         check_aliases(operands, output)?;
         check_elems(operands)?;
-        let mut steps = Vec::with_capacity(dispatches.len());
-        if !operands[&output].is_empty() {
-            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-            let params =
-                context.buffer("parameters", dispatches.len() as u64 * PARAMS_STRIDE, usage)?;
-            for (dispatch, block) in dispatches.into_iter().zip(0..) {
-                steps.push(step(context, dispatch, operands, &params, block * PARAMS_STRIDE)?);
-            }
-        }
+        let steps = if operands[&output].is_empty() {
+            Vec::new()
+        } else {
+            let placed =
+                dispatches.into_iter().map(|dispatch| Placed::new(context, dispatch, operands));
+            steps(context, placed.collect())?
+        };
         let output = operands[&output].clone();
         let attention = operands.get(&Operand::Attention).cloned();
-        Ok(Self { steps, output, attention })
+        Ok(Self { context: context.clone(), steps, output, attention })
     }
 
     /// Several bindings as one, recorded in this order.
@@ -121,6 +167,81 @@ impl Bound {
             chain.attention = part.attention;
         }
         chain
+    }
+
+    /// The same work on other tensors: each second one takes the place of the first, which is
+    /// bound. That is what a framework needs which has new buffers in every call.
+    ///
+    /// Pipelines, parameters and scratch memory are shared: only bind groups are new, one for each
+    /// step that binds a tensor replaced. (A tensor that begins at another distance from the
+    /// device's alignment takes parameters of its own, too.) Since scratch memory is shared,
+    /// recordings of the two must run one after another, as those of one queue do.
+    ///
+    /// ```
+    /// # fn f(context: &dynconv::Context, layer: &dynconv::StaticConv2d) -> dynconv::Result<()> {
+    /// use dynconv::Tensor;
+    ///
+    /// let [x, next_x] = [(); 2].map(|()| Tensor::zeros(context, &[1, 8, 32, 32]));
+    /// let [y, next_y] = [(); 2].map(|()| Tensor::zeros(context, &[1, 16, 32, 32]));
+    /// let (x, next_x, y, next_y) = (x?, next_x?, y?, next_y?);
+    /// let bound = layer.bind(&x, &y)?;
+    /// let next = bound.rebind(&[(&x, &next_x), (&y, &next_y)])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a first tensor that is not bound, [`Error::Unsupported`] for one of
+    /// which parts are, [`Error::Shape`] for a second one of another shape or element type,
+    /// [`Error::OtherDevice`], [`Error::AliasedBuffers`], [`Error::OutOfMemory`].
+    pub fn rebind(&self, replaced: &[(&Tensor, &Tensor)]) -> Result<Self> {
+        for (bound, other) in replaced {
+            self.check_replacement(bound, other)?;
+        }
+        let new = |tensor: &Tensor| {
+            let pair = replaced.iter().find(|(bound, _)| bound.is_same(tensor));
+            pair.map_or_else(|| tensor.clone(), |(_, other)| (*other).clone())
+        };
+        let steps = self.steps.iter().map(|step| step.rebound(&self.context, new));
+        let steps = self
+            .context
+            .scoped("the bindings of other tensors", || steps.collect::<Result<Vec<_>>>())??;
+        let output = new(&self.output);
+        Ok(Self {
+            context: self.context.clone(),
+            steps,
+            output,
+            attention: self.attention.as_ref().map(new),
+        })
+    }
+
+    fn check_replacement(&self, bound: &Tensor, other: &Tensor) -> Result<()> {
+        let name = self.steps.iter().find_map(|step| step.name_of(bound));
+        let is_empty = self.steps.is_empty() && self.output.is_same(bound);
+        let Some(name) = name.or(is_empty.then_some(Operand::Output.name())) else {
+            return Err(Error::Value {
+                what: "tensor to replace".into(),
+                needed: "one that is bound".into(),
+                found: format!("another one, {bound:?}"),
+            });
+        };
+        let bound_tensors = self.steps.iter().flat_map(|step| &step.tensors);
+        if bound_tensors.into_iter().any(|one| one.overlaps(bound) && !one.is_same(bound)) {
+            return Err(Error::Unsupported {
+                what: format!("another {name}"),
+                because: "a part of the one that is bound is bound on its own".into(),
+            });
+        }
+        self.context.home().check(name, other.home())?;
+        check_elem(name, other.elem(), bound.elem())?;
+        if bound.shape() != other.shape() {
+            return Err(Error::Shape {
+                what: name.into(),
+                expected: format!("{:?}", bound.shape()),
+                found: format!("{:?}", other.shape()),
+            });
+        }
+        Ok(())
     }
 
     /// Records the layer into a compute pass of its own.
@@ -242,36 +363,84 @@ fn narrow(dispatch: &mut Dispatch) {
     }
 }
 
-fn step(
-    context: &Context,
-    mut dispatch: Dispatch,
-    operands: &HashMap<Operand, Tensor>,
-    params: &wgpu::Buffer,
-    offset: u64,
-) -> Result<Step> {
-    let mut bindings = Vec::with_capacity(dispatch.slices.len());
-    for (slice, word) in dispatch.slices.iter().zip(dispatch.params.chunks_exact_mut(4)) {
-        let tensor = &operands[&slice.operand];
-        let bytes = tensor.elem().bytes();
-        let start = tensor.range().start + slice.start * bytes;
-        let slack = u32::try_from(start % u64::from(context.caps().storage_alignment)).unwrap_or(0);
-        let aligned = start - u64::from(slack);
-        // The base element: what rounding the offset down left over.
-        word.copy_from_slice(&(slack / if bytes == 2 { 2 } else { 4 }).to_ne_bytes());
+/// A dispatch with the tensors that it binds, and where in their buffers.
+struct Placed {
+    dispatch: Dispatch,
+    tensors: Vec<Tensor>,
+    bindings: Vec<(wgpu::Buffer, Range<u64>)>,
+}
+
+impl Placed {
+    fn new(context: &Context, dispatch: Dispatch, operands: &HashMap<Operand, Tensor>) -> Self {
+        let tensors =
+            dispatch.slices.iter().map(|slice| operands[&slice.operand].clone()).collect();
+        Self::on(context, dispatch, tensors)
+    }
+
+    /// Rounds offsets down to the device's alignment; what that leaves over are the base elements,
+    /// the first words of the parameters.
+    fn on(context: &Context, mut dispatch: Dispatch, tensors: Vec<Tensor>) -> Self {
         // A binding that is read in pairs holds one at least.
         let least = if dispatch.variant.kernel.def().lanes { 8 } else { 4 };
-        let size = (u64::from(slack) + slice.len * bytes).next_multiple_of(4).max(least);
-        bindings.push((tensor.buffer().clone(), aligned..aligned + size));
+        let alignment = u64::from(context.caps().storage_alignment);
+        let words = dispatch.params.chunks_exact_mut(4);
+        let place = |((slice, tensor), word): ((&Slice, &Tensor), &mut [u8])| {
+            let bytes = tensor.elem().bytes();
+            let start = tensor.range().start + slice.start * bytes;
+            let slack = start % alignment;
+            let base = u32::try_from(slack / if bytes == 2 { 2 } else { 4 }).unwrap_or(0);
+            word.copy_from_slice(&base.to_ne_bytes());
+            let size = (slack + slice.len * bytes).next_multiple_of(4).max(least);
+            (tensor.buffer().clone(), start - slack..start - slack + size)
+        };
+        let bindings = dispatch.slices.iter().zip(&tensors).zip(words).map(place).collect();
+        narrow(&mut dispatch);
+        Self { dispatch, tensors, bindings }
     }
-    narrow(&mut dispatch);
-    let pipeline = context.pipeline(&dispatch.variant)?;
-    // Each Bound has parameters of its own, written once: recordings cannot overwrite each other's.
+}
+
+/// Makes what dispatches need, their parameters in one buffer. Each `Bound` has parameters of its
+/// own, written once: recordings cannot overwrite each other's.
+fn steps(context: &Context, placed: Vec<Placed>) -> Result<Vec<Step>> {
+    let stride = usize::try_from(PARAMS_STRIDE).unwrap_or(usize::MAX);
+    let mut blocks = vec![0; placed.len() * stride];
+    for (block, one) in blocks.chunks_exact_mut(stride).zip(&placed) {
+        block[..one.dispatch.params.len()].copy_from_slice(&one.dispatch.params);
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = context.buffer("parameters", blocks.len() as u64, usage)?;
     context.scoped("a write to the parameters", || {
-        context.queue().write_buffer(params, offset, &dispatch.params)
+        context.queue().write_buffer(&buffer, 0, &blocks);
+        // wgpu keeps what is written until something is submitted, and whoever binds without ever
+        // submitting would see memory grow.
+        context.queue().submit([]);
     })?;
-    let block = offset..offset + dispatch.params.len() as u64;
-    let resources = std::iter::once((params, &block))
-        .chain(bindings.iter().map(|(buffer, range)| (buffer, range)));
+    let step = |(placed, block): (Placed, u64)| {
+        let Placed { dispatch, tensors, bindings } = placed;
+        let pipeline = context.pipeline(&dispatch.variant)?;
+        let first = block * PARAMS_STRIDE;
+        let params = (buffer.clone(), first..first + dispatch.params.len() as u64);
+        let name = dispatch.variant.kernel.name();
+        let (layout, bind_group) = context.scoped(&format!("the binding of {name}"), || {
+            // A lost device has no layouts.
+            let layout = pipeline.get_bind_group_layout(0);
+            let bind_group = bind_group(context, name, &layout, &params, &bindings);
+            (layout, bind_group)
+        })?;
+        let dispatch = Arc::new(dispatch);
+        Ok(Step { dispatch, tensors, bindings, params, pipeline, layout, bind_group })
+    };
+    placed.into_iter().zip(0..).map(step).collect()
+}
+
+fn bind_group(
+    context: &Context,
+    name: &str,
+    layout: &wgpu::BindGroupLayout,
+    params: &(wgpu::Buffer, Range<u64>),
+    bindings: &[(wgpu::Buffer, Range<u64>)],
+) -> wgpu::BindGroup {
+    let resources = std::iter::once(params).chain(bindings);
     let entries: Vec<_> = (0..)
         .zip(resources)
         .map(|(binding, (buffer, range))| {
@@ -280,13 +449,6 @@ fn step(
             wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(range) }
         })
         .collect();
-    let name = dispatch.variant.kernel.name();
-    let bind_group = context.scoped(&format!("the binding of {name}"), || {
-        context.device().create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(name),
-            layout: &pipeline.get_bind_group_layout(0),
-            entries: &entries,
-        })
-    })?;
-    Ok(Step { dispatch, bindings, pipeline, bind_group })
+    let descriptor = wgpu::BindGroupDescriptor { label: Some(name), layout, entries: &entries };
+    context.device().create_bind_group(&descriptor)
 }

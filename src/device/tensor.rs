@@ -206,6 +206,17 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// Whether this is the same range of the same buffer, whatever its shape.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.buffer == other.buffer && self.range() == other.range() && self.elem == other.elem
+    }
+
+    /// Whether this and the other have bytes in common.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (a, b) = (self.range(), other.range());
+        self.buffer == other.buffer && a.start < b.end && b.start < a.end
+    }
+
     pub(crate) fn home(&self) -> &Home {
         &self.home
     }

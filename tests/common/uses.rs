@@ -18,6 +18,7 @@ pub(crate) struct Outcome {
     pub(crate) output: Vec<usize>,
     pub(crate) attention: Option<Vec<usize>>,
     pub(crate) steps: usize,
+    pub(crate) bound: Option<dynconv::Bound>,
 }
 
 type Call = Box<dyn Fn(&[&Tensor]) -> Result<Outcome>>;
@@ -34,11 +35,12 @@ fn bound(bound: &dynconv::Bound) -> Outcome {
         output: bound.output().shape().to_vec(),
         attention: bound.attention().map(|rows| rows.shape().to_vec()),
         steps: bound.steps().len(),
+        bound: Some(bound.clone()),
     }
 }
 
 fn forward(y: &Tensor) -> Outcome {
-    Outcome { output: y.shape().to_vec(), attention: None, steps: 0 }
+    Outcome { output: y.shape().to_vec(), attention: None, steps: 0, bound: None }
 }
 
 const C_IN: usize = 4;

@@ -13,5 +13,6 @@ mod laws;
 mod matrices;
 mod mixing;
 mod norms;
+mod rebind;
 mod replace;
 mod tune;

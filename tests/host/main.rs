@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod arrows;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
 mod columns;

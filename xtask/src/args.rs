@@ -5,14 +5,16 @@ use std::ffi::OsString;
 /// What `--help` prints, and what follows a usage error.
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask demo [--no-install] [--] [ARGS]...
-       cargo xtask test [--no-install]
+       cargo xtask test [--fast] [--no-install]
        cargo xtask isa [--no-install] [ARGS]...
 
 demo  builds the tool, makes sure of an adapter and runs `dynconv demo ARGS`
       (`cargo xtask demo -- --help` lists ARGS)
 test  runs the format check, lints, docs, build, all tests, a short demo, and
       the shaders on second adapters and in Chromium; names what was not run,
-      which is a failure where CI=true
+      which is a failure where CI=true; --fast runs what takes less than three
+      minutes once it is built: format, lints, tests that need no adapter, and
+      the quick problems on one
 isa   compiles the kernels for AMD GPUs, which needs none, and prints
       registers, occupancy and the share of multiply-adds in the main loop;
       --markdown FILE writes the table into FILE, --budgets FILE compares it
@@ -46,6 +48,8 @@ pub(crate) enum Task {
     Test {
         /// Whether software Vulkan may be installed.
         install: bool,
+        /// Only what is quick.
+        fast: bool,
     },
 }
 
@@ -83,15 +87,16 @@ fn parse_tool(
 }
 
 fn parse_test(args: impl Iterator<Item = OsString>) -> Result<Task, String> {
-    let mut install = true;
+    let [mut install, mut fast] = [true, false];
     for arg in args {
         match arg.to_str() {
             Some("--help" | "-h") => return Ok(Task::Help),
             Some("--no-install") => install = false,
+            Some("--fast") => fast = true,
             _ => return Err(format!("unknown argument `{}`", arg.display())),
         }
     }
-    Ok(Task::Test { install })
+    Ok(Task::Test { install, fast })
 }
 
 #[cfg(test)]
@@ -131,10 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn test_takes_only_its_own_flag() {
-        assert_eq!(parsed("test"), Ok(Task::Test { install: true }));
-        assert_eq!(parsed("test --no-install"), Ok(Task::Test { install: false }));
-        assert_eq!(parsed("test --fast"), Err("unknown argument `--fast`".to_owned()));
+    fn test_takes_only_its_own_flags() {
+        let test = |install, fast| Ok(Task::Test { install, fast });
+        assert_eq!(parsed("test"), test(true, false));
+        assert_eq!(parsed("test --no-install"), test(false, false));
+        assert_eq!(parsed("test --fast"), test(true, true));
+        assert_eq!(parsed("test --quick"), Err("unknown argument `--quick`".to_owned()));
     }
 
     #[test]

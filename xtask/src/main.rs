@@ -43,7 +43,8 @@ fn run(task: &Task) -> ExitCode {
         Task::Isa { install, tool_args } => {
             isa::run(*install, tool_args).map(|()| ExitCode::SUCCESS)
         }
-        Task::Test { install } => steps::run_all(*install).map(|()| ExitCode::SUCCESS),
+        Task::Test { install, fast: true } => steps::run_fast(*install).map(|()| ExitCode::SUCCESS),
+        Task::Test { install, fast: false } => steps::run_all(*install).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|reason| {
         eprintln!("error: {reason}");

@@ -93,6 +93,11 @@ pub(crate) fn check() -> Result<(), String> {
     exec::run(&mut Tool::DEBUG.command("check --full"))
 }
 
+/// The quick problems.
+pub(crate) fn check_quick() -> Result<(), String> {
+    exec::run(&mut Tool::DEBUG.command("check"))
+}
+
 /// Everything measured once, on shapes at the edges of what kernels are tuned for: that all of it
 /// runs and is right.
 pub(crate) fn bench() -> Result<(), String> {
