@@ -1,4 +1,4 @@
-// import conv, dispatch, patch_simd8, simd8, taps_3x3, tile_7x4, tile_7x4_simd8
+// import conv, dispatch, patch_15x9, patch_simd8, simd8, tile_7x4, tile_7x4_simd8
 
 // 3 x 3 convolution with stride 2 for subgroups of eight invocations (lanes), for software
 // adapters; see conv_gemm_simd8.wgsl.
@@ -6,34 +6,6 @@
 // A workgroup is one subgroup. It computes 7 rows x 4 columns x 16 output channels, two a lane. For
 // each input channel it needs a patch of 15 x 9 inputs, of which a lane loads two rows: its own and
 // the eighth after it. From there on the patch is broadcast.
-
-// Nine neighbouring inputs of a row: those that the first taps of four outputs read, those of the
-// middle taps, and the last one.
-struct StridedLine {
-    even: vec4<f32>,
-    odd: vec4<f32>,
-    last: f32,
-}
-
-fn three_strided_taps(sums: vec4<f32>, line: StridedLine, w: vec3<f32>) -> vec4<f32> {
-    let right = vec4<f32>(line.even.yzw, line.last);
-    return sums + w.x * line.even + w.y * line.odd + w.z * right;
-}
-
-// Four sums go through all nine taps before the next one: so the sums stay in registers.
-fn nine_strided_taps(
-    sums: vec4<f32>,
-    top: StridedLine,
-    middle: StridedLine,
-    bottom: StridedLine,
-    w: Taps3x3,
-) -> vec4<f32> {
-    return three_strided_taps(
-        three_strided_taps(three_strided_taps(sums, top, w.top), middle, w.middle),
-        bottom,
-        w.bottom,
-    );
-}
 
 // Where a lane reads a row of the patch.
 struct StridedPlace {

@@ -41,14 +41,6 @@ fn patch_line_at(b: u32, channel: u32, row: u32, columns: Columns) -> PatchLine 
     );
 }
 
-fn three_weights(first: u32) -> vec3<f32> {
-    return vec3<f32>(
-        sample_weights[first],
-        sample_weights[first + WEIGHT_STEP],
-        sample_weights[first + 2u * WEIGHT_STEP],
-    );
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn conv_depthwise_3x3(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -82,13 +74,7 @@ fn conv_depthwise_3x3(
         patch_line_at(b, source, first + 7u, columns),
         patch_line_at(b, source, first + 8u, columns),
     );
-    let weights = weights_of(b, 0u, channel);
-    let taps = Taps3x3(
-        three_weights(weights),
-        three_weights(weights + 3u * WEIGHT_STEP),
-        three_weights(weights + 6u * WEIGHT_STEP),
-    );
     var sums = Sums7x4();
-    accumulate_9x6(&sums, patch_lines, taps);
+    accumulate_9x6(&sums, patch_lines, taps_at(weights_of(b, 0u, channel)));
     store_7x4(b, channel, row, column, sums);
 }
