@@ -36,8 +36,8 @@ pub(super) use own_file;
 
 /// What kernels share.
 const LIB: &[File] = files!["lib":
-    "conv" "dispatch" "epilogue" "numbers" "patch_15x9" "patch_9x6" "patch_simd8" "register_tile" "simd8"
-    "source" "store" "store_vec4" "taps_3x3" "tile_7x4" "tile_7x4_simd8" "vectors"
+    "conv" "dispatch" "epilogue" "numbers" "patch_15x9" "patch_9x6" "patch_simd8" "register_tile"
+    "simd8" "source" "store" "store_vec4" "taps_3x3" "tile_7x4" "tile_7x4_simd8" "vectors"
 ];
 
 /// Bindings in each element type.

@@ -6,6 +6,7 @@ use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Geometry, Layout, Parts, Problem, WeightOrder};
 use dynconv::{Activation, Caps, ConvDesc};
 
+use crate::catalogue;
 use crate::spec::Spec;
 
 /// Every activation, in the order of its number in the shader.
@@ -173,9 +174,28 @@ pub fn needs_lanes(algorithm: Algorithm) -> bool {
 }
 
 /// Ragged 2-D cases: channel counts that are multiples of nothing, rectangular kernels, every
-/// option at least once.
+/// option at least once; and one of the catalogue for each kernel that computes none of these.
 #[must_use]
 pub fn cases_2d() -> Vec<Case<2>> {
+    let mut cases = ragged_2d();
+    let problems = catalogue::problems(false).expect("the catalogue parses");
+    for &algorithm in Algorithm::ALL.iter().filter(|algorithm| **algorithm != Algorithm::Auto) {
+        let is_able = |case: &Case<2>| able(&case.geometry(), case.input()).contains(&algorithm);
+        let mut of_catalogue = problems.iter().filter(|spec| spec.conv == algorithm);
+        if !cases.iter().any(is_able) {
+            cases.extend(of_catalogue.find_map(case_of));
+        }
+    }
+    cases
+}
+
+/// A problem of the catalogue over two axes, as a case.
+fn case_of(spec: &Spec) -> Option<Case<2>> {
+    let size = <[usize; 2]>::try_from(&spec.input[..]).ok()?;
+    Some(Case { desc: spec.desc().ok()?, batch: spec.batch, size })
+}
+
+fn ragged_2d() -> Vec<Case<2>> {
     let case = |desc, batch, size| Case { desc, batch, size };
     let desc = |c_in, c_out, kernel| ConvDesc::<2>::new(c_in, c_out, kernel).kernels(3);
     vec![

@@ -7,6 +7,7 @@ use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Layout, WeightOrder};
 use dynconv::{Caps, ConvDesc, Elem, Error, Winograd, wgpu};
+use dynconv_suite::cases::cases_2d;
 use dynconv_suite::variants::with_lanes;
 use proptest::prelude::*;
 
@@ -64,10 +65,12 @@ fn a_kernel_asked_for_by_name_is_the_one_that_runs() {
         // Several slices of a sum are a way to run a kernel.
         let named = if choice == Algorithm::SplitK { "gemm_shared" } else { choice.name() };
         let mut planned = 0;
-        for (desc, caps) in
-            shapes.iter().flat_map(|desc| [(desc, with_lanes()), (desc, with_matrices())])
+        let others = cases_2d().into_iter().map(|case| (case.single().desc, case.input()));
+        let all = shapes.iter().map(|desc| (*desc, [1, 14, 14])).chain(others);
+        for ((desc, input), caps) in
+            all.flat_map(|one| [(one, with_lanes()), (one, with_matrices())])
         {
-            let asked = Problem { algorithm: choice, ..kept(problem(desc, 8, [1, 14, 14]), &caps) };
+            let asked = Problem { algorithm: choice, ..kept(problem(&desc, 8, input), &caps) };
             let Ok(plan) = Plan::new(&asked, &caps) else { continue };
             assert_eq!(plan.conv_kernel().name(), format!("conv_{named}"), "{choice}");
             planned += 1;
