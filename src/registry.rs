@@ -22,6 +22,7 @@ macro_rules! registry {
             convolutions {
             ConvDepthwiseSimd8 conv_depthwise_simd8 "depthwise 3 x 3, stride 1, by subgroups of 8";
             ConvDepthwise3x3 conv_depthwise_3x3 "depthwise 3 x 3, stride 1";
+            ConvDepthwise3x3s2 conv_depthwise_3x3s2 "depthwise 3 x 3, stride 2";
             ConvDepthwise conv_depthwise "depthwise: one input channel a group";
             Conv3x3Simd8 conv_3x3_simd8 "3 x 3, stride 1, by subgroups of 8";
             Conv3x3s2Simd8 conv_3x3s2_simd8 "3 x 3, stride 2, by subgroups of 8";
