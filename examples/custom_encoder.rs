@@ -35,8 +35,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = DyCnnWeights {
         bank: wave(4 * 16 * 8 * 9),
         bias: Some(wave(4 * 16)),
-        fc1: wave(3 * 8),
-        fc2: wave(4 * 3),
+        hidden: wave(3 * 8),
+        head: wave(4 * 3),
         ..Default::default()
     };
     let layer = DynConv2d::new(&context, &desc, &weights, 1.0)?;

@@ -55,8 +55,8 @@ fn main() -> Result<()> {
     let dy = DyCnnWeights {
         bank: wave(K * WEIGHTS),
         bias: Some(wave(K * C_OUT)),
-        fc1: wave(2 * C_IN),
-        fc2: wave(K * 2),
+        hidden: wave(2 * C_IN),
+        head: wave(K * 2),
         ..Default::default()
     };
     let temperature = TemperatureSchedule::new(34)?.after(90);
@@ -65,20 +65,20 @@ fn main() -> Result<()> {
     let od = OdWeights {
         bias: None,
         bank: wave(K * WEIGHTS),
-        fc: wave(HIDDEN * C_IN),
-        bn: norm(HIDDEN),
-        channel_fc: Some(linear(C_IN, HIDDEN)),
-        filter_fc: Some(linear(C_OUT, HIDDEN)),
-        spatial_fc: Some(linear(9, HIDDEN)),
-        kernel_fc: Some(linear(K, HIDDEN)),
+        hidden: wave(HIDDEN * C_IN),
+        norm: norm(HIDDEN),
+        channel_head: Some(linear(C_IN, HIDDEN)),
+        filter_head: Some(linear(C_OUT, HIDDEN)),
+        tap_head: Some(linear(9, HIDDEN)),
+        kernel_head: Some(linear(K, HIDDEN)),
     };
     show(context, "ODConv", &OdConv2d::new(context, &bank, &od, 1.0)?.forward(x)?)?;
 
     let cond = CondConvWeights {
-        experts: wave(K * WEIGHTS),
+        bank: wave(K * WEIGHTS),
         bias: None,
-        routing: wave(K * C_IN),
-        routing_bias: wave(K),
+        head: wave(K * C_IN),
+        head_bias: wave(K),
     };
     show(context, "CondConv", &CondConv2d::new(context, &bank.padding_same(), &cond)?.forward(x)?)?;
     shared_routing(context, x, &cond, &given)?;
@@ -87,9 +87,9 @@ fn main() -> Result<()> {
     let warehouse = Warehouse::new(context, cells, &wave(5 * cells.elements()))?;
     let logits = cells.per_kernel(&desc.geometry()?) * (cells.count + 1);
     let kw = KernelWarehouseWeights {
-        fc1: wave(HIDDEN * C_IN),
+        hidden: wave(HIDDEN * C_IN),
         norm: norm(HIDDEN),
-        fc2: linear(logits, HIDDEN),
+        head: linear(logits, HIDDEN),
         bias: Some(wave(C_OUT)),
     };
     show(
@@ -98,15 +98,15 @@ fn main() -> Result<()> {
         &KernelWarehouse2d::new(context, &desc, &kw, &warehouse)?.forward(x)?,
     )?;
 
-    let mix = PixelMixWeights { bank: wave(K * WEIGHTS), bias: None, attention: linear(K, C_IN) };
+    let mix = PixelMixWeights { bank: wave(K * WEIGHTS), bias: None, head: linear(K, C_IN) };
     show(context, "pixel mixture", &PixelMix2d::new(context, &bank, &mix, 1.0)?.forward(x)?)?;
 
     let fdy = FdyWeights {
         bank: wave(K * WEIGHTS),
         bias: None,
-        conv1d1: wave(4 * C_IN * 3),
-        bn: norm(4),
-        conv1d2: linear(K, 4),
+        hidden: wave(4 * C_IN * 3),
+        norm: norm(4),
+        head: linear(K, 4),
     };
     show(context, "frequency-dynamic", &FdyConv2d::new(context, &bank, &fdy, 31.0)?.forward(x)?)?;
 
@@ -118,8 +118,8 @@ fn main() -> Result<()> {
         conv: wave(WEIGHTS),
         q: wave(3 * C_IN),
         p: wave(C_OUT * 3),
-        bn1: norm(3),
-        bn2: norm(3),
+        norm1: norm(3),
+        norm2: norm(3),
         squeeze: wave(4 * C_IN),
         gate: wave(4 * 4),
         phi: wave(3 * 3 * 4),
@@ -152,8 +152,7 @@ fn shared_routing(
     conv: &BankConv2d,
 ) -> Result<()> {
     let vector = Tensor::zeros(context, &[BATCH, K])?;
-    let routing =
-        Routing::new(context, C_IN, &cond.routing, &cond.routing_bias)?.bind(x, &vector)?;
+    let routing = Routing::new(context, C_IN, &cond.head, &cond.head_bias)?.bind(x, &vector)?;
     let [first, second] = [0, 1].map(|_| Tensor::zeros(context, &[BATCH, C_OUT, SIDE, SIDE]));
     let (first, second) = (first?, second?);
     let mut encoder =

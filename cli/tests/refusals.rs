@@ -26,12 +26,12 @@ fn weights() -> OdWeights {
     OdWeights {
         bank: numbers(2 * 6 * 4 * 9),
         bias: None,
-        fc: numbers(2 * 4),
-        bn: BatchNorm::only_bias(numbers(2)),
-        channel_fc: linear(4),
-        filter_fc: linear(6),
-        spatial_fc: linear(9),
-        kernel_fc: linear(2),
+        hidden: numbers(2 * 4),
+        norm: BatchNorm::only_bias(numbers(2)),
+        channel_head: linear(4),
+        filter_head: linear(6),
+        tap_head: linear(9),
+        kernel_head: linear(2),
     }
 }
 

@@ -176,10 +176,10 @@ impl Checkpoint<'_> {
         let weights = DyCnnWeights {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
-            fc1: self.tensor(&key("attention.fc1.weight"), &[hidden, g.c_in])?,
-            fc1_bias: self.optional(&key("attention.fc1.bias"), &[hidden])?,
-            fc2: self.tensor(&key("attention.fc2.weight"), &[g.kernels, hidden])?,
-            fc2_bias: self.optional(&key("attention.fc2.bias"), &[g.kernels])?,
+            hidden: self.tensor(&key("attention.fc1.weight"), &[hidden, g.c_in])?,
+            hidden_bias: self.optional(&key("attention.fc1.bias"), &[hidden])?,
+            head: self.tensor(&key("attention.fc2.weight"), &[g.kernels, hidden])?,
+            head_bias: self.optional(&key("attention.fc2.bias"), &[g.kernels])?,
         };
         self.refuse_unread(prefix, &DY_CNN)?;
         Ok(weights)
@@ -224,17 +224,17 @@ impl Checkpoint<'_> {
         let weights = OdWeights {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
-            fc: self.tensor(&key("attention.fc.weight"), &[hidden, g.c_in])?,
-            bn: self.hidden_norm(
+            hidden: self.tensor(&key("attention.fc.weight"), &[hidden, g.c_in])?,
+            norm: self.hidden_norm(
                 prefix,
                 ["attention.fc.bias", "attention.bn."],
                 hidden,
                 epsilon,
             )?,
-            channel_fc,
-            filter_fc,
-            spatial_fc,
-            kernel_fc,
+            channel_head: channel_fc,
+            filter_head: filter_fc,
+            tap_head: spatial_fc,
+            kernel_head: kernel_fc,
         };
         self.refuse_unread(prefix, &OD_CONV)?;
         Ok((desc, weights))
@@ -288,10 +288,10 @@ impl Checkpoint<'_> {
         let desc = desc.kernels(shape.first().copied().unwrap_or(0));
         let g = desc.geometry()?;
         let weights = CondConvWeights {
-            experts: self.tensor(&key, &[g.kernels, weights])?,
+            bank: self.tensor(&key, &[g.kernels, weights])?,
             bias: self.optional(&format!("{prefix}bias"), &[g.kernels, g.c_out])?,
-            routing: self.tensor(&format!("{routing}weight"), &[g.kernels, g.c_in])?,
-            routing_bias: self.tensor(&format!("{routing}bias"), &[g.kernels])?,
+            head: self.tensor(&format!("{routing}weight"), &[g.kernels, g.c_in])?,
+            head_bias: self.tensor(&format!("{routing}bias"), &[g.kernels])?,
         };
         // The routing's prefix may begin with the layer's.
         let routing = ["weight", "bias"].map(|name| format!("{routing}{name}"));
@@ -314,7 +314,7 @@ impl Checkpoint<'_> {
         let weights = PixelMixWeights {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[g.kernels, g.c_out])?,
-            attention: Linear {
+            head: Linear {
                 weight: self.tensor(&key("attention.weight"), &[g.kernels, g.c_in])?,
                 bias: self.tensor(&key("attention.bias"), &[g.kernels])?,
             },
@@ -352,9 +352,9 @@ impl Checkpoint<'_> {
         let weights = FdyWeights {
             bank: self.whole(&key("weight"))?,
             bias: self.optional(&key("bias"), &[kernels, c_out])?,
-            conv1d1: self.tensor(&conv1d1, &[hidden, c_in, width])?,
-            bn: self.batch_norm(&key("attention.bn."), hidden, epsilon)?,
-            conv1d2: Linear {
+            hidden: self.tensor(&conv1d1, &[hidden, c_in, width])?,
+            norm: self.batch_norm(&key("attention.bn."), hidden, epsilon)?,
+            head: Linear {
                 weight: self.tensor(&key("attention.conv1d2.weight"), &[kernels, hidden])?,
                 bias: self.tensor(&key("attention.conv1d2.bias"), &[kernels])?,
             },
@@ -388,8 +388,8 @@ impl Checkpoint<'_> {
             conv: self.whole(&key("conv.weight"))?,
             q: self.tensor(&key("q.weight"), &[latent, c_in])?,
             p: self.tensor(&key("p.weight"), &[c_out, latent])?,
-            bn1: self.batch_norm(&key("bn1."), latent, epsilon)?,
-            bn2: self.batch_norm(&key("bn2."), latent, epsilon)?,
+            norm1: self.batch_norm(&key("bn1."), latent, epsilon)?,
+            norm2: self.batch_norm(&key("bn2."), latent, epsilon)?,
             squeeze: self.whole(&key("fc.0.weight"))?,
             gate: self.tensor(&key("fc.1.fc.0.weight"), &[squeezed, squeezed])?,
             phi: self.tensor(&key("fc_phi.weight"), &[latent.saturating_mul(latent), squeezed])?,
@@ -445,14 +445,14 @@ impl Checkpoint<'_> {
             self.view(&fc1, || format!("[A, {}]", g.c_in))?.shape().first().copied().unwrap_or(0);
         let logits = cells.per_kernel(&g).saturating_mul(cells.count.saturating_add(1));
         let weights = KernelWarehouseWeights {
-            fc1: self.tensor(&fc1, &[hidden, g.c_in])?,
+            hidden: self.tensor(&fc1, &[hidden, g.c_in])?,
             norm: self.hidden_norm(
                 prefix,
                 ["attention.fc1.bias", "attention.norm1."],
                 hidden,
                 epsilon,
             )?,
-            fc2: Linear {
+            head: Linear {
                 weight: self.tensor(&key("attention.fc2.weight"), &[logits, hidden])?,
                 bias: self.tensor(&key("attention.fc2.bias"), &[logits])?,
             },

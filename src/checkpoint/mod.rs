@@ -44,7 +44,7 @@ use crate::layers::BatchNorm;
 /// # fn load(context: &Context, bytes: &[u8]) -> dynconv::Result<OdConv2d> {
 /// let checkpoint = Checkpoint::new(bytes)?;
 /// let (desc, weights) = checkpoint.od_conv::<2>("layer1.0.conv1.", BatchNorm::EPSILON_PYTORCH)?;
-/// let norm = checkpoint.batch_norm("layer1.0.bn1.", 64, BatchNorm::EPSILON_PYTORCH)?;
+/// let norm = checkpoint.batch_norm("layer1.0.norm1.", 64, BatchNorm::EPSILON_PYTORCH)?;
 /// let temperature = 1.0;
 /// OdConv2d::new(context, &desc.padding([1, 1]), &weights, temperature)?.batch_norm(&norm)
 /// # }

@@ -85,7 +85,8 @@ impl Default for ContextOptions {
 /// block; or compile ahead with [`Context::warm_up`].
 ///
 /// ```
-/// use dynconv::{Context, ContextOptions, OdConv2d, Tensor};
+/// use dynconv::device::ContextOptions;
+/// use dynconv::{Context, OdConv2d, Tensor};
 ///
 /// async fn run(context: &Context, layer: &OdConv2d, image: &[f32]) -> dynconv::Result<Vec<f32>> {
 ///     let x = Tensor::upload(context, &[1, 3, 56, 56], image)?;

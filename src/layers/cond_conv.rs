@@ -33,14 +33,14 @@ pub struct CondConv;
 /// Weights of a CondConv layer, rows outermost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CondConvWeights {
-    /// Experts `[E, channels out, channels in / groups, kernel..]`.
-    pub experts: Vec<f32>,
+    /// Kernel bank, the experts `[E, channels out, channels in / groups, kernel..]`.
+    pub bank: Vec<f32>,
     /// Bias of the experts `[E, channels out]`.
     pub bias: Option<Vec<f32>>,
-    /// Routing `[E, channels in]`.
-    pub routing: Vec<f32>,
-    /// Bias of the routing `[E]`.
-    pub routing_bias: Vec<f32>,
+    /// Head, published as the routing `[E, channels in]`.
+    pub head: Vec<f32>,
+    /// Bias of the head `[E]`.
+    pub head_bias: Vec<f32>,
 }
 
 impl CondConvWeights {
@@ -58,14 +58,14 @@ impl CondConvWeights {
             hidden: Vec::new(),
             hidden_bias: None,
             norm: None,
-            heads: widen(&self.routing),
-            head_bias: widen(&self.routing_bias),
+            heads: widen(&self.head),
+            head_bias: widen(&self.head_bias),
             sigmoids: geometry.kernels,
             head: Head::Sigmoid,
             temperature: 1.0,
         };
         LayerWeights {
-            bank: widen(&geometry.bank_rows(&self.experts)),
+            bank: widen(&geometry.bank_rows(&self.bank)),
             bias: self.bias.as_deref().map(widen),
             mlp: Some(mlp),
             ..Default::default()
@@ -94,10 +94,10 @@ impl<const D: usize> Layer<D, CondConv> {
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
     pub fn new(context: &Context, desc: &ConvDesc<D>, weights: &CondConvWeights) -> Result<Self> {
         let g = desc.geometry()?;
-        let heads = packed_routing(&weights.routing, &weights.routing_bias, g.c_in, g.kernels)?;
+        let heads = packed_routing(&weights.head, &weights.head_bias, g.c_in, g.kernels)?;
         let attention = AttentionSource::Branch(weights.branch());
         let mut layer =
-            Self::create(context, desc, attention, &weights.experts, weights.bias.as_deref())?;
+            Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
         layer.fix(vec![(Operand::HeadWeights, heads), (Operand::Temperature, vec![1.0])])?;
         Ok(layer)
     }
@@ -109,8 +109,8 @@ impl<const D: usize> Layer<D, CondConv> {
     /// then.
     pub fn set_weights(&self, weights: &CondConvWeights) -> Result<()> {
         let g = &self.geometry;
-        let heads = packed_routing(&weights.routing, &weights.routing_bias, g.c_in, g.kernels)?;
-        let mut operands = self.banks(&weights.experts, weights.bias.as_deref())?;
+        let heads = packed_routing(&weights.head, &weights.head_bias, g.c_in, g.kernels)?;
+        let mut operands = self.banks(&weights.bank, weights.bias.as_deref())?;
         operands.push((Operand::HeadWeights, heads));
         self.replace(operands)
     }

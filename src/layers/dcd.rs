@@ -43,7 +43,7 @@ pub struct Dcd2d {
 }
 
 /// Weights of a DCD layer, rows outermost, under their published names.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DcdWeights {
     /// `conv.weight [channels out, channels in, kernel..]`
     pub conv: Vec<f32>,
@@ -51,10 +51,10 @@ pub struct DcdWeights {
     pub q: Vec<f32>,
     /// `p.weight [channels out, L]`
     pub p: Vec<f32>,
-    /// `bn1` of L channels.
-    pub bn1: BatchNorm,
-    /// `bn2` of L channels.
-    pub bn2: BatchNorm,
+    /// Batch norm of L channels, published as `bn1`.
+    pub norm1: BatchNorm,
+    /// Batch norm of L channels, published as `bn2`.
+    pub norm2: BatchNorm,
     /// `fc.0.weight [S, channels in]` for a 1 x 1 pool, `[S, 4 * channels in]` for a 2 x 2 one.
     pub squeeze: Vec<f32>,
     /// `fc.1.fc.0.weight [S, S]`
@@ -72,7 +72,7 @@ impl Dcd2d {
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN.
     pub fn new(context: &Context, desc: &ConvDesc<2>, weights: &DcdWeights) -> Result<Self> {
         let g = desc.geometry()?;
-        let latent = weights.bn1.weight.len();
+        let latent = weights.norm1.weight.len();
         let squeezed = weights.gate.len().isqrt();
         let pooled = match weights.squeeze.len().checked_div(squeezed * g.c_in) {
             Some(1) => 1,
@@ -93,8 +93,8 @@ impl Dcd2d {
         };
         let by_channel = Parts { channel: true, ..Parts::default() };
         let by_filter = Parts { filter: true, ..Parts::default() };
-        let (scale1, shift1) = narrowed_scale_shift(&weights.bn1)?;
-        let (scale2, shift2) = narrowed_scale_shift(&weights.bn2)?;
+        let (scale1, shift1) = narrowed_scale_shift(&weights.norm1)?;
+        let (scale2, shift2) = narrowed_scale_shift(&weights.norm2)?;
         let strided = ConvDesc::new(g.c_in, latent, [1, 1]).stride([g.stride[1], g.stride[2]]);
         Ok(Self {
             context: context.clone(),
@@ -136,14 +136,14 @@ impl Dcd2d {
         let fixed = |layer: &Layer<2, Static>, kernel: &[f32]| layer.banks(kernel, None);
         let gained = |layer: &Layer<2, Given>, kernel: &[f32]| layer.banks(&doubled(kernel), None);
         let mut q = fixed(&self.q, &weights.q)?;
-        q.push(affine(&weights.bn1)?);
+        q.push(affine(&weights.norm1)?);
         let mut values = self.squeeze.replacing(fixed(&self.squeeze, &weights.squeeze)?)?;
         values.extend(self.gate.replacing(fixed(&self.gate, &weights.gate)?)?);
         values.extend(self.phi.replacing(gained(&self.phi, &weights.phi)?)?);
         values.extend(self.lambda.replacing(gained(&self.lambda, &weights.scale)?)?);
         values.extend(self.conv.replacing(gained(&self.conv, &weights.conv)?)?);
         values.extend(self.q.replacing(q)?);
-        values.extend(self.fuse.replacing(vec![affine(&weights.bn2)?])?);
+        values.extend(self.fuse.replacing(vec![affine(&weights.norm2)?])?);
         values.extend(self.p.replacing(fixed(&self.p, &weights.p)?)?);
         write_all(&self.context, values)
     }

@@ -29,14 +29,14 @@ pub struct DyCnnWeights {
     pub bank: Vec<f32>,
     /// Bias bank `[K, channels out]`.
     pub bias: Option<Vec<f32>>,
-    /// Hidden layer `[A, channels in]`.
-    pub fc1: Vec<f32>,
+    /// Hidden layer `[A, channels in]`, published as `fc1`.
+    pub hidden: Vec<f32>,
     /// Bias of the hidden layer `[A]`, which only the earliest checkpoints have.
-    pub fc1_bias: Option<Vec<f32>>,
-    /// Head `[K, A]`.
-    pub fc2: Vec<f32>,
+    pub hidden_bias: Option<Vec<f32>>,
+    /// Head `[K, A]`, published as `fc2`.
+    pub head: Vec<f32>,
     /// Bias of the head `[K]`.
-    pub fc2_bias: Option<Vec<f32>>,
+    pub head_bias: Option<Vec<f32>>,
 }
 
 /// The temperature schedule that DY-CNN is trained with: it falls by 3 an epoch until it is 1.
@@ -46,7 +46,7 @@ pub struct DyCnnWeights {
 /// has 1.
 ///
 /// ```
-/// let schedule = dynconv::TemperatureSchedule::new(34)?;
+/// let schedule = dynconv::layers::TemperatureSchedule::new(34)?;
 /// assert_eq!([0, 1, 10, 11, 90].map(|epoch| schedule.after(epoch)), [34.0, 31.0, 4.0, 1.0, 1.0]);
 /// # Ok::<(), dynconv::Error>(())
 /// ```
@@ -82,7 +82,7 @@ impl DyCnnWeights {
     /// The attention branch that these weights make: mixing weights only.
     #[must_use]
     pub fn branch(&self, geometry: &Geometry) -> Branch {
-        let hidden = Some(self.fc1.len() / geometry.c_in);
+        let hidden = Some(self.hidden.len() / geometry.c_in);
         let parts = Parts { mix: true, ..Parts::default() };
         Branch { hidden, parts, mixing: Mixing::Softmax }
     }
@@ -92,11 +92,11 @@ impl DyCnnWeights {
     pub fn reference(&self, geometry: &Geometry, temperature: f32) -> LayerWeights {
         let kernels = geometry.kernels;
         let mlp = Mlp {
-            hidden: widen(&self.fc1),
-            hidden_bias: self.fc1_bias.as_deref().map(widen),
+            hidden: widen(&self.hidden),
+            hidden_bias: self.hidden_bias.as_deref().map(widen),
             norm: None,
-            heads: widen(&self.fc2),
-            head_bias: self.fc2_bias.as_deref().map_or_else(|| vec![0.0; kernels], widen),
+            heads: widen(&self.head),
+            head_bias: self.head_bias.as_deref().map_or_else(|| vec![0.0; kernels], widen),
             sigmoids: 0,
             head: Head::Softmax { kernels },
             temperature: temperature.into(),
@@ -113,34 +113,34 @@ impl DyCnnWeights {
 impl DyCnnWeights {
     /// Operands of the attention.
     fn operands(&self, g: &Geometry) -> Result<Operands> {
-        let hidden = self.fc1.len() / g.c_in;
-        if hidden == 0 || hidden * g.c_in != self.fc1.len() {
+        let hidden = self.hidden.len() / g.c_in;
+        if hidden == 0 || hidden * g.c_in != self.hidden.len() {
             return Err(Error::Shape {
                 what: "fc1".into(),
                 expected: format!("a multiple of {} elements", g.c_in),
-                found: self.fc1.len().to_string(),
+                found: self.hidden.len().to_string(),
             });
         }
         // Bounds K before anything is made of it.
-        check_len("fc2", &self.fc2, g.kernels.saturating_mul(hidden))?;
+        check_len("fc2", &self.head, g.kernels.saturating_mul(hidden))?;
         let or_zeros =
             |bias: &Option<Vec<f32>>, len: usize| bias.clone().unwrap_or_else(|| vec![0.0; len]);
-        let fc1_bias = or_zeros(&self.fc1_bias, hidden);
-        let fc2_bias = or_zeros(&self.fc2_bias, g.kernels);
+        let fc1_bias = or_zeros(&self.hidden_bias, hidden);
+        let fc2_bias = or_zeros(&self.head_bias, g.kernels);
         check_len("fc1 bias", &fc1_bias, hidden)?;
         check_len("fc2 bias", &fc2_bias, g.kernels)?;
         let parts = [
-            ("fc1", &self.fc1),
+            ("fc1", &self.hidden),
             ("fc1 bias", &fc1_bias),
-            ("fc2", &self.fc2),
+            ("fc2", &self.head),
             ("fc2 bias", &fc2_bias),
         ];
         for (what, values) in parts {
             check_finite(what, values)?;
         }
         Ok(vec![
-            (Operand::HiddenWeights, transposed_with_bias(&self.fc1, g.c_in, &fc1_bias)),
-            (Operand::HeadWeights, transposed_with_bias(&self.fc2, hidden, &fc2_bias)),
+            (Operand::HiddenWeights, transposed_with_bias(&self.hidden, g.c_in, &fc1_bias)),
+            (Operand::HeadWeights, transposed_with_bias(&self.head, hidden, &fc2_bias)),
         ])
     }
 }

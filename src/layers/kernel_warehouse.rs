@@ -96,14 +96,14 @@ fn check_cells(cells: Cells, values: &[f32]) -> Result<()> {
 }
 
 /// Weights of one layer, rows outermost.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct KernelWarehouseWeights {
-    /// Hidden layer `[A, channels in]`.
-    pub fc1: Vec<f32>,
+    /// Hidden layer `[A, channels in]`, published as `fc1`.
+    pub hidden: Vec<f32>,
     /// Batch norm of the hidden layer.
     pub norm: BatchNorm,
-    /// Head, `m * (n + 1)` outputs.
-    pub fc2: Linear,
+    /// Head, `m * (n + 1)` outputs, published as `fc2`.
+    pub head: Linear,
     /// Bias of the convolution `[channels out]`.
     pub bias: Option<Vec<f32>>,
 }
@@ -122,13 +122,16 @@ impl KernelWarehouseWeights {
             return Err(Error::Shape { what, expected: "at least 1".into(), found: "0".into() });
         }
         let logits = cells.per_kernel(g).saturating_mul(cells.count.saturating_add(1));
-        check_len("fc2 weight", &self.fc2.weight, logits.saturating_mul(hidden))?;
-        check_len("fc2 bias", &self.fc2.bias, logits)?;
-        check_finite("fc2 weight", &self.fc2.weight)?;
-        check_finite("fc2 bias", &self.fc2.bias)?;
+        check_len("fc2 weight", &self.head.weight, logits.saturating_mul(hidden))?;
+        check_len("fc2 bias", &self.head.bias, logits)?;
+        check_finite("fc2 weight", &self.head.weight)?;
+        check_finite("fc2 bias", &self.head.bias)?;
         Ok(vec![
-            (Operand::HiddenWeights, od_conv::folded_hidden(g.c_in, &self.fc1, &self.norm)?),
-            (Operand::HeadWeights, transposed_with_bias(&self.fc2.weight, hidden, &self.fc2.bias)),
+            (Operand::HiddenWeights, od_conv::folded_hidden(g.c_in, &self.hidden, &self.norm)?),
+            (
+                Operand::HeadWeights,
+                transposed_with_bias(&self.head.weight, hidden, &self.head.bias),
+            ),
         ])
     }
 
@@ -136,11 +139,11 @@ impl KernelWarehouseWeights {
     #[must_use]
     pub fn reference(&self, warehouse: &Warehouse) -> LayerWeights {
         let mlp = Mlp {
-            hidden: widen(&self.fc1),
+            hidden: widen(&self.hidden),
             hidden_bias: None,
             norm: Some(self.norm.reference()),
-            heads: widen(&self.fc2.weight),
-            head_bias: widen(&self.fc2.bias),
+            heads: widen(&self.head.weight),
+            head_bias: widen(&self.head.bias),
             sigmoids: 0,
             head: Head::Signed { cells: warehouse.cells.count },
             temperature: 1.0,

@@ -39,8 +39,8 @@ pub struct PixelMixWeights {
     pub bank: Vec<f32>,
     /// Bias bank `[K, channels out]`.
     pub bias: Option<Vec<f32>>,
-    /// Attention: weight `[K, channels in]`, bias `[K]`.
-    pub attention: Linear,
+    /// Head: weight `[K, channels in]`, bias `[K]`.
+    pub head: Linear,
 }
 
 impl PixelMix2d {
@@ -57,7 +57,7 @@ impl PixelMix2d {
         let temperature = super::checked_temperature(temperature)?;
         let g = desc.geometry()?;
         let to_logits = ConvDesc::new(g.c_in, g.kernels, [1, 1]);
-        let head = &weights.attention;
+        let head = &weights.head;
         let attention =
             Layer::<2, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
         let conv = Layer::<2, Map>::new(
@@ -78,7 +78,7 @@ impl PixelMix2d {
     /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
     /// then.
     pub fn set_weights(&self, weights: &PixelMixWeights) -> Result<()> {
-        let head = &weights.attention;
+        let head = &weights.head;
         let mut values =
             self.attention.replacing(self.attention.banks(&head.weight, Some(&head.bias))?)?;
         values
@@ -159,18 +159,18 @@ pub struct FdyConv2d {
 }
 
 /// Weights of a frequency-dynamic layer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FdyWeights {
     /// Kernel bank `[K, channels out, channels in, kernel..]`.
     pub bank: Vec<f32>,
     /// Bias bank `[K, channels out]`.
     pub bias: Option<Vec<f32>>,
-    /// Hidden layer of the attention `[A, channels in, taps]`.
-    pub conv1d1: Vec<f32>,
+    /// Hidden layer of the attention `[A, channels in, taps]`, published as `conv1d1`.
+    pub hidden: Vec<f32>,
     /// Batch norm of the hidden layer.
-    pub bn: BatchNorm,
-    /// Head: weight `[K, A]`, bias `[K]`.
-    pub conv1d2: Linear,
+    pub norm: BatchNorm,
+    /// Head: weight `[K, A]`, bias `[K]`, published as `conv1d2`.
+    pub head: Linear,
 }
 
 impl FdyConv2d {
@@ -187,7 +187,7 @@ impl FdyConv2d {
     ) -> Result<Self> {
         let temperature = super::checked_temperature(temperature)?;
         let g = desc.geometry()?;
-        let width = weights.bn.weight.len();
+        let width = weights.norm.weight.len();
         if g.transposed {
             return Err(Error::Unsupported {
                 what: "a transposed frequency-dynamic convolution".into(),
@@ -196,12 +196,12 @@ impl FdyConv2d {
         }
         let along = ConvDesc::new(g.c_in, width, [g.kernel[2]]).stride([g.stride[2]]);
         let along = if g.same { along.padding_same() } else { along.padding_sides([g.padding[2]]) };
-        let (scale, shift) = narrowed_scale_shift(&weights.bn)?;
-        let hidden = Layer::<1, Static>::new(context, &along, &weights.conv1d1, None)?
+        let (scale, shift) = narrowed_scale_shift(&weights.norm)?;
+        let hidden = Layer::<1, Static>::new(context, &along, &weights.hidden, None)?
             .scale_shift(&scale, &shift)?
             .activation(Activation::Relu);
         let to_logits = ConvDesc::new(width, g.kernels, [1]);
-        let head = &weights.conv1d2;
+        let head = &weights.head;
         let heads = Layer::<1, Static>::new(context, &to_logits, &head.weight, Some(&head.bias))?;
         let axis = MapAxis::One(2);
         let conv =
@@ -217,10 +217,10 @@ impl FdyConv2d {
     /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
     /// then.
     pub fn set_weights(&self, weights: &FdyWeights) -> Result<()> {
-        let (scale, shift) = narrowed_scale_shift(&weights.bn)?;
-        let mut hidden = self.hidden.banks(&weights.conv1d1, None)?;
+        let (scale, shift) = narrowed_scale_shift(&weights.norm)?;
+        let mut hidden = self.hidden.banks(&weights.hidden, None)?;
         hidden.push((Operand::Affine, [scale, shift].concat()));
-        let head = &weights.conv1d2;
+        let head = &weights.head;
         let mut values = self.hidden.replacing(hidden)?;
         values.extend(self.heads.replacing(self.heads.banks(&head.weight, Some(&head.bias))?)?);
         values

@@ -54,6 +54,14 @@ pub struct BatchNorm {
     pub epsilon: f64,
 }
 
+/// Of no channels, with PyTorch's epsilon.
+impl Default for BatchNorm {
+    fn default() -> Self {
+        let [weight, bias, mean, var] = [const { Vec::new() }; 4];
+        Self { weight, bias, mean, var, epsilon: Self::EPSILON_PYTORCH }
+    }
+}
+
 impl BatchNorm {
     /// What PyTorch's batch norms have unless told otherwise: ODConv, KernelWarehouse, DCD, the
     /// attention of FDY-SED.
@@ -118,25 +126,26 @@ impl BatchNorm {
 }
 
 /// Weights of an ODConv layer, rows outermost. A head that is `None` is skipped.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct OdWeights {
     /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
     pub bank: Vec<f32>,
     /// Bias bank `[K, channels out]`, which only forks have. The kernel attention mixes it; the
     /// filter gains do not scale it.
     pub bias: Option<Vec<f32>>,
-    /// Hidden layer `[A, channels in]`.
-    pub fc: Vec<f32>,
-    /// Batch norm of the hidden layer; [`BatchNorm::only_bias`] where there is none.
-    pub bn: BatchNorm,
-    /// Head of the channel attention, `channels in` outputs.
-    pub channel_fc: Option<Linear>,
-    /// Head of the filter attention, `channels out` outputs.
-    pub filter_fc: Option<Linear>,
-    /// Head of the spatial attention, an output a tap.
-    pub spatial_fc: Option<Linear>,
-    /// Head of the kernel attention, K outputs.
-    pub kernel_fc: Option<Linear>,
+    /// Hidden layer `[A, channels in]`, published as `fc`.
+    pub hidden: Vec<f32>,
+    /// Batch norm of the hidden layer, published as `bn`; [`BatchNorm::only_bias`] where there is
+    /// none.
+    pub norm: BatchNorm,
+    /// Head of the channel attention, `channels in` outputs (`channel_fc`).
+    pub channel_head: Option<Linear>,
+    /// Head of the filter attention, `channels out` outputs (`filter_fc`).
+    pub filter_head: Option<Linear>,
+    /// Head of the spatial attention, an output a tap (`spatial_fc`).
+    pub tap_head: Option<Linear>,
+    /// Head of the kernel attention, K outputs (`kernel_fc`).
+    pub kernel_head: Option<Linear>,
 }
 
 /// NaN is not.
@@ -154,24 +163,26 @@ pub fn published_heads(geometry: &Geometry) -> [bool; 4] {
 impl OdWeights {
     /// Heads that are there, in the order of an attention row.
     fn heads(&self) -> impl Iterator<Item = &Linear> {
-        [&self.channel_fc, &self.filter_fc, &self.spatial_fc, &self.kernel_fc].into_iter().flatten()
+        [&self.channel_head, &self.filter_head, &self.tap_head, &self.kernel_head]
+            .into_iter()
+            .flatten()
     }
 
     /// The attention branch that these weights make.
     #[must_use]
     pub fn branch(&self) -> Branch {
         let parts = Parts {
-            channel: self.channel_fc.is_some(),
-            filter: self.filter_fc.is_some(),
-            spatial: self.spatial_fc.is_some(),
-            mix: self.kernel_fc.is_some(),
+            channel: self.channel_head.is_some(),
+            filter: self.filter_head.is_some(),
+            spatial: self.tap_head.is_some(),
+            mix: self.kernel_head.is_some(),
         };
-        Branch { hidden: Some(self.bn.weight.len()), parts, mixing: Mixing::Softmax }
+        Branch { hidden: Some(self.norm.weight.len()), parts, mixing: Mixing::Softmax }
     }
 
     /// Operands of the attention.
     fn operands(&self, g: &Geometry) -> Result<Operands> {
-        let hidden = folded_hidden(g.c_in, &self.fc, &self.bn)?;
+        let hidden = folded_hidden(g.c_in, &self.hidden, &self.norm)?;
         Ok(vec![(Operand::HiddenWeights, hidden), (Operand::HeadWeights, joined_heads(g, self)?)])
     }
 
@@ -179,12 +190,12 @@ impl OdWeights {
     /// folded.
     #[must_use]
     pub fn reference(&self, geometry: &Geometry, temperature: f32) -> LayerWeights {
-        let kernels = if self.kernel_fc.is_some() { geometry.kernels } else { 0 };
+        let kernels = if self.kernel_head.is_some() { geometry.kernels } else { 0 };
         let head_bias: Vec<f64> = self.heads().flat_map(|head| widen(&head.bias)).collect();
         let mlp = Mlp {
-            hidden: widen(&self.fc),
+            hidden: widen(&self.hidden),
             hidden_bias: None,
-            norm: Some(self.bn.reference()),
+            norm: Some(self.norm.reference()),
             heads: self.heads().flat_map(|head| widen(&head.weight)).collect(),
             sigmoids: head_bias.len() - kernels,
             head_bias,
@@ -265,12 +276,12 @@ pub(super) fn folded_hidden(c_in: usize, fc: &[f32], norm: &BatchNorm) -> Result
 
 /// All heads as one layer, in the order of an attention row.
 fn joined_heads(g: &Geometry, weights: &OdWeights) -> Result<Vec<f32>> {
-    let hidden = weights.bn.weight.len();
+    let hidden = weights.norm.weight.len();
     let heads = [
-        ("channel_fc", &weights.channel_fc, g.c_in),
-        ("filter_fc", &weights.filter_fc, g.c_out),
-        ("spatial_fc", &weights.spatial_fc, g.taps()),
-        ("kernel_fc", &weights.kernel_fc, g.kernels),
+        ("channel_fc", &weights.channel_head, g.c_in),
+        ("filter_fc", &weights.filter_head, g.c_out),
+        ("spatial_fc", &weights.tap_head, g.taps()),
+        ("kernel_fc", &weights.kernel_head, g.kernels),
     ];
     let (mut rows, mut bias) = (Vec::new(), Vec::new());
     for (what, head, outputs) in heads {

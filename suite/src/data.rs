@@ -203,8 +203,8 @@ impl Data {
     pub fn dy_cnn(&self, spec: &Spec, g: &Geometry) -> DyCnnWeights {
         let mut weights =
             weights::dy_cnn(&mut Self::branch_noise(spec), g, [false, spec.seed.is_multiple_of(2)]);
-        self.multiply(&mut weights.fc2);
-        weights.fc2_bias.iter_mut().for_each(|bias| self.multiply(bias));
+        self.multiply(&mut weights.head);
+        weights.head_bias.iter_mut().for_each(|bias| self.multiply(bias));
         DyCnnWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
     }
 
@@ -214,13 +214,13 @@ impl Data {
         let mut weights = weights::od_conv(&mut Self::branch_noise(spec), g);
         // Published layers have these; others need not.
         if spec.seed % 50 == 49 {
-            weights.channel_fc = None;
+            weights.channel_head = None;
         }
         let heads = [
-            &mut weights.channel_fc,
-            &mut weights.filter_fc,
-            &mut weights.spatial_fc,
-            &mut weights.kernel_fc,
+            &mut weights.channel_head,
+            &mut weights.filter_head,
+            &mut weights.tap_head,
+            &mut weights.kernel_head,
         ];
         heads.into_iter().flatten().for_each(|head| self.multiply_head(head));
         OdWeights { bank: self.bank.clone(), ..weights }
@@ -230,7 +230,7 @@ impl Data {
     #[must_use]
     pub fn cond_conv(&self, spec: &Spec, g: &Geometry) -> CondConvWeights {
         let weights = weights::cond_conv(&mut Self::branch_noise(spec), g, false);
-        CondConvWeights { experts: self.bank.clone(), bias: self.bias.clone(), ..weights }
+        CondConvWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
     }
 
     /// KernelWarehouse.
@@ -238,7 +238,7 @@ impl Data {
     pub fn warehouse(&self, spec: &Spec, g: &Geometry) -> KernelWarehouseWeights {
         let mut weights =
             weights::kernel_warehouse(&mut Self::branch_noise(spec), g, cells(spec, g), false);
-        self.multiply_head(&mut weights.fc2);
+        self.multiply_head(&mut weights.head);
         KernelWarehouseWeights { bias: self.bias.clone(), ..weights }
     }
 
@@ -246,7 +246,7 @@ impl Data {
     #[must_use]
     pub fn pixel_mix(&self, spec: &Spec, g: &Geometry) -> PixelMixWeights {
         let mut weights = weights::pixel_mix(&mut Self::branch_noise(spec), g, false);
-        self.multiply_head(&mut weights.attention);
+        self.multiply_head(&mut weights.head);
         PixelMixWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
     }
 
@@ -254,7 +254,7 @@ impl Data {
     #[must_use]
     pub fn fdy(&self, spec: &Spec, g: &Geometry) -> FdyWeights {
         let mut weights = weights::fdy(&mut Self::branch_noise(spec), g, false);
-        self.multiply_head(&mut weights.conv1d2);
+        self.multiply_head(&mut weights.head);
         FdyWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
     }
 }

@@ -287,7 +287,7 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
 }
 
 fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {
-    let Linear { weight, bias } = data.pixel_mix(spec, g).attention;
+    let Linear { weight, bias } = data.pixel_mix(spec, g).head;
     let head = ConvDesc::new(g.c_in, g.kernels, [1, 1]).geometry()?;
     let logits = convolved(
         &Problem::new(head, spec.batch, spec.input3()),
@@ -306,13 +306,13 @@ fn frequency_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv:
     // Means over the frames: the axis between channels and frequencies.
     let pooled = average_pool::average_pool(x, spec.batch * g.c_in, frequencies);
     debug_assert_eq!(pooled.len() * frames, x.len());
-    let bn = &weights.bn;
+    let bn = &weights.norm;
     let width = bn.weight.len();
     let along = ConvDesc::new(g.c_in, width, [g.kernel[2]])
         .stride([g.stride[2]])
         .padding_sides([g.padding[2]]);
     let along = Problem::new(along.geometry()?, spec.batch, [1, 1, frequencies]);
-    let mut hidden = convolved(&along, widen(&weights.conv1d1), None, &pooled, &[]);
+    let mut hidden = convolved(&along, widen(&weights.hidden), None, &pooled, &[]);
     let places = hidden.len() / (spec.batch * width);
     for (j, value) in hidden.iter_mut().enumerate() {
         let unit = j / places % width;
@@ -324,7 +324,7 @@ fn frequency_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv:
         );
     }
     let head = ConvDesc::new(width, g.kernels, [1]).geometry()?;
-    let Linear { weight, bias } = weights.conv1d2;
+    let Linear { weight, bias } = weights.head;
     let logits = convolved(
         &Problem::new(head, spec.batch, [1, 1, places]),
         widen(&weight),

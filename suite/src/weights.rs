@@ -37,10 +37,10 @@ pub fn dy_cnn(noise: &mut Noise, g: &Geometry, [bias, branch_bias]: [bool; 2]) -
     DyCnnWeights {
         bank: bank(noise, g),
         bias: bias_bank(noise, g, bias),
-        fc1: noise.floats(hidden * g.c_in),
-        fc1_bias: branch_bias.then(|| noise.floats(hidden)),
-        fc2: noise.floats(g.kernels * hidden),
-        fc2_bias: branch_bias.then(|| noise.floats(g.kernels)),
+        hidden: noise.floats(hidden * g.c_in),
+        hidden_bias: branch_bias.then(|| noise.floats(hidden)),
+        head: noise.floats(g.kernels * hidden),
+        head_bias: branch_bias.then(|| noise.floats(g.kernels)),
     }
 }
 
@@ -49,27 +49,27 @@ pub fn od_conv(noise: &mut Noise, g: &Geometry) -> OdWeights {
     let hidden = (g.c_in / 16).max(16);
     let outputs = [g.c_in, g.c_out, g.taps(), g.kernels];
     let heads = dynconv::layers::published_heads(g);
-    let [channel_fc, filter_fc, spatial_fc, kernel_fc] =
+    let [channel_head, filter_head, tap_head, kernel_head] =
         [0, 1, 2, 3].map(|i| heads[i].then(|| linear(noise, outputs[i], hidden)));
     OdWeights {
         bias: None,
         bank: bank(noise, g),
-        fc: noise.floats(hidden * g.c_in),
-        bn: batch_norm(noise, hidden),
-        channel_fc,
-        filter_fc,
-        spatial_fc,
-        kernel_fc,
+        hidden: noise.floats(hidden * g.c_in),
+        norm: batch_norm(noise, hidden),
+        channel_head,
+        filter_head,
+        tap_head,
+        kernel_head,
     }
 }
 
 /// CondConv.
 pub fn cond_conv(noise: &mut Noise, g: &Geometry, bias: bool) -> CondConvWeights {
     CondConvWeights {
-        experts: bank(noise, g),
+        bank: bank(noise, g),
         bias: bias_bank(noise, g, bias),
-        routing: noise.floats(g.kernels * g.c_in),
-        routing_bias: noise.floats(g.kernels),
+        head: noise.floats(g.kernels * g.c_in),
+        head_bias: noise.floats(g.kernels),
     }
 }
 
@@ -82,9 +82,9 @@ pub fn kernel_warehouse(
 ) -> KernelWarehouseWeights {
     let hidden = (g.c_in / 4).max(3);
     KernelWarehouseWeights {
-        fc1: noise.floats(hidden * g.c_in),
+        hidden: noise.floats(hidden * g.c_in),
         norm: batch_norm(noise, hidden),
-        fc2: linear(noise, cells.per_kernel(g) * (cells.count + 1), hidden),
+        head: linear(noise, cells.per_kernel(g) * (cells.count + 1), hidden),
         bias: bias.then(|| noise.floats(g.c_out)),
     }
 }
@@ -94,7 +94,7 @@ pub fn pixel_mix(noise: &mut Noise, g: &Geometry, bias: bool) -> PixelMixWeights
     PixelMixWeights {
         bank: bank(noise, g),
         bias: bias_bank(noise, g, bias),
-        attention: linear(noise, g.kernels, g.c_in),
+        head: linear(noise, g.kernels, g.c_in),
     }
 }
 
@@ -104,8 +104,8 @@ pub fn fdy(noise: &mut Noise, g: &Geometry, bias: bool) -> FdyWeights {
     FdyWeights {
         bank: bank(noise, g),
         bias: bias_bank(noise, g, bias),
-        conv1d1: noise.floats(hidden * g.c_in * g.kernel[2]),
-        bn: batch_norm(noise, hidden),
-        conv1d2: linear(noise, g.kernels, hidden),
+        hidden: noise.floats(hidden * g.c_in * g.kernel[2]),
+        norm: batch_norm(noise, hidden),
+        head: linear(noise, g.kernels, hidden),
     }
 }

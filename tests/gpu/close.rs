@@ -178,16 +178,15 @@ fn one_routing_for_two_bank_convolutions_is_two_cond_convs() {
     for case in [cases_2d()[1], cases_2d()[9], cases_2d()[13]] {
         let g = case.geometry();
         let first = weights::cond_conv(&mut noise, &g, true);
-        let second =
-            CondConvWeights { experts: noise.floats(first.experts.len()), ..first.clone() };
+        let second = CondConvWeights { bank: noise.floats(first.bank.len()), ..first.clone() };
         let x = upload(context(), &case.input_shape(), &noise.floats(case.input_len()));
         let vector = Tensor::zeros(context(), &[case.batch, g.kernels]).expect("fits");
         let routing =
-            Routing::new(context(), g.c_in, &first.routing, &first.routing_bias).expect("valid");
+            Routing::new(context(), g.c_in, &first.head, &first.head_bias).expect("valid");
         run(context(), &routing.bind(&x, &vector).expect("binds"));
         for weights in [first, second] {
             let bank =
-                BankConv2d::new(context(), &case.desc, &weights.experts, weights.bias.as_deref());
+                BankConv2d::new(context(), &case.desc, &weights.bank, weights.bias.as_deref());
             let shared = bank.expect("valid").forward(&x, &vector).expect("runs");
             let whole = CondConv2d::new(context(), &case.desc, &weights)
                 .expect("valid")
@@ -257,7 +256,7 @@ fn pixel_mixtures_follow_the_reference() {
 
         let head = ConvDesc::new(g.c_in, g.kernels, [1, 1]).geometry().expect("valid");
         let to_logits = Problem::new(head, case.batch, case.input());
-        let Linear { weight, bias } = &weights.attention;
+        let Linear { weight, bias } = &weights.head;
         let logits = convolved(&to_logits, weight, Some(bias), &wide, &[]);
         let size = case.size.iter().product();
         let maps =
@@ -288,13 +287,13 @@ fn the_overview_snippet_is_the_plain_convolution() {
         // Equal logits weigh each kernel with exactly 1/4: the bits of the plain convolution.
         weights.bank = repeat(g.weights(), true);
         weights.bias = Some(repeat(g.c_out, true));
-        weights.attention.weight.fill(0.0);
-        weights.attention.bias.fill(0.5);
+        weights.head.weight.fill(0.0);
+        weights.head.bias.fill(0.5);
         let even = weights.clone();
         // Any logits: the weights sum to 1 but for rounding.
         weights.bank = repeat(g.weights(), false);
         weights.bias = Some(repeat(g.c_out, false));
-        weights.attention = weights::pixel_mix(&mut noise, &g, true).attention;
+        weights.head = weights::pixel_mix(&mut noise, &g, true).head;
 
         for (weights, x) in [
             (&even, noise.integers(case.input_len(), 4)),
@@ -357,13 +356,13 @@ fn frequency_dynamic_layers_follow_the_reference() {
         let [frames, frequencies] = case.size;
         let means = average_pool::average_pool(&wide, case.batch * g.c_in, frequencies);
         assert_eq!(means.len() * frames, wide.len());
-        let bn = &weights.bn;
+        let bn = &weights.norm;
         let width = bn.weight.len();
         let along = ConvDesc::new(g.c_in, width, [g.kernel[2]])
             .stride([g.stride[2]])
             .padding_sides([g.padding[2]]);
         let along = Problem::new(along.geometry().expect("valid"), case.batch, [1, 1, frequencies]);
-        let mut hidden = convolved(&along, &weights.conv1d1, None, &means, &[]);
+        let mut hidden = convolved(&along, &weights.hidden, None, &means, &[]);
         let places = hidden.len() / (case.batch * width);
         for (j, h) in hidden.iter_mut().enumerate() {
             let unit = j / places % width;
@@ -372,7 +371,7 @@ fn frequency_dynamic_layers_follow_the_reference() {
             *h = ((*h - mean) / (var + bn.epsilon).sqrt() * weight + bias).max(0.0);
         }
         let head = ConvDesc::new(width, g.kernels, [1]).geometry().expect("valid");
-        let Linear { weight, bias } = &weights.conv1d2;
+        let Linear { weight, bias } = &weights.head;
         let logits = convolved(
             &Problem::new(head, case.batch, [1, 1, places]),
             weight,
@@ -507,7 +506,7 @@ fn extreme_logits_saturate_and_stay_finite() {
     let g = case.desc.geometry().expect("valid");
     let mut noise = Noise::new(301);
     let mut weights = weights::od_conv(&mut noise, &g);
-    for head in [&mut weights.channel_fc, &mut weights.spatial_fc, &mut weights.kernel_fc] {
+    for head in [&mut weights.channel_head, &mut weights.tap_head, &mut weights.kernel_head] {
         let head = head.as_mut().expect("is there");
         head.bias
             .iter_mut()

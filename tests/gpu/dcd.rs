@@ -25,8 +25,8 @@ fn weights(pooled: usize) -> DcdWeights {
         conv: noise.floats(c_out * c_in * 9),
         q: noise.floats(LATENT * c_in),
         p: noise.floats(c_out * LATENT),
-        bn1,
-        bn2,
+        norm1: bn1,
+        norm2: bn2,
         squeeze: noise.floats(SQUEEZED * pooled * pooled * c_in),
         gate: noise.floats(SQUEEZED * SQUEEZED),
         phi: noise.floats(LATENT * LATENT * SQUEEZED),
@@ -94,11 +94,11 @@ fn truth(
             let z: Vec<f64> = product(&w.q, &pixel)
                 .iter()
                 .enumerate()
-                .map(|(l, &v)| normalised(&w.bn1, l, v))
+                .map(|(l, &v)| normalised(&w.norm1, l, v))
                 .collect();
             let mixed = (0..LATENT).map(|l| {
                 let sum = (0..LATENT).map(|j| phi[l * LATENT + j] * z[j]).sum();
-                z[l] + normalised(&w.bn2, l, sum)
+                z[l] + normalised(&w.norm2, l, sum)
             });
             let path = product(&w.p, &mixed.collect::<Vec<_>>());
             for co in 0..c_out {

@@ -203,8 +203,8 @@ fn a_logit_far_above_the_others_takes_its_kernel_alone() {
     let extremes = [(300.0, 1.0), (3e38, 0.1), (1.0, 1e-38), (3e38, 1e-44)];
     for ((largest, temperature), k) in extremes.into_iter().zip((0..case.kernels()).cycle()) {
         let logits = (0..case.kernels()).map(|i| if i == k { largest } else { 0.0 }).collect();
-        let fc2 = vec![0.0; weights.fc2.len()];
-        let weights = DyCnnWeights { fc2, fc2_bias: Some(logits), ..weights.clone() };
+        let fc2 = vec![0.0; weights.head.len()];
+        let weights = DyCnnWeights { head: fc2, head_bias: Some(logits), ..weights.clone() };
         let layer = DynConv2d::new(context(), &case.desc, &weights, temperature).expect("valid");
         let dynamic = layer.run(case.batch, case.size, &x).expect("runs");
         let fixed = of_one_kernel(&case, &weights.bank, k, Algorithm::Auto, &x);

@@ -168,9 +168,9 @@ fn weights_and_temperatures_of_layers_with_attention_are_replaced() {
     check(
         "routing",
         [&old, &new],
-        |context, weights| Routing::new(context, 6, &weights.routing, &weights.routing_bias),
+        |context, weights| Routing::new(context, 6, &weights.head, &weights.head_bias),
         |context, layer| layer.bind(&input(context), &Tensor::zeros(context, &[BATCH, 3])?),
-        |layer, weights| layer.set_weights(&weights.routing, &weights.routing_bias),
+        |layer, weights| layer.set_weights(&weights.head, &weights.head_bias),
     );
     let [old, new] = noises().map(|mut noise| weights::pixel_mix(&mut noise, &g, true));
     check(
@@ -221,8 +221,8 @@ fn cells_and_matrix_decompositions_are_replaced() {
             ..BatchNorm::only_bias(noise.floats(3))
         };
         DcdWeights {
-            bn1: norm(),
-            bn2: norm(),
+            norm1: norm(),
+            norm2: norm(),
             conv: noise.floats(10 * 6 * 9),
             q: noise.floats(3 * 6),
             p: noise.floats(10 * 3),
@@ -251,7 +251,7 @@ fn other_shapes_are_refused_and_change_nothing() {
     let bound = layer.bind(&input(context()), &output(context())).expect("binds");
     let before = run(context(), &bound);
 
-    let fewer = OdWeights { channel_fc: None, ..weights.clone() };
+    let fewer = OdWeights { channel_head: None, ..weights.clone() };
     assert_eq!(
         message(layer.set_weights(&fewer)),
         "attention of the new weights: expected 16 hidden units, heads for channels, filters, \
@@ -263,14 +263,17 @@ fn other_shapes_are_refused_and_change_nothing() {
         "bias bank of the new weights: expected none, found one"
     );
     // The attention would fit: nothing of it is written either.
-    let short =
-        OdWeights { bank: vec![0.0; 7], fc: vec![0.5; weights.fc.len()], ..weights.clone() };
+    let short = OdWeights {
+        bank: vec![0.0; 7],
+        hidden: vec![0.5; weights.hidden.len()],
+        ..weights.clone()
+    };
     assert_eq!(
         message(layer.set_weights(&short)),
         "kernel bank: expected 1620 elements, found 7 elements"
     );
     let wild = OdWeights {
-        kernel_fc: Some(Linear { weight: vec![f32::NAN; 48], bias: vec![0.0; 3] }),
+        kernel_head: Some(Linear { weight: vec![f32::NAN; 48], bias: vec![0.0; 3] }),
         ..weights
     };
     assert_eq!(

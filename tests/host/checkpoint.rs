@@ -40,8 +40,8 @@ fn a_dy_cnn_layer_is_inferred_from_its_shapes() {
         Checkpoint::new(&bytes).expect("valid").dy_cnn::<2>("conv.").expect("fits");
     assert_eq!(desc, ConvDesc::new(6, 4, [3, 3]).kernels(2).groups(2));
     assert_eq!(weights.bank[..3], [0.0, 1.0, 2.0]);
-    assert_eq!(weights.fc1_bias, Some(vec![0.25; 5]));
-    assert_eq!((weights.fc2, weights.fc2_bias, weights.bias), (vec![0.0; 10], None, None));
+    assert_eq!(weights.hidden_bias, Some(vec![0.25; 5]));
+    assert_eq!((weights.head, weights.head_bias, weights.bias), (vec![0.0; 10], None, None));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn od(bytes: &[u8]) -> dynconv::Result<OdWeights> {
 #[test]
 fn epsilon_is_the_callers() {
     let bytes = od_file(true, &[]);
-    assert_eq!(od(&bytes).expect("fits").bn.epsilon, 1e-3);
+    assert_eq!(od(&bytes).expect("fits").norm.epsilon, 1e-3);
     let checkpoint = Checkpoint::new(&bytes).expect("valid");
     let norm =
         checkpoint.batch_norm("conv.attention.bn.", 3, BatchNorm::EPSILON_PYTORCH).expect("fits");
@@ -182,12 +182,12 @@ fn what_forks_of_odconv_add_is_read() {
     let hidden = ("conv.attention.fc.bias", "F32", &[3][..], f32s(&[0.25; 3]));
     let normed = od(&od_file(true, &[bank.clone(), hidden.clone()])).expect("fits");
     assert_eq!(normed.bias, Some(vec![3.0, 4.0]));
-    assert_eq!(normed.bn.mean, [1.75; 3]);
+    assert_eq!(normed.norm.mean, [1.75; 3]);
     // No norm: the identity, to the bit.
     let plain = od(&od_file(false, &[hidden])).expect("fits");
-    assert_eq!(plain.bn.scale_shift(3).expect("valid"), (vec![1.0; 3], vec![0.25; 3]));
+    assert_eq!(plain.norm.scale_shift(3).expect("valid"), (vec![1.0; 3], vec![0.25; 3]));
     assert_eq!(plain.bias, None);
-    assert_eq!(od(&od_file(false, &[])).expect("fits").bn.bias, [0.0; 3]);
+    assert_eq!(od(&od_file(false, &[])).expect("fits").norm.bias, [0.0; 3]);
     let one_row =
         od(&od_file(true, &[("conv.bias", "F32", &[3], f32s(&[0.0; 3]))])).expect_err("3 channels");
     assert_eq!(one_row.to_string(), "conv.bias: expected [1, 2], found [3]");

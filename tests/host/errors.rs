@@ -23,8 +23,8 @@ fn message<T: std::fmt::Debug>(result: dynconv::Result<T>) -> String {
 fn dy_weights() -> DyCnnWeights {
     DyCnnWeights {
         bank: vec![0.5; 2 * 4 * 3 * 9],
-        fc1: vec![0.1; 6],
-        fc2: vec![0.1; 4],
+        hidden: vec![0.1; 6],
+        head: vec![0.1; 4],
         ..Default::default()
     }
 }
@@ -35,18 +35,18 @@ fn od_weights() -> OdWeights {
     OdWeights {
         bias: None,
         bank: vec![0.5; 2 * 4 * 3 * 9],
-        fc: vec![0.1; 16 * 3],
-        bn: BatchNorm {
+        hidden: vec![0.1; 16 * 3],
+        norm: BatchNorm {
             weight: vec![1.0; 16],
             bias: vec![0.0; 16],
             mean: vec![0.0; 16],
             var: vec![1.0; 16],
             epsilon: 1e-5,
         },
-        channel_fc: linear(3),
-        filter_fc: linear(4),
-        spatial_fc: linear(9),
-        kernel_fc: linear(2),
+        channel_head: linear(3),
+        filter_head: linear(4),
+        tap_head: linear(9),
+        kernel_head: linear(2),
     }
 }
 
@@ -79,10 +79,10 @@ fn weights_of_the_wrong_size_are_named() {
         "kernels of a static convolution: expected 1, found 2"
     );
     let cases: [Spoilt<DyCnnWeights>; 4] = [
-        (|w| w.fc1 = vec![0.1; 7], "fc1: expected a multiple of 3 elements, found 7"),
-        (|w| w.fc1.clear(), "fc1: expected a multiple of 3 elements, found 0"),
-        (|w| w.fc2 = vec![0.1; 5], "fc2: expected 4 elements, found 5 elements"),
-        (|w| w.fc2_bias = Some(vec![0.1]), "fc2 bias: expected 2 elements, found 1 element"),
+        (|w| w.hidden = vec![0.1; 7], "fc1: expected a multiple of 3 elements, found 7"),
+        (|w| w.hidden.clear(), "fc1: expected a multiple of 3 elements, found 0"),
+        (|w| w.head = vec![0.1; 5], "fc2: expected 4 elements, found 5 elements"),
+        (|w| w.head_bias = Some(vec![0.1]), "fc2 bias: expected 2 elements, found 1 element"),
     ];
     for (spoil, expected) in cases {
         let mut weights = dy_weights();
@@ -90,17 +90,17 @@ fn weights_of_the_wrong_size_are_named() {
         assert_eq!(message(DynConv2d::new(&context, &desc, &weights, 1.0)), expected);
     }
     let cases: [Spoilt<OdWeights>; 4] = [
-        (|w| w.fc = vec![0.1; 7], "hidden layer: expected 48 elements, found 7 elements"),
+        (|w| w.hidden = vec![0.1; 7], "hidden layer: expected 48 elements, found 7 elements"),
         (
-            |w| w.bn.var = vec![0.1; 7],
+            |w| w.norm.var = vec![0.1; 7],
             "batch norm variance: expected 16 elements, found 7 elements",
         ),
         (
-            |w| w.kernel_fc = None,
+            |w| w.kernel_head = None,
             "kernel bank without kernel_fc: expected 1 kernel, found 2 kernels",
         ),
         (
-            |w| w.spatial_fc.as_mut().expect("is there").bias.clear(),
+            |w| w.tap_head.as_mut().expect("is there").bias.clear(),
             "spatial_fc bias: expected 9 elements, found 0 elements",
         ),
     ];
@@ -129,7 +129,7 @@ fn values_out_of_their_domain_are_named() {
         "kernel bank, element 17: needs a finite number, found NaN"
     );
     let mut weights = od_weights();
-    weights.bn.var[3] = -1.0;
+    weights.norm.var[3] = -1.0;
     assert_eq!(
         message(OdConv2d::new(&context, &desc, &weights, 1.0)),
         "batch norm variance: needs a number above 0 with epsilon added, \
@@ -137,7 +137,7 @@ fn values_out_of_their_domain_are_named() {
     );
     for epsilon in [-1e-9, f64::NAN, f64::INFINITY] {
         let mut weights = od_weights();
-        weights.bn.epsilon = epsilon;
+        weights.norm.epsilon = epsilon;
         assert_eq!(
             message(OdConv2d::new(&context, &desc, &weights, 1.0)),
             format!("batch norm epsilon: needs a finite number, 0 or more, found {epsilon}")
@@ -340,7 +340,7 @@ fn debug_output_is_about_layers() {
     let pixel = PixelMixWeights {
         bank: vec![0.0; 216],
         bias: None,
-        attention: Linear { weight: vec![0.1; 6], bias: vec![0.0; 2] },
+        head: Linear { weight: vec![0.1; 6], bias: vec![0.0; 2] },
     };
     let pixel = PixelMix2d::new(&context, &DESC(), &pixel, 1.0).expect("valid");
     let routing = Routing::new(&context, 2, &[0.5; 4], &[0.0; 2]).expect("valid");
@@ -399,9 +399,9 @@ fn layers_refuse_what_has_no_meaning() {
     let cells = Cells { count: 3, c_out: 2, c_in: 2, taps: 1 };
     let warehouse = Warehouse::new(&context, cells, &[0.5; 12]).expect("valid");
     let weights = KernelWarehouseWeights {
-        fc1: vec![0.1; 4],
+        hidden: vec![0.1; 4],
         norm: norm.clone(),
-        fc2: linear(18 * 4, 2),
+        head: linear(18 * 4, 2),
         bias: None,
     };
     KernelWarehouse2d::new(&context, &desc, &weights, &warehouse).expect("valid");
@@ -420,9 +420,9 @@ fn layers_refuse_what_has_no_meaning() {
     );
     let none = BatchNorm::only_bias(Vec::new());
     let unhidden = KernelWarehouseWeights {
-        fc1: vec![],
+        hidden: vec![],
         norm: none,
-        fc2: Linear { weight: vec![], bias: vec![0.0; 72] },
+        head: Linear { weight: vec![], bias: vec![0.0; 72] },
         bias: None,
     };
     assert_eq!(
@@ -445,9 +445,9 @@ fn layers_refuse_what_has_no_meaning() {
     let fdy = FdyWeights {
         bank: vec![0.0; 144],
         bias: None,
-        conv1d1: vec![0.1; 12],
-        bn: norm,
-        conv1d2: linear(2, 2),
+        hidden: vec![0.1; 12],
+        norm,
+        head: linear(2, 2),
     };
     let text = message(FdyConv2d::new(&context, &two.transposed([0, 0]), &fdy, 31.0));
     assert!(
@@ -459,7 +459,7 @@ fn layers_refuse_what_has_no_meaning() {
         [2, 4].map(|channels| Tensor::zeros(&context, &[1, channels, 5, 6]).expect("fits"));
     same.bind(&x, &y).expect("binds");
 
-    let mix = PixelMixWeights { bank: vec![0.0; 144], bias: None, attention: linear(2, 2) };
+    let mix = PixelMixWeights { bank: vec![0.0; 144], bias: None, head: linear(2, 2) };
     let shrinking = PixelMix2d::new(&context, &two.padding([0, 0]), &mix, 1.0).expect("valid");
     assert_eq!(
         message(shrinking.bind(&x, &y)),

@@ -57,7 +57,7 @@ pub(super) struct Config {
     #[serde(default)]
     pub epilogue: EpilogueText,
     /// Batch norms.
-    bn: Option<Norms>,
+    norm: Option<Norms>,
     #[serde(default)]
     mode: Mode,
     /// How far KernelWarehouse's training mixes in its initial assignment.
@@ -264,7 +264,7 @@ impl Config {
     }
 
     pub(super) fn epsilon(&self) -> f64 {
-        self.epsilon.or(self.bn.map(|bn| bn.eps)).unwrap_or(BatchNorm::EPSILON_PYTORCH)
+        self.epsilon.or(self.norm.map(|bn| bn.eps)).unwrap_or(BatchNorm::EPSILON_PYTORCH)
     }
 
     pub(super) fn activation(&self) -> Result<Activation> {
