@@ -133,7 +133,7 @@ fn main() -> Result<()> {
     let map = Tensor::upload(context, &[BATCH, K, SIDE], &wave(BATCH * K * SIDE))?;
     let per_sample = PerSampleConv2d::new(context, &desc)?.bind(x, &kernels, &y)?;
     let mapped = MapConv2d::new(context, &bank, &wave(K * WEIGHTS), None, MapAxis::One(2))?
-        .bind_map(x, &map, &y)?;
+        .bind(x, &map, &y)?;
     for (name, bound) in [("per-sample kernels", per_sample), ("given map", mapped)] {
         let mut encoder =
             context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

@@ -349,7 +349,7 @@ impl Case<'_> {
                     Layer::<D, Map>::new(context, &desc, &bank, bias.as_deref(), MapAxis::All)?;
                 let layer = self.laid_out(layer)?;
                 let (x, y) = self.tensors(&layer)?;
-                Ok(layer.bind_map(&x, &map, &y)?)
+                Ok(layer.bind(&x, &map, &y)?)
             }
             "persample" => {
                 let (desc, kernels) = self.per_sample::<D>()?;

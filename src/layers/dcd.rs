@@ -1,8 +1,8 @@
 //! Dynamic channel fusion by matrix decomposition (DCD).
 
 use super::{
-    BatchNorm, Given, Layer, PerSample, Static, global_average_pool, narrowed_scale_shift, submit,
-    write_all,
+    AnyLayer, BatchNorm, Given, Layer, PerSample, Static, check_given, global_average_pool,
+    narrowed_scale_shift, ways, write_all,
 };
 use crate::device::{Bound, Context, Tensor};
 use crate::elem::Elem;
@@ -173,12 +173,32 @@ impl Dcd2d {
         Ok((bound, means.reshape(&[batch, channels, 1, 1])?))
     }
 
-    /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height,
-    /// width]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
-    pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
+    fn input_shape(&self, batch: usize, input: [usize; 2]) -> Vec<usize> {
+        self.q.input_shape(batch, input)
+    }
+}
+
+impl AnyLayer for Dcd2d {
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
+        self.conv.output_shape(input).map(|_| None)
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        self.conv.output_shape(input)
+    }
+
+    fn bind_any(
+        &self,
+        x: &Tensor,
+        given: Option<&Tensor>,
+        residual: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<Bound> {
+        check_given(self, x, given)?;
         let shape = self.conv.output_shape(x.shape())?;
         let batch = shape[0];
         let zeros =
@@ -186,7 +206,7 @@ impl Dcd2d {
         let vector = |layer: &Layer<2, Static>| zeros(&[batch, layer.geometry.c_out, 1, 1]);
         let given = |layer: &Layer<2, Given>, x: &Tensor, gains: &Tensor, y: &Tensor| {
             let gains = gains.reshape(&gains.shape()[..2])?;
-            layer.bind_operands(x, y, &[(Operand::Attention, &gains)])
+            layer.bind_any(x, Some(&gains), None, y)
         };
 
         let (pool, means) = self.pool(x)?;
@@ -203,24 +223,14 @@ impl Dcd2d {
             self.gate.bind(&u, &gate)?,
             given(&self.phi, &u, &gate, &phi)?,
             given(&self.lambda, &u, &gate, &lambda)?,
-            given(&self.conv, x, &lambda, &r)?,
+            self.conv.bind_any(x, Some(&lambda.reshape(&shape[..2])?), residual, &r)?,
             self.q.bind(x, &z)?,
             self.fuse.bind_add(&z, &kernels, &z, &fused)?,
             self.p.bind_add(&fused, &r, y)?,
         ]))
     }
-
-    /// Computes the layer into a new f32 tensor and submits the work.
-    ///
-    /// # Errors
-    /// As [`Dcd2d::bind`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y =
-            Tensor::new(&self.context, "output", &self.conv.output_shape(x.shape())?, Elem::F32)?;
-        submit(&self.context, &self.bind(x, &y)?)?;
-        Ok(y)
-    }
 }
+ways!([] Dcd2d, 2);
 
 /// The factor 2 of hs (0 to 2) over the hard sigmoid (0 to 1) goes into the weights behind it.
 fn doubled(values: &[f32]) -> Vec<f32> {

@@ -1,7 +1,8 @@
 //! Convolutions that mix their kernels anew at every position or along one axis.
 
 use super::{
-    BatchNorm, Layer, Linear, Map, Static, joined_shape, narrowed_scale_shift, submit, write_all,
+    AnyLayer, BatchNorm, Layer, Linear, Map, Static, any_layer, check_given, joined_shape,
+    narrowed_scale_shift, ways, write_all,
 };
 use crate::device::{Bound, Context, Tensor};
 use crate::elem::Elem;
@@ -95,13 +96,29 @@ impl PixelMix2d {
         let temperature = super::checked_temperature(temperature)?;
         self.temperature.write(&self.context, &[temperature])
     }
+}
 
-    /// Binds input `[batch, channels in, height, width]` and output `[batch, channels out, height,
-    /// width]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
-    pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
+impl AnyLayer for PixelMix2d {
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
+        self.conv.output_shape(input).map(|_| None)
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        self.conv.output_shape(input)
+    }
+
+    fn bind_any(
+        &self,
+        x: &Tensor,
+        given: Option<&Tensor>,
+        residual: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<Bound> {
+        check_given(self, x, given)?;
         let shape = self.attention.output_shape(x.shape())?;
         let output = self.conv.output_shape(x.shape())?;
         if output[2..] != shape[2..] {
@@ -118,20 +135,11 @@ impl PixelMix2d {
                 [shape[0], self.kernels, shape[2] * shape[3]],
                 &self.temperature,
             )?,
-            self.conv.bind_map(x, &maps, y)?,
+            self.conv.bind_any(x, Some(&maps), residual, y)?,
         ]))
     }
-
-    /// Computes the layer into a new tensor and submits the work.
-    ///
-    /// # Errors
-    /// As [`PixelMix2d::bind`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.conv.output_for(x)?;
-        submit(&self.context, &self.bind(x, &y)?)?;
-        Ok(y)
-    }
 }
+ways!([] PixelMix2d, 2);
 
 /// Frequency-dynamic convolution: K convolutions, mixed anew for every frequency, in all frames
 /// alike.
@@ -237,13 +245,29 @@ impl FdyConv2d {
         let temperature = super::checked_temperature(temperature)?;
         self.temperature.write(&self.context, &[temperature])
     }
+}
 
-    /// Binds input `[batch, channels in, frames, frequencies]` and output `[batch, channels out,
-    /// frames, frequencies]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
-    pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
+impl AnyLayer for FdyConv2d {
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
+        self.conv.output_shape(input).map(|_| None)
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        self.conv.output_shape(input)
+    }
+
+    fn bind_any(
+        &self,
+        x: &Tensor,
+        given: Option<&Tensor>,
+        residual: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<Bound> {
+        check_given(self, x, given)?;
         // Checks the input before its sizes are used.
         self.conv.output_shape(x.shape())?;
         let [batch, channels, frames, frequencies] = [0, 1, 2, 3].map(|axis| x.shape()[axis]);
@@ -265,20 +289,11 @@ impl FdyConv2d {
                 [batch, self.kernels, shape[2]],
                 &self.temperature,
             )?,
-            self.conv.bind_map(x, &maps, y)?,
+            self.conv.bind_any(x, Some(&maps), residual, y)?,
         ]))
     }
-
-    /// Computes the layer into a new tensor and submits the work.
-    ///
-    /// # Errors
-    /// As [`FdyConv2d::bind`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.conv.output_for(x)?;
-        submit(&self.context, &self.bind(x, &y)?)?;
-        Ok(y)
-    }
 }
+ways!([] FdyConv2d, 2);
 
 fn pool(context: &Context, x: &Tensor, means: &Tensor, pool: Pool) -> Result<Bound> {
     let batch = x.shape()[0];
@@ -321,25 +336,19 @@ impl<const D: usize> Layer<D, Map> {
         Self::create(context, desc, AttentionSource::Map(axis), bank, bias)
     }
 
-    /// Binds input, map and output. The map is `[batch, K, spatial size of the output..]`, or
-    /// `[batch, K, size of the axis]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
-    pub fn bind_map(&self, x: &Tensor, map: &Tensor, y: &Tensor) -> Result<Bound> {
-        let (batch, input) = self.split_shape(x.shape())?;
-        let output = self.geometry.output_size(input)?;
-        let expected = match self.attention {
-            AttentionSource::Map(MapAxis::One(axis)) => {
-                vec![batch, self.geometry.kernels, output[axis]]
-            }
-            _ => {
-                joined_shape(Layout::ChannelsFirst, batch, self.geometry.kernels, &output[3 - D..])
-            }
-        };
-        if map.shape() != expected {
-            return Err(Error::shape("map", &expected, map.shape()));
-        }
-        self.bind_operands(x, y, &[(Operand::Attention, map)])
+    /// `[batch, K, spatial size of the output..]`, or `[batch, K, size of the axis]`.
+    fn map_shape(&self, (batch, input): (usize, [usize; 3])) -> Result<Vec<usize>> {
+        let (output, kernels) = (self.geometry.output_size(input)?, self.geometry.kernels);
+        Ok(match self.attention {
+            AttentionSource::Map(MapAxis::One(axis)) => vec![batch, kernels, output[axis]],
+            _ => joined_shape(Layout::ChannelsFirst, batch, kernels, &output[3 - D..]),
+        })
     }
 }
+
+any_layer!(
+    [const D: usize] Layer<D, Map>,
+    |layer, input| layer.map_shape(input).map(|shape| Some(("map", shape))),
+    Operand::Attention
+);
+ways!([const D: usize] Layer<D, Map>, D, map);

@@ -11,6 +11,7 @@ mod modulated;
 mod od_conv;
 mod per_sample;
 mod pool;
+mod ways;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -25,6 +26,8 @@ pub use modulated::ModulatedConv2d;
 pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
 pub use per_sample::PerSample;
 pub use pool::global_average_pool;
+pub use ways::AnyLayer;
+use ways::{check_given, ways};
 
 use crate::device::{Bound, Context, Tensor, bind_plan, check_elem};
 use crate::elem::Elem;
@@ -52,7 +55,7 @@ pub struct Given;
 pub struct Map;
 
 /// Kinds of layer that need nothing but their input.
-pub trait OwnAttention: sealed::Sealed {}
+pub trait OwnAttention: sealed::Sealed + fmt::Debug + Send + Sync {}
 impl OwnAttention for Static {}
 impl OwnAttention for DyCnn {}
 impl OwnAttention for Od {}
@@ -369,6 +372,11 @@ impl<const D: usize, A> Layer<D, A> {
         Ok((shape[0], pad_axes(spatial, 1)))
     }
 
+    /// Shape of an input.
+    fn input_shape(&self, batch: usize, input: [usize; D]) -> Vec<usize> {
+        joined_shape(self.layouts[0], batch, self.geometry.c_in, &input)
+    }
+
     /// Binds input, output and what else the caller gives.
     fn bind_operands(&self, x: &Tensor, y: &Tensor, given: &[(Operand, &Tensor)]) -> Result<Bound> {
         let (batch, input) = self.split_shape(x.shape())?;
@@ -388,56 +396,59 @@ impl<const D: usize, A> Layer<D, A> {
         }
         bind_plan(&self.context, self.context.plan(&problem)?, operands)
     }
-
-    /// An output of the input's element type.
-    fn output_for(&self, x: &Tensor) -> Result<Tensor> {
-        Tensor::new(&self.context, "output", &self.output_shape(x.shape())?, x.elem())
-    }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    fn upload_input(&self, batch: usize, input: [usize; D], x: &[f32]) -> Result<Tensor> {
-        let shape = joined_shape(self.layouts[0], batch, self.geometry.c_in, &input);
-        Tensor::filled(&self.context, "input", &shape, x, Elem::F32)
-    }
 }
 
-impl<const D: usize, A: OwnAttention> Layer<D, A> {
-    /// Binds input `[batch, channels in, spatial..]` and output `[batch, channels out, spatial..]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]),
-    /// [`Error::OutOfMemory`].
-    pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
-        self.bind_operands(x, y, &[])
-    }
+/// Implements what every kind of layer has for layers of one step.
+macro_rules! any_layer {
+    ([$($generics:tt)*] $layer:ty, |$self:ident, $input:ident| $given:expr, $operand:expr) => {
+        impl<$($generics)*> AnyLayer for $layer {
+            fn context(&self) -> &Context {
+                &self.context
+            }
 
-    /// As [`Layer::bind`], and adds `residual`, a tensor like the output, before the activation.
-    ///
-    /// # Errors
-    /// As [`Layer::bind`].
-    pub fn bind_add(&self, x: &Tensor, residual: &Tensor, y: &Tensor) -> Result<Bound> {
-        self.bind_operands(x, y, &[(Operand::Residual, residual)])
-    }
+            fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
+                let ($self, $input) = (self, self.split_shape(input)?);
+                $given
+            }
 
-    /// Computes the layer into a new tensor and submits the work.
-    ///
-    /// # Errors
-    /// As [`Layer::bind`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.output_for(x)?;
-        submit(&self.context, &self.bind(x, &y)?)?;
-        Ok(y)
-    }
+            fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+                Self::output_shape(self, input)
+            }
 
-    /// Computes the layer on host data `[batch, channels in, input..]` and waits for the result.
-    ///
-    /// # Errors
-    /// As [`Layer::bind`], and [`Error::DeviceLost`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn run(&self, batch: usize, input: [usize; D], x: &[f32]) -> Result<Vec<f32>> {
-        self.forward(&self.upload_input(batch, input, x)?)?.read_blocking(&self.context)
-    }
+            fn bind_any(
+                &self,
+                x: &Tensor,
+                given: Option<&Tensor>,
+                residual: Option<&Tensor>,
+                y: &Tensor,
+            ) -> Result<Bound> {
+                check_given(self, x, given)?;
+                let given = given.map(|given| ($operand, given));
+                let residual = residual.map(|residual| (Operand::Residual, residual));
+                let all: Vec<_> = given.into_iter().chain(residual).collect();
+                self.bind_operands(x, y, &all)
+            }
+        }
+    };
 }
+use any_layer;
+
+any_layer!(
+    [const D: usize, A: OwnAttention] Layer<D, A>,
+    |_layer, _input| Ok(None),
+    Operand::Attention
+);
+ways!([const D: usize, A: OwnAttention] Layer<D, A>, D);
+
+any_layer!(
+    [const D: usize] Layer<D, Given>,
+    |layer, input| {
+        let row = layer.problem(input.0, input.1).attention_row();
+        Ok(Some(("attention", vec![input.0, row.stride])))
+    },
+    Operand::Attention
+);
+ways!([const D: usize] Layer<D, Given>, D, attention);
 
 impl<const D: usize> Layer<D, Static> {
     /// An ordinary convolution. `kernel [channels out, channels in / groups, kernel..]`, `bias
@@ -474,67 +485,6 @@ impl<const D: usize> Layer<D, Given> {
     ) -> Result<Self> {
         let parts = Parts { mix: true, ..Parts::default() };
         Self::create(context, desc, AttentionSource::Given(parts), bank, bias)
-    }
-
-    /// Binds input `[batch, channels in, spatial..]`, attention `[batch, K]` and output `[batch,
-    /// channels out, spatial..]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors ([`Plan::new`]),
-    /// [`Error::OutOfMemory`].
-    pub fn bind(&self, x: &Tensor, attention: &Tensor, y: &Tensor) -> Result<Bound> {
-        self.check_attention(x, attention)?;
-        self.bind_operands(x, y, &[(Operand::Attention, attention)])
-    }
-
-    /// As [`Layer::bind`], and adds `residual`, a tensor like the output, before the activation.
-    ///
-    /// # Errors
-    /// As [`Layer::bind`].
-    pub fn bind_add(
-        &self,
-        x: &Tensor,
-        attention: &Tensor,
-        residual: &Tensor,
-        y: &Tensor,
-    ) -> Result<Bound> {
-        self.check_attention(x, attention)?;
-        self.bind_operands(x, y, &[(Operand::Attention, attention), (Operand::Residual, residual)])
-    }
-
-    fn check_attention(&self, x: &Tensor, attention: &Tensor) -> Result<()> {
-        let expected = [self.split_shape(x.shape())?.0, self.geometry.kernels];
-        if attention.shape() == expected {
-            return Ok(());
-        }
-        Err(Error::shape("attention", &expected, attention.shape()))
-    }
-
-    /// Computes the layer into a new tensor and submits the work.
-    ///
-    /// # Errors
-    /// As [`Layer::bind`].
-    pub fn forward(&self, x: &Tensor, attention: &Tensor) -> Result<Tensor> {
-        let y = self.output_for(x)?;
-        submit(&self.context, &self.bind(x, attention, &y)?)?;
-        Ok(y)
-    }
-
-    /// Computes the layer on host data and waits for the result.
-    ///
-    /// # Errors
-    /// As [`Layer::bind`], and [`Error::DeviceLost`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn run(
-        &self,
-        batch: usize,
-        input: [usize; D],
-        x: &[f32],
-        attention: &[f32],
-    ) -> Result<Vec<f32>> {
-        let shape = [batch, self.geometry.kernels];
-        let attention = Tensor::filled(&self.context, "attention", &shape, attention, Elem::F32)?;
-        self.forward(&self.upload_input(batch, input, x)?, &attention)?.read_blocking(&self.context)
     }
 }
 
@@ -593,11 +543,6 @@ fn one_kernel(what: &str, geometry: &Geometry) -> Result<()> {
     Err(Error::Shape { what, expected: "1".into(), found: geometry.kernels.to_string() })
 }
 
-/// Records and submits.
-fn submit(context: &Context, bound: &Bound) -> Result<()> {
-    context.submit("the work of a layer", |encoder| bound.record(encoder)).map(drop)
-}
-
 /// A batch norm as scale and shift in f32.
 fn narrowed_scale_shift(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
     let (scale, shift) = norm.scale_shift(norm.weight.len())?;
@@ -609,6 +554,27 @@ fn narrowed_scale_shift(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
 macro_rules! main_convolution {
     ($($layer:ty),*) => {$(
         impl $layer {
+            fn input_shape(&self, batch: usize, input: [usize; 2]) -> Vec<usize> {
+                self.conv.input_shape(batch, input)
+            }
+
+            /// The plan of the layer's main convolution, for f32 tensors.
+            ///
+            /// # Errors
+            /// As [`Layer::plan`].
+            pub fn plan(&self, batch: usize, input: [usize; 2]) -> Result<Plan> {
+                self.conv.plan(batch, input)
+            }
+
+            /// As [`Layer::tune`], for the layer's main convolution.
+            ///
+            /// # Errors
+            /// As [`Layer::tune`].
+            #[cfg(not(target_arch = "wasm32"))]
+            pub fn tune(&self, batch: usize, input: [usize; 2]) -> Result<Tuned> {
+                self.conv.tune(batch, input)
+            }
+
             /// Chooses the convolution kernel instead of the planner.
             #[must_use]
             pub fn algorithm(mut self, algorithm: Algorithm) -> Self {

@@ -1,6 +1,6 @@
 //! Modulated convolution of StyleGAN2.
 
-use super::{Given, Layer, check_elem, one_kernel, submit, write_all};
+use super::{AnyLayer, Given, Layer, check_elem, check_given, one_kernel, ways, write_all};
 use crate::device::{Bound, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
@@ -86,20 +86,34 @@ impl ModulatedConv2d {
         values.push((&self.norms, norms(weight, self.conv.geometry.taps(), self.demodulate)?));
         write_all(&self.context, values)
     }
+}
 
-    /// Binds input `[batch, channels in, height, width]`, style `[batch, channels in]` and output.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
-    pub fn bind(&self, x: &Tensor, style: &Tensor, y: &Tensor) -> Result<Bound> {
+impl AnyLayer for ModulatedConv2d {
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
+        let (batch, _) = self.conv.split_shape(input)?;
+        Ok(Some(("style", vec![batch, self.conv.geometry.c_in])))
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        self.conv.output_shape(input)
+    }
+
+    fn bind_any(
+        &self,
+        x: &Tensor,
+        given: Option<&Tensor>,
+        residual: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<Bound> {
+        check_given(self, x, given)?;
+        let style = given.expect("was checked");
         let (batch, _) = self.conv.split_shape(x.shape())?;
         let g = &self.conv.geometry;
-        if style.shape() != [batch, g.c_in] {
-            return Err(Error::shape("style", &[batch, g.c_in], style.shape()));
-        }
         check_elem("style", style.elem(), Elem::F32)?;
-        // In what is bound it goes by another name.
-        self.context.home().check("style", style.home())?;
         let row = g.c_in + if self.demodulate { g.c_out } else { 0 };
         let gains = Tensor::new(&self.context, "gains of the style", &[batch, row], Elem::F32)?;
         let dispatch = demodulate::dispatch(g, self.demodulate, batch, self.context.caps())?;
@@ -108,19 +122,12 @@ impl ModulatedConv2d {
             (Operand::Bank, self.norms.clone()),
             (Operand::Output, gains.clone()),
         ];
+        let residual = residual.map(|residual| (Operand::Residual, residual));
+        let given: Vec<_> = [(Operand::Attention, &gains)].into_iter().chain(residual).collect();
         Ok(Bound::chain(vec![
             Bound::new(&self.context, vec![dispatch], &operands.into(), Operand::Output)?,
-            self.conv.bind_operands(x, y, &[(Operand::Attention, &gains)])?,
+            self.conv.bind_operands(x, y, &given)?,
         ]))
     }
-
-    /// Computes the layer into a new tensor and submits the work.
-    ///
-    /// # Errors
-    /// As [`ModulatedConv2d::bind`].
-    pub fn forward(&self, x: &Tensor, style: &Tensor) -> Result<Tensor> {
-        let y = self.conv.output_for(x)?;
-        submit(&self.context, &self.bind(x, style, &y)?)?;
-        Ok(y)
-    }
 }
+ways!([] ModulatedConv2d, 2, style);

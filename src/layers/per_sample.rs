@@ -1,8 +1,8 @@
 //! Convolution with a kernel of its own for each sample, given by the caller.
 
-use super::{Layer, one_kernel};
+use super::{AnyLayer, Layer, any_layer, check_given, one_kernel, ways};
 use crate::device::{Bound, Context, Tensor};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::Operand;
 use crate::problem::{AttentionSource, ConvDesc};
 
@@ -18,41 +18,16 @@ impl<const D: usize> Layer<D, PerSample> {
     /// A layer without weights; the description has one kernel.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the description is not valid.
+    /// [`Error::Shape`](crate::Error::Shape) if the description is not valid.
     pub fn new(context: &Context, desc: &ConvDesc<D>) -> Result<Self> {
         one_kernel("a layer of per-sample kernels", &desc.geometry()?)?;
         Self::empty(context, desc, AttentionSource::Rows, false)
     }
-
-    fn check_kernels(&self, x: &Tensor, kernels: &Tensor) -> Result<()> {
-        let expected = [self.split_shape(x.shape())?.0, self.geometry.weights()];
-        if kernels.shape() == expected {
-            return Ok(());
-        }
-        Err(Error::shape("kernels", &expected, kernels.shape()))
-    }
-
-    /// Binds input, kernels and output.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::AliasedBuffers`], the planner's errors, [`Error::OutOfMemory`].
-    pub fn bind(&self, x: &Tensor, kernels: &Tensor, y: &Tensor) -> Result<Bound> {
-        self.check_kernels(x, kernels)?;
-        self.bind_operands(x, y, &[(Operand::Rows, kernels)])
-    }
-
-    /// As [`Layer::bind`], and adds `residual`, a tensor like the output, before the activation.
-    ///
-    /// # Errors
-    /// As [`Layer::bind`].
-    pub fn bind_add(
-        &self,
-        x: &Tensor,
-        kernels: &Tensor,
-        residual: &Tensor,
-        y: &Tensor,
-    ) -> Result<Bound> {
-        self.check_kernels(x, kernels)?;
-        self.bind_operands(x, y, &[(Operand::Rows, kernels), (Operand::Residual, residual)])
-    }
 }
+
+any_layer!(
+    [const D: usize] Layer<D, PerSample>,
+    |layer, input| Ok(Some(("per-sample kernels", vec![input.0, layer.geometry.weights()]))),
+    Operand::Rows
+);
+ways!([const D: usize] Layer<D, PerSample>, D, kernels);

@@ -269,7 +269,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 MapAxis::One(axis) => vec![size[axis]],
             };
             let given = operands.given(&[&[spec.batch, g.kernels], &places[..]].concat())?;
-            layer.bind_map(&operands.x, &given, operands.y())
+            layer.bind(&operands.x, &given, operands.y())
         }
         Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled => {
             chain(context, spec, data, &g, &operands)

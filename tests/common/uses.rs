@@ -1,6 +1,8 @@
 //! Every way to hand tensors to the library, each kind of layer at least once.
 
-use dynconv::layers::{Routing, global_average_pool};
+use std::sync::Arc;
+
+use dynconv::layers::{AnyLayer, Routing, global_average_pool};
 use dynconv::problem::Cells;
 use dynconv::problem::MapAxis;
 use dynconv::{
@@ -25,7 +27,7 @@ type Call = Box<dyn Fn(&[&Tensor]) -> Result<Outcome>>;
 
 /// One use: its operands by name and shape, and the call that takes them in this order.
 pub(crate) struct Use {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) operands: Vec<(&'static str, Vec<usize>)>,
     pub(crate) call: Call,
 }
@@ -48,79 +50,40 @@ const C_OUT: usize = 6;
 const K: usize = 3;
 const SIDE: usize = 5;
 
-/// All uses on layers of this context, for this batch.
-pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
+/// A layer of every kind, with its name.
+pub(crate) fn layers(context: &Context) -> Vec<(&'static str, Arc<dyn AnyLayer>)> {
     let desc = ConvDesc::new(C_IN, C_OUT, [3, 3]).padding([1, 1]);
     let bank = desc.kernels(K);
     let noise = &mut Noise::new(3);
     let [one, all] = [&desc, &bank].map(|desc| desc.geometry().expect("valid"));
-    let mut uses: Vec<Use> = Vec::new();
-    let x = ("input", vec![batch, C_IN, SIDE, SIDE]);
-    let y = ("output", vec![batch, C_OUT, SIDE, SIDE]);
-    let r = ("residual", y.1.clone());
-    macro_rules! uses {
-        ($((
-            $name:literal, $layer:expr, [$($operand:expr),*], $result:ident,
-            |$l:ident, $t:ident| $call:expr
-        )),* $(,)?) => {$({
-            let $l = $layer.clone();
-            let call: Call = Box::new(move |$t| Ok($result(&$call?)));
-            uses.push(Use { name: $name, operands: vec![$($operand.clone()),*], call });
-        })*};
+    let mut layers: Vec<(&'static str, Arc<dyn AnyLayer>)> = Vec::new();
+    macro_rules! add {
+        ($name:literal, $layer:expr) => {
+            layers.push(($name, Arc::new($layer.expect("valid"))))
+        };
     }
-
-    let fixed =
-        StaticConv2d::new(context, &desc, &noise.floats(one.weights()), None).expect("valid");
-    let dy = DynConv2d::new(context, &bank, &weights::dy_cnn(noise, &all, [true; 2]), 1.0)
-        .expect("valid");
-    let od = OdConv2d::new(context, &bank, &weights::od_conv(noise, &all), 1.0).expect("valid");
-    let cond =
-        CondConv2d::new(context, &bank, &weights::cond_conv(noise, &all, true)).expect("valid");
+    add!("static", StaticConv2d::new(context, &desc, &noise.floats(one.weights()), None));
+    let weights = weights::dy_cnn(noise, &all, [true; 2]);
+    add!("DY-CNN", DynConv2d::new(context, &bank, &weights, 1.0));
+    let weights = weights::od_conv(noise, &all);
+    add!("ODConv", OdConv2d::new(context, &bank, &weights, 1.0));
+    let weights = weights::cond_conv(noise, &all, true);
+    add!("CondConv", CondConv2d::new(context, &bank, &weights));
     let cells = Cells { count: 3, c_out: 2, c_in: 2, taps: 1 };
-    let warehouse = Warehouse::new(context, cells, &noise.floats(cells.count * cells.elements()))
-        .expect("valid");
-    let kw = weights::kernel_warehouse(noise, &one, cells, true);
-    let kw = KernelWarehouse2d::new(context, &desc, &kw, &warehouse).expect("valid");
-    uses!(
-        ("static bind", fixed, [x, y], bound, |l, t| l.bind(t[0], t[1])),
-        ("static bind_add", fixed, [x, r, y], bound, |l, t| l.bind_add(t[0], t[1], t[2])),
-        ("static forward", fixed, [x], forward, |l, t| l.forward(t[0])),
-        ("DY-CNN bind", dy, [x, y], bound, |l, t| l.bind(t[0], t[1])),
-        ("DY-CNN forward", dy, [x], forward, |l, t| l.forward(t[0])),
-        ("ODConv bind_add", od, [x, r, y], bound, |l, t| l.bind_add(t[0], t[1], t[2])),
-        ("ODConv forward", od, [x], forward, |l, t| l.forward(t[0])),
-        ("CondConv bind", cond, [x, y], bound, |l, t| l.bind(t[0], t[1])),
-        ("CondConv forward", cond, [x], forward, |l, t| l.forward(t[0])),
-        ("KernelWarehouse bind", kw, [x, y], bound, |l, t| l.bind(t[0], t[1])),
-        ("KernelWarehouse forward", kw, [x], forward, |l, t| l.forward(t[0])),
-    );
-
-    let a = ("attention", vec![batch, K]);
-    let given =
-        BankConv2d::new(context, &bank, &noise.floats(K * all.weights()), None).expect("valid");
-    let kernels = ("per-sample kernels", vec![batch, one.weights()]);
-    let per_sample = PerSampleConv2d::new(context, &desc).expect("valid");
-    let map = ("attention", vec![batch, K, SIDE]);
-    let mapped =
-        MapConv2d::new(context, &bank, &noise.floats(K * all.weights()), None, MapAxis::One(2))
-            .expect("valid");
-    uses!(
-        ("bank bind", given, [x, a, y], bound, |l, t| l.bind(t[0], t[1], t[2])),
-        ("bank bind_add", given, [x, a, r, y], bound, |l, t| l.bind_add(t[0], t[1], t[2], t[3])),
-        ("bank forward", given, [x, a], forward, |l, t| l.forward(t[0], t[1])),
-        ("per-sample bind", per_sample, [x, kernels, y], bound, |l, t| l.bind(t[0], t[1], t[2])),
-        ("per-sample bind_add", per_sample, [x, kernels, r, y], bound, |l, t| l
-            .bind_add(t[0], t[1], t[2], t[3])),
-        ("map bind_map", mapped, [x, map, y], bound, |l, t| l.bind_map(t[0], t[1], t[2])),
-    );
-
-    let pixel = PixelMix2d::new(context, &bank, &weights::pixel_mix(noise, &all, true), 1.0)
-        .expect("valid");
-    let fdy =
-        FdyConv2d::new(context, &bank, &weights::fdy(noise, &all, true), 31.0).expect("valid");
-    let style = ("style", vec![batch, C_IN]);
-    let modulated =
-        ModulatedConv2d::new(context, &desc, &noise.floats(one.weights()), true).expect("valid");
+    let values = noise.floats(cells.count * cells.elements());
+    let warehouse = Warehouse::new(context, cells, &values).expect("valid");
+    let weights = weights::kernel_warehouse(noise, &one, cells, true);
+    add!("KernelWarehouse", KernelWarehouse2d::new(context, &desc, &weights, &warehouse));
+    add!("bank", BankConv2d::new(context, &bank, &noise.floats(K * all.weights()), None));
+    add!("per-sample", PerSampleConv2d::new(context, &desc));
+    let values = noise.floats(K * all.weights());
+    add!("map", MapConv2d::new(context, &bank, &values, None, MapAxis::One(2)));
+    let weights = weights::pixel_mix(noise, &all, true);
+    add!("pixel mixture", PixelMix2d::new(context, &bank, &weights, 1.0));
+    let weights = weights::fdy(noise, &all, true);
+    add!("frequency-dynamic", FdyConv2d::new(context, &bank, &weights, 31.0));
+    let values = noise.floats(one.weights());
+    add!("modulated", ModulatedConv2d::new(context, &desc, &values, true));
     let norm = weights::batch_norm(noise, 2);
     let mut dcd = |pooled: usize| DcdWeights {
         conv: noise.floats(one.weights()),
@@ -133,27 +96,62 @@ pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
         phi: noise.floats(4 * 3),
         scale: noise.floats(C_OUT * 3),
     };
-    let [dcd, dcd_2x2] =
-        [1, 2].map(|pooled| Dcd2d::new(context, &desc, &dcd(pooled)).expect("valid"));
-    uses!(
-        ("pixel mixture bind", pixel, [x, y], bound, |l, t| l.bind(t[0], t[1])),
-        ("pixel mixture forward", pixel, [x], forward, |l, t| l.forward(t[0])),
-        ("frequency-dynamic bind", fdy, [x, y], bound, |l, t| l.bind(t[0], t[1])),
-        ("frequency-dynamic forward", fdy, [x], forward, |l, t| l.forward(t[0])),
-        ("modulated bind", modulated, [x, style, y], bound, |l, t| l.bind(t[0], t[1], t[2])),
-        ("modulated forward", modulated, [x, style], forward, |l, t| l.forward(t[0], t[1])),
-        ("DCD bind", dcd, [x, y], bound, |l, t| l.bind(t[0], t[1])),
-        ("DCD forward", dcd, [x], forward, |l, t| l.forward(t[0])),
-        ("DCD 2 x 2 bind", dcd_2x2, [x, y], bound, |l, t| l.bind(t[0], t[1])),
-    );
+    add!("DCD", Dcd2d::new(context, &desc, &dcd(1)));
+    add!("DCD 2 x 2", Dcd2d::new(context, &desc, &dcd(2)));
+    layers
+}
 
+/// All uses on layers of this context, for this batch.
+pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
+    let mut uses: Vec<Use> = Vec::new();
+    let x = ("input", vec![batch, C_IN, SIDE, SIDE]);
+    let y = ("output", vec![batch, C_OUT, SIDE, SIDE]);
+    let r = ("residual", y.1.clone());
+    for (name, layer) in layers(context) {
+        let given = layer.given(&x.1).expect("fits");
+        let inputs: Vec<_> = std::iter::once(x.clone()).chain(given.clone()).collect();
+        let count = inputs.len();
+        let mut add = |way: &str, more: &[(&'static str, Vec<usize>)], call: Call| {
+            let operands = [&inputs, more].concat();
+            uses.push(Use { name: format!("{name} {way}"), operands, call });
+        };
+        let has_given = given.is_some();
+        let one = Arc::clone(&layer);
+        add(
+            "bind",
+            std::slice::from_ref(&y),
+            Box::new(move |t| {
+                Ok(bound(&one.bind_any(t[0], has_given.then(|| t[1]), None, t[count])?))
+            }),
+        );
+        let one = Arc::clone(&layer);
+        add(
+            "bind_add",
+            &[r.clone(), y.clone()],
+            Box::new(move |t| {
+                let given = has_given.then(|| t[1]);
+                Ok(bound(&one.bind_any(t[0], given, Some(t[count]), t[count + 1])?))
+            }),
+        );
+        add(
+            "forward",
+            &[],
+            Box::new(move |t| Ok(forward(&layer.forward_any(t[0], has_given.then(|| t[1]))?))),
+        );
+    }
+    let noise = &mut Noise::new(4);
     let routing =
         Routing::new(context, C_IN, &noise.floats(K * C_IN), &noise.floats(K)).expect("valid");
-    let vector = ("routing", vec![batch, K]);
-    let means = ("output", vec![batch, C_IN, 1, 1]);
-    uses!(
-        ("routing bind", routing, [x, vector], bound, |l, t| l.bind(t[0], t[1])),
-        ("pooling", context, [x, means], bound, |c, t| global_average_pool(&c, t[0], t[1])),
-    );
+    let context = context.clone();
+    uses.push(Use {
+        name: "routing bind".into(),
+        operands: vec![x.clone(), ("routing", vec![batch, K])],
+        call: Box::new(move |t| Ok(bound(&routing.bind(t[0], t[1])?))),
+    });
+    uses.push(Use {
+        name: "pooling".into(),
+        operands: vec![x, ("output", vec![batch, C_IN, 1, 1])],
+        call: Box::new(move |t| Ok(bound(&global_average_pool(&context, t[0], t[1])?))),
+    });
     uses
 }

@@ -342,7 +342,7 @@ fn check_map<const D: usize>(case: &Case<D>, axis: MapAxis, has_bias: bool) {
     let map = upload(context(), &map_shape, &map);
     let y = Tensor::zeros(context(), &case.output_shape()).expect("fits");
     for choice in case.common_choices() {
-        let bound = layer.clone().algorithm(choice).bind_map(&x, &map, &y);
+        let bound = layer.clone().algorithm(choice).bind(&x, &map, &y);
         let what = format!("{case:?} {axis:?} {choice:?}");
         if matches!(
             choice,

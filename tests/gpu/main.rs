@@ -16,3 +16,4 @@ mod norms;
 mod rebind;
 mod replace;
 mod tune;
+mod ways;

@@ -44,7 +44,7 @@ fn every_binding_serves_other_tensors() {
         for others in [&next, &odd] {
             let pairs: Vec<_> = first.iter().zip(others).collect();
             let rebound = bound.rebind(&pairs).expect("has the same shapes");
-            assert_same_bits(one.name, &run(context(), &rebound), &expected);
+            assert_same_bits(&one.name, &run(context(), &rebound), &expected);
         }
         let pairs: Vec<_> = first.iter().zip(&next).collect();
         let rebound = bound.rebind(&pairs).expect("has the same shapes");
@@ -56,7 +56,7 @@ fn every_binding_serves_other_tensors() {
         for (old, new) in old.iter().zip(&new) {
             assert_eq!(old == new, !is_users(new), "{}: scratch memory is shared", one.name);
         }
-        assert_same_bits(one.name, &run(context(), &bound), &before);
+        assert_same_bits(&one.name, &run(context(), &bound), &before);
     }
     assert!(kinds > 12, "{kinds} ways to bind");
 }
@@ -78,7 +78,7 @@ fn both_can_be_recorded_into_one_encoder() {
         rebound.record(&mut encoder);
         context().queue().submit([encoder.finish()]);
         for (bound, expected) in [&bound, &rebound].into_iter().zip(&expected) {
-            assert_same_bits(one.name, &read(context(), bound.output()), expected);
+            assert_same_bits(&one.name, &read(context(), bound.output()), expected);
         }
     }
 }

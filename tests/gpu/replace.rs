@@ -110,7 +110,7 @@ fn banks_are_replaced() {
             },
             |context, layer| {
                 let map = upload(context, &[BATCH, 3, 9], &Noise::new(4).floats(BATCH * 27));
-                layer.bind_map(&input(context), &map, &output(context))
+                layer.bind(&input(context), &map, &output(context))
             },
             |layer, (bank, bias)| layer.set_weights(bank, bias.as_deref()),
         );
