@@ -9,8 +9,10 @@ mod timer;
 
 pub use bound::{Bound, Step};
 pub(crate) use bound::{bind_plan, check_elem};
+pub(crate) use context::lock;
 pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};
-pub(crate) use context::{PollFault, lock, poll};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use context::{PollFault, poll};
 pub(crate) use home::Home;
 pub use tensor::{TENSOR_USAGE, Tensor};
 #[cfg(not(target_arch = "wasm32"))]

@@ -387,6 +387,7 @@ fn settle(state: &Mutex<ReadState>, result: Result<(), String>) {
 }
 
 /// A copy on its way to host memory.
+#[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "the browser waits by itself"))]
 struct Readback {
     device: wgpu::Device,
     staging: wgpu::Buffer,

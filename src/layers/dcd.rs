@@ -173,6 +173,7 @@ impl Dcd2d {
         Ok((bound, means.reshape(&[batch, channels, 1, 1])?))
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     fn input_shape(&self, batch: usize, input: [usize; 2]) -> Vec<usize> {
         self.q.input_shape(batch, input)
     }

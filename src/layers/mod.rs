@@ -373,6 +373,7 @@ impl<const D: usize, A> Layer<D, A> {
     }
 
     /// Shape of an input.
+    #[cfg(not(target_arch = "wasm32"))]
     fn input_shape(&self, batch: usize, input: [usize; D]) -> Vec<usize> {
         joined_shape(self.layouts[0], batch, self.geometry.c_in, &input)
     }
@@ -554,6 +555,7 @@ fn narrowed_scale_shift(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
 macro_rules! main_convolution {
     ($($layer:ty),*) => {$(
         impl $layer {
+            #[cfg(not(target_arch = "wasm32"))]
             fn input_shape(&self, batch: usize, input: [usize; 2]) -> Vec<usize> {
                 self.conv.input_shape(batch, input)
             }

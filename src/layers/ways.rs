@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::device::{Bound, Context, Tensor};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 /// # Ok(())
 /// # }
 /// ```
-pub trait AnyLayer: fmt::Debug + Send + Sync {
+pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     /// The context that the layer was made with.
     fn context(&self) -> &Context;
 

@@ -5,6 +5,7 @@ mod key;
 mod table;
 
 pub use key::Key;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use key::measured;
 pub use table::Tuning;
 
