@@ -12,6 +12,9 @@ use crate::isa;
 use crate::tiers::{self, SecondAdapter};
 use crate::tool::Tool;
 
+/// What the library is compiled for in browsers.
+const BROWSERS: &str = "wasm32-unknown-unknown";
+
 /// Something to run, or the reason why it cannot be.
 type Action<'a> = &'a dyn Fn() -> Result<(), String>;
 
@@ -21,16 +24,23 @@ struct Step<'a> {
     /// Fails with the reason if the step cannot be had on this machine, which is no failure of the
     /// run.
     available: Option<Action<'a>>,
+    /// A `strict` run fails without the step.
+    demanded: bool,
     run: Action<'a>,
 }
 
 impl<'a> Step<'a> {
     fn new(name: &'static str, run: Action<'a>) -> Self {
-        Self { name, available: None, run }
+        Self { name, available: None, demanded: true, run }
     }
 
     fn where_available(self, available: Action<'a>) -> Self {
         Self { available: Some(available), ..self }
+    }
+
+    /// For what only the toolchain's owner can add.
+    fn if_available(self, available: Action<'a>) -> Self {
+        Self { demanded: false, ..self.where_available(available) }
     }
 }
 
@@ -59,6 +69,7 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
         Step::new("fmt", &fmt),
         Step::new("clippy", &clippy),
         Step::new("library", &library),
+        Step::new("wasm32", &library_for_browsers).if_available(&ensure_browser_target),
         Step::new("docs", &docs),
         Step::new("build", &|| Tool::DEBUG.build()),
         // Without an adapter most tests would have nothing to run on, and none may be skipped
@@ -96,7 +107,7 @@ pub(crate) fn run_fast(install: bool) -> Result<(), String> {
     run_steps(&steps, true)
 }
 
-/// A `strict` run fails if a step is not available.
+/// A `strict` run fails if a step that is demanded is not available.
 fn run_steps(steps: &[Step<'_>], strict: bool) -> Result<(), String> {
     let mut done = Vec::new();
     let mut result = Ok(());
@@ -105,7 +116,7 @@ fn run_steps(steps: &[Step<'_>], strict: bool) -> Result<(), String> {
         let start = Instant::now();
         let missing = step.available.and_then(|available| available().err());
         let outcome = match missing {
-            Some(reason) if !strict => Outcome::NotRun(reason),
+            Some(reason) if !(strict && step.demanded) => Outcome::NotRun(reason),
             Some(reason) => fail(&mut result, step.name, &reason),
             None => (step.run)()
                 .map_or_else(|reason| fail(&mut result, step.name, &reason), |()| Outcome::Passed),
@@ -172,6 +183,15 @@ fn clippy() -> Result<(), String> {
 /// The library as its users get it, with default features.
 fn library() -> Result<(), String> {
     cargo("clippy -p dynconv -- -D warnings")
+}
+
+fn library_for_browsers() -> Result<(), String> {
+    cargo(&format!("clippy -p dynconv --target {BROWSERS} -- -D warnings"))
+}
+
+/// Adds the browsers' target to the toolchain, where it is not there.
+fn ensure_browser_target() -> Result<(), String> {
+    exec::run(Command::new("rustup").args(["target", "add", BROWSERS]))
 }
 
 fn docs() -> Result<(), String> {
@@ -247,6 +267,8 @@ mod tests {
         let steps = [Step::new("web", &unreachable).where_available(&missing)];
         assert_eq!(run_steps(&steps, false), Ok(()));
         assert_eq!(run_steps(&steps, true), Err("step web failed: no browser".to_owned()));
+        let steps = [Step::new("wasm32", &unreachable).if_available(&missing)];
+        assert_eq!(run_steps(&steps, true), Ok(()));
     }
 
     #[test]
