@@ -31,7 +31,7 @@ pub struct Caps {
     pub max_workgroup_memory: u32,
     /// Loop iterations of one invocation, all its loops together, that the driver carries out;
     /// `u32::MAX` where it has no such limit.
-    pub max_loop_trips: u32,
+    pub max_loop_iterations: u32,
     /// Smallest and largest subgroup.
     pub subgroup_size: [u32; 2],
     /// Whether the device can time its passes.
@@ -109,7 +109,7 @@ impl Caps {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_workgroup_size: limits.max_compute_workgroup_size_x,
             max_workgroup_memory: limits.max_compute_workgroup_storage_size,
-            max_loop_trips: loop_trips(&info.name, &info.driver_info),
+            max_loop_iterations: loop_iterations(&info.name, &info.driver_info),
             subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             f16: features.contains(wgpu::Features::SHADER_F16),
@@ -214,9 +214,10 @@ impl Caps {
     }
 }
 
-/// Mesa's llvmpipe of 22.3 silently ends the loops of an invocation after 65,535 trips, counted
-/// over all of them; 25.0 does not. What lies between was not measured, and counts as the older.
-fn loop_trips(name: &str, driver_info: &str) -> u32 {
+/// Mesa's llvmpipe of 22.3 silently ends the loops of an invocation after 65,535 iterations,
+/// counted over all of them; 25.0 does not. What lies between was not measured, and counts as the
+/// older.
+fn loop_iterations(name: &str, driver_info: &str) -> u32 {
     let version = driver_info
         .split("Mesa ")
         .nth(1)
@@ -230,19 +231,22 @@ fn loop_trips(name: &str, driver_info: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::loop_trips;
+    use super::loop_iterations;
 
     #[test]
     fn old_software_vulkan_has_a_loop_limit() {
         assert_eq!(
-            loop_trips("llvmpipe (LLVM 15.0.6, 256 bits)", "Mesa 22.3.6 (LLVM 15.0.6)"),
+            loop_iterations("llvmpipe (LLVM 15.0.6, 256 bits)", "Mesa 22.3.6 (LLVM 15.0.6)"),
             65_535
         );
         assert_eq!(
-            loop_trips("llvmpipe (LLVM 15.0.6, 256 bits)", "Mesa 25.0.7-2~bpo12+1 (LLVM 15.0.6)"),
+            loop_iterations(
+                "llvmpipe (LLVM 15.0.6, 256 bits)",
+                "Mesa 25.0.7-2~bpo12+1 (LLVM 15.0.6)"
+            ),
             u32::MAX
         );
-        assert_eq!(loop_trips("AMD Radeon RX 6800 (RADV NAVI21)", "Mesa 22.3.6"), u32::MAX);
-        assert_eq!(loop_trips("NVIDIA GeForce", "550.54"), u32::MAX);
+        assert_eq!(loop_iterations("AMD Radeon RX 6800 (RADV NAVI21)", "Mesa 22.3.6"), u32::MAX);
+        assert_eq!(loop_iterations("NVIDIA GeForce", "550.54"), u32::MAX);
     }
 }

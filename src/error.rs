@@ -253,8 +253,8 @@ pub enum Unit {
     Workgroups,
     /// Storage buffers that a shader binds.
     Bindings,
-    /// Loop trips of an invocation.
-    Trips,
+    /// Loop iterations of an invocation.
+    Iterations,
 }
 
 impl Unit {
@@ -266,7 +266,7 @@ impl Unit {
             Self::Invocations => "invocation",
             Self::Workgroups => "workgroup",
             Self::Bindings => "storage buffer",
-            Self::Trips => "trip",
+            Self::Iterations => "iteration",
         };
         let exact = format!("{count} {name}{}", if count == 1 { "" } else { "s" });
         match (self, count.checked_ilog2().unwrap_or(0) / 10) {

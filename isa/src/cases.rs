@@ -9,13 +9,13 @@ use dynconv::problem::{AttentionSource, Parts, Problem};
 use dynconv::problem::{Layout, WeightOrder};
 use dynconv::{Caps, ConvDesc, Elem, wgpu};
 
-use crate::listing::Trips;
+use crate::listing::Iterations;
 
 /// A kernel to compile.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) dispatch: Dispatch,
-    pub(crate) trips: Trips,
+    pub(crate) iterations: Iterations,
 }
 
 /// All cases. 3 x 3 taps with padding where the name says no more.
@@ -33,15 +33,15 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     let plain = |problem| Problem { order: WeightOrder::Plain, ..problem };
     let mut cases = vec![
         // Sixteen steps of 4 x 4 multiply-adds; 256 invocations load two tiles of 16 x 64.
-        case("tiled 64x64", tiled, Trips { staging: 4, work: 256 })?,
-        case("pointwise", pointwise, Trips { staging: 1, work: 32 })?,
-        case("pointwise, plain", plain(pointwise), Trips { staging: 1, work: 32 })?,
+        case("tiled 64x64", tiled, Iterations { staging: 4, work: 256 })?,
+        case("pointwise", pointwise, Iterations { staging: 1, work: 32 })?,
+        case("pointwise, plain", plain(pointwise), Iterations { staging: 1, work: 32 })?,
         // All taps of a channel.
-        case("register", register, Trips { staging: 1, work: 9 * 32 })?,
-        case("register, plain", plain(register), Trips { staging: 1, work: 9 * 32 })?,
+        case("register", register, Iterations { staging: 1, work: 9 * 32 })?,
+        case("register, plain", plain(register), Iterations { staging: 1, work: 9 * 32 })?,
         // A whole invocation, its four stores included. The first tap adds to nothing: those four
         // are products.
-        case("depthwise", depthwise, Trips { staging: 4, work: 8 * 4 })?,
+        case("depthwise", depthwise, Iterations { staging: 4, work: 8 * 4 })?,
     ];
     let blocks = [
         ("block 128x128", large),
@@ -63,7 +63,7 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     ];
     for (name, problem) in blocks {
         // Both halves of a block of channels.
-        cases.push(case(name, problem, Trips { staging: 1, work: 2 * 512 })?);
+        cases.push(case(name, problem, Iterations { staging: 1, work: 2 * 512 })?);
     }
     cases.push(matrices()?);
     let mix = Parts { mix: true, ..Parts::default() };
@@ -81,7 +81,11 @@ pub(crate) fn all() -> Result<Vec<Case>, String> {
     for (name, problem, kernels) in mixes {
         // Each of the eight weights that an invocation loads for each half is mixed, too: a
         // product, and the others added to it.
-        cases.push(case(name, problem, Trips { staging: 1, work: 2 * (512 + 8 * (kernels - 1)) })?);
+        cases.push(case(
+            name,
+            problem,
+            Iterations { staging: 1, work: 2 * (512 + 8 * (kernels - 1)) },
+        )?);
     }
     Ok(cases)
 }
@@ -100,8 +104,8 @@ fn problem(desc: ConvDesc<2>, map: usize) -> Problem {
 
 /// The convolution of a plan of the problem, on a device with twice the workgroup memory that
 /// WebGPU promises.
-fn case(name: &'static str, problem: Problem, trips: Trips) -> Result<Case, String> {
-    case_for(name, problem, trips, &gpu())
+fn case(name: &'static str, problem: Problem, iterations: Iterations) -> Result<Case, String> {
+    case_for(name, problem, iterations, &gpu())
 }
 
 fn gpu() -> Caps {
@@ -113,7 +117,7 @@ fn gpu() -> Caps {
 fn case_for(
     name: &'static str,
     problem: Problem,
-    trips: Trips,
+    iterations: Iterations,
     caps: &Caps,
 ) -> Result<Case, String> {
     let plan = Plan::new(&problem, caps).map_err(|e| format!("{name}: {e}"))?;
@@ -121,7 +125,7 @@ fn case_for(
     let dispatch =
         plan.into_dispatches().into_iter().rfind(|dispatch| dispatch.variant.kernel == conv);
     let dispatch = dispatch.ok_or("a plan without its convolution")?;
-    Ok(Case { name, dispatch, trips })
+    Ok(Case { name, dispatch, iterations })
 }
 
 /// Cooperative matrices of 16 x 16, for the families that have them.
@@ -133,5 +137,5 @@ fn matrices() -> Result<Case, String> {
     let problem = Problem { algorithm, elems, ..problem(desc(128, 128, 3).padding([1; 2]), 56) };
     // Two products of 2 x 2 matrices a step and subgroup; an invocation stages eight weights and
     // eight inputs.
-    case_for("matrix 64x64, f16", problem, Trips { staging: 8, work: 8 }, &caps)
+    case_for("matrix 64x64, f16", problem, Iterations { staging: 8, work: 8 }, &caps)
 }

@@ -61,14 +61,14 @@ impl Counts {
         self.multiply_adds + self.products
     }
 
-    fn times(self, trips: u64) -> Self {
+    fn times(self, iterations: u64) -> Self {
         Self {
-            multiply_adds: self.multiply_adds * trips,
-            products: self.products * trips,
-            vector: self.vector * trips,
-            paired: self.paired * trips,
-            shared_bytes: self.shared_bytes * trips,
-            loads: self.loads * trips,
+            multiply_adds: self.multiply_adds * iterations,
+            products: self.products * iterations,
+            vector: self.vector * iterations,
+            paired: self.paired * iterations,
+            shared_bytes: self.shared_bytes * iterations,
+            loads: self.loads * iterations,
         }
     }
 }
@@ -96,16 +96,16 @@ fn shared_bytes(name: &str) -> u64 {
 /// How often the inner loops of a main loop run, where the driver has left any: those that load
 /// from buffers stage operands, the others multiply.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Trips {
-    /// Trips of a loop that stages.
+pub(crate) struct Iterations {
+    /// Iterations of a loop that stages.
     pub(crate) staging: u64,
     /// Multiply-adds of an invocation in one step, or products of matrices of a subgroup; tells
-    /// the trips of the loop that multiplies.
+    /// the iterations of the loop that multiplies.
     pub(crate) work: u64,
 }
 
 /// One step of the main loop. Its branches count as taken.
-pub(crate) fn step(listing: &str, trips: Trips) -> Result<Counts, String> {
+pub(crate) fn step(listing: &str, iterations: Iterations) -> Result<Counts, String> {
     let lines: Vec<Counts> = listing.lines().map(Counts::of).collect();
     let loops = loops(listing);
     let main = main_loop(&loops, &lines);
@@ -113,14 +113,14 @@ pub(crate) fn step(listing: &str, trips: Trips) -> Result<Counts, String> {
     for range in inside(&loops, &main) {
         let body = sum(&lines[range.clone()]);
         let times = match body.work() {
-            0 => trips.staging,
-            own => trips.work / own,
+            0 => iterations.staging,
+            own => iterations.work / own,
         };
         step += body.times(times - 1);
     }
-    match step.work() == trips.work {
+    match step.work() == iterations.work {
         true => Ok(step),
-        false => Err(format!("a step has {} multiply-adds, not {}", step.work(), trips.work)),
+        false => Err(format!("a step has {} multiply-adds, not {}", step.work(), iterations.work)),
     }
 }
 
@@ -241,7 +241,10 @@ mod tests {
             );
         }
         let products = NESTED.replace("v_fmac_f32", "v_wmma_f32_16x16x16_f16");
-        assert_eq!(step(&products, Trips { staging: 3, work: 8 }).map(|step| step.products), Ok(8));
+        assert_eq!(
+            step(&products, Iterations { staging: 3, work: 8 }).map(|step| step.products),
+            Ok(8)
+        );
     }
 
     const NESTED: &str = "\
@@ -265,8 +268,8 @@ BB4:
 ";
 
     #[test]
-    fn inner_loops_count_with_their_trips() {
-        let step = step(NESTED, Trips { staging: 3, work: 32 }).expect("has a loop");
+    fn inner_loops_count_with_their_iterations() {
+        let step = step(NESTED, Iterations { staging: 3, work: 32 }).expect("has a loop");
         let expected = Counts {
             multiply_adds: 32,
             products: 0,
@@ -282,8 +285,8 @@ BB4:
     fn both_ways_to_write_a_loop_are_read() {
         let own = NESTED.replace(":\n", "\n").replace(" BB", " block:BB");
         assert_eq!(loops(&own).len(), 4);
-        let trips = Trips { staging: 3, work: 32 };
-        assert_eq!(step(&own, trips), step(NESTED, trips));
+        let iterations = Iterations { staging: 3, work: 32 };
+        assert_eq!(step(&own, iterations), step(NESTED, iterations));
     }
 
     #[test]
@@ -303,14 +306,14 @@ BB4:
         );
         let around =
             around.replacen("\ts_branch BB1\n", "\ts_branch BB1\n\ts_cbranch_scc0 BB9\n", 1);
-        let trips = Trips { staging: 3, work: 32 };
+        let iterations = Iterations { staging: 3, work: 32 };
         assert_eq!(loops(&around).len(), 5);
-        assert_eq!(step(&around, trips), step(NESTED, trips));
+        assert_eq!(step(&around, iterations), step(NESTED, iterations));
     }
 
     #[test]
     fn a_step_of_another_size_is_refused() {
-        let refused = step(NESTED, Trips { staging: 3, work: 33 });
+        let refused = step(NESTED, Iterations { staging: 3, work: 33 });
         assert_eq!(refused, Err("a step has 32 multiply-adds, not 33".into()));
     }
 
@@ -319,6 +322,6 @@ BB4:
         let text =
             "BB0:\n\tv_fmac_f32 v6, v0, v1\nBB1:\n\tv_add_u32 v1, v2, v3\n\ts_cbranch_scc0 BB1\n";
         let expected = Counts { multiply_adds: 1, vector: 1 + 4, ..Counts::default() };
-        assert_eq!(step(text, Trips { staging: 4, work: 1 }), Ok(expected));
+        assert_eq!(step(text, Iterations { staging: 4, work: 1 }), Ok(expected));
     }
 }

@@ -144,6 +144,6 @@ fn row(case: &Case, family: &'static str, executable: &Executable) -> Result<Row
         occupancy: statistic("Subgroups per SIMD")?,
         shared: statistic("LDS size")?,
         instructions: statistic("Instructions")?,
-        step: listing::step(&executable.listing, case.trips)?,
+        step: listing::step(&executable.listing, case.iterations)?,
     })
 }

@@ -10,10 +10,10 @@ use dynconv_suite::noise::Noise;
 use crate::contest::{Clock, Contender, Spread, take_turns};
 use crate::error::{Error, Result};
 
-/// Multiply-adds of one chain. Old software Vulkan ends loops after 65,535 trips; these are 512
-/// trips of 16.
+/// Multiply-adds of one chain. Old software Vulkan ends loops after 65,535 iterations; these are
+/// 512 iterations of 16.
 const STEPS: u32 = 8192;
-/// Multiply-adds of one chain in a trip of the loop.
+/// Multiply-adds of one chain in an iteration of the loop.
 const UNROLLED: u32 = 16;
 /// What a chain is multiplied by, and what is added: it goes from where it begins towards 1, and
 /// where it has come to after all steps tells how many they were.

@@ -243,7 +243,7 @@ pub struct Dispatch<'a> {
     grid: [u32; 3],
     subgroup_size: usize,
     clears_workgroup_memory: bool,
-    most_trips: u64,
+    most_iterations: u64,
     past_end: u32,
 }
 
@@ -264,7 +264,7 @@ impl<'a> Dispatch<'a> {
             grid,
             subgroup_size: 32,
             clears_workgroup_memory: false,
-            most_trips: 1 << 20,
+            most_iterations: 1 << 20,
             past_end: 0,
         }
     }
@@ -288,11 +288,11 @@ impl<'a> Dispatch<'a> {
         Self { past_end, ..self }
     }
 
-    /// Trips of all loops of a workgroup together after which the one that runs counts as endless;
-    /// a million unless said otherwise.
+    /// Iterations of all loops of a workgroup together after which the one that runs counts as
+    /// endless; a million unless said otherwise.
     #[must_use]
-    pub fn most_trips(self, most_trips: u64) -> Self {
-        Self { most_trips, ..self }
+    pub fn most_iterations(self, most_iterations: u64) -> Self {
+        Self { most_iterations, ..self }
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) struct Frame<'m> {
     pub(crate) values: Vec<Option<Value>>,
     pub(crate) arguments: Vec<Value>,
     pub(crate) locals: HashMap<Handle<LocalVariable>, usize>,
-    /// Who left the loop or switch, and who goes on with the next trip, of each that is open.
+    /// Who left the loop or switch, and who goes on with the next iteration, of each that is open.
     breaks: Vec<Mask>,
     continues: Vec<Mask>,
     result: Option<Vec<u64>>,
@@ -101,9 +101,9 @@ pub(crate) struct Machine<'m> {
     pub(crate) workgroup: u32,
     /// Barriers passed: for storage, for workgroup memory.
     pub(crate) epochs: [u32; 2],
-    /// Trips that the loops of a workgroup may still make.
-    trips: u64,
-    most_trips: u64,
+    /// Iterations that the loops of a workgroup may still make.
+    iterations: u64,
+    most_iterations: u64,
     /// What reads past the end of a buffer give.
     pub(crate) past_end: u64,
     pub(crate) findings: Findings,
@@ -138,8 +138,8 @@ pub(crate) fn run(dispatch: &Dispatch<'_>, buffers: &mut [Buffer]) -> Result<Vec
         subgroup_size: dispatch.subgroup_size,
         workgroup: 0,
         epochs: [0; 2],
-        trips: 0,
-        most_trips: dispatch.most_trips,
+        iterations: 0,
+        most_iterations: dispatch.most_iterations,
         past_end: dispatch.past_end.into(),
         findings: Findings::default(),
     };
@@ -151,7 +151,7 @@ pub(crate) fn run(dispatch: &Dispatch<'_>, buffers: &mut [Buffer]) -> Result<Vec
     for (workgroup, place) in (0..).zip(grid) {
         machine.workgroup = workgroup;
         machine.epochs = [0; 2];
-        machine.trips = machine.most_trips;
+        machine.iterations = machine.most_iterations;
         machine.objects.truncate(first_own);
         machine.make_variables(dispatch.clears_workgroup_memory)?;
         let arguments =
@@ -521,12 +521,12 @@ impl<'m> Machine<'m> {
     ) -> Result<Mask, Error> {
         frame.breaks.push(vec![false; self.width]);
         while is_any(&active) {
-            if self.trips == 0 {
+            if self.iterations == 0 {
                 let lane = active.iter().position(|lane| *lane).unwrap_or(0);
                 self.find(Kind::EndlessLoop, span, lane);
                 return Err(Error::Endless);
             }
-            self.trips -= 1;
+            self.iterations -= 1;
             frame.continues.push(vec![false; self.width]);
             active = self.block(frame, body, active)?;
             join(&mut active, &frame.continues.pop().unwrap_or_default());

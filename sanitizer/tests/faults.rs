@@ -26,7 +26,8 @@ fn main(
     let words = |values: &[u32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let x: Vec<u32> = (0..8).collect();
     let mut buffers = [Buffer::unwritten(32), Buffer::new(words(&x)), Buffer::new(words(&[0]))];
-    let dispatch = Dispatch::new(&shader, "main", &bindings, [workgroups, 1, 1]).most_trips(100);
+    let dispatch =
+        Dispatch::new(&shader, "main", &bindings, [workgroups, 1, 1]).most_iterations(100);
     let found = run(&dispatch, &mut buffers).expect("runs");
     let y = buffers[0].bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
     (source, found, y)
@@ -203,7 +204,7 @@ fn f(a: u32) -> u32 { var i = a; while i != 99u { } return i; }
 }";
     let shader = Shader::new(source).expect("valid");
     let bindings = [Binding { group: 0, binding: 0, buffer: 0, range: 0..16 }];
-    let dispatch = Dispatch::new(&shader, "main", &bindings, [2, 1, 1]).most_trips(100);
+    let dispatch = Dispatch::new(&shader, "main", &bindings, [2, 1, 1]).most_iterations(100);
     let found = run(&dispatch, &mut [Buffer::unwritten(16)]).expect("runs");
     assert!(
         matches!(&found[..], [one] if one.kind == Kind::EndlessLoop && one.line(source) == 2),

@@ -1,6 +1,6 @@
 //! Host side of `shaders/aggregate.wgsl`: each sample's kernel and bias from the bank.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Slot, Variant};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::{AttentionRow, BLOCK, Cells, Problem, WeightOrder};
@@ -107,7 +107,7 @@ pub(crate) fn dispatch(
         bytemuck::bytes_of(&params),
         slices,
         workgroups as u64,
-        Needs::trips(2 * (mixed as u64 + 1)),
+        Resources::iterations(2 * (mixed as u64 + 1)),
         caps,
     )
 }

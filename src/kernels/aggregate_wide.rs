@@ -1,7 +1,7 @@
 //! Host side of `shaders/aggregate_wide.wgsl`: each sample's kernel in blocks, eight weights and
 //! eight samples at a time.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Variant};
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Result, index32};
@@ -81,13 +81,13 @@ pub(crate) fn dispatch(
         ("SPATIAL_GAIN", Const::Bool(attention.spatial.is_some())),
     ];
     let variant = Variant { kernel: Kernel::AggregateWide, elems: vec![], consts };
-    let trips = geometry.kernels.div_ceil(4) * (1 + units * (2 + EIGHT)) + 1;
+    let iterations = geometry.kernels.div_ceil(4) * (1 + units * (2 + EIGHT)) + 1;
     Dispatch::new(
         variant,
         bytemuck::bytes_of(&params),
         slices,
         workgroups as u64,
-        Needs::trips(trips as u64),
+        Resources::iterations(iterations as u64),
         caps,
     )
 }

@@ -1,6 +1,8 @@
 //! Host side of `shaders/attention_mlp.wgsl`: hidden layer and heads.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, workgroup_within};
+use super::{
+    Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Variant, workgroup_within,
+};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
@@ -49,8 +51,8 @@ pub(crate) struct Mlp {
 }
 
 /// Invocations of a workgroup, unless the driver's loop limit asks for more. A sample has one
-/// workgroup, and waits for memory once a trip of its loops: GPUs, which wait long, get as many
-/// invocations as WebGPU promises; processors run them one subgroup after another.
+/// workgroup, and waits for memory once an iteration of its loops: GPUs, which wait long, get as
+/// many invocations as WebGPU promises; processors run them one subgroup after another.
 fn workgroup(caps: &Caps) -> u32 {
     if caps.is_software() { 64 } else { caps.max_invocations.min(caps.max_workgroup_size).min(256) }
 }
@@ -83,9 +85,9 @@ impl Mlp {
         runs.min((workgroup as usize / run.max(1)).max(1))
     }
 
-    /// Trips of an invocation: its hidden units, its gains, its logits and attentions of every
-    /// group of runs. The trip that ends a loop counts too.
-    fn trips(&self, workgroup: u32) -> u64 {
+    /// Iterations of an invocation: its hidden units, its gains, its logits and attentions of every
+    /// group of runs. The iteration that ends a loop counts too.
+    fn iterations(&self, workgroup: u32) -> u64 {
         let [runs, kernels, run] = self.runs();
         let sigmoids = self.outputs - runs * kernels;
         let width = self.width();
@@ -123,8 +125,8 @@ impl Mlp {
             Slice::samples(Operand::Attention, self.outputs, first, batch)?,
             Slice::whole(Operand::Temperature, 1)?,
         ];
-        let (workgroup, trips) =
-            workgroup_within(workgroup(caps), |workgroup| self.trips(workgroup), caps);
+        let (workgroup, iterations) =
+            workgroup_within(workgroup(caps), |workgroup| self.iterations(workgroup), caps);
         let group = self.group(workgroup);
         let parts = self.slices(workgroup);
         let memory = width.saturating_mul(parts).max(width.saturating_add(group * run));
@@ -146,7 +148,7 @@ impl Mlp {
             ("HEAD", Const::U32(u32::from(matches!(self.head, Head::Signed { .. })))),
         ];
         let variant = Variant { kernel: Kernel::AttentionMlp, elems: Vec::new(), consts };
-        let needs = Needs { memory, trips };
-        Dispatch::new(variant, bytemuck::bytes_of(&params), slices, batch as u64, needs, caps)
+        let resources = Resources { memory, iterations };
+        Dispatch::new(variant, bytemuck::bytes_of(&params), slices, batch as u64, resources, caps)
     }
 }

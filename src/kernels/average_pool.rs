@@ -1,7 +1,7 @@
 //! Host side of `shaders/average_pool.wgsl`: average pooling over one axis, or over all positions.
 
 use super::{
-    Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant, elements,
+    Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Slot, Variant, elements,
     workgroup_within,
 };
 use crate::caps::Caps;
@@ -23,7 +23,7 @@ pub(crate) struct PoolParams {
     inner: u32,
 }
 
-/// Trips of the inner loop: short enough that its sum loses little.
+/// Iterations of the inner loop: short enough that its sum loses little.
 const CHUNK: u32 = 1024;
 
 /// Invocations of a workgroup that pool a plane each.
@@ -64,9 +64,9 @@ impl Pool {
         ]
     }
 
-    /// Trips of an invocation: its elements, its chunks, the steps of the tree. The trip that ends
-    /// a loop counts too.
-    fn trips(&self, workgroup: u32) -> u64 {
+    /// Iterations of an invocation: its elements, its chunks, the steps of the tree. The iteration
+    /// that ends a loop counts too.
+    fn iterations(&self, workgroup: u32) -> u64 {
         let size = self.size as u64;
         size.div_ceil(workgroup.into())
             + 7 * size.div_ceil(u64::from(workgroup * CHUNK))
@@ -84,12 +84,13 @@ impl Pool {
         let planes = batch.saturating_mul(self.outer).saturating_mul(self.inner);
         elements(input.operand, planes.saturating_mul(self.size))?;
         // Barriers cost a software adapter more than the sum.
-        let is_alone = caps.is_software() && self.trips(1) <= u64::from(caps.max_loop_trips);
+        let is_alone =
+            caps.is_software() && self.iterations(1) <= u64::from(caps.max_loop_iterations);
         // Maps of a few dozen positions would leave most of a larger workgroup idle.
         let smallest = if self.size <= 256 { 32 } else { 128 };
-        let (workgroup, trips) = match is_alone {
-            true => (ALONE, self.trips(1)),
-            false => workgroup_within(smallest, |workgroup| self.trips(workgroup), caps),
+        let (workgroup, iterations) = match is_alone {
+            true => (ALONE, self.iterations(1)),
+            false => workgroup_within(smallest, |workgroup| self.iterations(workgroup), caps),
         };
         let consts = vec![
             ("WORKGROUP", Const::U32(workgroup)),
@@ -107,7 +108,7 @@ impl Pool {
             bytemuck::bytes_of(&params),
             vec![input, output],
             if is_alone { planes.div_ceil(ALONE as usize) as u64 } else { planes as u64 },
-            Needs { memory: 4 * workgroup, trips },
+            Resources { memory: 4 * workgroup, iterations },
             caps,
         )
     }

@@ -1,6 +1,6 @@
 //! Host side of `shaders/channel_softmax.wgsl`: softmax over the channels at every position.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant, elements};
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Variant, elements};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
@@ -43,7 +43,7 @@ pub(crate) fn dispatch([batch, channels, size]: [usize; 3], caps: &Caps) -> Resu
         bytemuck::bytes_of(&params),
         slices.to_vec(),
         workgroups,
-        Needs::trips(3 * (channels as u64 + 1)),
+        Resources::iterations(3 * (channels as u64 + 1)),
         caps,
     )
 }

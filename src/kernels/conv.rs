@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Slot, Variant};
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Result, index32};
@@ -38,7 +38,7 @@ pub(crate) trait ConvKernel: Sync {
 
     /// Loop iterations of an invocation, at most.
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        task.trips(32)
+        task.iterations(32)
     }
 
     /// What starts the kernel on a problem that it accepts.
@@ -276,19 +276,19 @@ impl ConvTask<'_> {
         self.geometry.padding != [[0; 2]; 3]
     }
 
-    /// Trips of the loops over the taps of one input channel, if no driver unrolls them. The trip
-    /// that ends a loop counts too.
-    fn tap_trips(&self) -> u64 {
+    /// Iterations of the loops over the taps of one input channel, if no driver unrolls them. The
+    /// iteration that ends a loop counts too.
+    fn tap_iterations(&self) -> u64 {
         let [kd, kh, kw] = self.geometry.kernel.map(|n| n as u64);
         let row = kh.saturating_mul(kw + 2) + 1;
         kd.saturating_mul(row.saturating_add(1)) + 1
     }
 
-    /// Trips of loops that go over the channels and their taps, for every kernel mixed, and over
-    /// `stores` outputs and their biases.
-    pub(crate) fn trips(&self, stores: u64) -> u64 {
+    /// Iterations of loops that go over the channels and their taps, for every kernel mixed, and
+    /// over `stores` outputs and their biases.
+    pub(crate) fn iterations(&self, stores: u64) -> u64 {
         let channels = self.channels.len() as u64;
-        let of_kernel = channels.saturating_mul(1 + self.tap_trips()) + 2 + 4 * stores;
+        let of_kernel = channels.saturating_mul(1 + self.tap_iterations()) + 2 + 4 * stores;
         of_kernel.saturating_mul(self.mixed() as u64)
     }
 
@@ -303,12 +303,12 @@ impl ConvTask<'_> {
         kernel: Kernel,
         own_consts: &[(&'static str, u32)],
         workgroups: usize,
-        needs: Needs,
+        resources: Resources,
         caps: &Caps,
     ) -> Result<Dispatch> {
         let own_consts: Vec<_> =
             own_consts.iter().map(|&(name, value)| (name, Const::U32(value))).collect();
-        self.dispatch_of(kernel, &own_consts, workgroups, needs, self.slices()?, caps)
+        self.dispatch_of(kernel, &own_consts, workgroups, resources, self.slices()?, caps)
     }
 
     /// The same with constants of any kind, and of other slices than a convolution's.
@@ -317,7 +317,7 @@ impl ConvTask<'_> {
         kernel: Kernel,
         own_consts: &[(&'static str, Const)],
         workgroups: usize,
-        needs: Needs,
+        resources: Resources,
         mut slices: Vec<Slice>,
         caps: &Caps,
     ) -> Result<Dispatch> {
@@ -330,7 +330,14 @@ impl ConvTask<'_> {
         if kernel.def().storage.len() > slices.len() {
             slices.push(slices[1]);
         }
-        Dispatch::new(variant, bytemuck::bytes_of(&params), slices, workgroups as u64, needs, caps)
+        Dispatch::new(
+            variant,
+            bytemuck::bytes_of(&params),
+            slices,
+            workgroups as u64,
+            resources,
+            caps,
+        )
     }
 
     fn consts(&self, own: &[(&'static str, Const)]) -> Result<Vec<(&'static str, Const)>> {

@@ -2,7 +2,7 @@
 //! lanes of a subgroup.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, SIMD8, fills_eight, needs, without_map};
-use super::{Dispatch, Kernel, KernelDef, Needs, X_WIDTH};
+use super::{Dispatch, Kernel, KernelDef, Resources, X_WIDTH};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::{BLOCK, Problem};
@@ -17,9 +17,9 @@ pub(super) fn tiles([_, height, width]: [usize; 3], tile: [usize; 2]) -> usize {
     height.div_ceil(tile[0]) * width.div_ceil(tile[1])
 }
 
-/// Trips of an invocation's loops: over the channels, then over its outputs, with a trip for each
-/// bias.
-pub(crate) fn trips(task: &ConvTask<'_>, tile: [usize; 2]) -> u64 {
+/// Iterations of an invocation's loops: over the channels, then over its outputs, with an iteration
+/// for each bias.
+pub(crate) fn iterations(task: &ConvTask<'_>, tile: [usize; 2]) -> u64 {
     let outputs = 2 * (tile[0] * (1 + 3 * tile[1]) + 1 + tile[0]);
     (task.channels.len() + 1 + outputs) as u64
 }
@@ -35,7 +35,7 @@ pub(super) fn launch(
     let workgroups =
         task.batch * task.geometry.groups * tiles(task.output, tile) * c_out.div_ceil(BLOCK);
     let consts = [("WORKGROUP", 8), (X_WIDTH, task.pairs())];
-    task.dispatch(kernel, &consts, workgroups, Needs::trips(trips(task, tile)), caps)
+    task.dispatch(kernel, &consts, workgroups, Resources::iterations(iterations(task, tile)), caps)
 }
 
 /// How the kernel convolves.
@@ -54,7 +54,7 @@ impl ConvKernel for Conv {
     }
 
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        trips(task, TILE)
+        iterations(task, TILE)
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {

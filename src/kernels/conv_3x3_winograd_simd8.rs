@@ -2,7 +2,7 @@
 //! filtering along the rows, patches spread over the lanes of a subgroup.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, SIMD8, needs, without_map};
-use super::conv_3x3_simd8::{launch, trips};
+use super::conv_3x3_simd8::{iterations, launch};
 use super::{Dispatch, Kernel, KernelDef};
 use crate::caps::Caps;
 use crate::error::Result;
@@ -29,7 +29,7 @@ impl ConvKernel for Conv {
     }
 
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        trips(task, TILE)
+        iterations(task, TILE)
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {

@@ -2,7 +2,7 @@
 //! lanes of a subgroup.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, SIMD8, fills_eight, needs, without_map};
-use super::conv_3x3_simd8::{TILE, launch, trips};
+use super::conv_3x3_simd8::{TILE, iterations, launch};
 use super::{Dispatch, Kernel, KernelDef};
 use crate::caps::Caps;
 use crate::error::Result;
@@ -26,7 +26,7 @@ impl ConvKernel for Conv {
     }
 
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        trips(task, TILE)
+        iterations(task, TILE)
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {

@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_depthwise.wgsl`: one input channel per group.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN, is_depthwise, without_map};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::Problem;
@@ -32,7 +32,13 @@ impl ConvKernel for Conv {
         let [depth, height, width] = task.output;
         let strips = task.batch * task.geometry.c_out * depth * height * width.div_ceil(STRIP);
         let workgroups = strips.div_ceil(WORKGROUP as usize);
-        let needs = Needs::trips(task.trips(4));
-        task.dispatch(Kernel::ConvDepthwise, &[("WORKGROUP", WORKGROUP)], workgroups, needs, caps)
+        let resources = Resources::iterations(task.iterations(4));
+        task.dispatch(
+            Kernel::ConvDepthwise,
+            &[("WORKGROUP", WORKGROUP)],
+            workgroups,
+            resources,
+            caps,
+        )
     }
 }

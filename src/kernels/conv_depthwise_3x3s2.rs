@@ -3,7 +3,7 @@
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN, is_depthwise, needs, without_map};
 use super::conv_3x3_simd8::{TILE, tiles};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::Problem;
@@ -33,7 +33,7 @@ impl ConvKernel for Conv {
         let invocations = task.batch * task.geometry.c_out * tiles(task.output, TILE);
         let workgroups = invocations.div_ceil(WORKGROUP as usize);
         let consts = [("WORKGROUP", WORKGROUP)];
-        let needs = Needs::trips(task.trips(28));
-        task.dispatch(Kernel::ConvDepthwise3x3s2, &consts, workgroups, needs, caps)
+        let resources = Resources::iterations(task.iterations(28));
+        task.dispatch(Kernel::ConvDepthwise3x3s2, &consts, workgroups, resources, caps)
     }
 }

@@ -2,7 +2,7 @@
 //! stride 1, rows spread over the lanes of a subgroup.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN, is_depthwise, needs, width, without_map};
-use super::{Dispatch, Kernel, KernelDef, Needs, X_WIDTH, Y_WIDTH};
+use super::{Dispatch, Kernel, KernelDef, Resources, X_WIDTH, Y_WIDTH};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::{Geometry, Problem};
@@ -18,9 +18,9 @@ fn lines(geometry: &Geometry, output: [usize; 3]) -> usize {
     output[1] + usize::from(above == 0) + usize::from(below == 0)
 }
 
-/// Trips of an invocation's loop over eight outputs at a time: their stores, and loops over their
-/// biases.
-fn trips(output: [usize; 3]) -> u64 {
+/// Iterations of an invocation's loop over eight outputs at a time: their stores, and loops over
+/// their biases.
+fn iterations(output: [usize; 3]) -> u64 {
     (output[2].div_ceil(8) * (1 + 2 * 5 + 2 * 8) + 1) as u64
 }
 
@@ -44,7 +44,7 @@ impl ConvKernel for Conv {
             // Narrower maps fit a tile of conv_depthwise_3x3, and leave most of eight outputs empty
             // here.
             && output[2] > 4
-            && trips(output) <= u64::from(caps.max_loop_trips);
+            && iterations(output) <= u64::from(caps.max_loop_iterations);
         suits.then(|| {
             "one input channel a group, 3 x 3 with stride 1, on a software adapter with lanes"
                 .into()
@@ -62,7 +62,7 @@ impl ConvKernel for Conv {
             (Y_WIDTH, y_width),
         ];
         let workgroups = lines.div_ceil(WORKGROUP as usize);
-        let needs = Needs::trips(trips(task.output));
-        task.dispatch(Kernel::ConvDepthwiseSimd8, &consts, workgroups, needs, caps)
+        let resources = Resources::iterations(iterations(task.output));
+        task.dispatch(Kernel::ConvDepthwiseSimd8, &consts, workgroups, resources, caps)
     }
 }

@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_direct.wgsl`: one output per invocation.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::{AttentionSource, Problem, product};
@@ -29,7 +29,7 @@ impl ConvKernel for Conv {
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         let outputs = task.batch * task.geometry.c_out * task.positions();
         let workgroups = outputs.div_ceil(WORKGROUP as usize);
-        let needs = Needs::trips(task.trips(1));
-        task.dispatch(Kernel::ConvDirect, &[("WORKGROUP", WORKGROUP)], workgroups, needs, caps)
+        let resources = Resources::iterations(task.iterations(1));
+        task.dispatch(Kernel::ConvDirect, &[("WORKGROUP", WORKGROUP)], workgroups, resources, caps)
     }
 }

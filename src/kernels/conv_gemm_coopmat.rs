@@ -2,7 +2,7 @@
 //! hardware that GPUs have for them.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN, without_map};
-use super::{Const, Dispatch, Kernel, KernelDef, Needs};
+use super::{Const, Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::{Caps, MatrixShape};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
@@ -46,13 +46,13 @@ impl Tile {
         bytes * operands + 4 * 4 * self.shape.size * self.shape.size
     }
 
-    /// Loop trips of an invocation. The trip that ends a loop counts too.
-    fn trips(self, task: &ConvTask<'_>) -> u64 {
+    /// Loop iterations of an invocation. The iteration that ends a loop counts too.
+    fn iterations(self, task: &ConvTask<'_>) -> u64 {
         let (side, block, size) = (Self::side(self.shape), self.block(), self.shape.size);
         let steps =
             task.channels.len().div_ceil(block as usize).saturating_mul(task.geometry.taps())
                 as u64;
-        // Staging takes as many trips for weights as for inputs.
+        // Staging takes as many iterations for weights as for inputs.
         let step = 2 * (block * side / self.workgroup + 1) + block / size + 2;
         let elements = (4 * size * size).div_ceil(self.workgroup);
         let stores = elements * if task.has_bias { 3 } else { 1 };
@@ -134,7 +134,7 @@ impl ConvKernel for Conv {
 
     /// None where the device has no such matrices, which `launch` says.
     fn iterations(&self, task: &ConvTask<'_>, caps: &Caps) -> u64 {
-        shape(task.elems[0], caps).map_or(0, |shape| Tile::new(shape, caps).trips(task))
+        shape(task.elems[0], caps).map_or(0, |shape| Tile::new(shape, caps).iterations(task))
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -148,8 +148,8 @@ impl ConvKernel for Conv {
         let side = Tile::side(shape) as usize;
         let tiles = c_out.div_ceil(side) * task.positions().div_ceil(side);
         let workgroups = task.batch * task.geometry.groups * tiles;
-        let needs = Needs { memory: tile.memory(), trips: tile.trips(task) };
+        let resources = Resources { memory: tile.memory(), iterations: tile.iterations(task) };
         let (consts, slices) = (tile.consts(), task.slices()?);
-        task.dispatch_of(Kernel::ConvGemmCoopmat, &consts, workgroups, needs, slices, caps)
+        task.dispatch_of(Kernel::ConvGemmCoopmat, &consts, workgroups, resources, slices, caps)
     }
 }

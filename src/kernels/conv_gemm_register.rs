@@ -2,7 +2,7 @@
 //! which workgroup memory is slow.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::{AttentionSource, Problem};
@@ -30,10 +30,10 @@ pub(crate) fn workgroups(task: &ConvTask<'_>, workgroup: u32) -> usize {
     task.batch * task.geometry.groups * tiles
 }
 
-/// Loop trips of an invocation: the sum, the stores, and the bits of four positions.
-pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
+/// Loop iterations of an invocation: the sum, the stores, and the bits of four positions.
+pub(crate) fn iterations(task: &ConvTask<'_>) -> u64 {
     let bits = 4 * (task.geometry.kernel.iter().sum::<usize>() + 3) as u64;
-    task.trips(32).saturating_add(bits)
+    task.iterations(32).saturating_add(bits)
 }
 
 /// How the kernel convolves.
@@ -61,14 +61,14 @@ impl ConvKernel for Conv {
     }
 
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        trips(task)
+        iterations(task)
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         let workgroup = workgroup(task.positions());
         let consts = [("WORKGROUP", workgroup), ("PADDED", task.is_padded().into())];
         let workgroups = workgroups(task, workgroup);
-        let needs = Needs::trips(trips(task));
-        task.dispatch(Kernel::ConvGemmRegister, &consts, workgroups, needs, caps)
+        let resources = Resources::iterations(iterations(task));
+        task.dispatch(Kernel::ConvGemmRegister, &consts, workgroups, resources, caps)
     }
 }

@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_gemm_shared.wgsl`: implicit GEMM in large tiles, for GPUs.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN, SplitTask, needs, without_map};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Result, index32};
@@ -132,7 +132,7 @@ fn slices(task: SplitTask<'_>, caps: &Caps) -> Option<usize> {
     }
     let channels = |parts: usize| blocks.div_ceil(parts) * BLOCK as usize;
     while parts < blocks
-        && trips_over(g, channels(parts), false, mixes) > u64::from(caps.max_loop_trips)
+        && iterations_over(g, channels(parts), false, mixes) > u64::from(caps.max_loop_iterations)
     {
         parts = blocks.min(2 * parts);
     }
@@ -142,15 +142,15 @@ fn slices(task: SplitTask<'_>, caps: &Caps) -> Option<usize> {
 /// The most kernels that are mixed as they are loaded: one beside each channel of half a block.
 const MIXES: usize = HALF as usize;
 
-/// Loop trips of an invocation.
-fn trips(task: &ConvTask<'_>) -> u64 {
-    trips_over(task.geometry, task.slice_channels(), task.has_bias, task.mix.is_some())
+/// Loop iterations of an invocation.
+fn iterations(task: &ConvTask<'_>) -> u64 {
+    iterations_over(task.geometry, task.slice_channels(), task.has_bias, task.mix.is_some())
 }
 
-/// Loop trips over so many channels: blocks and what is left of the channels, every tap of them,
-/// the bits of four positions, stores and their biases, kernels mixed before the first step. The
-/// trip that ends a loop counts too.
-fn trips_over(g: &Geometry, channels: usize, has_bias: bool, mixes: bool) -> u64 {
+/// Loop iterations over so many channels: blocks and what is left of the channels, every tap of
+/// them, the bits of four positions, stores and their biases, kernels mixed before the first step.
+/// The iteration that ends a loop counts too.
+fn iterations_over(g: &Geometry, channels: usize, has_bias: bool, mixes: bool) -> u64 {
     let rest = (channels % BLOCK as usize).div_ceil(HALF as usize);
     // Halves are loops over their channels, where they are not written out.
     let [of_block, of_rest] = [1 + 2 * (HALF as usize + 1), 1 + HALF as usize + 1];
@@ -181,7 +181,7 @@ impl ConvKernel for Conv {
     }
 
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        trips(task)
+        iterations(task)
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -206,8 +206,8 @@ impl ConvKernel for Conv {
             ("WRITTEN_OUT", (!caps.is_software()).into()),
             ("SPLIT", task.is_split().into()),
         ];
-        let needs = Needs { memory: buffers * tile.buffer(), trips: trips(task) };
-        task.dispatch(Kernel::ConvGemmShared, &consts, workgroups, needs, caps)
+        let resources = Resources { memory: buffers * tile.buffer(), iterations: iterations(task) };
+        task.dispatch(Kernel::ConvGemmShared, &consts, workgroups, resources, caps)
     }
 
     /// Whether each sample's kernel is mixed as it is loaded, and never stored: where it would be

@@ -2,7 +2,7 @@
 //! lanes of a subgroup.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, SIMD8, fills_eight};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::{AttentionSource, BLOCK, Problem};
@@ -43,7 +43,7 @@ impl ConvKernel for Conv {
         let tiles = task.positions().div_ceil(RUN * runs) * c_out.div_ceil(BLOCK);
         let workgroups = task.batch * task.geometry.groups * tiles;
         let consts = [("WORKGROUP", 8), ("RUNS", u32::try_from(runs).unwrap_or(1))];
-        let needs = Needs::trips(task.trips(32));
-        task.dispatch(Kernel::ConvGemmSimd8, &consts, workgroups, needs, caps)
+        let resources = Resources::iterations(task.iterations(32));
+        task.dispatch(Kernel::ConvGemmSimd8, &consts, workgroups, resources, caps)
     }
 }

@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_pointwise.wgsl`: 1 x 1 taps as a matrix product in registers.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN, needs, without_map};
-use super::{Dispatch, Kernel, KernelDef, Needs, conv_gemm_register as register};
+use super::{Dispatch, Kernel, KernelDef, Resources, conv_gemm_register as register};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::Problem;
@@ -22,14 +22,14 @@ impl ConvKernel for Conv {
     }
 
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        register::trips(task)
+        register::iterations(task)
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         let workgroup = register::workgroup(task.positions());
         let workgroups = register::workgroups(task, workgroup);
         let consts = [("WORKGROUP", workgroup), ("PADDED", 0)];
-        let needs = Needs::trips(register::trips(task));
-        task.dispatch(Kernel::ConvPointwise, &consts, workgroups, needs, caps)
+        let resources = Resources::iterations(register::iterations(task));
+        task.dispatch(Kernel::ConvPointwise, &consts, workgroups, resources, caps)
     }
 }

@@ -2,7 +2,7 @@
 //! over the lanes of a subgroup.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, SIMD8, needs, width, without_map};
-use super::{Dispatch, Kernel, KernelDef, Needs, X_WIDTH, Y_WIDTH};
+use super::{Dispatch, Kernel, KernelDef, Resources, X_WIDTH, Y_WIDTH};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::{BLOCK, Layout, Problem, WeightOrder, product};
@@ -26,9 +26,9 @@ fn pays(positions: usize) -> bool {
     positions.is_multiple_of(2) && 3 * positions >= 2 * positions.next_multiple_of(HALF)
 }
 
-/// Trips of an invocation's loops, which go over 128 outputs.
-fn trips(task: &ConvTask<'_>) -> u64 {
-    task.trips(128)
+/// Iterations of an invocation's loops, which go over 128 outputs.
+fn iterations(task: &ConvTask<'_>) -> u64 {
+    task.iterations(128)
 }
 
 /// How the kernel convolves.
@@ -52,7 +52,7 @@ impl ConvKernel for Conv {
     }
 
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        trips(task)
+        iterations(task)
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -63,7 +63,7 @@ impl ConvKernel for Conv {
         let [x_width, y_width] =
             [0, 1].map(|i| width(task.positions(), task.elems[i], task.layouts[i]));
         let consts = [("WORKGROUP", 8), ("HALVES", halves), (X_WIDTH, x_width), (Y_WIDTH, y_width)];
-        let needs = Needs::trips(trips(task));
-        task.dispatch(Kernel::ConvPointwiseSimd8, &consts, workgroups, needs, caps)
+        let resources = Resources::iterations(iterations(task));
+        task.dispatch(Kernel::ConvPointwiseSimd8, &consts, workgroups, resources, caps)
     }
 }

@@ -2,7 +2,7 @@
 //! lanes of a subgroup.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, SIMD8, fills_eight, needs, without_map};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::{BLOCK, Geometry, Problem};
@@ -44,7 +44,7 @@ impl ConvKernel for Conv {
         let tiles = depth * height * width.div_ceil(STRIP) * c_out.div_ceil(BLOCK);
         let workgroups = task.batch * task.geometry.groups * tiles;
         let consts = [("WORKGROUP", 8), ("SPAN", index32("span", span(task.geometry))?)];
-        let needs = Needs::trips(task.trips(32));
-        task.dispatch(Kernel::ConvStripSimd8, &consts, workgroups, needs, caps)
+        let resources = Resources::iterations(task.iterations(32));
+        task.dispatch(Kernel::ConvStripSimd8, &consts, workgroups, resources, caps)
     }
 }

@@ -1,7 +1,7 @@
 //! Host side of `shaders/conv_tiled.wgsl`: implicit GEMM in workgroup memory.
 
 use super::conv::{Accepts, ConvKernel, ConvTask, PLAIN};
-use super::{Dispatch, Kernel, KernelDef, Needs};
+use super::{Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::Result;
 use crate::problem::{AttentionSource, Problem, product};
@@ -33,13 +33,13 @@ pub(crate) fn choose_tile(task: &ConvTask<'_>) -> Tile {
     TILES.into_iter().find(|tile| used(tile) * 3.0 >= 2.0).unwrap_or(smallest)
 }
 
-/// Loop trips of an invocation.
-pub(crate) fn trips(task: &ConvTask<'_>) -> u64 {
+/// Loop iterations of an invocation.
+pub(crate) fn iterations(task: &ConvTask<'_>) -> u64 {
     let Tile { m, n, k } = choose_tile(task);
     let reduction =
         task.channels.len().saturating_mul(task.geometry.taps()).saturating_mul(task.mixed());
     // A step stages k * m and k * n elements by m * n / 16 invocations, then multiplies k times.
-    // The trip that ends a loop counts too.
+    // The iteration that ends a loop counts too.
     let step = u64::from(4 + 16 * k / m + 16 * k / n + k);
     step.saturating_mul(reduction.div_ceil(k as usize) as u64) + 64 * task.mixed() as u64
 }
@@ -65,7 +65,7 @@ impl ConvKernel for Conv {
     }
 
     fn iterations(&self, task: &ConvTask<'_>, _caps: &Caps) -> u64 {
-        trips(task)
+        iterations(task)
     }
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
@@ -73,8 +73,8 @@ impl ConvKernel for Conv {
         let [_, c_out] = task.group_channels();
         let tiles = c_out.div_ceil(m as usize) * task.positions().div_ceil(n as usize);
         let workgroups = task.batch * task.geometry.groups * tiles;
-        let needs = Needs { memory: 4 * k * (m + n), trips: trips(task) };
+        let resources = Resources { memory: 4 * k * (m + n), iterations: iterations(task) };
         let consts = [("WORKGROUP", m / 4 * (n / 4)), ("TILE_M", m), ("TILE_N", n), ("TILE_K", k)];
-        task.dispatch(Kernel::ConvTiled, &consts, workgroups, needs, caps)
+        task.dispatch(Kernel::ConvTiled, &consts, workgroups, resources, caps)
     }
 }

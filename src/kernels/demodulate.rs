@@ -1,6 +1,6 @@
 //! Host side of `shaders/demodulate.wgsl`: gains of a modulated convolution from its styles.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Variant};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::Geometry;
@@ -57,7 +57,7 @@ pub(crate) fn dispatch(
         bytemuck::bytes_of(&params),
         slices,
         workgroups,
-        Needs::trips(3 * (c_in as u64 + 1)),
+        Resources::iterations(3 * (c_in as u64 + 1)),
         caps,
     )
 }

@@ -127,33 +127,33 @@ pub struct Dispatch {
 
 /// What a workgroup needs beside invocations.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Needs {
+pub(crate) struct Resources {
     /// Workgroup memory, bytes.
     pub memory: u32,
-    /// Loop trips of one invocation, all loops together, at most.
-    pub trips: u64,
+    /// Loop iterations of one invocation, all loops together, at most.
+    pub iterations: u64,
 }
 
-impl Needs {
-    pub(crate) fn trips(trips: u64) -> Self {
-        Self { memory: 0, trips }
+impl Resources {
+    pub(crate) fn iterations(iterations: u64) -> Self {
+        Self { memory: 0, iterations }
     }
 }
 
 /// The smallest workgroup from `smallest` on whose invocations keep the driver's loop limit, and
-/// their trips; the largest possible if none does.
+/// their iterations; the largest possible if none does.
 pub(crate) fn workgroup_within(
     smallest: u32,
-    trips: impl Fn(u32) -> u64,
+    iterations: impl Fn(u32) -> u64,
     caps: &Caps,
 ) -> (u32, u64) {
     let mut workgroup = smallest;
-    while trips(workgroup) > u64::from(caps.max_loop_trips)
+    while iterations(workgroup) > u64::from(caps.max_loop_iterations)
         && 2 * workgroup <= caps.max_invocations.min(1024)
     {
         workgroup *= 2;
     }
-    (workgroup, trips(workgroup))
+    (workgroup, iterations(workgroup))
 }
 
 /// Slack of a binding: its offset is rounded down to the device's alignment.
@@ -182,7 +182,7 @@ impl Dispatch {
         params: &[u8],
         slices: Vec<Slice>,
         workgroups: u64,
-        needs: Needs,
+        resources: Resources,
         caps: &Caps,
     ) -> Result<Self> {
         let name = variant.kernel.name();
@@ -227,16 +227,16 @@ impl Dispatch {
             "max_compute_workgroup_storage_size",
             format!("workgroup memory of {name}"),
             Unit::Bytes,
-            u64::from(needs.memory),
+            u64::from(resources.memory),
             u64::from(caps.max_workgroup_memory),
             "request the device with a larger limit",
         )?;
         limit(
-            "the number of loop trips that this driver carries out",
+            "the number of loop iterations that this driver carries out",
             format!("an invocation of {name}"),
-            Unit::Trips,
-            needs.trips,
-            u64::from(caps.max_loop_trips),
+            Unit::Iterations,
+            resources.iterations,
+            u64::from(caps.max_loop_iterations),
             "use a newer driver",
         )?;
         limit(
@@ -287,7 +287,7 @@ impl Dispatch {
             workgroups,
             grid,
             workgroup_size,
-            workgroup_memory: needs.memory,
+            workgroup_memory: resources.memory,
         })
     }
 }

@@ -2,7 +2,7 @@
 //! finishes it.
 
 use super::conv::{ConvTask, PLAIN};
-use super::{Dispatch, Kernel, KernelDef, Needs, Slot};
+use super::{Dispatch, Kernel, KernelDef, Resources, Slot};
 use crate::caps::Caps;
 use crate::error::Result;
 
@@ -19,7 +19,7 @@ const WORKGROUP: u32 = 64;
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let outputs = task.batch * task.geometry.c_out * task.positions();
     let workgroups = outputs.div_ceil(WORKGROUP as usize);
-    // The parts, the bias, and the trips that end a loop.
-    let needs = Needs::trips(task.parts() as u64 + 3);
-    task.dispatch(Kernel::SumSlices, &[("WORKGROUP", WORKGROUP)], workgroups, needs, caps)
+    // The parts, the bias, and the iterations that end a loop.
+    let resources = Resources::iterations(task.parts() as u64 + 3);
+    task.dispatch(Kernel::SumSlices, &[("WORKGROUP", WORKGROUP)], workgroups, resources, caps)
 }

@@ -1,7 +1,7 @@
 //! Host side of `shaders/winograd_input.wgsl`: tiles of inputs for minimal filtering.
 
 use super::conv::{ConvTask, PLAIN};
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slice, Slot};
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Slot};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::{Geometry, Winograd};
@@ -32,5 +32,12 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> 
     // tiles would give it.
     slices[1] = Slice { len: 1, ..slices[0] };
     let consts = consts.map(|(name, value)| (name, Const::U32(value)));
-    task.dispatch_of(Kernel::WinogradInput, &consts, workgroups, Needs::trips(0), slices, caps)
+    task.dispatch_of(
+        Kernel::WinogradInput,
+        &consts,
+        workgroups,
+        Resources::iterations(0),
+        slices,
+        caps,
+    )
 }

@@ -3,7 +3,7 @@
 
 use super::conv::{ConvTask, PLAIN};
 use super::winograd_input::WORKGROUP;
-use super::{Const, Dispatch, Kernel, KernelDef, Needs, Operand, Slot};
+use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slot};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::Winograd;
@@ -22,13 +22,13 @@ pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> 
     slices[0] = task.samples(Operand::TileProducts, winograd.numbers() * tiles)?;
     let consts = [("WORKGROUP", WORKGROUP), ("TILE", index32("tile", winograd.tile())?)];
     let workgroups = (task.batch * tiles).div_ceil(WORKGROUP as usize);
-    // A trip for each output and its bias, and those that end the loops.
+    // An iteration for each output and its bias, and those that end the loops.
     let outputs = winograd.tile().pow(2) as u64;
     task.dispatch_of(
         Kernel::WinogradOutput,
         &consts.map(|(name, value)| (name, Const::U32(value))),
         workgroups,
-        Needs::trips(1 + 3 * outputs),
+        Resources::iterations(1 + 3 * outputs),
         slices,
         caps,
     )

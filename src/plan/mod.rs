@@ -280,8 +280,8 @@ impl Plan {
         let channels = task.channels.end;
         let fits = |parts: usize| {
             let task = ConvTask { channels: 0..channels.div_ceil(parts), ..task.clone() };
-            let trips = convolution(self.conv).iterations(&task, caps);
-            trips <= u64::from(caps.max_loop_trips)
+            let iterations = convolution(self.conv).iterations(&task, caps);
+            iterations <= u64::from(caps.max_loop_iterations)
         };
         let mut parts = 1;
         while parts < channels && !fits(parts) {

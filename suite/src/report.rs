@@ -143,7 +143,7 @@ fn limits(caps: &Caps) -> [(&'static str, u64); 11] {
         ("invocations a workgroup", caps.max_invocations.into()),
         ("workgroup size", caps.max_workgroup_size.into()),
         ("workgroup memory", caps.max_workgroup_memory.into()),
-        ("loop trips", caps.max_loop_trips.into()),
+        ("loop iterations", caps.max_loop_iterations.into()),
         ("smallest subgroup", caps.subgroup_size[0].into()),
         ("largest subgroup", caps.subgroup_size[1].into()),
     ]

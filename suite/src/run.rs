@@ -501,11 +501,11 @@ fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
         Limits::Boundless => {
             return Ok(context
                 .clone()
-                .with_caps(Caps { max_loop_trips: u32::MAX, ..caps.clone() }));
+                .with_caps(Caps { max_loop_iterations: u32::MAX, ..caps.clone() }));
         }
         Limits::Tight => tight(&as_gpu(caps, spec)).collect(),
         Limits::Short => {
-            (7..24).map(|power| Caps { max_loop_trips: 1 << power, ..caps.clone() }).collect()
+            (7..24).map(|power| Caps { max_loop_iterations: 1 << power, ..caps.clone() }).collect()
         }
     };
     let Some(problem) = problem_on(spec, candidates.first().unwrap_or(caps))? else {

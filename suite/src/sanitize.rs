@@ -98,8 +98,8 @@ pub(crate) fn device(spec: &Spec) -> Context {
     noop().with_caps(Caps { f16: true, max_workgroup_memory, ..Caps::webgpu_default() })
 }
 
-/// Trips that no workgroup of the small problems comes near: a change that makes a loop endless is
-/// found sooner.
+/// Iterations that no workgroup of the small problems comes near: a change that makes a loop
+/// endless is found sooner.
 const MOST_TRIPS: Option<u64> = Some(1 << 12);
 
 /// What is read past the end of a buffer the second time: NaN in f32 and in both halves of a word.
@@ -235,13 +235,13 @@ impl Subject {
         }
     }
 
-    /// Runs one dispatch. Without `most_trips` of a workgroup's loops, as many as the interpreter
-    /// allows.
+    /// Runs one dispatch. Without `most_iterations` of a workgroup's loops, as many as the
+    /// interpreter allows.
     fn dispatch(
         &self,
         number: usize,
         replaced: &Replaced,
-        most_trips: Option<u64>,
+        most_iterations: Option<u64>,
         past_end: u32,
         memory: &mut Memory,
     ) -> Result<Found, SanitizeError> {
@@ -270,7 +270,7 @@ impl Subject {
         let entry = shader.entry_points().next().unwrap_or_default();
         let run = Dispatch::new(shader, entry, &bindings, dispatch.grid);
         let run = run.subgroup_size(self.subgroup_size).past_end(past_end);
-        let run = most_trips.map_or(run.clone(), |trips| run.most_trips(trips));
+        let run = most_iterations.map_or(run.clone(), |iterations| run.most_iterations(iterations));
         let findings = wgsl_sanitizer::run(&run, &mut memory.buffers);
         Ok(findings
             .map_err(unknown(&modules[dispatch.module]))?

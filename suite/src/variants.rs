@@ -109,7 +109,7 @@ fn variants_for(caps: &Caps) -> Vec<Dispatch> {
     let plan = |problem: &Problem| Plan::new(problem, caps).expect("default limits are enough");
     // Where loops end early, channels are summed in parts; some problems cannot be cut small
     // enough.
-    let short = Caps { max_loop_trips: 300, ..caps.clone() };
+    let short = Caps { max_loop_iterations: 300, ..caps.clone() };
     let in_parts = problems.iter().filter_map(|problem| Plan::new(problem, &short).ok());
     let mut seen = HashSet::new();
     let all =

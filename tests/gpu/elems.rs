@@ -130,8 +130,9 @@ fn input_and_output_may_differ_in_type_and_halves_leave_their_neighbours() {
 
 #[test]
 fn reductions_in_parts_give_the_same_sums() {
-    // As if the driver ended loops after few trips: the channels are cut into several dispatches.
-    let caps = Caps { max_loop_trips: 270, ..context().caps().clone() };
+    // As if the driver ended loops after few iterations: the channels are cut into several
+    // dispatches.
+    let caps = Caps { max_loop_iterations: 270, ..context().caps().clone() };
     let short = context().clone().with_caps(caps);
     let desc = ConvDesc::new(230, 17, [3, 3]).kernels(2).padding([1, 1]);
     let case = Case { desc, batch: 2, size: [6, 7] };

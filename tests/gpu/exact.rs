@@ -443,7 +443,7 @@ fn more_than_65535_workgroups() {
 
 #[test]
 fn pooling_past_65535_trips() {
-    // Some drivers end loops after 65,535 trips: with one workgroup of 128 that is 8.4 million
+    // Some drivers end loops after 65,535 iterations: with one workgroup of 128 that is 8.4 million
     // elements.
     let context = context();
     let size = [3000, 2900];

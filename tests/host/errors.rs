@@ -257,7 +257,7 @@ fn counts_have_units() {
     assert_eq!(Unit::Invocations.of(1), "1 invocation");
     assert_eq!(Unit::Workgroups.of(65_535), "65535 workgroups");
     assert_eq!(Unit::Bindings.of(8), "8 storage buffers");
-    assert_eq!(Unit::Trips.of(2), "2 trips");
+    assert_eq!(Unit::Iterations.of(2), "2 iterations");
 
     let context = noop();
     let caps = context.caps().clone();

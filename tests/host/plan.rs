@@ -596,7 +596,7 @@ fn a_split_sum_is_asked_for_by_name() {
     assert_eq!(parts(&split(17, &caps).expect("two blocks")), 2);
     assert_eq!(parts(&split(90, &on(wgpu::DeviceType::Cpu)).expect("many blocks")), 2);
     // Where loops are short, parts are: six blocks, one a part.
-    let most = Caps { max_loop_trips: 130, ..caps.clone() };
+    let most = Caps { max_loop_iterations: 130, ..caps.clone() };
     assert_eq!(parts(&split(90, &most).expect("short loops")), 6);
     let plan = split(90, &caps).expect("many blocks");
     assert!(plan.to_string().contains("in 2 slices of 48 input channels: asked for"), "{plan}");
@@ -722,7 +722,7 @@ pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
             (groups, c_in, c_out),
             axes,
             (batch, kernels, number, [has_bias, lanes, is_split], winograd),
-            (binding, grid, trips),
+            (binding, grid, iterations),
         )| {
             let attention = source(number);
             // Minimal filtering takes banks without gains of the taps, and one kind of kernel.
@@ -750,7 +750,7 @@ pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
             let problem = Problem { algorithm, ..problem };
             caps.max_storage_binding = 1 << binding;
             caps.max_workgroups = 1 << grid;
-            caps.max_loop_trips = 1 << trips;
+            caps.max_loop_iterations = 1 << iterations;
             Some((problem, caps))
         },
     )
