@@ -38,7 +38,7 @@ const WORKGROUP: u32 = 64;
 /// Samples of one invocation.
 const SAMPLES: usize = 4;
 
-/// Rows of `batch` samples from `first` on; the rows are scratch that begins at 0.
+/// Weights of `batch` samples from `first` on; they are scratch that begins at 0.
 pub(crate) fn dispatch(
     problem: &Problem,
     attention: AttentionRow,
@@ -56,7 +56,7 @@ pub(crate) fn dispatch(
         cells.map_or((geometry.kernels, weights), |cells| (cells.count, cells.elements()));
     let bank = Slice::whole(Operand::Bank, mixed.saturating_mul(kernel))?;
     let bias = Slice::whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
-    let rows = Slice::samples(Operand::Rows, row, 0, batch)?;
+    let weights = Slice::samples(Operand::SampleWeights, row, 0, batch)?;
     let used = attention.stride > 0;
     let attention_slice = Slice::samples(Operand::Attention, attention.stride, first, batch)?;
     // WebGPU wants something in every binding; the bank stands in for what this variant never
@@ -66,7 +66,7 @@ pub(crate) fn dispatch(
         bank,
         if has_bias { bias } else { stand_in },
         if used { attention_slice } else { stand_in },
-        rows,
+        weights,
     ];
 
     let n = |value: usize| index32("attention row", value);

@@ -31,12 +31,12 @@ struct AggregateWideParams {
 /// Samples of a workgroup, and weights of an invocation at a time.
 const EIGHT: usize = 8;
 
-/// Whether this kernel can mix the rows of a problem.
+/// Whether this kernel can mix the weights of a problem.
 pub(crate) fn can_compute(problem: &Problem, caps: &Caps) -> bool {
     caps.has_lanes() && problem.order == WeightOrder::Blocked && problem.geometry.bank == Elem::F32
 }
 
-/// Rows of `batch` samples from `first` on; the rows are scratch that begins at 0.
+/// Weights of `batch` samples from `first` on; they are scratch that begins at 0.
 pub(crate) fn dispatch(
     problem: &Problem,
     attention: AttentionRow,
@@ -56,7 +56,7 @@ pub(crate) fn dispatch(
         bank,
         if problem.has_bias { bias } else { Slice { len: 1, ..attention_slice } },
         attention_slice,
-        Slice::samples(Operand::Rows, row, 0, batch)?,
+        Slice::samples(Operand::SampleWeights, row, 0, batch)?,
     ];
     let workgroups = row.div_ceil(EIGHT * EIGHT * units) * batch.div_ceil(EIGHT);
     let n = |value: usize| index32("attention row", value);

@@ -184,7 +184,7 @@ pub(crate) struct ConvTask<'a> {
     /// Whether all samples share row 0.
     pub shared: bool,
     /// Row of the first sample, and elements of a row.
-    pub first_row: usize,
+    pub first_weights: usize,
     pub row: usize,
     /// Order of the weights in a row.
     pub order: WeightOrder,
@@ -195,7 +195,7 @@ pub(crate) struct ConvTask<'a> {
     pub gain_stride: usize,
     pub channel_gain: Option<usize>,
     pub filter_gain: Option<usize>,
-    /// How the convolution mixes each sample's kernel itself, from the bank in place of rows.
+    /// How the convolution mixes each sample's kernel itself, from the bank.
     pub mix: Option<Mix>,
     pub epilogue: Epilogue,
     /// What is read and written, its layouts and element types.
@@ -326,7 +326,7 @@ impl ConvTask<'_> {
             kernel.def().slots.iter().map(|slot| if *slot == Slot::X { x } else { y }).collect();
         let variant = Variant { kernel, elems, consts: self.consts(own_consts)? };
         let params = self.params(workgroups)?;
-        // Kernels for lanes bind the rows once more, to read several elements at once.
+        // Kernels for lanes bind the weights once more, to read several elements at once.
         if kernel.def().storage.len() > slices.len() {
             slices.push(slices[1]);
         }
@@ -432,7 +432,7 @@ impl ConvTask<'_> {
         )
     }
 
-    /// Input, rows, gains, affine, residual and output.
+    /// Input, weights, gains, affine, residual and output.
     pub(crate) fn slices(&self) -> Result<Vec<Slice>> {
         let g = self.geometry;
         let [read, written] = self.operands;
@@ -441,12 +441,12 @@ impl ConvTask<'_> {
         // Bound where a variant never reads: WebGPU wants something in every binding.
         let unused = Slice { len: 1, ..input };
         let used = |slice: Slice, used: bool| if used { slice } else { unused };
-        let rows = match self.mix {
+        let weights = match self.mix {
             Some(_) => Slice::whole(Operand::Bank, g.kernels * g.kernel_len(self.order))?,
             None => Slice::samples(
-                Operand::Rows,
+                Operand::SampleWeights,
                 self.row,
-                self.first_row,
+                self.first_weights,
                 if self.shared { 1 } else { self.batch },
             )?,
         };
@@ -464,12 +464,12 @@ impl ConvTask<'_> {
             Slice::samples(Operand::Partials, sample, 0, self.batch.saturating_mul(self.parts()))?;
         let residual = Slice { operand: Operand::Residual, ..output };
         let Epilogue { affine: has_affine, residual: has_residual, .. } = self.epilogue;
-        let [x, rows, y] = match self.stage {
-            Stage::Whole => [input, rows, output],
-            Stage::Parts(_) => [input, rows, partials],
-            Stage::Sum(_) => [partials, used(rows, self.has_bias), output],
+        let [x, weights, y] = match self.stage {
+            Stage::Whole => [input, weights, output],
+            Stage::Parts(_) => [input, weights, partials],
+            Stage::Sum(_) => [partials, used(weights, self.has_bias), output],
         };
-        Ok(vec![x, rows, gains, used(affine, has_affine), used(residual, has_residual), y])
+        Ok(vec![x, weights, gains, used(affine, has_affine), used(residual, has_residual), y])
     }
 }
 

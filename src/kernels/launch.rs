@@ -29,7 +29,7 @@ pub enum Operand {
     /// positions or size of an axis]`.
     Attention,
     /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
-    Rows,
+    SampleWeights,
     /// Sums over some of the input channels each `[parts, batch, channels out, positions]`
     /// (scratch).
     Partials,
@@ -49,7 +49,7 @@ impl Operand {
     /// Whether it is written and read within a part of the batch, and need not hold the whole
     /// batch.
     pub(crate) fn begins_anew(self) -> bool {
-        matches!(self, Self::Rows | Self::Partials | Self::TileInputs | Self::TileProducts)
+        matches!(self, Self::SampleWeights | Self::Partials | Self::TileInputs | Self::TileProducts)
     }
 
     /// Name in messages.
@@ -64,7 +64,7 @@ impl Operand {
             Self::HeadWeights => "head weights of the attention",
             Self::Temperature => "temperature",
             Self::Attention => "attention",
-            Self::Rows => "per-sample kernels",
+            Self::SampleWeights => "per-sample kernels",
             Self::Partials => "partial sums",
             Self::Affine => "scale and shift",
             Self::TileInputs => "tiles of the input",

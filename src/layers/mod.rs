@@ -200,7 +200,7 @@ impl<const D: usize, A> Layer<D, A> {
         let mut row = bank;
         row.extend(bias.map(|(_, bias)| bias).unwrap_or_default());
         row.resize(row.len().max(problem.row()), 0.0);
-        Ok(vec![(Operand::Rows, row)])
+        Ok(vec![(Operand::SampleWeights, row)])
     }
 
     /// The bias bank, checked.

@@ -21,13 +21,13 @@ impl<const D: usize> Layer<D, PerSample> {
     /// [`Error::Shape`](crate::Error::Shape) if the description is not valid.
     pub fn new(context: &Context, desc: &ConvDesc<D>) -> Result<Self> {
         one_kernel("a layer of per-sample kernels", &desc.geometry()?)?;
-        Self::empty(context, desc, AttentionSource::Rows, false)
+        Self::empty(context, desc, AttentionSource::SampleWeights, false)
     }
 }
 
 any_layer!(
     [const D: usize] Layer<D, PerSample>,
     |layer, input| Ok(Some(("per-sample kernels", vec![input.0, layer.geometry.weights()]))),
-    Operand::Rows
+    Operand::SampleWeights
 );
 ways!([const D: usize] Layer<D, PerSample>, D, kernels);

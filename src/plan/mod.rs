@@ -67,9 +67,10 @@ impl Plan {
         let mut plan =
             Self { problem: *problem, output, part, dispatches, conv, split: None, why, missing };
         plan.split = plan.split(caps)?;
-        let rows = if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
+        let weights =
+            if problem.shares_kernel() || plan.mix().is_some() { 0 } else { problem.row() };
         let sums = product(&[plan.parts(), summed.geometry.c_out, product(&map)]);
-        let part = samples_per_part(problem, output, [rows, sums], caps)?;
+        let part = samples_per_part(problem, output, [weights, sums], caps)?;
         plan.part = part;
         for first in (0..problem.batch).step_by(part) {
             plan.push_part(first, part.min(problem.batch - first), caps)?;
@@ -138,9 +139,9 @@ impl Plan {
         // gains to the sum. Those of minimal filtering take none either.
         let leaves_gains =
             shared || problem.order == WeightOrder::Blocked || geometry.winograd.is_some();
-        let given_rows = problem.attention == AttentionSource::Rows;
+        let given_weights = problem.attention == AttentionSource::SampleWeights;
         let mix = self.mix();
-        if !shared && !given_rows && mix.is_none() {
+        if !shared && !given_weights && mix.is_none() {
             let cells = match problem.attention {
                 AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => Some(cells),
                 _ => None,
@@ -168,7 +169,7 @@ impl Plan {
             batch,
             shared,
             // Aggregated rows are scratch and begin anew with every part of the batch.
-            first_row: if given_rows { first } else { 0 },
+            first_weights: if given_weights { first } else { 0 },
             row: problem.row(),
             order: problem.order,
             has_bias: problem.has_bias,
@@ -341,8 +342,9 @@ impl Plan {
     pub fn scratch(&self) -> Vec<(Operand, u64)> {
         let is_scratch = |operand: Operand| match operand {
             Operand::Means | Operand::Partials => true,
-            Operand::Rows => {
-                !self.problem.shares_kernel() && self.problem.attention != AttentionSource::Rows
+            Operand::SampleWeights => {
+                !self.problem.shares_kernel()
+                    && self.problem.attention != AttentionSource::SampleWeights
             }
             Operand::Attention => matches!(self.problem.attention, AttentionSource::Branch(_)),
             Operand::TileInputs | Operand::TileProducts => true,
@@ -354,7 +356,7 @@ impl Plan {
         };
         let operands = [
             Operand::Means,
-            Operand::Rows,
+            Operand::SampleWeights,
             Operand::Attention,
             Operand::Partials,
             Operand::TileInputs,
@@ -399,7 +401,7 @@ fn samples_per_part(
     };
     let per_sample = [
         (Operand::Input, product(&problem.input).saturating_mul(g.c_in)),
-        (Operand::Rows, scratch[0]),
+        (Operand::SampleWeights, scratch[0]),
         (Operand::Partials, scratch[1]),
         (Operand::Attention, attention),
         (Operand::TileInputs, of_tiles(summed.geometry.c_in)),

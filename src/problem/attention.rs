@@ -16,7 +16,7 @@ pub enum AttentionSource {
     /// The caller gives a map of mixing weights: K convolutions, mixed at every position.
     Map(MapAxis),
     /// The caller gives each sample's kernel and bias.
-    Rows,
+    SampleWeights,
 }
 
 impl AttentionSource {
@@ -25,7 +25,7 @@ impl AttentionSource {
         match self {
             Self::Given(_) => true,
             Self::Branch(branch) => !matches!(branch.mixing, Mixing::Cells(_)),
-            Self::Static | Self::Map(_) | Self::Rows => false,
+            Self::Static | Self::Map(_) | Self::SampleWeights => false,
         }
     }
 }

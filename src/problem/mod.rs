@@ -64,7 +64,7 @@ impl Problem {
     #[must_use]
     pub fn attention_row(&self) -> AttentionRow {
         match self.attention {
-            AttentionSource::Static | AttentionSource::Map(_) | AttentionSource::Rows => {
+            AttentionSource::Static | AttentionSource::Map(_) | AttentionSource::SampleWeights => {
                 AttentionRow::default()
             }
             AttentionSource::Given(parts) => {
@@ -88,7 +88,9 @@ impl Problem {
     #[must_use]
     pub fn shares_kernel(&self) -> bool {
         let row = self.attention_row();
-        row.mix.is_none() && row.spatial.is_none() && self.attention != AttentionSource::Rows
+        row.mix.is_none()
+            && row.spatial.is_none()
+            && self.attention != AttentionSource::SampleWeights
     }
 
     /// The convolution that sums, and its output: this one, or the products of minimal filtering.

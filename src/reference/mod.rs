@@ -290,7 +290,7 @@ pub fn layer_by(
     let bias = weights.bias.as_deref();
     let shared = problem.shares_kernel();
     let rows = match problem.attention {
-        AttentionSource::Rows => given.to_vec(),
+        AttentionSource::SampleWeights => given.to_vec(),
         AttentionSource::Branch(Branch { mixing: Mixing::Cells(cells), .. }) => {
             aggregate::assemble(g, cells, &weights.bank, bias, &attention, problem.batch)
         }

@@ -42,10 +42,10 @@ impl Numbers {
     fn new(problem: &Problem, output: [usize; 3]) -> Self {
         let g = &problem.geometry;
         let mut noise = Noise(1);
-        let has_bank = problem.attention != AttentionSource::Rows;
+        let has_bank = problem.attention != AttentionSource::SampleWeights;
         let bias = if problem.has_bias { g.kernels * g.c_out } else { 0 };
         let given = match problem.attention {
-            AttentionSource::Rows => g.weights() + bias,
+            AttentionSource::SampleWeights => g.weights() + bias,
             AttentionSource::Map(_) => g.kernels * problem.map_size(output),
             _ => problem.attention_row().stride,
         };
@@ -108,17 +108,17 @@ impl Numbers {
             }
             Ok(())
         };
-        if problem.attention == AttentionSource::Rows {
+        if problem.attention == AttentionSource::SampleWeights {
             let given = self.given.chunks_exact(self.given.len() / problem.batch);
             let rows: Vec<f32> = given
                 .flat_map(|row| Self::row(problem, &row[..g.weights()], &row[g.weights()..]))
                 .collect();
-            put(Operand::Rows, &rows, Elem::F32)?;
+            put(Operand::SampleWeights, &rows, Elem::F32)?;
             return Ok(operands);
         }
         put(Operand::Attention, &self.given, Elem::F32)?;
         if problem.shares_kernel() {
-            put(Operand::Rows, &Self::row(problem, &self.bank, &self.bias), Elem::F32)?;
+            put(Operand::SampleWeights, &Self::row(problem, &self.bank, &self.bias), Elem::F32)?;
         } else {
             put(Operand::Bank, &g.in_order(self.bank.clone(), problem.order), g.bank)?;
             put(Operand::BiasBank, &self.bias, Elem::F32)?;
@@ -284,7 +284,7 @@ impl<'a> Truth<'a> {
         let [x, bank, bias, given] =
             [&sample.x, &sample.bank, &sample.bias, &sample.given].map(|v| widen(v));
         let rows = match problem.attention {
-            AttentionSource::Rows => given.clone(),
+            AttentionSource::SampleWeights => given.clone(),
             _ if problem.shares_kernel() => {
                 let biases =
                     |k: usize| bias.get(k * g.c_out..(k + 1) * g.c_out).unwrap_or_default();

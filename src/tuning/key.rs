@@ -34,15 +34,17 @@ enum Source {
     Static,
     Bank(Parts),
     Map(MapAxis),
-    Rows,
+    SampleWeights,
 }
 
 impl Source {
     fn of(attention: AttentionSource) -> Self {
         match attention {
             AttentionSource::Static => Self::Static,
-            AttentionSource::Rows
-            | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. }) => Self::Rows,
+            AttentionSource::SampleWeights
+            | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. }) => {
+                Self::SampleWeights
+            }
             AttentionSource::Given(parts) | AttentionSource::Branch(Branch { parts, .. }) => {
                 Self::Bank(parts)
             }
@@ -55,7 +57,7 @@ impl Source {
             Self::Static => AttentionSource::Static,
             Self::Bank(parts) => AttentionSource::Given(parts),
             Self::Map(axis) => AttentionSource::Map(axis),
-            Self::Rows => AttentionSource::Rows,
+            Self::SampleWeights => AttentionSource::SampleWeights,
         }
     }
 }
@@ -78,7 +80,7 @@ pub(crate) fn measured(problem: &Problem) -> Problem {
         ..Problem::new(problem.geometry, problem.batch, problem.input)
     };
     // Only kernels that are mixed are stored in another type than f32.
-    let has_bank = !alone.shares_kernel() && alone.attention != AttentionSource::Rows;
+    let has_bank = !alone.shares_kernel() && alone.attention != AttentionSource::SampleWeights;
     let bank = if has_bank { alone.geometry.bank } else { Elem::F32 };
     Problem { geometry: Geometry { bank, ..alone.geometry }, ..alone }
 }
@@ -129,7 +131,7 @@ const ORDERS: [(&str, WeightOrder); 2] =
 const ANSWERS: [(&str, bool); 2] = [("no", false), ("yes", true)];
 const SOURCES: [(&str, Source); 6] = [
     ("static", Source::Static),
-    ("rows", Source::Rows),
+    ("rows", Source::SampleWeights),
     ("map", Source::Map(MapAxis::All)),
     ("map0", Source::Map(MapAxis::One(0))),
     ("map1", Source::Map(MapAxis::One(1))),

@@ -431,7 +431,7 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
         Family::Static => AttentionSource::Static,
         Family::Bank => AttentionSource::Given(mix),
         Family::Map(axis) => AttentionSource::Map(axis),
-        Family::PerSample => AttentionSource::Rows,
+        Family::PerSample => AttentionSource::SampleWeights,
         Family::DyCnn => AttentionSource::Branch(data.dy_cnn(spec, &g).branch(&g)),
         Family::OdConv => AttentionSource::Branch(data.od_conv(spec, &g).branch()),
         Family::CondConv => AttentionSource::Branch(data.cond_conv(spec, &g).branch()),

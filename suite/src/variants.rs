@@ -223,7 +223,8 @@ fn push_filtered(plain: &Problem, caps: &Caps, problems: &mut Vec<Problem>) {
 fn order(geometry: &Geometry, attention: &AttentionSource, caps: &Caps) -> WeightOrder {
     let is_bank = !matches!(
         attention,
-        AttentionSource::Rows | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. })
+        AttentionSource::SampleWeights
+            | AttentionSource::Branch(Branch { mixing: Mixing::Cells(_), .. })
     );
     if is_bank { WeightOrder::of_bank(geometry, caps) } else { WeightOrder::Plain }
 }
@@ -240,7 +241,7 @@ pub fn attentions(g: &Geometry) -> Vec<(AttentionSource, bool)> {
         branch(Some(16), Parts { spatial: true, mix: true, ..gains }, Mixing::Softmax),
         branch(Some(16), mix, Mixing::Softmax),
         branch(None, mix, Mixing::Sigmoid),
-        (AttentionSource::Rows, false),
+        (AttentionSource::SampleWeights, false),
         (AttentionSource::Map(MapAxis::All), true),
     ];
     all.extend([0, 1, 2].map(|axis| (AttentionSource::Map(MapAxis::One(axis)), true)));

@@ -102,7 +102,7 @@ fn every_kind_of_problem_can_be_measured() {
             elems: [Elem::F16Storage; 2],
             ..problem(desc.padding([1, 1]).bank_elem(Elem::F16Storage), AttentionSource::Given(all))
         },
-        problem(transposed, AttentionSource::Rows),
+        problem(transposed, AttentionSource::SampleWeights),
         problem(desc.kernels(1).dilation([1, 2]), AttentionSource::Given(gains)),
     ];
     // As on a software adapter without lanes, where there are the fewest kernels to compile.

@@ -207,7 +207,7 @@ fn what_minimal_filtering_cannot_do_is_refused() {
     }
     let spatial = branch(Parts { spatial: true, mix: true, ..Parts::default() });
     for (attention, because) in [
-        (AttentionSource::Rows, "from a bank"),
+        (AttentionSource::SampleWeights, "from a bank"),
         (AttentionSource::Map(MapAxis::All), "from a bank"),
         (spatial, "gains of the taps"),
     ] {
@@ -703,7 +703,7 @@ fn source(number: usize) -> AttentionSource {
         3 => AttentionSource::Static,
         4 => branch(gains),
         5 => AttentionSource::Given(gains),
-        6 => AttentionSource::Rows,
+        6 => AttentionSource::SampleWeights,
         7 => AttentionSource::Map(MapAxis::All),
         _ => AttentionSource::Map(MapAxis::One(number % 3)),
     }
@@ -743,7 +743,7 @@ pub(crate) fn any_problem() -> impl Strategy<Value = (Problem, Caps)> {
             let problem =
                 Problem { geometry: desc.kernels(kernels).geometry().expect("valid"), ..one };
             let mut caps = if lanes { with_lanes() } else { Caps::webgpu_default() };
-            let is_bank = attention != AttentionSource::Rows;
+            let is_bank = attention != AttentionSource::SampleWeights;
             let problem = if is_bank { kept(problem, &caps) } else { problem };
             let is_able = Algorithm::SplitK.accepts(&problem).is_ok();
             let algorithm = if is_split && is_able { Algorithm::SplitK } else { Algorithm::Auto };

@@ -199,7 +199,7 @@ fn a_key_has_what_decides_and_no_batch() {
         Problem { input: [1, 14, 64], ..dense },
         Problem { input: [1, 15, 70], ..dense },
         Problem { attention: AttentionSource::Static, ..dense },
-        Problem { attention: AttentionSource::Rows, ..dense },
+        Problem { attention: AttentionSource::SampleWeights, ..dense },
         Problem { attention: AttentionSource::Map(MapAxis::All), ..dense },
         Problem { attention: AttentionSource::Map(MapAxis::One(2)), ..dense },
         Problem { attention: AttentionSource::Given(Parts { channel: true, ..MIX }), ..dense },
@@ -216,7 +216,7 @@ fn a_key_has_what_decides_and_no_batch() {
     let assembled = Problem { attention: branch(MIX, cells), ..dense };
     assert_eq!(
         Key::of(&assembled),
-        Key::of(&Problem { attention: AttentionSource::Rows, ..dense })
+        Key::of(&Problem { attention: AttentionSource::SampleWeights, ..dense })
     );
 }
 

@@ -84,7 +84,7 @@ fn shifts(steps: &[Step], replay: &Replay) -> Vec<Option<usize>> {
     let mut shifts = vec![None; replay.buffers.len()];
     for (step, dispatch) in steps.iter().zip(&replay.dispatches) {
         for (slice, binding) in step.dispatch().slices.iter().zip(&dispatch.bindings[1..]) {
-            let is_weights = matches!(slice.operand, Operand::Rows | Operand::Bank);
+            let is_weights = matches!(slice.operand, Operand::SampleWeights | Operand::Bank);
             let shift = if is_wide || is_weights { 8 } else { 7 };
             shifts[binding.buffer] = shifts[binding.buffer].max(Some(shift));
         }
