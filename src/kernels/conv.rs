@@ -181,9 +181,9 @@ pub(crate) struct ConvTask<'a> {
     /// Input channels of a group that this dispatch sums over.
     pub channels: Range<usize>,
     pub stage: Stage,
-    /// Whether all samples share row 0.
+    /// Whether all samples share the first weights.
     pub shared: bool,
-    /// Row of the first sample, and elements of a row.
+    /// Which weights are the first sample's, and elements of each sample's.
     pub first_weights: usize,
     pub row: usize,
     /// Order of the weights in a row.
