@@ -56,7 +56,7 @@ pub(crate) fn dispatch(
         cells.map_or((geometry.kernels, weights), |cells| (cells.count, cells.elements()));
     let bank = Slice::whole(Operand::Bank, mixed.saturating_mul(kernel))?;
     let bias = Slice::whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
-    let weights = Slice::samples(Operand::SampleWeights, row, 0, batch)?;
+    let sample_weights = Slice::samples(Operand::SampleWeights, row, 0, batch)?;
     let used = attention.stride > 0;
     let attention_slice = Slice::samples(Operand::Attention, attention.stride, first, batch)?;
     // WebGPU wants something in every binding; the bank stands in for what this variant never
@@ -66,7 +66,7 @@ pub(crate) fn dispatch(
         bank,
         if has_bias { bias } else { stand_in },
         if used { attention_slice } else { stand_in },
-        weights,
+        sample_weights,
     ];
 
     let n = |value: usize| index32("attention row", value);

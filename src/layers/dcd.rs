@@ -189,7 +189,15 @@ impl AnyLayer for Dcd2d {
     }
 
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
-        self.conv.output_shape(input)
+        let shape = self.conv.output_shape(input)?;
+        match input[2..].iter().min() {
+            Some(&least) if least < self.pooled => Err(Error::Shape {
+                what: "input of a layer that pools to 2 x 2".into(),
+                expected: "2 x 2 at least".into(),
+                found: format!("{} x {}", input[2], input[3]),
+            }),
+            _ => Ok(shape),
+        }
     }
 
     fn bind_any(
@@ -200,7 +208,7 @@ impl AnyLayer for Dcd2d {
         y: &Tensor,
     ) -> Result<Bound> {
         check_given(self, x, given)?;
-        let shape = self.conv.output_shape(x.shape())?;
+        let shape = self.output_shape(x.shape())?;
         let batch = shape[0];
         let zeros =
             |shape: &[usize]| Tensor::new(&self.context, "intermediate result", shape, Elem::F32);
@@ -214,7 +222,8 @@ impl AnyLayer for Dcd2d {
         let (u, gate) = (vector(&self.squeeze)?, vector(&self.gate)?);
         let phi = zeros(&[batch, self.latent * self.latent, 1, 1])?;
         let lambda = zeros(&[batch, shape[1], 1, 1])?;
-        let r = zeros(&shape)?;
+        // What is added to the output has its element type.
+        let r = Tensor::new(&self.context, "intermediate result", &shape, y.elem())?;
         let path = [batch, self.latent, shape[2], shape[3]];
         let (z, fused) = (zeros(&path)?, zeros(&path)?);
         let kernels = phi.reshape(&[batch, self.latent * self.latent])?;

@@ -3,8 +3,8 @@
 use dynconv::problem::MapAxis;
 use dynconv::problem::{Cells, Geometry};
 use dynconv::{
-    CondConvWeights, DyCnnWeights, Elem, FdyWeights, KernelWarehouseWeights, Linear, OdWeights,
-    PixelMixWeights,
+    CondConvWeights, DcdWeights, DyCnnWeights, Elem, FdyWeights, KernelWarehouseWeights, Linear,
+    OdWeights, PixelMixWeights,
 };
 
 use crate::noise::Noise;
@@ -248,6 +248,14 @@ impl Data {
         let mut weights = weights::pixel_mix(&mut Self::branch_noise(spec), g, false);
         self.multiply_head(&mut weights.head);
         PixelMixWeights { bank: self.bank.clone(), bias: self.bias.clone(), ..weights }
+    }
+
+    /// Dynamic channel fusion; its bank is the static kernel. The seed decides how it pools.
+    #[must_use]
+    pub fn dcd(&self, spec: &Spec, g: &Geometry) -> DcdWeights {
+        let cells = if spec.seed.is_multiple_of(2) { 1 } else { 2 };
+        let weights = weights::dcd(&mut Self::branch_noise(spec), g, cells);
+        DcdWeights { conv: self.bank.clone(), ..weights }
     }
 
     /// Frequency dynamic convolution.

@@ -167,10 +167,12 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
         // Output padding is smaller than stride or dilation.
         spec.transposed = Some(list(|a| a.output_padding.min(a.stride.max(a.dilation) - 1)));
     }
-    spec.activation = ACTIVATIONS[rest.activation].1;
     let [bias, affine, residual] = rest.extras;
     spec.bias = bias && rest.family.takes_bias();
-    spec.affine = affine;
+    if rest.family.takes_options() {
+        spec.activation = ACTIVATIONS[rest.activation].1;
+        spec.affine = affine;
+    }
     spec.residual = residual && rest.family.takes_residual();
     spec.elems = rest.elems;
     if !rest.family.is_chain() {
@@ -186,7 +188,9 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.seed = rest.seed;
     spec.winograd = winograd;
     let all = [&[Algorithm::Auto], &choices(&spec)[..]].concat();
-    spec.conv = all[rest.conv.index(all.len())];
+    if rest.family.takes_options() {
+        spec.conv = all[rest.conv.index(all.len())];
+    }
     is_possible(&spec).then_some(spec)
 }
 
@@ -201,8 +205,14 @@ fn fitted(mut axes: Vec<Axis>, family: Family, is_filtered: bool) -> Vec<Axis> {
             [axis.kernel, axis.stride, axis.dilation] = [3, 1, 1];
         }
         if family == Family::PixelMix {
-            // Its output has the input's size.
             axis.stride = 1;
+        }
+        if family == Family::Dcd {
+            // Some pool to 2 x 2.
+            axis.input = axis.input.max(2);
+        }
+        if matches!(family, Family::PixelMix | Family::Dcd) {
+            // Its output has the size of the input, or of every so manieth of it.
             let reach = axis.dilation * (axis.kernel - 1);
             axis.padding = [reach / 2, reach.div_ceil(2)];
         }

@@ -5,6 +5,7 @@ pub mod cases;
 pub mod catalogue;
 pub mod check;
 pub mod data;
+mod dcd;
 pub mod draw;
 pub mod expect;
 pub mod fuzz;

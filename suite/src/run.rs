@@ -5,8 +5,8 @@ use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Epilogue, Geometry, Layout, WeightOrder};
 use dynconv::{
-    Bound, Caps, Context, Elem, Error, FdyConv2d, Layer, ModulatedConv2d, PixelMix2d, Tensor,
-    Warehouse, wgpu,
+    Activation, Algorithm, Bound, Caps, Context, Dcd2d, Elem, Error, FdyConv2d, Layer,
+    ModulatedConv2d, PixelMix2d, Tensor, Warehouse, wgpu,
 };
 
 use crate::cases::needs_lanes;
@@ -271,7 +271,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             let given = operands.given(&[&[spec.batch, g.kernels], &places[..]].concat())?;
             layer.bind(&operands.x, &given, operands.y())
         }
-        Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled => {
+        Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled | Family::Dcd => {
             chain(context, spec, data, &g, &operands)
         }
     }?;
@@ -309,6 +309,13 @@ fn chain(
         }
         Family::Fdy => finish!(FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?)
             .bind(&operands.x, operands.y()),
+        Family::Dcd => {
+            let layer = Dcd2d::new(context, &desc, &data.dcd(spec, g))?;
+            match &operands.residual {
+                None => layer.bind(&operands.x, operands.y()),
+                Some(residual) => layer.bind_add(&operands.x, residual, operands.y()),
+            }
+        }
         _ => {
             let style = operands.given(&[spec.batch, g.c_in])?;
             finish!(ModulatedConv2d::new(
@@ -333,6 +340,11 @@ fn check_extras(spec: &Spec) -> dynconv::Result<()> {
     }
     if spec.residual && !spec.family.takes_residual() {
         return refuse("a residual");
+    }
+    let has_options =
+        spec.conv != Algorithm::Auto || spec.affine || spec.activation != Activation::None;
+    if has_options && !spec.family.takes_options() {
+        return refuse("a choice of kernels, nor anything that follows");
     }
     if spec.family.is_chain()
         && (spec.layouts != [Layout::ChannelsFirst; 2] || spec.limits != Limits::Device)
@@ -440,7 +452,9 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
             let mixing = Mixing::Cells(cells(spec, &g));
             AttentionSource::Branch(Branch { hidden, parts: mix, mixing })
         }
-        Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled => return Ok(None),
+        Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled | Family::Dcd => {
+            return Ok(None);
+        }
     };
     let epilogue =
         Epilogue { affine: spec.affine, residual: spec.residual, activation: spec.activation };

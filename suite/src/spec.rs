@@ -35,13 +35,15 @@ pub enum Family {
     Modulated,
     /// Modulated convolution without demodulation.
     Styled,
+    /// Dynamic channel fusion.
+    Dcd,
 }
 
 impl Family {
-    /// Whether the layer is several plans in a row: channels first, two axes, no residual.
+    /// Whether the layer is several plans in a row: channels first, two axes.
     #[must_use]
     pub fn is_chain(self) -> bool {
-        matches!(self, Self::PixelMix | Self::Fdy | Self::Modulated | Self::Styled)
+        matches!(self, Self::PixelMix | Self::Fdy | Self::Modulated | Self::Styled | Self::Dcd)
     }
 
     /// Whether the layer computes its attention from its input, and lets it be read.
@@ -66,19 +68,26 @@ impl Family {
     /// Whether there is one kernel and nothing to mix.
     #[must_use]
     pub fn has_one_kernel(self) -> bool {
-        matches!(self, Self::Static | Self::PerSample | Self::Modulated | Self::Styled)
+        self == Self::Dcd
+            || matches!(self, Self::Static | Self::PerSample | Self::Modulated | Self::Styled)
     }
 
     /// Whether it can have a bias.
     #[must_use]
     pub fn takes_bias(self) -> bool {
-        !matches!(self, Self::PerSample | Self::OdConv | Self::Modulated | Self::Styled)
+        !matches!(self, Self::PerSample | Self::OdConv | Self::Modulated | Self::Styled | Self::Dcd)
     }
 
     /// Whether a residual can be added.
     #[must_use]
     pub fn takes_residual(self) -> bool {
-        !self.is_chain() && !matches!(self, Self::Map(_))
+        self == Self::Dcd || !self.is_chain() && !matches!(self, Self::Map(_))
+    }
+
+    /// Whether its convolution kernel can be chosen, and a scale, shift and activation can follow.
+    #[must_use]
+    pub fn takes_options(self) -> bool {
+        self != Self::Dcd
     }
 
     /// Whether the mixing differs from position to position.
@@ -170,7 +179,7 @@ pub const ACTIVATIONS: [(&str, Activation); 11] = [
 ];
 
 /// Kinds of layer by name.
-pub const FAMILIES: [(&str, Family); 15] = [
+pub const FAMILIES: [(&str, Family); 16] = [
     ("static", Family::Static),
     ("bank", Family::Bank),
     ("map", Family::Map(MapAxis::All)),
@@ -186,6 +195,7 @@ pub const FAMILIES: [(&str, Family); 15] = [
     ("fdy", Family::Fdy),
     ("modulated", Family::Modulated),
     ("styled", Family::Styled),
+    ("dcd", Family::Dcd),
 ];
 
 const LAYOUTS: [(&str, Layout); 2] =
@@ -561,7 +571,11 @@ impl Spec {
         // A branch squeezes the channels to a quarter or less, but not below 16, and has a head for
         // each kind of gain.
         let widest = c_in.max(c_out).max(kernels).max(g.taps());
-        let branch = if self.family.is_given() { 0 } else { product([c_in / 4 + 16, widest]) };
+        let branch = match self.family {
+            Family::Dcd => product([c_out / 4 + 2, c_out / 4 + 2, c_in / 4 + 2]),
+            family if family.is_given() => 0,
+            _ => product([c_in / 4 + 16, widest]),
+        };
         let counts = [
             (
                 "elements of the input",
@@ -778,6 +792,10 @@ mod tests {
             ),
             (
                 "odconv batch=1 channels=1x99999999 input=1 kernel=1",
+                "weights of the attention: expected at most 134217728",
+            ),
+            (
+                "dcd batch=1 channels=1x99999 input=2x2 kernel=1x1",
                 "weights of the attention: expected at most 134217728",
             ),
             (

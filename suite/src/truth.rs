@@ -13,6 +13,7 @@ use dynconv::reference::{self, LayerWeights, average_pool, channel_softmax, demo
 use dynconv::{Activation, ConvDesc, Elem, Linear, Warehouse, Winograd};
 
 use crate::data::{Data, cells};
+use crate::dcd;
 use crate::run::problem;
 use crate::spec::{Family, Spec};
 
@@ -259,6 +260,9 @@ fn convolved(
 /// output's.
 fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let x = widen(&data.x);
+    if spec.family == Family::Dcd {
+        return Ok(channel_fusion(spec, data, g, &x));
+    }
     let (attention, given) = match spec.family {
         Family::PixelMix => (AttentionSource::Map(MapAxis::All), pixel_maps(spec, data, g, &x)?),
         Family::Fdy => (AttentionSource::Map(MapAxis::One(2)), frequency_maps(spec, data, g, &x)?),
@@ -284,6 +288,21 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let of_sum = attention_tolerance(spec) * largest;
     let tolerance = y.iter().map(|&y| of_sum + storing_error(spec.elems[1], y)).collect();
     Ok(Truth { tolerance, magnitude: vec![largest; y.len()], y })
+}
+
+/// The sum of two parts, of which the convolution is stored in the output's element type before the
+/// other is added.
+fn channel_fusion(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> Truth {
+    let dcd::Parts { mut convolved, fused } = dcd::parts(spec, g, &data.dcd(spec, g), x);
+    for (value, residual) in convolved.iter_mut().zip(data.residual.iter().flatten()) {
+        *value += f64::from(*residual);
+    }
+    let largest = convolved.iter().chain(&fused).fold(0.0_f64, |a, b| a.max(b.abs()));
+    let y: Vec<f64> = convolved.iter().zip(&fused).map(|(a, b)| a + b).collect();
+    let of_sum = attention_tolerance(spec) * largest;
+    let stored = |value: f64| storing_error(spec.elems[1], value);
+    let tolerance = convolved.iter().zip(&y).map(|(&r, &y)| of_sum + stored(r) + stored(y));
+    Truth { tolerance: tolerance.collect(), magnitude: vec![largest; y.len()], y }
 }
 
 fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {

@@ -10,7 +10,8 @@ use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Cells, Epilogue, Geometry, Layout, WeightOrder};
 use dynconv::{
-    Caps, Context, ConvDesc, Elem, FdyConv2d, ModulatedConv2d, PixelMix2d, Tensor, Winograd, wgpu,
+    Caps, Context, ConvDesc, Dcd2d, Elem, FdyConv2d, ModulatedConv2d, PixelMix2d, Tensor, Winograd,
+    wgpu,
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
@@ -281,7 +282,12 @@ fn chained() -> Vec<Dispatch> {
         );
         layer.expect("valid").bind(&x, &style, &y)
     });
-    let bounds = [pixel.bind(&x, &y), frequency.bind(&x, &y)].into_iter().chain(modulated);
+    let fusions = [1, 2].map(|cells| {
+        let weights = weights::dcd(&mut noise, &g, cells);
+        Dcd2d::new(&context, &desc.kernels(1), &weights).expect("valid").bind(&x, &y)
+    });
+    let mixed = [pixel.bind(&x, &y), frequency.bind(&x, &y)];
+    let bounds = mixed.into_iter().chain(modulated).chain(fusions);
     bounds
         .flat_map(|bound| {
             bound.expect("binds").steps().iter().map(|s| s.dispatch().clone()).collect::<Vec<_>>()

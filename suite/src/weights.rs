@@ -2,8 +2,8 @@
 
 use dynconv::problem::{Cells, Geometry};
 use dynconv::{
-    BatchNorm, CondConvWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights, Linear,
-    OdWeights, PixelMixWeights,
+    BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights,
+    Linear, OdWeights, PixelMixWeights,
 };
 
 use crate::noise::Noise;
@@ -107,5 +107,21 @@ pub fn fdy(noise: &mut Noise, g: &Geometry, bias: bool) -> FdyWeights {
         hidden: noise.floats(hidden * g.c_in * g.kernel[2]),
         norm: batch_norm(noise, hidden),
         head: linear(noise, g.kernels, hidden),
+    }
+}
+
+/// Dynamic channel fusion, pooled to so many means along each axis.
+pub fn dcd(noise: &mut Noise, g: &Geometry, cells: usize) -> DcdWeights {
+    let (latent, squeezed) = (g.c_out / 4 + 2, g.c_in / 4 + 2);
+    DcdWeights {
+        conv: noise.floats(g.weights()),
+        q: noise.floats(latent * g.c_in),
+        p: noise.floats(g.c_out * latent),
+        norm1: batch_norm(noise, latent),
+        norm2: batch_norm(noise, latent),
+        squeeze: noise.floats(squeezed * cells * cells * g.c_in),
+        gate: noise.floats(squeezed * squeezed),
+        phi: noise.floats(latent * latent * squeezed),
+        scale: noise.floats(g.c_out * squeezed),
     }
 }

@@ -5,7 +5,6 @@ mod common;
 
 mod buffers;
 mod close;
-mod dcd;
 mod elems;
 mod exact;
 mod faults;
