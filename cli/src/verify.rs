@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use dynconv::layers::{
-    CondConv, DyCnn, Given, KernelWarehouse, Map, Od, OwnAttention, PerSample, Static,
+    AnyLayer, CondConv, DyCnn, Given, KernelWarehouse, Map, Od, OwnAttention, PerSample, Static,
 };
 use dynconv::problem::Layout;
 use dynconv::problem::MapAxis;
@@ -281,14 +281,6 @@ impl Case<'_> {
         Ok(Tensor::upload_in(self.context, shape, &narrow(&self.vectors.values(key)?), elem)?)
     }
 
-    fn input(&self) -> Result<Tensor> {
-        self.tensor("x", self.elem)
-    }
-
-    fn residual(&self) -> Result<Option<Tensor>> {
-        self.config.epilogue.residual.then(|| self.tensor("residual", self.elem)).transpose()
-    }
-
     fn layer<const D: usize>(&self) -> Result<Bound> {
         let (context, config, weights) = (self.context, &self.config, &self.layer);
         match config.kind.as_str() {
@@ -325,14 +317,9 @@ impl Case<'_> {
             }
             "bank" => {
                 let (desc, bank, bias) = self.bank::<D>()?;
-                let layer =
-                    self.laid_out(Layer::<D, Given>::new(context, &desc, &bank, bias.as_deref())?)?;
-                let (x, y) = self.tensors(&layer)?;
+                let layer = Layer::<D, Given>::new(context, &desc, &bank, bias.as_deref())?;
                 let attention = self.tensor("attention", Elem::F32)?;
-                Ok(match self.residual()? {
-                    None => layer.bind(&x, &attention, &y)?,
-                    Some(residual) => layer.bind_add(&x, &attention, &residual, &y)?,
-                })
+                self.bind_given(&self.laid_out(layer)?, Some(&attention))
             }
             "map" => {
                 let (desc, bank, bias) = self.bank::<D>()?;
@@ -341,21 +328,14 @@ impl Case<'_> {
                     map.shape().len() == D + 2,
                     "map: expected a weight at every position of the output"
                 );
-                ensure!(!config.epilogue.residual, "a residual does not go with kind map");
                 let layer =
                     Layer::<D, Map>::new(context, &desc, &bank, bias.as_deref(), MapAxis::All)?;
-                let layer = self.laid_out(layer)?;
-                let (x, y) = self.tensors(&layer)?;
-                Ok(layer.bind(&x, &map, &y)?)
+                self.bind_given(&self.laid_out(layer)?, Some(&map))
             }
             "persample" => {
                 let (desc, kernels) = self.per_sample::<D>()?;
                 let layer = self.laid_out(Layer::<D, PerSample>::new(context, &desc)?)?;
-                let (x, y) = self.tensors(&layer)?;
-                Ok(match self.residual()? {
-                    None => layer.bind(&x, &kernels, &y)?,
-                    Some(residual) => layer.bind_add(&x, &kernels, &residual, &y)?,
-                })
+                self.bind_given(&layer, Some(&kernels))
             }
             kind => bail!(
                 "unknown kind \"{kind}\" with {D} spatial axes; there are {}",
@@ -378,22 +358,18 @@ impl Case<'_> {
             "kind {} takes channels first",
             config.kind
         );
-        ensure!(!config.epilogue.residual, "a residual does not go with kind {}", config.kind);
-        let x = self.input()?;
-        let y =
-            Tensor::zeros_in(context, self.vectors.shape("y").context("no tensor y")?, self.elem)?;
-        Ok(match config.kind.as_str() {
+        match config.kind.as_str() {
             "pixelmix" => {
                 let (desc, weights) = weights.pixel_mix("param.")?;
                 let desc = config.geometry(desc)?;
                 let layer = PixelMix2d::new(context, &desc, &weights, config.temperature)?;
-                finished!(self, layer, desc.geometry()?.c_out).bind(&x, &y)?
+                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), None)
             }
             "fdyconv" => {
                 let (desc, weights) = weights.fdy("param.", config.epsilon())?;
                 let desc = config.geometry(desc)?;
                 let layer = FdyConv2d::new(context, &desc, &weights, config.temperature)?;
-                finished!(self, layer, desc.geometry()?.c_out).bind(&x, &y)?
+                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), None)
             }
             "dcd" => {
                 ensure!(
@@ -402,7 +378,7 @@ impl Case<'_> {
                     "nothing can follow the sum of kind dcd"
                 );
                 let (desc, weights) = weights.dcd("param.", config.epsilon())?;
-                Dcd2d::new(context, &config.geometry(desc)?, &weights)?.bind(&x, &y)?
+                self.bind_given(&Dcd2d::new(context, &config.geometry(desc)?, &weights)?, None)
             }
             _ => {
                 ensure!(
@@ -412,9 +388,9 @@ impl Case<'_> {
                 let (desc, weight) = self.kernel::<2>()?;
                 let layer = ModulatedConv2d::new(context, &desc, &weight, config.demodulate)?;
                 let style = self.tensor("style", Elem::F32)?;
-                finished!(self, layer, desc.geometry()?.c_out).bind(&x, &style, &y)?
+                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), Some(&style))
             }
-        })
+        }
     }
 
     /// The description of a layer whose weights are stored flat, without what no checkpoint holds.
@@ -522,20 +498,21 @@ impl Case<'_> {
         Ok(finished!(self, layer, channels.copied().context("no tensor y")?))
     }
 
-    /// Input and output.
-    fn tensors<const D: usize, A>(&self, layer: &Layer<D, A>) -> Result<(Tensor, Tensor)> {
-        let x = self.input()?;
-        let y = Tensor::zeros_in(self.context, &layer.output_shape(x.shape())?, self.elem)?;
-        Ok((x, y))
+    fn bind<const D: usize, A: OwnAttention>(&self, layer: Layer<D, A>) -> Result<Bound> {
+        self.bind_given(&self.laid_out(layer)?, None)
     }
 
-    fn bind<const D: usize, A: OwnAttention>(&self, layer: Layer<D, A>) -> Result<Bound> {
-        let layer = self.laid_out(layer)?;
-        let (x, y) = self.tensors(&layer)?;
-        Ok(match self.residual()? {
-            None => layer.bind(&x, &y)?,
-            Some(residual) => layer.bind_add(&x, &residual, &y)?,
-        })
+    /// Binds a layer to what stands in the file, and to an output.
+    fn bind_given(&self, layer: &dyn AnyLayer, given: Option<&Tensor>) -> Result<Bound> {
+        let x = self.tensor("x", self.elem)?;
+        let residual = self
+            .config
+            .epilogue
+            .residual
+            .then(|| self.tensor("residual", self.elem))
+            .transpose()?;
+        let y = Tensor::zeros_in(self.context, &layer.output_shape(x.shape())?, self.elem)?;
+        Ok(layer.bind_any(&x, given, residual.as_ref(), &y)?)
     }
 }
 

@@ -408,7 +408,10 @@ fn an_impossible_problem_is_wrong_usage() {
             "it needs two axes, a 3 x 3 kernel",
         ),
         (format!("odconv {plain} with=bias"), "a bias is not possible: OdConv layers have none"),
-        (format!("map {plain} with=residual"), "a residual is not possible"),
+        (
+            format!("dcd {plain} activation=relu"),
+            "a scale and shift or an activation is not possible: Dcd layers have none",
+        ),
         (
             format!("pixelmix {plain} padding=1 layouts=nhwc,nhwc"),
             "a choice of layouts or limits is not possible",

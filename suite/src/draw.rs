@@ -173,7 +173,7 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
         spec.activation = ACTIVATIONS[rest.activation].1;
         spec.affine = affine;
     }
-    spec.residual = residual && rest.family.takes_residual();
+    spec.residual = residual;
     spec.elems = rest.elems;
     if !rest.family.is_chain() {
         spec.layouts = rest

@@ -1,6 +1,6 @@
 //! Runs a problem on a device, with canaries around everything that is written.
 
-use dynconv::layers::OwnAttention;
+use dynconv::layers::AnyLayer;
 use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Epilogue, Geometry, Layout, WeightOrder};
@@ -197,11 +197,14 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
     let operands = Operands::new(context, spec, data, &g)?;
     check_extras(spec)?;
     let bound = match spec.family {
-        Family::Static => operands.own(finish(
-            Layer::<D, dynconv::layers::Static>::new(context, &desc, &data.bank, bias)?,
-            spec,
-            data,
-        )?),
+        Family::Static => operands.bind(
+            &finish(
+                Layer::<D, dynconv::layers::Static>::new(context, &desc, &data.bank, bias)?,
+                spec,
+                data,
+            )?,
+            None,
+        ),
         Family::DyCnn => {
             let layer = Layer::<D, dynconv::layers::DyCnn>::new(
                 context,
@@ -209,7 +212,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &data.dy_cnn(spec, &g),
                 temperature,
             )?;
-            operands.own(finish(layer, spec, data)?)
+            operands.bind(&finish(layer, spec, data)?, None)
         }
         Family::OdConv => {
             let layer = Layer::<D, dynconv::layers::Od>::new(
@@ -218,7 +221,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &data.od_conv(spec, &g),
                 temperature,
             )?;
-            operands.own(finish(layer, spec, data)?)
+            operands.bind(&finish(layer, spec, data)?, None)
         }
         Family::CondConv => {
             let layer = Layer::<D, dynconv::layers::CondConv>::new(
@@ -226,7 +229,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &desc,
                 &data.cond_conv(spec, &g),
             )?;
-            operands.own(finish(layer, spec, data)?)
+            operands.bind(&finish(layer, spec, data)?, None)
         }
         Family::Warehouse => {
             let warehouse = Warehouse::new(context, cells(spec, &g), &data.bank)?;
@@ -234,42 +237,28 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             let layer = Layer::<D, dynconv::layers::KernelWarehouse>::new(
                 context, &desc, &weights, &warehouse,
             )?;
-            operands.own(finish(layer, spec, data)?)
+            operands.bind(&finish(layer, spec, data)?, None)
         }
         Family::Bank => {
-            let layer = finish(
-                Layer::<D, dynconv::layers::Given>::new(context, &desc, &data.bank, bias)?,
-                spec,
-                data,
-            )?;
+            let layer = Layer::<D, dynconv::layers::Given>::new(context, &desc, &data.bank, bias)?;
             let given = operands.given(&[spec.batch, g.kernels])?;
-            match &operands.residual {
-                None => layer.bind(&operands.x, &given, operands.y()),
-                Some(residual) => layer.bind_add(&operands.x, &given, residual, operands.y()),
-            }
+            operands.bind(&finish(layer, spec, data)?, Some(&given))
         }
         Family::PerSample => {
-            let layer =
-                finish(Layer::<D, dynconv::layers::PerSample>::new(context, &desc)?, spec, data)?;
+            let layer = Layer::<D, dynconv::layers::PerSample>::new(context, &desc)?;
             let given = operands.given(&[spec.batch, g.weights()])?;
-            match &operands.residual {
-                None => layer.bind(&operands.x, &given, operands.y()),
-                Some(residual) => layer.bind_add(&operands.x, &given, residual, operands.y()),
-            }
+            operands.bind(&finish(layer, spec, data)?, Some(&given))
         }
         Family::Map(axis) => {
-            let layer = finish(
-                Layer::<D, dynconv::layers::Map>::new(context, &desc, &data.bank, bias, axis)?,
-                spec,
-                data,
-            )?;
+            let layer =
+                Layer::<D, dynconv::layers::Map>::new(context, &desc, &data.bank, bias, axis)?;
             let size = g.output_size(spec.input3())?;
             let places = match axis {
                 MapAxis::All => size[3 - D..].to_vec(),
                 MapAxis::One(axis) => vec![size[axis]],
             };
             let given = operands.given(&[&[spec.batch, g.kernels], &places[..]].concat())?;
-            layer.bind(&operands.x, &given, operands.y())
+            operands.bind(&finish(layer, spec, data)?, Some(&given))
         }
         Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled | Family::Dcd => {
             chain(context, spec, data, &g, &operands)
@@ -304,27 +293,20 @@ fn chain(
     }
     match spec.family {
         Family::PixelMix => {
-            finish!(PixelMix2d::new(context, &desc, &data.pixel_mix(spec, g), temperature)?)
-                .bind(&operands.x, operands.y())
+            let weights = data.pixel_mix(spec, g);
+            let layer = PixelMix2d::new(context, &desc, &weights, temperature)?;
+            operands.bind(&finish!(layer), None)
         }
-        Family::Fdy => finish!(FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?)
-            .bind(&operands.x, operands.y()),
-        Family::Dcd => {
-            let layer = Dcd2d::new(context, &desc, &data.dcd(spec, g))?;
-            match &operands.residual {
-                None => layer.bind(&operands.x, operands.y()),
-                Some(residual) => layer.bind_add(&operands.x, residual, operands.y()),
-            }
+        Family::Fdy => {
+            let layer = FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?;
+            operands.bind(&finish!(layer), None)
         }
+        Family::Dcd => operands.bind(&Dcd2d::new(context, &desc, &data.dcd(spec, g))?, None),
         _ => {
+            let is_demodulated = spec.family == Family::Modulated;
+            let layer = ModulatedConv2d::new(context, &desc, &data.bank, is_demodulated)?;
             let style = operands.given(&[spec.batch, g.c_in])?;
-            finish!(ModulatedConv2d::new(
-                context,
-                &desc,
-                &data.bank,
-                spec.family == Family::Modulated
-            )?)
-            .bind(&operands.x, &style, operands.y())
+            operands.bind(&finish!(layer), Some(&style))
         }
     }
 }
@@ -338,13 +320,10 @@ fn check_extras(spec: &Spec) -> dynconv::Result<()> {
     if spec.bias && !spec.family.takes_bias() {
         return refuse("a bias");
     }
-    if spec.residual && !spec.family.takes_residual() {
-        return refuse("a residual");
-    }
     let has_options =
         spec.conv != Algorithm::Auto || spec.affine || spec.activation != Activation::None;
     if has_options && !spec.family.takes_options() {
-        return refuse("a choice of kernels, nor anything that follows");
+        return refuse("a choice of kernels, a scale and shift or an activation");
     }
     if spec.family.is_chain()
         && (spec.layouts != [Layout::ChannelsFirst; 2] || spec.limits != Limits::Device)
@@ -416,11 +395,8 @@ impl Operands {
         }
     }
 
-    fn own<const D: usize, A: OwnAttention>(&self, layer: Layer<D, A>) -> dynconv::Result<Bound> {
-        match &self.residual {
-            None => layer.bind(&self.x, self.y()),
-            Some(residual) => layer.bind_add(&self.x, residual, self.y()),
-        }
+    fn bind(&self, layer: &dyn AnyLayer, given: Option<&Tensor>) -> dynconv::Result<Bound> {
+        layer.bind_any(&self.x, given, self.residual.as_ref(), self.y())
     }
 }
 

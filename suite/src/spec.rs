@@ -78,12 +78,6 @@ impl Family {
         !matches!(self, Self::PerSample | Self::OdConv | Self::Modulated | Self::Styled | Self::Dcd)
     }
 
-    /// Whether a residual can be added.
-    #[must_use]
-    pub fn takes_residual(self) -> bool {
-        self == Self::Dcd || !self.is_chain() && !matches!(self, Self::Map(_))
-    }
-
     /// Whether its convolution kernel can be chosen, and a scale, shift and activation can follow.
     #[must_use]
     pub fn takes_options(self) -> bool {

@@ -279,7 +279,7 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
         }
     };
     let epilogue =
-        Epilogue { affine: spec.affine, activation: spec.activation, ..Epilogue::default() };
+        Epilogue { affine: spec.affine, residual: spec.residual, activation: spec.activation };
     let has_bias = spec.bias;
     let problem =
         Problem { attention, has_bias, epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
