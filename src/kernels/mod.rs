@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use crate::caps::Caps;
 use crate::error::{Error, Result};
-use crate::problem::{Algorithm, BLOCK, Problem};
+use crate::problem::{Algorithm, BLOCK, Geometry, Problem};
 use crate::reference;
 use crate::registry::registry;
 use conv::ConvKernel;
@@ -133,6 +133,17 @@ impl Kernel {
         Error::Unsupported { what: self.name().into(), because }
     }
 
+    /// Refuses to split the sum over the input channels of a group.
+    pub(crate) fn too_few_to_split(self, geometry: &Geometry) -> Error {
+        let channels = geometry.c_in / geometry.groups;
+        Error::Unsupported {
+            what: format!("{} in slices", self.name()),
+            because: format!(
+                "it needs more than {BLOCK} input channels a group, and there are {channels}"
+            ),
+        }
+    }
+
     /// How it convolves, if it does.
     pub(crate) fn convolution(self) -> Option<&'static dyn ConvKernel> {
         CONVOLUTIONS.iter().find(|one| one.kernel == self).map(|one| one.conv)
@@ -166,12 +177,9 @@ impl Algorithm {
         let output = geometry.output_size(problem.input)?;
         let (summed, map) = Problem { geometry, ..*problem }.summed(output);
         kernel.accepts(&summed, map)?;
-        let channels = summed.geometry.c_in / summed.geometry.groups;
-        if self == Self::SplitK && channels <= BLOCK {
-            return Err(kernel.refusal(format!(
-                "in slices it needs more than {BLOCK} input channels a group, and there are \
-                 {channels}"
-            )));
+        let Geometry { c_in, groups, .. } = summed.geometry;
+        if self == Self::SplitK && c_in / groups <= BLOCK {
+            return Err(kernel.too_few_to_split(&summed.geometry));
         }
         Ok(())
     }

@@ -258,13 +258,7 @@ impl Plan {
             mixes: self.mix().is_some(),
         };
         match convolution(self.conv).slices(task, caps) {
-            None if is_asked => Err(Error::Unsupported {
-                what: format!("{} in slices", self.conv.name()),
-                because: format!(
-                    "it needs more than 16 input channels a group, and there are {}",
-                    geometry.c_in / geometry.groups
-                ),
-            }),
+            None if is_asked => Err(self.conv.too_few_to_split(geometry)),
             slices => Ok(slices),
         }
     }
