@@ -103,10 +103,6 @@ impl AnyLayer for PixelMix2d {
         &self.context
     }
 
-    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
-        self.conv.output_shape(input).map(|_| None)
-    }
-
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
         self.conv.output_shape(input)
     }
@@ -250,10 +246,6 @@ impl FdyConv2d {
 impl AnyLayer for FdyConv2d {
     fn context(&self) -> &Context {
         &self.context
-    }
-
-    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
-        self.conv.output_shape(input).map(|_| None)
     }
 
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {

@@ -28,7 +28,9 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     ///
     /// # Errors
     /// [`Error::Shape`] if the input does not fit the layer.
-    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>>;
+    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
+        self.output_shape(input).map(|_| None)
+    }
 
     /// Shape of the output for an input of this shape.
     ///
