@@ -107,16 +107,10 @@ impl Step {
     fn check_aliases(&self, tensors: &[Tensor]) -> Result<()> {
         let storage = self.dispatch.variant.kernel.def().storage;
         let names = self.dispatch.slices.iter().map(|slice| slice.operand.name());
-        let all: Vec<_> = tensors.iter().zip(storage).zip(names).collect();
-        for ((written, _), output) in all.iter().filter(|((_, is_written), _)| **is_written) {
-            let shares = |((tensor, is_written), _): &&((&Tensor, &bool), &'static str)| {
-                !**is_written && tensor.buffer() == written.buffer()
-            };
-            if let Some((_, input)) = all.iter().find(shares) {
-                return Err(Error::AliasedBuffers { output, input });
-            }
-        }
-        Ok(())
+        let all = names.zip(tensors).zip(storage);
+        let (written, read): (Vec<_>, Vec<_>) = all.partition(|(_, is_written)| **is_written);
+        let read = || read.iter().map(|(tensor, _)| *tensor);
+        written.iter().try_for_each(|(output, _)| refuse_alias(*output, read()))
     }
 
     /// Records this dispatch alone into the caller's compute pass: to time a part of a layer, for
@@ -336,17 +330,24 @@ pub(crate) fn check_elem(what: &str, found: Elem, expected: Elem) -> Result<()> 
     Err(Error::Shape { what, expected: format!("{expected:?}"), found: format!("{found:?}") })
 }
 
-/// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not
-/// meet.
+/// Whether the output shares a buffer with another operand.
 fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result<()> {
-    let written = operands[&output].buffer();
-    let shares = |(&operand, tensor): (&Operand, &Tensor)| {
-        (operand != output && tensor.buffer() == written).then_some(operand)
-    };
-    if let Some(input) = operands.iter().filter_map(shares).map(Operand::name).min() {
-        return Err(Error::AliasedBuffers { output: output.name(), input });
+    let read = operands.iter().filter(|(operand, _)| **operand != output);
+    let read = read.map(|(operand, tensor)| (operand.name(), tensor));
+    refuse_alias((output.name(), &operands[&output]), read)
+}
+
+/// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not
+/// meet. Of several inputs the same is named in every run.
+fn refuse_alias<'a>(
+    (output, written): (&'static str, &Tensor),
+    read: impl Iterator<Item = (&'static str, &'a Tensor)>,
+) -> Result<()> {
+    let shares = |(_, tensor): &(&str, &Tensor)| tensor.buffer() == written.buffer();
+    match read.filter(shares).map(|(input, _)| input).min() {
+        Some(input) => Err(Error::AliasedBuffers { output, input }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Loads and stores of several elements begin at multiples of them: fewer at once for an input (the
