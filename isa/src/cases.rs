@@ -4,9 +4,9 @@
 use dynconv::Algorithm;
 use dynconv::device::MatrixShape;
 use dynconv::kernels::Dispatch;
-use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Parts, Problem};
 use dynconv::problem::{Layout, WeightOrder};
+use dynconv::program::Plan;
 use dynconv::{Caps, ConvDesc, Elem, wgpu};
 
 use crate::listing::Iterations;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use dynconv::Algorithm;
 use dynconv::device::Step;
 use dynconv::kernels::Kernel;
-use dynconv::plan::Plan;
+use dynconv::program::Plan;
 use dynconv::{Caps, Context, Elem, Error as LibraryError, wgpu};
 use dynconv_suite::data::{Data, Numbers};
 use dynconv_suite::run::{Fault, Prepared, problem_on};

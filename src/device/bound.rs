@@ -1,6 +1,5 @@
 //! Dispatches bound to their tensors, ready to be recorded.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,9 +7,8 @@ use std::sync::Arc;
 use crate::device::{Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
-use crate::kernels::{Dispatch, Operand, Slice, X_WIDTH, Y_WIDTH};
-use crate::plan::Plan;
-use crate::problem::AttentionSource;
+use crate::kernels::{Dispatch, Slice, Value, X_WIDTH, Y_WIDTH};
+use crate::program::{Memory, Program};
 
 /// A layer with everything it needs to run: pipelines, bind groups, parameters, scratch memory.
 ///
@@ -24,9 +22,12 @@ use crate::problem::AttentionSource;
 #[derive(Clone)]
 pub struct Bound {
     context: Context,
+    program: Arc<Program>,
+    /// The memory of each value that has any.
+    tensors: Vec<Option<Tensor>>,
     steps: Vec<Step>,
-    output: Tensor,
-    attention: Option<Tensor>,
+    output: (Value, Tensor),
+    attention: Option<Value>,
 }
 
 /// One dispatch of a [`Bound`], with all that its shader gets to see.
@@ -47,8 +48,8 @@ impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bound")
             .field("steps", &self.steps)
-            .field("output", &self.output)
-            .field("attention", &self.attention)
+            .field("output", self.output())
+            .field("attention", &self.attention())
             .finish()
     }
 }
@@ -78,20 +79,23 @@ impl Step {
         &self.bindings
     }
 
-    /// What a tensor is to this step, if the step binds it.
-    fn name_of(&self, tensor: &Tensor) -> Option<&'static str> {
-        let mut bound = self.tensors.iter().zip(&self.dispatch.slices);
-        bound.find(|(one, _)| one.is_same(tensor)).map(|(_, slice)| slice.operand.name())
+    /// What each storage binding takes a slice of.
+    #[must_use]
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
     }
 
-    /// The same step on what `new` makes of its tensors.
-    fn rebound(&self, context: &Context, new: impl Fn(&Tensor) -> Tensor) -> Result<Self> {
-        let tensors: Vec<Tensor> = self.tensors.iter().map(new).collect();
+    /// The same step on the new tensors of its values.
+    fn rebound(&self, context: &Context, new: &[Option<Tensor>]) -> Result<Self> {
+        let values = self.dispatch.slices.iter().map(|slice| slice.value);
+        let tensors = values
+            .zip(&self.tensors)
+            .map(|(value, old)| new[value.index()].clone().unwrap_or_else(|| old.clone()));
+        let tensors: Vec<Tensor> = tensors.collect();
         if tensors.iter().zip(&self.tensors).all(|(new, old)| new.is_same(old)) {
             return Ok(self.clone());
         }
-        self.check_aliases(&tensors)?;
-        let placed = Placed::on(context, Dispatch::clone(&self.dispatch), tensors);
+        let placed = Placed::new(context, Dispatch::clone(&self.dispatch), tensors);
         if placed.dispatch != *self.dispatch {
             let [step] = <[Self; 1]>::try_from(steps(context, vec![placed])?)
                 .unwrap_or_else(|_| unreachable!("a step is made of each dispatch"));
@@ -101,16 +105,6 @@ impl Step {
         let bind_group = bind_group(context, name, &self.layout, &self.params, &placed.bindings);
         let Placed { tensors, bindings, .. } = placed;
         Ok(Self { tensors, bindings, bind_group, ..self.clone() })
-    }
-
-    /// WebGPU forbids a buffer that is read and written in one dispatch.
-    fn check_aliases(&self, tensors: &[Tensor]) -> Result<()> {
-        let storage = self.dispatch.variant.kernel.def().storage;
-        let names = self.dispatch.slices.iter().map(|slice| slice.operand.name());
-        let all = names.zip(tensors).zip(storage);
-        let (written, read): (Vec<_>, Vec<_>) = all.partition(|(_, is_written)| **is_written);
-        let read = || read.iter().map(|(tensor, _)| *tensor);
-        written.iter().try_for_each(|(output, _)| refuse_alias(*output, read()))
     }
 
     /// Records this dispatch alone into the caller's compute pass: to time a part of a layer, for
@@ -128,39 +122,47 @@ impl Step {
 const PARAMS_STRIDE: u64 = 256;
 
 impl Bound {
-    /// Binds dispatches to `operands`, of which `output` is written for the caller. For an empty
-    /// output nothing runs.
+    /// Binds a program to the tensors of its external values, and to scratch memory of its own.
+    /// For an empty output nothing runs.
     pub(crate) fn new(
         context: &Context,
-        dispatches: Vec<Dispatch>,
-        operands: &HashMap<Operand, Tensor>,
-        output: Operand,
+        program: Program,
+        mut tensors: Vec<Option<Tensor>>,
+        output: (Value, Tensor),
+        attention: Option<Value>,
     ) -> Result<Self> {
-        check_homes(context, operands)?;
-        check_aliases(operands, output)?;
-        check_elems(operands)?;
-        let steps = if operands[&output].is_empty() {
-            Vec::new()
-        } else {
-            let placed =
-                dispatches.into_iter().map(|dispatch| Placed::new(context, dispatch, operands));
-            steps(context, placed.collect())?
-        };
-        let output = operands[&output].clone();
-        let attention = operands.get(&Operand::Attention).cloned();
-        Ok(Self { context: context.clone(), steps, output, attention })
-    }
-
-    /// Several bindings as one, recorded in this order.
-    pub(crate) fn chain(parts: Vec<Self>) -> Self {
-        let mut parts = parts.into_iter();
-        let mut chain = parts.next().expect("a chain has at least one part");
-        for part in parts {
-            chain.steps.extend(part.steps);
-            chain.output = part.output;
-            chain.attention = part.attention;
+        tensors.resize(program.values().len(), None);
+        check_homes(context, &program, &tensors)?;
+        check_aliases(&program, &tensors)?;
+        let is_empty = output.1.is_empty();
+        if !is_empty {
+            program.check_written()?;
+            add_scratch(context, &program, &mut tensors)?;
         }
-        chain
+        if let Some(attention) = attention.filter(|value| tensors[value.index()].is_none()) {
+            let info = program.info(attention)?;
+            let tensor = Tensor::new(context, attention.name(), &info.shape, info.elem)?;
+            tensors[attention.index()] = Some(tensor);
+        }
+        let place = |dispatch: &Dispatch| {
+            let tensor = |slice: &Slice| {
+                let tensor = tensors[slice.value.index()].clone();
+                tensor.map_or_else(|| Err(program.info(slice.value)?.is_missing()), Ok)
+            };
+            let tensors = dispatch.slices.iter().map(tensor).collect::<Result<_>>()?;
+            Ok(Placed::new(context, dispatch.clone(), tensors))
+        };
+        let dispatches = program.steps().iter().filter(|_| !is_empty);
+        let placed = dispatches.map(place).collect::<Result<Vec<_>>>()?;
+        let steps = if placed.is_empty() { Vec::new() } else { steps(context, placed)? };
+        Ok(Self {
+            context: context.clone(),
+            program: Arc::new(program),
+            tensors,
+            steps,
+            output,
+            attention,
+        })
     }
 
     /// The same work on other tensors: each second one takes the place of the first, which is
@@ -189,38 +191,35 @@ impl Bound {
     /// which parts are, [`Error::Shape`] for a second one of another shape or element type,
     /// [`Error::OtherDevice`], [`Error::AliasedBuffers`], [`Error::OutOfMemory`].
     pub fn rebind(&self, replaced: &[(&Tensor, &Tensor)]) -> Result<Self> {
+        let mut tensors = self.tensors.clone();
         for (bound, other) in replaced {
-            self.check_replacement(bound, other)?;
+            for value in self.replaceable(bound, other)? {
+                tensors[value.index()] = Some((*other).clone());
+            }
         }
-        let new = |tensor: &Tensor| {
-            let pair = replaced.iter().find(|(bound, _)| bound.is_same(tensor));
-            pair.map_or_else(|| tensor.clone(), |(_, other)| (*other).clone())
-        };
-        let steps = self.steps.iter().map(|step| step.rebound(&self.context, new));
+        check_aliases(&self.program, &tensors)?;
+        let steps = self.steps.iter().map(|step| step.rebound(&self.context, &tensors));
         let steps = self
             .context
             .scoped("the bindings of other tensors", || steps.collect::<Result<Vec<_>>>())??;
-        let output = new(&self.output);
-        Ok(Self {
-            context: self.context.clone(),
-            steps,
-            output,
-            attention: self.attention.as_ref().map(new),
-        })
+        let (value, output) = &self.output;
+        let output = tensors[value.index()].as_ref().unwrap_or(output);
+        Ok(Self { output: (*value, output.clone()), tensors, steps, ..self.clone() })
     }
 
-    fn check_replacement(&self, bound: &Tensor, other: &Tensor) -> Result<()> {
-        let name = self.steps.iter().find_map(|step| step.name_of(bound));
-        let is_empty = self.steps.is_empty() && self.output.is_same(bound);
-        let Some(name) = name.or(is_empty.then_some(Operand::Output.name())) else {
+    /// The values that are bound to a tensor, which another may take the place of.
+    fn replaceable(&self, bound: &Tensor, other: &Tensor) -> Result<Vec<Value>> {
+        let externals: Vec<_> = externals(&self.program, &self.tensors).collect();
+        let same = externals.iter().filter(|(_, tensor)| tensor.is_same(bound));
+        let values: Vec<Value> = same.map(|(value, _)| *value).collect();
+        let Some(name) = values.first().map(|value| value.name()) else {
             return Err(Error::Value {
                 what: "tensor to replace".into(),
                 needed: "one that is bound".into(),
                 found: format!("another one, {bound:?}"),
             });
         };
-        let bound_tensors = self.steps.iter().flat_map(|step| &step.tensors);
-        if bound_tensors.into_iter().any(|one| one.overlaps(bound) && !one.is_same(bound)) {
+        if externals.iter().any(|(_, one)| one.overlaps(bound) && !one.is_same(bound)) {
             return Err(Error::Unsupported {
                 what: format!("another {name}"),
                 because: "a part of the one that is bound is bound on its own".into(),
@@ -235,7 +234,7 @@ impl Bound {
                 found: format!("{:?}", other.shape()),
             });
         }
-        Ok(())
+        Ok(values)
     }
 
     /// Records the layer into a compute pass of its own.
@@ -255,7 +254,7 @@ impl Bound {
     /// The tensor written.
     #[must_use]
     pub fn output(&self) -> &Tensor {
-        &self.output
+        &self.output.1
     }
 
     /// Attention rows `[batch, row]` of the last recording that ran; see
@@ -263,7 +262,20 @@ impl Bound {
     /// `None` for a static convolution.
     #[must_use]
     pub fn attention(&self) -> Option<&Tensor> {
-        self.attention.as_ref()
+        self.attention.and_then(|value| self.tensors[value.index()].as_ref())
+    }
+
+    /// Values and steps.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Values that are scratch memory, and where they lie.
+    pub fn scratch(&self) -> impl Iterator<Item = (Value, &Tensor)> {
+        held(&self.program, &self.tensors)
+            .filter(|(memory, ..)| *memory != Memory::External)
+            .map(|(_, value, tensor)| (value, tensor))
     }
 
     /// What runs, in order.
@@ -273,53 +285,43 @@ impl Bound {
     }
 }
 
-/// Binds a plan to the operands of its layer, and to scratch memory of its own.
-pub(crate) fn bind_plan(
-    context: &Context,
-    plan: Plan,
-    mut operands: HashMap<Operand, Tensor>,
-) -> Result<Bound> {
-    let problem = plan.problem();
-    let mut scratch = |operand: Operand, shape: &[usize]| {
-        Ok(operands.insert(operand, Tensor::new(context, operand.name(), shape, Elem::F32)?))
-    };
-    if matches!(problem.attention, AttentionSource::Branch(_)) {
-        scratch(Operand::Attention, &[problem.batch, problem.attention_row().stride])?;
-    }
-    for (operand, elements) in
-        plan.scratch().into_iter().filter(|(operand, _)| *operand != Operand::Attention)
-    {
-        scratch(operand, &[usize::try_from(elements).unwrap_or(usize::MAX)])?;
-    }
-    Bound::new(context, plan.into_dispatches(), &operands, Operand::Output)
+/// Values that have memory.
+fn held<'a>(
+    program: &'a Program,
+    tensors: &'a [Option<Tensor>],
+) -> impl Iterator<Item = (Memory, Value, &'a Tensor)> {
+    let both = program.values().iter().zip(tensors);
+    both.filter_map(|(info, tensor)| Some((info.memory, info.value, tensor.as_ref()?)))
 }
 
-/// Refuses operands of another device, naming the same one in every run.
-fn check_homes(context: &Context, operands: &HashMap<Operand, Tensor>) -> Result<()> {
-    let refusal = |(operand, tensor): (&Operand, &Tensor)| {
-        context
-            .home()
-            .check(operand.name(), tensor.home())
-            .err()
-            .map(|error| (operand.name(), error))
-    };
-    operands
-        .iter()
-        .filter_map(refusal)
-        .min_by_key(|(name, _)| *name)
-        .map_or(Ok(()), |(_, error)| Err(error))
+/// Values that are tensors of the caller's.
+fn externals<'a>(
+    program: &'a Program,
+    tensors: &'a [Option<Tensor>],
+) -> impl Iterator<Item = (Value, &'a Tensor)> {
+    let external =
+        |(memory, value, tensor)| (memory == Memory::External).then_some((value, tensor));
+    held(program, tensors).filter_map(external)
 }
 
-/// Kernels read and write f32 but for input, output, residual and bank, whose element type is part
-/// of the variant.
-fn check_elems(operands: &HashMap<Operand, Tensor>) -> Result<()> {
-    for (&operand, tensor) in operands {
-        if !matches!(operand, Operand::Input | Operand::Output | Operand::Residual | Operand::Bank)
-        {
-            check_elem(operand.name(), tensor.elem(), Elem::F32)?;
-        }
+/// Makes scratch memory.
+fn add_scratch(context: &Context, program: &Program, tensors: &mut [Option<Tensor>]) -> Result<()> {
+    let arena = program.arena(context.caps());
+    let make = |&bytes: &u64| Tensor::memory(context, "scratch memory", bytes);
+    let buffers = arena.buffers().iter().map(make).collect::<Result<Vec<_>>>()?;
+    for place in arena.places() {
+        let info = program.info(place.value)?;
+        let buffer = &buffers[place.buffer];
+        tensors[place.value.index()] =
+            Some(Tensor::within(context, buffer, place.offset, &info.shape, info.elem));
     }
     Ok(())
+}
+
+/// Refuses tensors of another device.
+fn check_homes(context: &Context, program: &Program, tensors: &[Option<Tensor>]) -> Result<()> {
+    let mut all = externals(program, tensors);
+    all.try_for_each(|(value, tensor)| context.home().check(value.name(), tensor.home()))
 }
 
 pub(crate) fn check_elem(what: &str, found: Elem, expected: Elem) -> Result<()> {
@@ -330,24 +332,28 @@ pub(crate) fn check_elem(what: &str, found: Elem, expected: Elem) -> Result<()> 
     Err(Error::Shape { what, expected: format!("{expected:?}"), found: format!("{found:?}") })
 }
 
-/// Whether the output shares a buffer with another operand.
-fn check_aliases(operands: &HashMap<Operand, Tensor>, output: Operand) -> Result<()> {
-    let read = operands.iter().filter(|(operand, _)| **operand != output);
-    let read = read.map(|(operand, tensor)| (operand.name(), tensor));
-    refuse_alias((output.name(), &operands[&output]), read)
-}
-
-/// WebGPU forbids a buffer that is read and written in one dispatch, even in ranges that do not
-/// meet. Of several inputs the same is named in every run.
-fn refuse_alias<'a>(
-    (output, written): (&'static str, &Tensor),
-    read: impl Iterator<Item = (&'static str, &'a Tensor)>,
-) -> Result<()> {
-    let shares = |(_, tensor): &(&str, &Tensor)| tensor.buffer() == written.buffer();
-    match read.filter(shares).map(|(input, _)| input).min() {
-        Some(input) => Err(Error::AliasedBuffers { output, input }),
-        None => Ok(()),
+/// Refuses a tensor that is written and shares its buffer with another of the caller's. WebGPU
+/// forbids that within a dispatch, even in ranges that do not meet. Here it is refused for a whole
+/// program, so that what is refused does not depend on the kernels that were chosen.
+fn check_aliases(program: &Program, tensors: &[Option<Tensor>]) -> Result<()> {
+    let mut is_written = vec![false; tensors.len()];
+    for step in program.steps() {
+        let storage = step.variant.kernel.def().storage;
+        for (slice, written) in step.slices.iter().zip(storage) {
+            is_written[slice.value.index()] |= written;
+        }
     }
+    let all: Vec<_> = externals(program, tensors).collect();
+    for (output, written) in all.iter().filter(|(value, _)| is_written[value.index()]) {
+        let shares = |(value, tensor): &&(Value, &Tensor)| {
+            value != output && tensor.buffer() == written.buffer()
+        };
+        if let Some((input, _)) = all.iter().find(shares) {
+            let [output, input] = [output, input].map(|value| value.name());
+            return Err(Error::AliasedBuffers { output, input });
+        }
+    }
+    Ok(())
 }
 
 /// Loads and stores of several elements begin at multiples of them: fewer at once for an input (the
@@ -372,15 +378,9 @@ struct Placed {
 }
 
 impl Placed {
-    fn new(context: &Context, dispatch: Dispatch, operands: &HashMap<Operand, Tensor>) -> Self {
-        let tensors =
-            dispatch.slices.iter().map(|slice| operands[&slice.operand].clone()).collect();
-        Self::on(context, dispatch, tensors)
-    }
-
     /// Rounds offsets down to the device's alignment; what that leaves over are the base elements,
     /// the first words of the parameters.
-    fn on(context: &Context, mut dispatch: Dispatch, tensors: Vec<Tensor>) -> Self {
+    fn new(context: &Context, mut dispatch: Dispatch, tensors: Vec<Tensor>) -> Self {
         // A binding that is read in pairs holds one at least.
         let least = if dispatch.variant.kernel.def().lanes { 8 } else { 4 };
         let alignment = u64::from(context.caps().storage_alignment);

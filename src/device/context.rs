@@ -14,8 +14,8 @@ use crate::caps::Caps;
 use crate::device::Home;
 use crate::error::{Error, Result, Unit};
 use crate::kernels::Variant;
-use crate::plan::Plan;
 use crate::problem::Problem;
+use crate::program::Plan;
 use crate::tuning::Tuning;
 
 /// Which adapter [`Context::request`] takes.

@@ -1,14 +1,16 @@
 //! The device: contexts, tensors, and programs bound to them.
 
 mod bound;
+mod builder;
 mod context;
 mod home;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
 mod timer;
 
+pub(crate) use bound::check_elem;
 pub use bound::{Bound, Step};
-pub(crate) use bound::{bind_plan, check_elem};
+pub use builder::Builder;
 pub(crate) use context::lock;
 pub use context::{AdapterChoice, Context, ContextOptions, choose_adapter};
 #[cfg(not(target_arch = "wasm32"))]

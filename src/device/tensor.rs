@@ -89,8 +89,25 @@ impl Tensor {
             });
         }
         let bytes = byte_count(what, shape, elem)?;
-        let buffer = context.buffer(what, bytes.max(8), OWN_USAGE)?;
-        Ok(Self { home: context.home().clone(), buffer, offset: 0, shape: shape.into(), elem })
+        let buffer = Self::memory(context, what, bytes)?;
+        Ok(Self::within(context, &buffer, 0, shape, elem))
+    }
+
+    /// Memory for tensors.
+    pub(crate) fn memory(context: &Context, what: &str, bytes: u64) -> Result<wgpu::Buffer> {
+        context.buffer(what, bytes.max(8), OWN_USAGE)
+    }
+
+    /// A tensor in a buffer of the library's own, which is large enough.
+    pub(crate) fn within(
+        context: &Context,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        shape: &[usize],
+        elem: Elem,
+    ) -> Self {
+        let (home, buffer) = (context.home().clone(), buffer.clone());
+        Self { home, buffer, offset, shape: shape.into(), elem }
     }
 
     /// A new tensor of these values, called `what` in errors.

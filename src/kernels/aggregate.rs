@@ -1,6 +1,6 @@
 //! Host side of `shaders/aggregate.wgsl`: each sample's kernel and bias from the bank.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Slot, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Resources, Slice, Slot, Value, Variant};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::{AttentionRow, BLOCK, Cells, Problem, WeightOrder};
@@ -38,8 +38,40 @@ const WORKGROUP: u32 = 64;
 /// Samples of one invocation.
 const SAMPLES: usize = 4;
 
-/// Weights of `batch` samples from `first` on; they are scratch that begins at 0.
+/// What is mixed, by what, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MixValues {
+    pub bank: Value,
+    pub bias: Option<Value>,
+    pub attention: Option<Value>,
+    /// Each sample's kernel and bias `[batch, row]`.
+    pub sample_weights: Value,
+}
+
+impl MixValues {
+    /// Their slices for `batch` samples from `first` on: `bank` elements of the bank, `bias` of the
+    /// biases, rows of attention and of weights.
+    pub(super) fn slices(
+        self,
+        [bank, bias]: [usize; 2],
+        [attention, row]: [usize; 2],
+        first: usize,
+        batch: usize,
+    ) -> Result<Vec<Slice>> {
+        let bank = Slice::whole(self.bank, bank)?;
+        let bias = self.bias.map(|value| Slice::whole(value, bias)).transpose()?;
+        let attention = self.attention.filter(|_| attention > 0).map(|value| {
+            Slice::samples(value, attention, first, batch)
+        });
+        let sample_weights = Slice::samples(self.sample_weights, row, first, batch)?;
+        let or_unused = |slice: Option<Slice>| slice.unwrap_or(bank.stand_in());
+        Ok(vec![bank, or_unused(bias), or_unused(attention.transpose()?), sample_weights])
+    }
+}
+
+/// Weights of `batch` samples from `first` on.
 pub(crate) fn dispatch(
+    values: MixValues,
     problem: &Problem,
     attention: AttentionRow,
     cells: Option<Cells>,
@@ -54,20 +86,8 @@ pub(crate) fn dispatch(
     let block = if order == WeightOrder::Blocked { BLOCK } else { 1 };
     let (mixed, kernel) =
         cells.map_or((geometry.kernels, weights), |cells| (cells.count, cells.elements()));
-    let bank = Slice::whole(Operand::Bank, mixed.saturating_mul(kernel))?;
-    let bias = Slice::whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
-    let sample_weights = Slice::samples(Operand::SampleWeights, row, 0, batch)?;
-    let used = attention.stride > 0;
-    let attention_slice = Slice::samples(Operand::Attention, attention.stride, first, batch)?;
-    // WebGPU wants something in every binding; the bank stands in for what this variant never
-    // reads.
-    let stand_in = Slice { len: 1, ..bank };
-    let slices = vec![
-        bank,
-        if has_bias { bias } else { stand_in },
-        if used { attention_slice } else { stand_in },
-        sample_weights,
-    ];
+    let held = [mixed.saturating_mul(kernel), geometry.kernels * geometry.c_out];
+    let slices = values.slices(held, [attention.stride, row], first, batch)?;
 
     let n = |value: usize| index32("attention row", value);
     let workgroups = row.div_ceil(WORKGROUP as usize) * batch.div_ceil(SAMPLES);

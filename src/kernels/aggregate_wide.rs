@@ -1,7 +1,8 @@
 //! Host side of `shaders/aggregate_wide.wgsl`: each sample's kernel in blocks, eight weights and
 //! eight samples at a time.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Variant};
+use super::aggregate::MixValues;
+use super::{Const, Dispatch, Kernel, KernelDef, Resources, Variant};
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Result, index32};
@@ -36,8 +37,9 @@ pub(crate) fn can_compute(problem: &Problem, caps: &Caps) -> bool {
     caps.has_lanes() && problem.order == WeightOrder::Blocked && problem.geometry.bank == Elem::F32
 }
 
-/// Weights of `batch` samples from `first` on; they are scratch that begins at 0.
+/// Weights of `batch` samples from `first` on.
 pub(crate) fn dispatch(
+    values: MixValues,
     problem: &Problem,
     attention: AttentionRow,
     first: usize,
@@ -48,16 +50,8 @@ pub(crate) fn dispatch(
     let weights = geometry.kernel_len(problem.order);
     let row = problem.row();
     let units = units(row);
-    let bank = Slice::whole(Operand::Bank, geometry.kernels.saturating_mul(weights))?;
-    let bias = Slice::whole(Operand::BiasBank, geometry.kernels * geometry.c_out)?;
-    // WebGPU wants something in every binding; the attention is always there.
-    let attention_slice = Slice::samples(Operand::Attention, attention.stride, first, batch)?;
-    let slices = vec![
-        bank,
-        if problem.has_bias { bias } else { Slice { len: 1, ..attention_slice } },
-        attention_slice,
-        Slice::samples(Operand::SampleWeights, row, 0, batch)?,
-    ];
+    let held = [geometry.kernels.saturating_mul(weights), geometry.kernels * geometry.c_out];
+    let slices = values.slices(held, [attention.stride, row], first, batch)?;
     let workgroups = row.div_ceil(EIGHT * EIGHT * units) * batch.div_ceil(EIGHT);
     let n = |value: usize| index32("attention row", value);
     let params = AggregateWideParams {

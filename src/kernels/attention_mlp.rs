@@ -1,7 +1,7 @@
 //! Host side of `shaders/attention_mlp.wgsl`: hidden layer and heads.
 
 use super::{
-    Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Variant, workgroup_within,
+    Const, Dispatch, Kernel, KernelDef, Resources, Slice, Value, Variant, workgroup_within,
 };
 use crate::caps::Caps;
 use crate::error::{Result, index32};
@@ -48,6 +48,19 @@ pub(crate) struct Mlp {
     /// Elements of an attention row.
     pub outputs: usize,
     pub head: Head,
+}
+
+/// What an attention branch reads and writes. Weights are transposed, their bias behind them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MlpValues {
+    /// `[batch, channels]`
+    pub means: Value,
+    pub hidden: Option<Value>,
+    pub heads: Value,
+    /// What divides the logits `[1]`.
+    pub temperature: Value,
+    /// Rows `[batch, gains and mixing weights]`.
+    pub attention: Value,
 }
 
 /// Invocations of a workgroup, unless the driver's loop limit asks for more. A sample has one
@@ -104,26 +117,31 @@ impl Mlp {
         hidden.saturating_add(logits.saturating_mul(width as u64 + 2)).saturating_add(normalised)
     }
 
-    /// Attention rows of `batch` samples from `first` on; their means are scratch that begins at 0.
-    pub(crate) fn dispatch(&self, first: usize, batch: usize, caps: &Caps) -> Result<Dispatch> {
+    /// Attention rows of `batch` samples from `first` on.
+    pub(crate) fn dispatch(
+        &self,
+        values: MlpValues,
+        first: usize,
+        batch: usize,
+        caps: &Caps,
+    ) -> Result<Dispatch> {
         let [runs, kernels, run] = self.runs();
         let sigmoids = self.outputs - runs * kernels;
         let width = self.width();
         let logits = sigmoids + runs * run;
-        let means = Slice::samples(Operand::Means, self.channels, 0, batch)?;
-        let hidden = match self.hidden {
-            Some(hidden) => {
-                Slice::whole(Operand::HiddenWeights, (self.channels + 1).saturating_mul(hidden))?
+        let means = Slice::samples(values.means, self.channels, first, batch)?;
+        let hidden = match (self.hidden, values.hidden) {
+            (Some(hidden), Some(value)) => {
+                Slice::whole(value, (self.channels + 1).saturating_mul(hidden))?
             }
-            // WebGPU wants something in every binding.
-            None => Slice { len: 1, ..means },
+            _ => means.stand_in(),
         };
         let slices = vec![
             means,
             hidden,
-            Slice::whole(Operand::HeadWeights, (width + 1).saturating_mul(logits))?,
-            Slice::samples(Operand::Attention, self.outputs, first, batch)?,
-            Slice::whole(Operand::Temperature, 1)?,
+            Slice::whole(values.heads, (width + 1).saturating_mul(logits))?,
+            Slice::samples(values.attention, self.outputs, first, batch)?,
+            Slice::whole(values.temperature, 1)?,
         ];
         let (workgroup, iterations) =
             workgroup_within(workgroup(caps), |workgroup| self.iterations(workgroup), caps);

@@ -1,7 +1,7 @@
 //! Host side of `shaders/average_pool.wgsl`: average pooling over one axis, or over all positions.
 
 use super::{
-    Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Slot, Variant, elements,
+    Const, Dispatch, Kernel, KernelDef, Resources, Slice, Slot, Value, Variant,
     workgroup_within,
 };
 use crate::caps::Caps;
@@ -51,19 +51,6 @@ impl Pool {
         Self { outer, size, inner }
     }
 
-    /// Input and means of `batch` samples from `first` on.
-    pub(crate) fn slices(&self, first: usize, batch: usize) -> [Slice; 2] {
-        let run = |operand, sample: usize| Slice {
-            operand,
-            start: (first * sample) as u64,
-            len: (batch * sample) as u64,
-        };
-        [
-            run(Operand::Input, self.outer * self.size * self.inner),
-            run(Operand::Means, self.outer * self.inner),
-        ]
-    }
-
     /// Iterations of an invocation: its elements, its chunks, the steps of the tree. The iteration
     /// that ends a loop counts too.
     fn iterations(&self, workgroup: u32) -> u64 {
@@ -74,15 +61,21 @@ impl Pool {
             + 2
     }
 
+    /// From an input in `elem` to means, of `batch` samples from `first` on.
     pub(crate) fn dispatch(
         &self,
-        [input, output]: [Slice; 2],
-        batch: usize,
+        [input, means]: [Value; 2],
         elem: Elem,
+        first: usize,
+        batch: usize,
         caps: &Caps,
     ) -> Result<Dispatch> {
-        let planes = batch.saturating_mul(self.outer).saturating_mul(self.inner);
-        elements(input.operand, planes.saturating_mul(self.size))?;
+        let sample = self.outer.saturating_mul(self.inner);
+        let planes = batch.saturating_mul(sample);
+        let slices = vec![
+            Slice::samples(input, sample.saturating_mul(self.size), first, batch)?,
+            Slice::samples(means, sample, first, batch)?,
+        ];
         // Barriers cost a software adapter more than the sum.
         let is_alone =
             caps.is_software() && self.iterations(1) <= u64::from(caps.max_loop_iterations);
@@ -106,7 +99,7 @@ impl Pool {
         Dispatch::new(
             Variant { kernel: Kernel::AveragePool, elems: vec![elem], consts },
             bytemuck::bytes_of(&params),
-            vec![input, output],
+            slices,
             if is_alone { planes.div_ceil(ALONE as usize) as u64 } else { planes as u64 },
             Resources { memory: 4 * workgroup, iterations },
             caps,

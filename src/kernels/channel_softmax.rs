@@ -1,6 +1,6 @@
 //! Host side of `shaders/channel_softmax.wgsl`: softmax over the channels at every position.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Variant, elements};
+use super::{Const, Dispatch, Kernel, KernelDef, Resources, Slice, Value, Variant};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 
@@ -21,9 +21,18 @@ struct SoftmaxParams {
 
 const WORKGROUP: u32 = 64;
 
-/// Input and output are `[batch, channels, size]`.
-pub(crate) fn dispatch([batch, channels, size]: [usize; 3], caps: &Caps) -> Result<Dispatch> {
-    let len = elements(Operand::Input, batch.saturating_mul(channels).saturating_mul(size))?;
+/// From logits `[batch, channels, size]` to maps of the same shape.
+pub(crate) fn dispatch(
+    [logits, maps, temperature]: [Value; 3],
+    [batch, channels, size]: [usize; 3],
+    caps: &Caps,
+) -> Result<Dispatch> {
+    let sample = channels.saturating_mul(size);
+    let slices = vec![
+        Slice::samples(logits, sample, 0, batch)?,
+        Slice::samples(maps, sample, 0, batch)?,
+        Slice::whole(temperature, 1)?,
+    ];
     let params = SoftmaxParams {
         batch: index32("batch", batch)?,
         channels: index32("channels", channels)?,
@@ -35,13 +44,11 @@ pub(crate) fn dispatch([batch, channels, size]: [usize; 3], caps: &Caps) -> Resu
         elems: Vec::new(),
         consts: vec![("WORKGROUP", Const::U32(WORKGROUP))],
     };
-    let slices = [(Operand::Input, len), (Operand::Output, len), (Operand::Temperature, 1)]
-        .map(|(operand, len)| Slice { operand, start: 0, len });
     let workgroups = (batch * size).div_ceil(WORKGROUP as usize) as u64;
     Dispatch::new(
         variant,
         bytemuck::bytes_of(&params),
-        slices.to_vec(),
+        slices,
         workgroups,
         Resources::iterations(3 * (channels as u64 + 1)),
         caps,

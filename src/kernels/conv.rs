@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Slot, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Resources, Slice, Slot, Value, Variant};
 use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Result, index32};
@@ -162,11 +162,30 @@ pub(crate) struct Mix {
 pub(crate) enum Stage {
     /// All of it, from the input to the output.
     Whole,
-    /// Sums over this many input channels each, from the input to the partial sums `[parts, batch,
+    /// Sums over this many input channels each, from the input to the partial sums `[slices, batch,
     /// channels out, positions]`.
-    Parts(usize),
+    Slices(usize),
     /// From partial sums, each over this many input channels, to the output.
     Sum(usize),
+}
+
+/// What a convolution reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvValues {
+    /// `[batch, channels in, input..]`
+    pub x: Value,
+    /// Each sample's kernel and bias, one row that all share, or the bank that is mixed.
+    pub weights: Value,
+    /// Attention rows, or maps of mixing weights.
+    pub gains: Option<Value>,
+    /// Scale and shift `[2, channels out]`.
+    pub affine: Option<Value>,
+    /// Added to the output before the activation, of the output's shape.
+    pub residual: Option<Value>,
+    /// Sums over some of the input channels each `[slices, batch, channels out, positions]`.
+    pub partials: Option<Value>,
+    /// `[batch, channels out, output..]`
+    pub y: Value,
 }
 
 /// A convolution of some samples of the batch, by whichever kernel.
@@ -183,8 +202,7 @@ pub(crate) struct ConvTask<'a> {
     pub stage: Stage,
     /// Whether all samples share the first weights.
     pub shared: bool,
-    /// Which weights are the first sample's, and elements of each sample's.
-    pub first_weights: usize,
+    /// Elements of each sample's weights.
     pub row: usize,
     /// Order of the weights in a row.
     pub order: WeightOrder,
@@ -198,8 +216,8 @@ pub(crate) struct ConvTask<'a> {
     /// How the convolution mixes each sample's kernel itself, from the bank.
     pub mix: Option<Mix>,
     pub epilogue: Epilogue,
-    /// What is read and written, its layouts and element types.
-    pub operands: [Operand; 2],
+    pub values: ConvValues,
+    /// Of input and output.
     pub layouts: [Layout; 2],
     pub elems: [Elem; 2],
 }
@@ -218,12 +236,12 @@ impl ConvTask<'_> {
     pub(crate) fn slice_channels(&self) -> usize {
         match self.stage {
             Stage::Whole => self.channels.len(),
-            Stage::Parts(channels) | Stage::Sum(channels) => channels,
+            Stage::Slices(channels) | Stage::Sum(channels) => channels,
         }
     }
 
-    /// Parts that the sum is split in among workgroups.
-    pub(crate) fn parts(&self) -> usize {
+    /// Slices that the sum is split in among workgroups.
+    pub(crate) fn slice_count(&self) -> usize {
         self.channels.len().div_ceil(self.slice_channels())
     }
 
@@ -250,8 +268,8 @@ impl ConvTask<'_> {
     }
 
     /// The step that leaves raw sums over `channels` input channels each.
-    pub(crate) fn in_parts(&self, channels: usize) -> Self {
-        Self { stage: Stage::Parts(channels), ..self.begun() }
+    pub(crate) fn in_slices(&self, channels: usize) -> Self {
+        Self { stage: Stage::Slices(channels), ..self.begun() }
     }
 
     /// The step that adds them up.
@@ -292,9 +310,9 @@ impl ConvTask<'_> {
         of_kernel.saturating_mul(self.mixed() as u64)
     }
 
-    /// Whether workgroups sum over parts of the channels.
+    /// Whether workgroups sum over slices of the channels.
     pub(crate) fn is_split(&self) -> bool {
-        matches!(self.stage, Stage::Parts(_))
+        matches!(self.stage, Stage::Slices(_))
     }
 
     /// The dispatch of `kernel` with constants of its own beside the shared ones.
@@ -422,54 +440,54 @@ impl ConvTask<'_> {
         })
     }
 
-    /// Elements of this dispatch's samples.
-    pub(crate) fn samples(&self, operand: Operand, sample: usize) -> Result<Slice> {
-        Slice::samples(
-            operand,
-            sample,
-            if operand.begins_anew() { 0 } else { self.first },
-            self.batch,
-        )
-    }
-
-    /// Input, weights, gains, affine, residual and output.
+    /// Input or partial sums, weights, gains, affine, residual and what is written.
     pub(crate) fn slices(&self) -> Result<Vec<Slice>> {
         let g = self.geometry;
-        let [read, written] = self.operands;
-        let of_samples = |operand, sample| self.samples(operand, sample);
-        let input = of_samples(read, g.c_in * self.input.iter().product::<usize>())?;
-        // Bound where a variant never reads: WebGPU wants something in every binding.
-        let unused = Slice { len: 1, ..input };
-        let used = |slice: Slice, used: bool| if used { slice } else { unused };
+        self.slices_from(match self.stage {
+            Stage::Sum(_) => self.partials()?,
+            _ => self.samples(self.values.x, g.c_in * self.input.iter().product::<usize>())?,
+        })
+    }
+
+    /// The same, reading something else than the input.
+    pub(crate) fn slices_from(&self, x: Slice) -> Result<Vec<Slice>> {
+        let g = self.geometry;
+        let unused = x.stand_in();
+        let reads_weights = !matches!(self.stage, Stage::Sum(_)) || self.has_bias;
         let weights = match self.mix {
-            Some(_) => Slice::whole(Operand::Bank, g.kernels * g.kernel_len(self.order))?,
-            None => Slice::samples(
-                Operand::SampleWeights,
-                self.row,
-                self.first_weights,
-                if self.shared { 1 } else { self.batch },
-            )?,
+            _ if !reads_weights => unused,
+            Some(_) => Slice::whole(self.values.weights, g.kernels * g.kernel_len(self.order))?,
+            None if self.shared => Slice::whole(self.values.weights, self.row)?,
+            None => self.samples(self.values.weights, self.row)?,
         };
         let has_gain = self.map.is_some()
             || self.mix.is_some()
             || self.channel_gain.is_some()
             || self.filter_gain.is_some();
-        let gains =
-            if has_gain { of_samples(Operand::Attention, self.gain_stride)? } else { unused };
-        let affine = Slice::whole(Operand::Affine, 2 * g.c_out)?;
-        let sample = g.c_out * self.positions();
-        let output = of_samples(written, sample)?;
-        // Partial sums are scratch and begin anew with every part of the batch.
-        let partials =
-            Slice::samples(Operand::Partials, sample, 0, self.batch.saturating_mul(self.parts()))?;
-        let residual = Slice { operand: Operand::Residual, ..output };
-        let Epilogue { affine: has_affine, residual: has_residual, .. } = self.epilogue;
-        let [x, weights, y] = match self.stage {
-            Stage::Whole => [input, weights, output],
-            Stage::Parts(_) => [input, weights, partials],
-            Stage::Sum(_) => [partials, used(weights, self.has_bias), output],
-        };
-        Ok(vec![x, weights, gains, used(affine, has_affine), used(residual, has_residual), y])
+        let y = self.samples(self.values.y, g.c_out * self.positions())?;
+        let or_unused = |slice: Option<Result<Slice>>| slice.unwrap_or(Ok(unused));
+        let gains = self.values.gains.filter(|_| has_gain);
+        let affine = self.values.affine.filter(|_| self.epilogue.affine);
+        let residual = self.values.residual.filter(|_| self.epilogue.residual);
+        Ok(vec![
+            x,
+            weights,
+            or_unused(gains.map(|gains| self.samples(gains, self.gain_stride)))?,
+            or_unused(affine.map(|affine| Slice::whole(affine, 2 * g.c_out)))?,
+            residual.map_or(unused, |value| Slice { value, ..y }),
+            if self.is_split() { self.partials()? } else { y },
+        ])
+    }
+
+    /// Elements of this dispatch's samples.
+    fn samples(&self, value: Value, sample: usize) -> Result<Slice> {
+        Slice::samples(value, sample, self.first, self.batch)
+    }
+
+    fn partials(&self) -> Result<Slice> {
+        let partials = self.values.partials.expect("a sum that is split has partial sums");
+        let sample = self.geometry.c_out * self.positions();
+        Slice::samples(partials, sample, 0, self.batch.saturating_mul(self.slice_count()))
     }
 }
 

@@ -109,13 +109,13 @@ const PART_STEPS: usize = 256;
 /// Input channels of each part of a sum that is split among workgroups, whole blocks of them;
 /// `None` where it is not.
 ///
-/// As many parts as give every core two workgroups for one sample: the 64 invocations of a 64 x 64
+/// As many slices as give every core two workgroups for one sample: the 64 invocations of a 64 x 64
 /// tile keep about half of a core busy. 512 -> 512 channels with 3 x 3 taps at 7 x 7 are 8 such
-/// tiles, so that 56 of 64 cores would do nothing; in 16 parts of 288 steps they are 128.
+/// tiles, so that 56 of 64 cores would do nothing; in 16 slices of 288 steps they are 128.
 ///
 /// Each of a part's sums is written and read, 8 bytes. With 256 steps these are 64 operations a
 /// byte, while GPUs compute some 30 to 80 in the time that a byte takes. Large batches, which need
-/// no parts, pay for them all the same, since the order of summation must not depend on the batch;
+/// no slices, pay for them all the same, since the order of summation must not depend on the batch;
 /// so a part has no fewer steps than there are positions either: its sums are no more than the
 /// weights it reads, and large maps are left whole.
 fn slices(task: SplitTask<'_>, caps: &Caps) -> Option<usize> {
@@ -126,17 +126,17 @@ fn slices(task: SplitTask<'_>, caps: &Caps) -> Option<usize> {
     let wanted = (2 * cores(caps)).div_ceil(g.groups * tile.count(c_out, positions));
     let possible = c_in * g.taps() / PART_STEPS.max(positions);
     let blocks = c_in.div_ceil(BLOCK as usize);
-    let mut parts = wanted.min(possible).max(least).min(blocks);
-    if parts < 2 {
+    let mut slices = wanted.min(possible).max(least).min(blocks);
+    if slices < 2 {
         return None;
     }
-    let channels = |parts: usize| blocks.div_ceil(parts) * BLOCK as usize;
-    while parts < blocks
-        && iterations_over(g, channels(parts), false, mixes) > u64::from(caps.max_loop_iterations)
+    let channels = |slices: usize| blocks.div_ceil(slices) * BLOCK as usize;
+    while slices < blocks
+        && iterations_over(g, channels(slices), false, mixes) > u64::from(caps.max_loop_iterations)
     {
-        parts = blocks.min(2 * parts);
+        slices = blocks.min(2 * slices);
     }
-    Some(channels(parts))
+    Some(channels(slices))
 }
 
 /// The most kernels that are mixed as they are loaded: one beside each channel of half a block.
@@ -186,7 +186,7 @@ impl ConvKernel for Conv {
 
     fn launch(&self, task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
         let [_, c_out] = task.group_channels();
-        let samples = task.batch * task.parts();
+        let samples = task.batch * task.slice_count();
         let tile = choose_tile(task.geometry, task.positions(), samples, caps);
         let workgroups = samples * task.geometry.groups * tile.count(c_out, task.positions());
         let has_rest = !task.channels.len().is_multiple_of(BLOCK as usize);

@@ -1,6 +1,6 @@
 //! Host side of `shaders/demodulate.wgsl`: gains of a modulated convolution from its styles.
 
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slice, Variant};
+use super::{Const, Dispatch, Kernel, KernelDef, Resources, Slice, Value, Variant};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::Geometry;
@@ -26,8 +26,9 @@ const WORKGROUP: u32 = 64;
 /// Keeps the root of an all-zero style finite; the published value.
 const EPSILON: f32 = 1e-8;
 
-/// Input is the style `[batch, channels in]`, bank the norms of the weights, output the gains.
+/// From styles `[batch, channels in]` and norms of the weights to gains.
 pub(crate) fn dispatch(
+    [style, norms, gains]: [Value; 3],
     geometry: &Geometry,
     demodulate: bool,
     batch: usize,
@@ -36,9 +37,9 @@ pub(crate) fn dispatch(
     let row = geometry.c_in + if demodulate { geometry.c_out } else { 0 };
     let c_in = geometry.c_in / geometry.groups;
     let slices = vec![
-        Slice::samples(Operand::Input, geometry.c_in, 0, batch)?,
-        Slice::whole(Operand::Bank, geometry.c_out * c_in)?,
-        Slice::samples(Operand::Output, row, 0, batch)?,
+        Slice::samples(style, geometry.c_in, 0, batch)?,
+        Slice::whole(norms, geometry.c_out * c_in)?,
+        Slice::samples(gains, row, 0, batch)?,
     ];
     let params = DemodulateParams {
         batch: index32("batch", batch)?,

@@ -1,4 +1,4 @@
-//! What a dispatch starts: operands, ranges of them, grids, and the limits of devices.
+//! What a dispatch starts: values, ranges of them, grids, and the limits of devices.
 
 use std::fmt;
 
@@ -7,79 +7,49 @@ use crate::caps::Caps;
 use crate::elem::Elem;
 use crate::error::{Error, Result, Unit, index32};
 
-/// An operand of a layer, bound by one or more kernels.
+/// What kernels read and write: a tensor of the caller's, or scratch memory. A program knows its
+/// shape, and a value means something in its own program alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operand {
-    /// Layer input `[batch, channels in, spatial..]`.
-    Input,
-    /// Kernel bank `[K, channels out, channels in / groups, kernel..]`.
-    Bank,
-    /// Bias bank `[K, channels out]`.
-    BiasBank,
-    /// Channel means of the input `[batch, channels in]` (scratch).
-    Means,
-    /// Hidden layer of the attention branch, transposed, then its bias.
-    HiddenWeights,
-    /// Heads of the attention branch, transposed, then their bias.
-    HeadWeights,
-    /// What divides the logits of the attention `[1]`.
-    Temperature,
-    /// Attention rows `[batch, gains and mixing weights]`, or a map of mixing weights `[batch, K,
-    /// positions or size of an axis]`.
-    Attention,
-    /// Each sample's kernel and bias `[batch, row]` (scratch), or one row shared by all samples.
-    SampleWeights,
-    /// Sums over some of the input channels each `[parts, batch, channels out, positions]`
-    /// (scratch).
-    Partials,
-    /// Scale and shift `[2, channels out]`.
-    Affine,
-    /// Tiles of the input for minimal filtering `[batch, numbers, channels in, tiles]` (scratch).
-    TileInputs,
-    /// Their products with the kernels `[batch, numbers, channels out, tiles]` (scratch).
-    TileProducts,
-    /// Added to the output before the activation, of the output's shape.
-    Residual,
-    /// Layer output `[batch, channels out, spatial..]`.
-    Output,
+pub struct Value {
+    index: u32,
+    name: &'static str,
+    is_chunked: bool,
 }
 
-impl Operand {
-    /// Whether it is written and read within a part of the batch, and need not hold the whole
-    /// batch.
-    pub(crate) fn begins_anew(self) -> bool {
-        matches!(self, Self::SampleWeights | Self::Partials | Self::TileInputs | Self::TileProducts)
+impl Value {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { index: 0, name, is_chunked: false }
+    }
+
+    /// The same with room for the samples of one chunk of the batch, written and read anew for
+    /// each.
+    pub(crate) fn chunked(self) -> Self {
+        Self { is_chunked: true, ..self }
+    }
+
+    /// The same at another place in its program.
+    pub(crate) fn at(self, index: u32) -> Self {
+        Self { index, ..self }
+    }
+
+    /// Place among the values of its program.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
     }
 
     /// Name in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Input => "input",
-            Self::Bank => "kernel bank",
-            Self::BiasBank => "bias bank",
-            Self::Means => "channel means",
-            Self::HiddenWeights => "hidden weights of the attention",
-            Self::HeadWeights => "head weights of the attention",
-            Self::Temperature => "temperature",
-            Self::Attention => "attention",
-            Self::SampleWeights => "per-sample kernels",
-            Self::Partials => "partial sums",
-            Self::Affine => "scale and shift",
-            Self::TileInputs => "tiles of the input",
-            Self::TileProducts => "tiles of products",
-            Self::Residual => "residual",
-            Self::Output => "output",
-        }
+        self.name
     }
 }
 
-/// A range of an operand that a dispatch binds, in elements.
+/// A range of a value that a dispatch binds, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// The operand.
-    pub operand: Operand,
+    /// The value.
+    pub value: Value,
     /// First element.
     pub start: u64,
     /// Elements.
@@ -87,31 +57,32 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// `batch` samples of `sample` elements each, from sample `first` on; the count is checked to
-    /// fit the 32 bits of shader indices.
-    pub(crate) fn samples(
-        operand: Operand,
-        sample: usize,
-        first: usize,
-        batch: usize,
-    ) -> Result<Self> {
-        let len = elements(operand, batch.saturating_mul(sample))?;
-        Ok(Self { operand, start: (first as u64).saturating_mul(sample as u64), len })
+    /// `batch` samples of `sample` elements each, from sample `first` of the batch on; the count is
+    /// checked to fit the 32 bits of shader indices.
+    pub(crate) fn samples(value: Value, sample: usize, first: usize, batch: usize) -> Result<Self> {
+        let len = elements(value, batch.saturating_mul(sample))?;
+        let first = if value.is_chunked { 0 } else { first as u64 };
+        Ok(Self { value, start: first.saturating_mul(sample as u64), len })
     }
 
     /// The first `len` elements.
-    pub(crate) fn whole(operand: Operand, len: usize) -> Result<Self> {
-        Self::samples(operand, len, 0, 1)
+    pub(crate) fn whole(value: Value, len: usize) -> Result<Self> {
+        Self::samples(value, len, 0, 1)
+    }
+
+    /// An element, for a binding that a variant never reads: WebGPU wants something in every one.
+    pub(crate) fn stand_in(self) -> Self {
+        Self { len: 1, ..self }
     }
 }
 
-/// One dispatch of a plan.
+/// One dispatch of a program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
     /// What to compile.
     pub variant: Variant,
     /// Parameter block. Its first words, one a storage binding, hold the base elements and are
-    /// filled in when the operands are bound.
+    /// filled in when the values are bound.
     pub params: Vec<u8>,
     /// What the storage bindings take.
     pub slices: Vec<Slice>,
@@ -250,7 +221,7 @@ impl Dispatch {
         for slice in &slices {
             limit(
                 "max_storage_buffer_binding_size",
-                format!("{} of {name}", slice.operand.name()),
+                format!("{} of {name}", slice.value.name),
                 Unit::Bytes,
                 slice.len * 4,
                 binding_limit(caps),
@@ -303,8 +274,8 @@ pub(crate) fn fold(workgroups: u32, max: u32) -> Option<[u32; 3]> {
 }
 
 /// Element count of a run of samples, checked to fit the 32 bits of shader indices.
-pub(crate) fn elements(what: Operand, count: usize) -> Result<u64> {
-    index32(&format!("elements of the {}", what.name()), count).map(u64::from)
+fn elements(what: Value, count: usize) -> Result<u64> {
+    index32(&format!("elements of the {}", what.name), count).map(u64::from)
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use crate::registry::registry;
 use conv::ConvKernel;
 use shader::File;
 
-pub use launch::{Dispatch, Operand, Slice};
-pub(crate) use launch::{Resources, binding_limit, elements, workgroup_within};
+pub use launch::{Dispatch, Slice, Value};
+pub(crate) use launch::{Resources, binding_limit, workgroup_within};
 pub use shader::{Const, Slot, Variant, imports, shader_files};
 pub(crate) use shader::{X_WIDTH, Y_WIDTH};
 

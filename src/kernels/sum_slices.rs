@@ -1,4 +1,4 @@
-//! Host side of `shaders/sum_slices.wgsl`: adds up what the parts of a convolution left, and
+//! Host side of `shaders/sum_slices.wgsl`: adds up what the slices of a sum left, and
 //! finishes it.
 
 use super::conv::{ConvTask, PLAIN};
@@ -19,7 +19,7 @@ const WORKGROUP: u32 = 64;
 pub(crate) fn dispatch(task: &ConvTask<'_>, caps: &Caps) -> Result<Dispatch> {
     let outputs = task.batch * task.geometry.c_out * task.positions();
     let workgroups = outputs.div_ceil(WORKGROUP as usize);
-    // The parts, the bias, and the iterations that end a loop.
-    let resources = Resources::iterations(task.parts() as u64 + 3);
+    // The slices, the bias, and the iterations that end a loop.
+    let resources = Resources::iterations(task.slice_count() as u64 + 3);
     task.dispatch(Kernel::SumSlices, &[("WORKGROUP", WORKGROUP)], workgroups, resources, caps)
 }

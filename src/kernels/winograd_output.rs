@@ -3,7 +3,7 @@
 
 use super::conv::{ConvTask, PLAIN};
 use super::winograd_input::WORKGROUP;
-use super::{Const, Dispatch, Kernel, KernelDef, Operand, Resources, Slot};
+use super::{Const, Dispatch, Kernel, KernelDef, Resources, Slice, Slot, Value};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
 use crate::problem::Winograd;
@@ -15,11 +15,17 @@ pub(crate) const DEF: KernelDef = KernelDef {
 };
 
 /// For the convolution `task`: what follows its sum happens here.
-pub(crate) fn dispatch(task: &ConvTask<'_>, winograd: Winograd, caps: &Caps) -> Result<Dispatch> {
+pub(crate) fn dispatch(
+    task: &ConvTask<'_>,
+    products: Value,
+    winograd: Winograd,
+    caps: &Caps,
+) -> Result<Dispatch> {
     let task = task.ended();
     let tiles = task.geometry.c_out * winograd.tiles(task.output).iter().product::<usize>();
-    let mut slices = task.slices()?;
-    slices[0] = task.samples(Operand::TileProducts, winograd.numbers() * tiles)?;
+    let sample = winograd.numbers() * tiles;
+    let products = Slice::samples(products, sample, task.first, task.batch)?;
+    let slices = task.slices_from(products)?;
     let consts = [("WORKGROUP", WORKGROUP), ("TILE", index32("tile", winograd.tile())?)];
     let workgroups = (task.batch * tiles).div_ceil(WORKGROUP as usize);
     // An iteration for each output and its bias, and those that end the loops.

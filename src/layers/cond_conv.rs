@@ -1,16 +1,15 @@
 //! CondConv: conditionally parameterised convolution.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use super::{Layer, transposed_with_bias};
-use crate::device::{Bound, Context, Tensor};
+use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
-use crate::kernels::Operand;
-use crate::kernels::attention_mlp::{Head as KernelHead, Mlp as KernelMlp};
-use crate::plan;
+use crate::kernels::attention_mlp::{Head as KernelHead, Mlp as KernelMlp, MlpValues};
+use crate::kernels::average_pool::Pool;
 use crate::problem::{AttentionSource, Branch, ConvDesc, Geometry, Layout, Mixing, Parts};
+use crate::program::Weights;
 use crate::reference::attention_mlp::{Head, Mlp};
 use crate::reference::{LayerWeights, widen};
 
@@ -98,7 +97,8 @@ impl<const D: usize> Layer<D, CondConv> {
         let attention = AttentionSource::Branch(weights.branch());
         let mut layer =
             Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
-        layer.fix(vec![(Operand::HeadWeights, heads), (Operand::Temperature, vec![1.0])])?;
+        let temperature = Some(vec![1.0]);
+        layer.fix(Weights { heads: Some(heads), temperature, ..Weights::default() })?;
         Ok(layer)
     }
 
@@ -110,9 +110,8 @@ impl<const D: usize> Layer<D, CondConv> {
     pub fn set_weights(&self, weights: &CondConvWeights) -> Result<()> {
         let g = &self.geometry;
         let heads = packed_routing(&weights.head, &weights.head_bias, g.c_in, g.kernels)?;
-        let mut operands = self.banks(&weights.bank, weights.bias.as_deref())?;
-        operands.push((Operand::HeadWeights, heads));
-        self.replace(operands)
+        let banks = self.banks(&weights.bank, weights.bias.as_deref())?;
+        self.replace(Weights { heads: Some(heads), ..banks })
     }
 }
 
@@ -155,8 +154,7 @@ impl Routing {
         }
         let packed = packed_routing(routing, bias, channels, experts)?;
         let heads = Tensor::filled(context, "routing", &[packed.len()], &packed, Elem::F32)?;
-        let temperature =
-            Tensor::filled(context, Operand::Temperature.name(), &[1], &[1.0], Elem::F32)?;
+        let temperature = Tensor::filled(context, "temperature", &[1], &[1.0], Elem::F32)?;
         Ok(Self { context: context.clone(), heads, temperature, channels, experts })
     }
 
@@ -184,33 +182,25 @@ impl Routing {
         if routing.shape() != [*batch, self.experts] {
             return Err(Error::shape("routing", &[*batch, self.experts], routing.shape()));
         }
-        // In what is bound it goes by another name.
-        self.context.home().check("routing", routing.home())?;
         let mlp = KernelMlp {
             channels: self.channels,
             hidden: None,
             outputs: self.experts,
             head: KernelHead::Sigmoid,
         };
-        let size = spatial.iter().product();
-        let dispatches = plan::attention(
-            &mlp,
-            size,
-            (Layout::ChannelsFirst, x.elem()),
-            0,
-            *batch,
-            self.context.caps(),
-        )?;
-        let operands = HashMap::from([
-            (Operand::Input, x.clone()),
-            (
-                Operand::Means,
-                Tensor::new(&self.context, Operand::Means.name(), &[*batch, *channels], Elem::F32)?,
-            ),
-            (Operand::HeadWeights, self.heads.clone()),
-            (Operand::Temperature, self.temperature.clone()),
-            (Operand::Attention, routing.clone()),
-        ]);
-        Bound::new(&self.context, dispatches.to_vec(), &operands, Operand::Attention)
+        let mut builder = Builder::new(&self.context);
+        let input = builder.tensor("input", x);
+        let values = MlpValues {
+            means: builder.scratch("channel means", &[*batch, *channels], Elem::F32),
+            hidden: None,
+            heads: builder.tensor("routing weights", &self.heads),
+            temperature: builder.tensor("temperature", &self.temperature),
+            attention: builder.tensor("routing", routing),
+        };
+        check_elem("routing", routing.elem(), Elem::F32)?;
+        let pool = Pool::global(*channels, spatial.iter().product(), Layout::ChannelsFirst);
+        pool.push(&mut builder, [input, values.means], *batch)?;
+        builder.push(mlp.dispatch(values, 0, *batch, self.context.caps())?);
+        builder.bind(values.attention)
     }
 }

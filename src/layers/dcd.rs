@@ -1,14 +1,15 @@
 //! Dynamic channel fusion by matrix decomposition (DCD).
 
 use super::{
-    AnyLayer, BatchNorm, Given, Layer, PerSample, Static, check_given, global_average_pool,
-    narrowed_scale_shift, ways, write_all,
+    AnyLayer, BatchNorm, Given, Layer, PerSample, Static, narrowed_scale_shift, ways, write_all,
 };
-use crate::device::{Bound, Context, Tensor};
+use crate::device::{Bound, Builder, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
-use crate::kernels::Operand;
-use crate::problem::{Activation, AttentionSource, ConvDesc, Parts};
+use crate::kernels::Value;
+use crate::kernels::average_pool::Pool;
+use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, Parts};
+use crate::program::Weights;
 
 /// Dynamic convolution by matrix decomposition: a static convolution whose channels are scaled,
 /// beside a path through a few channels that are mixed by a matrix of the sample's own.
@@ -36,10 +37,10 @@ pub struct Dcd2d {
     gate: Layer<2, Static>,
     phi: Layer<2, Given>,
     lambda: Layer<2, Given>,
-    conv: Layer<2, Given>,
+    pub(super) conv: Layer<2, Given>,
     q: Layer<2, Static>,
     fuse: Layer<2, PerSample>,
-    p: Layer<2, Static>,
+    pub(super) p: Layer<2, Static>,
 }
 
 /// Weights of a DCD layer, rows outermost, under their published names.
@@ -123,6 +124,26 @@ impl Dcd2d {
         })
     }
 
+    /// As [`Layer::scale_shift`].
+    ///
+    /// # Errors
+    /// As [`Layer::scale_shift`].
+    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
+        // Both of what is added up are scaled, and what the caller adds is not.
+        self.conv = self.conv.scale_shift(scale, &vec![0.0; shift.len()])?;
+        self.p = self.p.scale_shift(scale, shift)?;
+        Ok(self)
+    }
+
+    /// As [`Layer::layouts`].
+    #[must_use]
+    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
+        self.conv = self.conv.layouts(input, output);
+        self.q = self.q.layouts(input, Layout::ChannelsFirst);
+        self.p = self.p.layouts(Layout::ChannelsFirst, output);
+        self
+    }
+
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
     ///
     /// # Errors
@@ -131,51 +152,43 @@ impl Dcd2d {
     pub fn set_weights(&self, weights: &DcdWeights) -> Result<()> {
         let affine = |norm| -> Result<_> {
             let (scale, shift) = narrowed_scale_shift(norm)?;
-            Ok((Operand::Affine, [scale, shift].concat()))
+            Ok(Weights { affine: Some([scale, shift].concat()), ..Weights::default() })
         };
         let fixed = |layer: &Layer<2, Static>, kernel: &[f32]| layer.banks(kernel, None);
         let gained = |layer: &Layer<2, Given>, kernel: &[f32]| layer.banks(&doubled(kernel), None);
-        let mut q = fixed(&self.q, &weights.q)?;
-        q.push(affine(&weights.norm1)?);
+        let q = affine(&weights.norm1)?.or(fixed(&self.q, &weights.q)?);
         let mut values = self.squeeze.replacing(fixed(&self.squeeze, &weights.squeeze)?)?;
         values.extend(self.gate.replacing(fixed(&self.gate, &weights.gate)?)?);
         values.extend(self.phi.replacing(gained(&self.phi, &weights.phi)?)?);
         values.extend(self.lambda.replacing(gained(&self.lambda, &weights.scale)?)?);
         values.extend(self.conv.replacing(gained(&self.conv, &weights.conv)?)?);
         values.extend(self.q.replacing(q)?);
-        values.extend(self.fuse.replacing(vec![affine(&weights.norm2)?])?);
+        values.extend(self.fuse.replacing(affine(&weights.norm2)?)?);
         values.extend(self.p.replacing(fixed(&self.p, &weights.p)?)?);
         write_all(&self.context, values)
     }
 
-    /// Means of the input as `[batch, channels, 1, 1]`.
-    fn pool(&self, x: &Tensor) -> Result<(Bound, Tensor)> {
-        let [batch, height, width] = [0, 2, 3].map(|axis| x.shape()[axis]);
+    /// Adds means of the input as `[batch, channels, 1, 1]`.
+    fn push_pool(&self, builder: &mut Builder, x: Value) -> Result<Value> {
+        let shape = builder.info(x)?.shape.clone();
+        let layout = self.conv.layouts[0];
+        let [batch, _, height, width] = layout.sizes(&shape);
         let channels = self.pooled * self.pooled * self.c_in;
-        let what = Operand::Means.name();
+        let means = builder.scratch("channel means", &[batch, channels, 1, 1], Elem::F32);
         if self.pooled == 1 {
-            let means = Tensor::new(&self.context, what, &[batch, channels, 1, 1], Elem::F32)?;
-            return Ok((global_average_pool(&self.context, x, &means)?, means));
+            Pool::global(self.c_in, height * width, layout).push(builder, [x, means], batch)?;
+            return Ok(means);
         }
         // Two windows an axis; those of an odd one share its middle.
         let window = [height.div_ceil(2), width.div_ceil(2)];
         let step = [height / 2, width / 2];
         let desc = ConvDesc::new(self.c_in, self.c_in, window).stride(step).groups(self.c_in);
         let taps = window[0] * window[1];
-        let mean = Layer::<2, Static>::new(
-            &self.context,
-            &desc,
-            &vec![1.0 / taps as f32; self.c_in * taps],
-            None,
-        )?;
-        let means = Tensor::new(&self.context, what, &[batch, self.c_in, 2, 2], Elem::F32)?;
-        let bound = mean.bind(x, &means)?;
-        Ok((bound, means.reshape(&[batch, channels, 1, 1])?))
-    }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    fn input_shape(&self, batch: usize, input: [usize; 2]) -> Vec<usize> {
-        self.q.input_shape(batch, input)
+        let kernel = vec![1.0 / taps as f32; self.c_in * taps];
+        let mean = Layer::<2, Static>::new(&self.context, &desc, &kernel, None)?;
+        let mean = mean.layouts(layout, Layout::ChannelsFirst);
+        mean.lower_conv(builder, x, None, None, means)?;
+        Ok(means)
     }
 }
 
@@ -186,54 +199,48 @@ impl AnyLayer for Dcd2d {
 
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
         let shape = self.conv.output_shape(input)?;
-        match input[2..].iter().min() {
-            Some(&least) if least < self.pooled => Err(Error::Shape {
+        let [_, _, height, width] = self.conv.layouts[0].sizes(input);
+        if height.min(width) < self.pooled {
+            return Err(Error::Shape {
                 what: "input of a layer that pools to 2 x 2".into(),
                 expected: "2 x 2 at least".into(),
-                found: format!("{} x {}", input[2], input[3]),
-            }),
-            _ => Ok(shape),
+                found: format!("{height} x {width}"),
+            });
         }
+        Ok(shape)
     }
 
-    fn bind_any(
+    fn lower(
         &self,
-        x: &Tensor,
-        given: Option<&Tensor>,
-        residual: Option<&Tensor>,
-        y: &Tensor,
-    ) -> Result<Bound> {
-        check_given(self, x, given)?;
-        let shape = self.output_shape(x.shape())?;
-        let batch = shape[0];
-        let zeros =
-            |shape: &[usize]| Tensor::new(&self.context, "intermediate result", shape, Elem::F32);
-        let vector = |layer: &Layer<2, Static>| zeros(&[batch, layer.geometry.c_out, 1, 1]);
-        let given = |layer: &Layer<2, Given>, x: &Tensor, gains: &Tensor, y: &Tensor| {
-            let gains = gains.reshape(&gains.shape()[..2])?;
-            layer.bind_any(x, Some(&gains), None, y)
-        };
-
-        let (pool, means) = self.pool(x)?;
-        let (u, gate) = (vector(&self.squeeze)?, vector(&self.gate)?);
-        let phi = zeros(&[batch, self.latent * self.latent, 1, 1])?;
-        let lambda = zeros(&[batch, shape[1], 1, 1])?;
+        builder: &mut Builder,
+        x: Value,
+        _given: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Option<Value>> {
+        let input = builder.info(x)?.shape.clone();
+        let (shape, elem) = (self.conv.output_shape(&input)?, builder.info(y)?.elem);
+        let [batch, c_out, height, width] = self.conv.layouts[1].sizes(&shape);
+        let mut vector = |name, len| builder.scratch(name, &[batch, len, 1, 1], Elem::F32);
+        let squeezed = self.squeeze.geometry.c_out;
+        let [u, gate] = ["squeezed means", "gate"].map(|name| vector(name, squeezed));
+        let phi = vector("matrix of the sample", self.latent * self.latent);
+        let lambda = vector("gains of the channels", c_out);
+        let path = [batch, self.latent, height, width];
+        let [z, fused] = ["narrow path", "fused narrow path"]
+            .map(|name| builder.scratch(name, &path, Elem::F32));
         // What is added to the output has its element type.
-        let r = Tensor::new(&self.context, "intermediate result", &shape, y.elem())?;
-        let path = [batch, self.latent, shape[2], shape[3]];
-        let (z, fused) = (zeros(&path)?, zeros(&path)?);
-        let kernels = phi.reshape(&[batch, self.latent * self.latent])?;
-        Ok(Bound::chain(vec![
-            pool,
-            self.squeeze.bind(&means, &u)?,
-            self.gate.bind(&u, &gate)?,
-            given(&self.phi, &u, &gate, &phi)?,
-            given(&self.lambda, &u, &gate, &lambda)?,
-            self.conv.bind_any(x, Some(&lambda.reshape(&shape[..2])?), residual, &r)?,
-            self.q.bind(x, &z)?,
-            self.fuse.bind_add(&z, &kernels, &z, &fused)?,
-            self.p.bind_add(&fused, &r, y)?,
-        ]))
+        let r = builder.scratch("static path", &shape, elem);
+
+        let means = self.push_pool(builder, x)?;
+        self.squeeze.lower_conv(builder, means, None, None, u)?;
+        self.gate.lower_conv(builder, u, None, None, gate)?;
+        self.phi.lower_conv(builder, u, Some(gate), None, phi)?;
+        self.lambda.lower_conv(builder, u, Some(gate), None, lambda)?;
+        self.conv.lower_conv(builder, x, Some(lambda), residual, r)?;
+        self.q.lower_conv(builder, x, None, None, z)?;
+        self.fuse.lower_conv(builder, z, Some(phi), Some(z), fused)?;
+        self.p.lower_conv(builder, fused, None, Some(r), y)
     }
 }
 ways!([] Dcd2d, 2);

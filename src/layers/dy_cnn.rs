@@ -1,10 +1,10 @@
 //! DY-CNN: dynamic convolution with its own attention.
 
-use super::{Layer, Operands, checked_temperature, transposed_with_bias};
+use super::{Layer, checked_temperature, transposed_with_bias};
 use crate::device::Context;
 use crate::error::{Error, Result, check_finite, check_len};
-use crate::kernels::Operand;
 use crate::problem::{AttentionSource, Branch, ConvDesc, Geometry, Mixing, Parts};
+use crate::program::Weights;
 use crate::reference::attention_mlp::{Head, Mlp};
 use crate::reference::{LayerWeights, widen};
 
@@ -111,8 +111,8 @@ impl DyCnnWeights {
 }
 
 impl DyCnnWeights {
-    /// Operands of the attention.
-    fn operands(&self, g: &Geometry) -> Result<Operands> {
+    /// Weights of the attention.
+    fn attention(&self, g: &Geometry) -> Result<Weights<Vec<f32>>> {
         let hidden = self.hidden.len() / g.c_in;
         if hidden == 0 || hidden * g.c_in != self.hidden.len() {
             return Err(Error::Shape {
@@ -138,10 +138,11 @@ impl DyCnnWeights {
         for (what, values) in parts {
             check_finite(what, values)?;
         }
-        Ok(vec![
-            (Operand::HiddenWeights, transposed_with_bias(&self.hidden, g.c_in, &fc1_bias)),
-            (Operand::HeadWeights, transposed_with_bias(&self.head, hidden, &fc2_bias)),
-        ])
+        Ok(Weights {
+            hidden: Some(transposed_with_bias(&self.hidden, g.c_in, &fc1_bias)),
+            heads: Some(transposed_with_bias(&self.head, hidden, &fc2_bias)),
+            ..Weights::default()
+        })
     }
 }
 
@@ -159,12 +160,11 @@ impl<const D: usize> Layer<D, DyCnn> {
     ) -> Result<Self> {
         let g = desc.geometry()?;
         let temperature = checked_temperature(temperature)?;
-        let operands = weights.operands(&g)?;
+        let own = weights.attention(&g)?;
         let attention = AttentionSource::Branch(weights.branch(&g));
         let mut layer =
             Self::create(context, desc, attention, &weights.bank, weights.bias.as_deref())?;
-        layer.fix(operands)?;
-        layer.fix(vec![(Operand::Temperature, vec![temperature])])?;
+        layer.fix(Weights { temperature: Some(vec![temperature]), ..own })?;
         Ok(layer)
     }
 
@@ -174,9 +174,8 @@ impl<const D: usize> Layer<D, DyCnn> {
     /// [`Error::Shape`] if they have other shapes, [`Error::Value`] for NaN. Nothing is changed
     /// then.
     pub fn set_weights(&self, weights: &DyCnnWeights) -> Result<()> {
-        let mut operands = weights.operands(&self.geometry)?;
+        let attention = weights.attention(&self.geometry)?;
         self.check_branch(&weights.branch(&self.geometry))?;
-        operands.extend(self.banks(&weights.bank, weights.bias.as_deref())?);
-        self.replace(operands)
+        self.replace(attention.or(self.banks(&weights.bank, weights.bias.as_deref())?))
     }
 }

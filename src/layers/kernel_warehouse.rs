@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use super::{Layer, Operands, one_kernel, transposed_with_bias};
+use super::{Layer, one_kernel, transposed_with_bias};
 use crate::device::{Context, Tensor, lock};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len};
-use crate::kernels::Operand;
 use crate::layers::{BatchNorm, Linear, od_conv};
 use crate::problem::{AttentionSource, Branch, Cells, ConvDesc, Geometry, Mixing, Parts};
+use crate::program::Weights;
 use crate::reference::attention_mlp::{Head, Mlp};
 use crate::reference::{LayerWeights, widen};
 
@@ -114,8 +114,8 @@ impl KernelWarehouseWeights {
         Branch { hidden: Some(self.norm.weight.len()), parts, mixing: Mixing::Cells(cells) }
     }
 
-    /// Operands of the attention.
-    fn operands(&self, g: &Geometry, cells: Cells) -> Result<Operands> {
+    /// Weights of the attention.
+    fn attention(&self, g: &Geometry, cells: Cells) -> Result<Weights<Vec<f32>>> {
         let hidden = self.norm.weight.len();
         if hidden == 0 {
             let what = "hidden units of the attention".into();
@@ -126,13 +126,11 @@ impl KernelWarehouseWeights {
         check_len("fc2 bias", &self.head.bias, logits)?;
         check_finite("fc2 weight", &self.head.weight)?;
         check_finite("fc2 bias", &self.head.bias)?;
-        Ok(vec![
-            (Operand::HiddenWeights, od_conv::folded_hidden(g.c_in, &self.hidden, &self.norm)?),
-            (
-                Operand::HeadWeights,
-                transposed_with_bias(&self.head.weight, hidden, &self.head.bias),
-            ),
-        ])
+        Ok(Weights {
+            hidden: Some(od_conv::folded_hidden(g.c_in, &self.hidden, &self.norm)?),
+            heads: Some(transposed_with_bias(&self.head.weight, hidden, &self.head.bias)),
+            ..Weights::default()
+        })
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer).
@@ -196,13 +194,12 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
                 });
             }
         }
-        let operands = weights.operands(&g, cells)?;
+        let own = weights.attention(&g, cells)?;
         let attention = AttentionSource::Branch(weights.branch(cells));
         let mut layer = Self::empty(context, desc, attention, weights.bias.is_some())?;
-        layer.fixed.insert(Operand::Bank, warehouse.tensor.clone());
-        layer.fix(layer.bias_bank(weights.bias.as_deref())?.into_iter().collect())?;
-        layer.fix(operands)?;
-        layer.fix(vec![(Operand::Temperature, vec![1.0])])?;
+        layer.weights.bank = Some(warehouse.tensor.clone());
+        let bias = layer.bias_bank(weights.bias.as_deref())?;
+        layer.fix(Weights { bias, temperature: Some(vec![1.0]), ..own })?;
         Ok(layer)
     }
 
@@ -218,8 +215,7 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
             unreachable!("a KernelWarehouse layer is made with cells")
         };
         self.check_branch(&weights.branch(cells))?;
-        let mut operands = weights.operands(&self.geometry, cells)?;
-        operands.extend(self.bias_bank(weights.bias.as_deref())?);
-        self.replace(operands)
+        let attention = weights.attention(&self.geometry, cells)?;
+        self.replace(Weights { bias: self.bias_bank(weights.bias.as_deref())?, ..attention })
     }
 }

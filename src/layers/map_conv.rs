@@ -1,15 +1,16 @@
 //! Convolutions that mix their kernels anew at every position or along one axis.
 
 use super::{
-    AnyLayer, BatchNorm, Layer, Linear, Map, Static, any_layer, check_given, joined_shape,
-    narrowed_scale_shift, ways, write_all,
+    AnyLayer, BatchNorm, Layer, Linear, Map, Static, any_layer, narrowed_scale_shift, ways,
+    write_all,
 };
-use crate::device::{Bound, Context, Tensor};
+use crate::device::{Bound, Builder, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
-use crate::kernels::{Operand, channel_softmax};
+use crate::kernels::{Value, channel_softmax};
 use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, MapAxis};
+use crate::program::Weights;
 
 /// Pixel mixture: K convolutions, mixed at every pixel by a softmax over K.
 ///
@@ -68,9 +69,25 @@ impl PixelMix2d {
             weights.bias.as_deref(),
             MapAxis::All,
         )?;
-        let temperature =
-            Tensor::filled(context, Operand::Temperature.name(), &[1], &[temperature], Elem::F32)?;
+        let temperature = Tensor::filled(context, "temperature", &[1], &[temperature], Elem::F32)?;
         Ok(Self { context: context.clone(), attention, conv, kernels: g.kernels, temperature })
+    }
+
+    /// As [`Layer::scale_shift`].
+    ///
+    /// # Errors
+    /// As [`Layer::scale_shift`].
+    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
+        self.conv = self.conv.scale_shift(scale, shift)?;
+        Ok(self)
+    }
+
+    /// As [`Layer::layouts`].
+    #[must_use]
+    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
+        self.attention = self.attention.layouts(input, Layout::ChannelsFirst);
+        self.conv = self.conv.layouts(input, output);
+        self
     }
 
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
@@ -104,35 +121,32 @@ impl AnyLayer for PixelMix2d {
     }
 
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
-        self.conv.output_shape(input)
+        let output = self.conv.output_shape(input)?;
+        let size = |side: usize, shape: &[usize]| self.conv.layouts[side].sizes(shape);
+        let [expected, found] = [size(0, input), size(1, &output)];
+        if found[2..] != expected[2..] {
+            let what = "output size of a pixel mixture";
+            return Err(Error::shape(what, &expected[2..], &found[2..]));
+        }
+        Ok(output)
     }
 
-    fn bind_any(
+    fn lower(
         &self,
-        x: &Tensor,
-        given: Option<&Tensor>,
-        residual: Option<&Tensor>,
-        y: &Tensor,
-    ) -> Result<Bound> {
-        check_given(self, x, given)?;
-        let shape = self.attention.output_shape(x.shape())?;
-        let output = self.conv.output_shape(x.shape())?;
-        if output[2..] != shape[2..] {
-            return Err(Error::shape("output size of a pixel mixture", &shape[2..], &output[2..]));
-        }
-        let logits = Tensor::new(&self.context, "logits of the attention", &shape, Elem::F32)?;
-        let maps = Tensor::new(&self.context, Operand::Attention.name(), &shape, Elem::F32)?;
-        Ok(Bound::chain(vec![
-            self.attention.bind(x, &logits)?,
-            softmax(
-                &self.context,
-                &logits,
-                &maps,
-                [shape[0], self.kernels, shape[2] * shape[3]],
-                &self.temperature,
-            )?,
-            self.conv.bind_any(x, Some(&maps), residual, y)?,
-        ]))
+        builder: &mut Builder,
+        x: Value,
+        _given: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Option<Value>> {
+        let input = builder.info(x)?.shape.clone();
+        let shape = self.attention.output_shape(&input)?;
+        let [logits, maps] = ["logits of the attention", "attention"]
+            .map(|name| builder.scratch(name, &shape, Elem::F32));
+        self.attention.lower_conv(builder, x, None, None, logits)?;
+        let sizes = [shape[0], self.kernels, shape[2] * shape[3]];
+        push_softmax(builder, [logits, maps], sizes, &self.temperature)?;
+        self.conv.lower_conv(builder, x, Some(maps), residual, y)
     }
 }
 ways!([] PixelMix2d, 2);
@@ -210,9 +224,25 @@ impl FdyConv2d {
         let axis = MapAxis::One(2);
         let conv =
             Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
-        let temperature =
-            Tensor::filled(context, Operand::Temperature.name(), &[1], &[temperature], Elem::F32)?;
+        let temperature = Tensor::filled(context, "temperature", &[1], &[temperature], Elem::F32)?;
         Ok(Self { context: context.clone(), hidden, heads, conv, kernels: g.kernels, temperature })
+    }
+
+    /// As [`Layer::scale_shift`].
+    ///
+    /// # Errors
+    /// As [`Layer::scale_shift`].
+    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
+        self.conv = self.conv.scale_shift(scale, shift)?;
+        Ok(self)
+    }
+
+    /// As [`Layer::layouts`].
+    #[must_use]
+    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
+        self.hidden = self.hidden.layouts(input, Layout::ChannelsFirst);
+        self.conv = self.conv.layouts(input, output);
+        self
     }
 
     /// New weights of the same shapes: see [Changing weights](Layer#changing-weights).
@@ -222,8 +252,8 @@ impl FdyConv2d {
     /// then.
     pub fn set_weights(&self, weights: &FdyWeights) -> Result<()> {
         let (scale, shift) = narrowed_scale_shift(&weights.norm)?;
-        let mut hidden = self.hidden.banks(&weights.hidden, None)?;
-        hidden.push((Operand::Affine, [scale, shift].concat()));
+        let affine = Some([scale, shift].concat());
+        let hidden = Weights { affine, ..self.hidden.banks(&weights.hidden, None)? };
         let head = &weights.head;
         let mut values = self.hidden.replacing(hidden)?;
         values.extend(self.heads.replacing(self.heads.banks(&head.weight, Some(&head.bias))?)?);
@@ -252,60 +282,64 @@ impl AnyLayer for FdyConv2d {
         self.conv.output_shape(input)
     }
 
-    fn bind_any(
+    fn lower(
         &self,
-        x: &Tensor,
-        given: Option<&Tensor>,
-        residual: Option<&Tensor>,
-        y: &Tensor,
-    ) -> Result<Bound> {
-        check_given(self, x, given)?;
-        // Checks the input before its sizes are used.
-        self.conv.output_shape(x.shape())?;
-        let [batch, channels, frames, frequencies] = [0, 1, 2, 3].map(|axis| x.shape()[axis]);
-        let zeros = |what, shape: &[usize]| Tensor::new(&self.context, what, shape, Elem::F32);
-        let means = zeros("means of the frames", &[batch, channels, frequencies])?;
-        let hidden =
-            zeros("hidden layer of the attention", &self.hidden.output_shape(means.shape())?)?;
-        let shape = self.heads.output_shape(hidden.shape())?;
-        let logits = zeros("logits of the attention", &shape)?;
-        let maps = zeros(Operand::Attention.name(), &shape)?;
-        Ok(Bound::chain(vec![
-            pool(&self.context, x, &means, Pool::axis(channels, frames, frequencies))?,
-            self.hidden.bind(&means, &hidden)?,
-            self.heads.bind(&hidden, &logits)?,
-            softmax(
-                &self.context,
-                &logits,
-                &maps,
-                [batch, self.kernels, shape[2]],
-                &self.temperature,
-            )?,
-            self.conv.bind_any(x, Some(&maps), residual, y)?,
-        ]))
+        builder: &mut Builder,
+        x: Value,
+        _given: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Option<Value>> {
+        let input = builder.info(x)?.shape.clone();
+        let [batch, channels, frames, frequencies] = self.conv.layouts[0].sizes(&input);
+        let [x_layout, _] = self.conv.layouts;
+        let shape = x_layout.shape(batch, channels, &[frequencies]);
+        let means = builder.scratch("means of the frames", &shape, Elem::F32);
+        let pool = match x_layout {
+            Layout::ChannelsFirst => Pool::axis(channels, frames, frequencies),
+            Layout::ChannelsLast => Pool::axis(1, frames, frequencies * channels),
+        };
+        pool.push(builder, [x, means], batch)?;
+        let shape = self.hidden.output_shape(&shape)?;
+        let hidden = builder.scratch("hidden layer of the attention", &shape, Elem::F32);
+        self.hidden.lower_conv(builder, means, None, None, hidden)?;
+        let shape = self.heads.output_shape(&shape)?;
+        let [logits, maps] = ["logits of the attention", "attention"]
+            .map(|name| builder.scratch(name, &shape, Elem::F32));
+        self.heads.lower_conv(builder, hidden, None, None, logits)?;
+        push_softmax(builder, [logits, maps], [batch, self.kernels, shape[2]], &self.temperature)?;
+        self.conv.lower_conv(builder, x, Some(maps), residual, y)
     }
 }
 ways!([] FdyConv2d, 2);
 
-fn pool(context: &Context, x: &Tensor, means: &Tensor, pool: Pool) -> Result<Bound> {
-    let batch = x.shape()[0];
-    let dispatch = pool.dispatch(pool.slices(0, batch), batch, x.elem(), context.caps())?;
-    let operands = [(Operand::Input, x.clone()), (Operand::Means, means.clone())].into();
-    Bound::new(context, vec![dispatch], &operands, Operand::Means)
+impl Pool {
+    /// Adds pooling of a whole batch to a program.
+    pub(super) fn push(
+        self,
+        builder: &mut Builder,
+        values: [Value; 2],
+        batch: usize,
+    ) -> Result<()> {
+        let elem = builder.info(values[0])?.elem;
+        let dispatch = self.dispatch(values, elem, 0, batch, builder.caps())?;
+        builder.push(dispatch);
+        Ok(())
+    }
 }
 
-fn softmax(
-    context: &Context,
-    logits: &Tensor,
-    maps: &Tensor,
+/// From logits to maps, both `[batch, K, positions]`.
+fn push_softmax(
+    builder: &mut Builder,
+    [logits, maps]: [Value; 2],
     sizes: [usize; 3],
     temperature: &Tensor,
-) -> Result<Bound> {
-    let dispatch = channel_softmax::dispatch(sizes, context.caps())?;
-    let operands =
-        [(Operand::Input, logits), (Operand::Output, maps), (Operand::Temperature, temperature)]
-            .map(|(o, t)| (o, t.clone()));
-    Bound::new(context, vec![dispatch], &operands.into(), Operand::Output)
+) -> Result<()> {
+    let temperature = builder.tensor("temperature", temperature);
+    let values = [logits, maps, temperature];
+    let dispatch = channel_softmax::dispatch(values, sizes, builder.caps())?;
+    builder.push(dispatch);
+    Ok(())
 }
 
 impl<const D: usize> Layer<D, Map> {
@@ -333,14 +367,13 @@ impl<const D: usize> Layer<D, Map> {
         let (output, kernels) = (self.geometry.output_size(input)?, self.geometry.kernels);
         Ok(match self.attention {
             AttentionSource::Map(MapAxis::One(axis)) => vec![batch, kernels, output[axis]],
-            _ => joined_shape(Layout::ChannelsFirst, batch, kernels, &output[3 - D..]),
+            _ => Layout::ChannelsFirst.shape(batch, kernels, &output[3 - D..]),
         })
     }
 }
 
 any_layer!(
     [const D: usize] Layer<D, Map>,
-    |layer, input| layer.map_shape(input).map(|shape| Some(("map", shape))),
-    Operand::Attention
+    |layer, input| layer.map_shape(input).map(|shape| Some(("map", shape)))
 );
 ways!([const D: usize] Layer<D, Map>, D, map);

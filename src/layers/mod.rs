@@ -13,7 +13,7 @@ mod per_sample;
 mod pool;
 mod ways;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -27,17 +27,17 @@ pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
 pub use per_sample::PerSample;
 pub use pool::global_average_pool;
 pub use ways::AnyLayer;
-use ways::{check_given, ways};
+use ways::ways;
 
-use crate::device::{Bound, Context, Tensor, bind_plan, check_elem};
+use crate::device::{Bound, Builder, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len, elements};
-use crate::kernels::Operand;
-use crate::plan::Plan;
+use crate::kernels::Value;
 use crate::problem::{
     Activation, Algorithm, AttentionSource, Branch, ConvDesc, Epilogue, Geometry, Layout, Parts,
     Problem, WeightOrder, pad_axes,
 };
+use crate::program::{Operands, Plan, Weights};
 use crate::reference::narrow;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::tune::{Tuned, tune};
@@ -98,8 +98,7 @@ pub struct Layer<const D: usize, A> {
     layouts: [Layout; 2],
     algorithm: Algorithm,
     order: WeightOrder,
-    /// Operands that belong to the layer: bank, biases, attention weights, affine.
-    fixed: HashMap<Operand, Tensor>,
+    weights: Weights<Tensor>,
     kind: PhantomData<A>,
 }
 
@@ -125,7 +124,7 @@ impl<const D: usize, A> fmt::Debug for Layer<D, A> {
         let kind = std::any::type_name::<A>().rsplit("::").next().unwrap_or_default();
         // Sorted, since a map has its own order in every run.
         let weights: BTreeMap<_, _> =
-            self.fixed.iter().map(|(operand, tensor)| (operand.name(), Weights(tensor))).collect();
+            self.weights.as_ref().named().map(|(name, tensor)| (name, Size(tensor))).collect();
         f.debug_struct(&format!("Layer<{D}, {kind}>"))
             .field("geometry", &self.geometry)
             .field("attention", &self.attention)
@@ -141,9 +140,9 @@ impl<const D: usize, A> fmt::Debug for Layer<D, A> {
 }
 
 /// Weights by their size.
-struct Weights<'a>(&'a Tensor);
+struct Size<'a>(&'a Tensor);
 
-impl fmt::Debug for Weights<'_> {
+impl fmt::Debug for Size<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {:?}", elements(self.0.len()), self.0.elem())
     }
@@ -166,7 +165,7 @@ impl<const D: usize, A> Layer<D, A> {
             layouts: [Layout::default(); 2],
             algorithm: Algorithm::Auto,
             order: WeightOrder::Plain,
-            fixed: HashMap::new(),
+            weights: Weights::default(),
             kind: PhantomData,
         })
     }
@@ -187,7 +186,7 @@ impl<const D: usize, A> Layer<D, A> {
 
     /// A bank and its bias as the layer keeps them. Layers that share one kernel, or one bank in
     /// every sample, keep both as one row.
-    fn banks(&self, bank: &[f32], bias: Option<&[f32]>) -> Result<Operands> {
+    fn banks(&self, bank: &[f32], bias: Option<&[f32]>) -> Result<Weights<Vec<f32>>> {
         let geometry = &self.geometry;
         check_len("kernel bank", bank, geometry.kernels * geometry.weights())?;
         check_finite("kernel bank", bank)?;
@@ -195,16 +194,16 @@ impl<const D: usize, A> Layer<D, A> {
         let bank = geometry.kept(geometry.bank_rows(bank), self.order);
         let problem = self.problem(1, [1; 3]);
         if !problem.shares_kernel() {
-            return Ok([(Operand::Bank, bank)].into_iter().chain(bias).collect());
+            return Ok(Weights { bank: Some(bank), bias, ..Weights::default() });
         }
         let mut row = bank;
-        row.extend(bias.map(|(_, bias)| bias).unwrap_or_default());
+        row.extend(bias.unwrap_or_default());
         row.resize(row.len().max(problem.row()), 0.0);
-        Ok(vec![(Operand::SampleWeights, row)])
+        Ok(Weights { shared: Some(row), ..Weights::default() })
     }
 
     /// The bias bank, checked.
-    fn bias_bank(&self, bias: Option<&[f32]>) -> Result<Option<(Operand, Vec<f32>)>> {
+    fn bias_bank(&self, bias: Option<&[f32]>) -> Result<Option<Vec<f32>>> {
         if self.has_bias != bias.is_some() {
             let word = |has| if has { "one" } else { "none" }.to_string();
             let what = "bias bank of the new weights".into();
@@ -217,35 +216,45 @@ impl<const D: usize, A> Layer<D, A> {
         let Some(bias) = bias else { return Ok(None) };
         check_len("bias bank", bias, self.geometry.kernels * self.geometry.c_out)?;
         check_finite("bias bank", bias)?;
-        Ok(Some((Operand::BiasBank, bias.to_vec())))
+        Ok(Some(bias.to_vec()))
     }
 
-    /// Uploads operands that belong to the layer.
-    fn fix(&mut self, operands: Operands) -> Result<()> {
-        for (operand, values) in operands {
-            let elem = if operand == Operand::Bank { self.geometry.bank } else { Elem::F32 };
-            let tensor =
-                Tensor::filled(&self.context, operand.name(), &[values.len()], &values, elem)?;
-            self.fixed.insert(operand, tensor);
-        }
+    /// Uploads weights.
+    fn fix(&mut self, values: Weights<Vec<f32>>) -> Result<()> {
+        let (context, bank) = (&self.context, self.geometry.bank);
+        let upload = |name: &'static str, values: Vec<f32>, elem| {
+            Tensor::filled(context, name, &[values.len()], &values, elem)
+        };
+        let banks = values.bank.map(|values| upload("kernel bank", values, bank)).transpose()?;
+        let rest = Weights { bank: None, ..values };
+        let rest = rest.map(|name, values| upload(name, values, Elem::F32))?;
+        self.weights = Weights { bank: banks, ..rest }.or(std::mem::take(&mut self.weights));
         Ok(())
     }
 
-    /// New values for operands that the layer has. All of them are looked at before any is written.
-    fn replacing(&self, operands: Operands) -> Result<Vec<(&Tensor, Vec<f32>)>> {
-        let replace = |(operand, values): (Operand, Vec<f32>)| match self.fixed.get(&operand) {
-            Some(tensor) if tensor.len() == values.len() => Ok((tensor, values)),
-            held => Err(Error::Shape {
-                what: format!("new {}", operand.name()),
-                expected: format!("{} elements", held.map_or(0, Tensor::len)),
-                found: values.len().to_string(),
-            }),
-        };
-        operands.into_iter().map(replace).collect()
+    /// New values for weights that the layer has. All of them are looked at before any is written.
+    fn replacing(&self, values: Weights<Vec<f32>>) -> Result<Vec<(&Tensor, Vec<f32>)>> {
+        let mut replaced = Vec::new();
+        for (name, tensor, values) in self.weights.as_ref().beside(values) {
+            match (tensor, values) {
+                (_, None) => {}
+                (Some(tensor), Some(values)) if tensor.len() == values.len() => {
+                    replaced.push((tensor, values));
+                }
+                (held, Some(values)) => {
+                    return Err(Error::Shape {
+                        what: format!("new {name}"),
+                        expected: format!("{} elements", held.map_or(0, Tensor::len)),
+                        found: values.len().to_string(),
+                    });
+                }
+            }
+        }
+        Ok(replaced)
     }
 
-    fn replace(&self, operands: Operands) -> Result<()> {
-        write_all(&self.context, self.replacing(operands)?)
+    fn replace(&self, values: Weights<Vec<f32>>) -> Result<()> {
+        write_all(&self.context, self.replacing(values)?)
     }
 
     /// Refuses new weights whose attention has other heads or another hidden width.
@@ -282,7 +291,8 @@ impl<const D: usize, A> Layer<D, A> {
             check_len(what, values, self.geometry.c_out)?;
             check_finite(what, values)?;
         }
-        self.fix(vec![(Operand::Affine, [scale, shift].concat())])?;
+        let affine = Some([scale, shift].concat());
+        self.fix(Weights { affine, ..Weights::default() })?;
         self.epilogue.affine = true;
         Ok(self)
     }
@@ -346,7 +356,7 @@ impl<const D: usize, A> Layer<D, A> {
     pub fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
         let (batch, size) = self.split_shape(input)?;
         let out = self.geometry.output_size(size)?;
-        Ok(joined_shape(self.layouts[1], batch, self.geometry.c_out, &out[3 - D..]))
+        Ok(self.layouts[1].shape(batch, self.geometry.c_out, &out[3 - D..]))
     }
 
     /// Batch and spatial size of an input shape.
@@ -375,33 +385,34 @@ impl<const D: usize, A> Layer<D, A> {
     /// Shape of an input.
     #[cfg(not(target_arch = "wasm32"))]
     fn input_shape(&self, batch: usize, input: [usize; D]) -> Vec<usize> {
-        joined_shape(self.layouts[0], batch, self.geometry.c_in, &input)
+        self.layouts[0].shape(batch, self.geometry.c_in, &input)
     }
 
-    /// Binds input, output and what else the caller gives.
-    fn bind_operands(&self, x: &Tensor, y: &Tensor, given: &[(Operand, &Tensor)]) -> Result<Bound> {
-        let (batch, input) = self.split_shape(x.shape())?;
-        let shape = self.output_shape(x.shape())?;
-        let mut problem = self.problem(batch, input);
-        problem.elems = [x.elem(), y.elem()];
-        let mut operands = self.fixed.clone();
-        for (operand, tensor) in [(Operand::Output, y), (Operand::Input, x)].iter().chain(given) {
-            if matches!(operand, Operand::Output | Operand::Residual) && tensor.shape() != shape {
-                return Err(Error::shape(operand.name(), &shape, tensor.shape()));
-            }
-            if *operand == Operand::Residual {
-                check_elem("residual", tensor.elem(), y.elem())?;
-                problem.epilogue.residual = true;
-            }
-            operands.insert(*operand, (*tensor).clone());
-        }
-        bind_plan(&self.context, self.context.plan(&problem)?, operands)
+    /// Adds the layer's steps to a program; what is given is looked at by its number of elements
+    /// alone.
+    fn lower_conv(
+        &self,
+        builder: &mut Builder,
+        x: Value,
+        given: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Option<Value>> {
+        let input = builder.info(x)?;
+        let (batch, size) = self.split_shape(&input.shape)?;
+        let mut problem = self.problem(batch, size);
+        problem.elems = [input.elem, builder.info(y)?.elem];
+        problem.epilogue.residual = residual.is_some();
+        let plan = self.context.plan(&problem)?;
+        let weights =
+            self.weights.as_ref().map(|name, weights| Ok(builder.tensor(name, weights)))?;
+        builder.push_plan(plan, &Operands { x, given, residual, weights, y })
     }
 }
 
 /// Implements what every kind of layer has for layers of one step.
 macro_rules! any_layer {
-    ([$($generics:tt)*] $layer:ty, |$self:ident, $input:ident| $given:expr, $operand:expr) => {
+    ([$($generics:tt)*] $layer:ty, |$self:ident, $input:ident| $given:expr) => {
         impl<$($generics)*> AnyLayer for $layer {
             fn context(&self) -> &Context {
                 &self.context
@@ -416,18 +427,15 @@ macro_rules! any_layer {
                 Self::output_shape(self, input)
             }
 
-            fn bind_any(
+            fn lower(
                 &self,
-                x: &Tensor,
-                given: Option<&Tensor>,
-                residual: Option<&Tensor>,
-                y: &Tensor,
-            ) -> Result<Bound> {
-                check_given(self, x, given)?;
-                let given = given.map(|given| ($operand, given));
-                let residual = residual.map(|residual| (Operand::Residual, residual));
-                let all: Vec<_> = given.into_iter().chain(residual).collect();
-                self.bind_operands(x, y, &all)
+                builder: &mut Builder,
+                x: Value,
+                given: Option<Value>,
+                residual: Option<Value>,
+                y: Value,
+            ) -> Result<Option<Value>> {
+                self.lower_conv(builder, x, given, residual, y)
             }
         }
     };
@@ -436,8 +444,7 @@ use any_layer;
 
 any_layer!(
     [const D: usize, A: OwnAttention] Layer<D, A>,
-    |_layer, _input| Ok(None),
-    Operand::Attention
+    |_layer, _input| Ok(None)
 );
 ways!([const D: usize, A: OwnAttention] Layer<D, A>, D);
 
@@ -446,8 +453,7 @@ any_layer!(
     |layer, input| {
         let row = layer.problem(input.0, input.1).attention_row();
         Ok(Some(("attention", vec![input.0, row.stride])))
-    },
-    Operand::Attention
+    }
 );
 ways!([const D: usize] Layer<D, Given>, D, attention);
 
@@ -489,9 +495,6 @@ impl<const D: usize> Layer<D, Given> {
     }
 }
 
-/// Operands of a layer and their values, in the order that kernels want.
-type Operands = Vec<(Operand, Vec<f32>)>;
-
 /// Queues new values of tensors.
 fn write_all(context: &Context, values: Vec<(&Tensor, Vec<f32>)>) -> Result<()> {
     values.into_iter().try_for_each(|(tensor, values)| tensor.write(context, &values))
@@ -527,7 +530,8 @@ macro_rules! new_temperature {
             /// [`Error::Value`] for a temperature that is not above 0; nothing is changed then.
             pub fn set_temperature(&self, temperature: f32) -> Result<()> {
                 let temperature = checked_temperature(temperature)?;
-                self.replace(vec![(Operand::Temperature, vec![temperature])])
+                let temperature = Some(vec![temperature]);
+                self.replace(Weights { temperature, ..Weights::default() })
             }
         }
     )*};
@@ -550,22 +554,23 @@ fn narrowed_scale_shift(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
     Ok((narrow(&scale), narrow(&shift)))
 }
 
-/// What a layer of several steps hands on to its main convolution. These layers take channels
-/// first.
-macro_rules! main_convolution {
-    ($($layer:ty),*) => {$(
+/// What a layer of several steps hands on to two of its convolutions: the one that takes most of
+/// the time, and the last one.
+macro_rules! several_steps {
+    ($($layer:ty: $main:ident, $last:ident;)*) => {$(
         impl $layer {
             #[cfg(not(target_arch = "wasm32"))]
             fn input_shape(&self, batch: usize, input: [usize; 2]) -> Vec<usize> {
-                self.conv.input_shape(batch, input)
+                self.$main.input_shape(batch, input)
             }
 
-            /// The plan of the layer's main convolution, for f32 tensors.
+            /// The plan of the layer's main convolution, for f32 tensors. What the whole layer runs
+            /// says [`program`](AnyLayer::program).
             ///
             /// # Errors
             /// As [`Layer::plan`].
             pub fn plan(&self, batch: usize, input: [usize; 2]) -> Result<Plan> {
-                self.conv.plan(batch, input)
+                self.$main.plan(batch, input)
             }
 
             /// As [`Layer::tune`], for the layer's main convolution.
@@ -574,52 +579,40 @@ macro_rules! main_convolution {
             /// As [`Layer::tune`].
             #[cfg(not(target_arch = "wasm32"))]
             pub fn tune(&self, batch: usize, input: [usize; 2]) -> Result<Tuned> {
-                self.conv.tune(batch, input)
+                self.$main.tune(batch, input)
             }
 
-            /// Chooses the convolution kernel instead of the planner.
+            /// Chooses the kernel of the main convolution instead of the planner.
             #[must_use]
             pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
-                self.conv = self.conv.algorithm(algorithm);
+                self.$main = self.$main.algorithm(algorithm);
                 self
             }
 
             /// As [`Layer::activation`].
             #[must_use]
             pub fn activation(mut self, activation: Activation) -> Self {
-                self.conv = self.conv.activation(activation);
+                self.$last = self.$last.activation(activation);
                 self
             }
 
-            /// As [`Layer::scale_shift`].
-            ///
-            /// # Errors
-            /// As [`Layer::scale_shift`].
-            pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
-                self.conv = self.conv.scale_shift(scale, shift)?;
-                Ok(self)
-            }
-
             /// As [`Layer::batch_norm`].
             ///
             /// # Errors
             /// As [`Layer::batch_norm`].
-            pub fn batch_norm(mut self, norm: &BatchNorm) -> Result<Self> {
-                self.conv = self.conv.batch_norm(norm)?;
-                Ok(self)
+            pub fn batch_norm(self, norm: &BatchNorm) -> Result<Self> {
+                let (scale, shift) = norm.scale_shift(self.$last.geometry.c_out)?;
+                self.scale_shift(&narrow(&scale), &narrow(&shift))
             }
         }
     )*};
 }
 
-main_convolution!(PixelMix2d, FdyConv2d, ModulatedConv2d);
-
-/// Shape of a tensor in a layout.
-fn joined_shape(layout: Layout, batch: usize, channels: usize, spatial: &[usize]) -> Vec<usize> {
-    match layout {
-        Layout::ChannelsFirst => [&[batch, channels], spatial].concat(),
-        Layout::ChannelsLast => [&[batch], spatial, &[channels]].concat(),
-    }
+several_steps! {
+    PixelMix2d: conv, conv;
+    FdyConv2d: conv, conv;
+    ModulatedConv2d: conv, conv;
+    Dcd2d: conv, p;
 }
 
 /// Attention weights as the kernel wants them: `rows` x `columns` turned to `columns` x `rows`,

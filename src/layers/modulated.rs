@@ -1,11 +1,11 @@
 //! Modulated convolution of StyleGAN2.
 
-use super::{AnyLayer, Given, Layer, check_elem, check_given, one_kernel, ways, write_all};
-use crate::device::{Bound, Context, Tensor};
+use super::{AnyLayer, Given, Layer, one_kernel, ways, write_all};
+use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
-use crate::kernels::{Operand, demodulate};
-use crate::problem::{AttentionSource, ConvDesc, Parts};
+use crate::kernels::{Value, demodulate};
+use crate::problem::{AttentionSource, ConvDesc, Layout, Parts};
 use crate::reference::narrow;
 
 /// Modulated convolution: input channels are scaled by a style, output channels by what brings
@@ -77,6 +77,22 @@ impl ModulatedConv2d {
         Ok(Self { context: context.clone(), conv, norms, demodulate })
     }
 
+    /// As [`Layer::scale_shift`].
+    ///
+    /// # Errors
+    /// As [`Layer::scale_shift`].
+    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
+        self.conv = self.conv.scale_shift(scale, shift)?;
+        Ok(self)
+    }
+
+    /// As [`Layer::layouts`].
+    #[must_use]
+    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
+        self.conv = self.conv.layouts(input, output);
+        self
+    }
+
     /// A new weight of the same shape: see [Changing weights](Layer#changing-weights).
     ///
     /// # Errors
@@ -102,32 +118,25 @@ impl AnyLayer for ModulatedConv2d {
         self.conv.output_shape(input)
     }
 
-    fn bind_any(
+    fn lower(
         &self,
-        x: &Tensor,
-        given: Option<&Tensor>,
-        residual: Option<&Tensor>,
-        y: &Tensor,
-    ) -> Result<Bound> {
-        check_given(self, x, given)?;
-        let style = given.expect("was checked");
-        let (batch, _) = self.conv.split_shape(x.shape())?;
+        builder: &mut Builder,
+        x: Value,
+        style: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Option<Value>> {
+        let style = style.expect("was checked");
+        let batch = builder.info(x)?.shape[0];
+        check_elem("style", builder.info(style)?.elem, Elem::F32)?;
         let g = &self.conv.geometry;
-        check_elem("style", style.elem(), Elem::F32)?;
         let row = g.c_in + if self.demodulate { g.c_out } else { 0 };
-        let gains = Tensor::new(&self.context, "gains of the style", &[batch, row], Elem::F32)?;
-        let dispatch = demodulate::dispatch(g, self.demodulate, batch, self.context.caps())?;
-        let operands = [
-            (Operand::Input, style.clone()),
-            (Operand::Bank, self.norms.clone()),
-            (Operand::Output, gains.clone()),
-        ];
-        let residual = residual.map(|residual| (Operand::Residual, residual));
-        let given: Vec<_> = [(Operand::Attention, &gains)].into_iter().chain(residual).collect();
-        Ok(Bound::chain(vec![
-            Bound::new(&self.context, vec![dispatch], &operands.into(), Operand::Output)?,
-            self.conv.bind_operands(x, y, &given)?,
-        ]))
+        let gains = builder.scratch("gains of the style", &[batch, row], Elem::F32);
+        let norms = builder.tensor("norms of the weights", &self.norms);
+        let caps = self.context.caps();
+        let values = [style, norms, gains];
+        builder.push(demodulate::dispatch(values, g, self.demodulate, batch, caps)?);
+        self.conv.lower_conv(builder, x, Some(gains), residual, y)
     }
 }
 ways!([] ModulatedConv2d, 2, style);

@@ -1,10 +1,10 @@
 //! ODConv: omni-dimensional dynamic convolution.
 
-use super::{Layer, Operands, checked_temperature, transposed_with_bias};
+use super::{Layer, checked_temperature, transposed_with_bias};
 use crate::device::Context;
 use crate::error::{Error, Result, check_finite, check_len};
-use crate::kernels::Operand;
 use crate::problem::{AttentionSource, Branch, ConvDesc, Geometry, Mixing, Parts};
+use crate::program::Weights;
 use crate::reference::attention_mlp::{Head, Mlp, Norm};
 use crate::reference::{LayerWeights, narrow, widen};
 
@@ -180,10 +180,11 @@ impl OdWeights {
         Branch { hidden: Some(self.norm.weight.len()), parts, mixing: Mixing::Softmax }
     }
 
-    /// Operands of the attention.
-    fn operands(&self, g: &Geometry) -> Result<Operands> {
+    /// Weights of the attention.
+    fn attention(&self, g: &Geometry) -> Result<Weights<Vec<f32>>> {
         let hidden = folded_hidden(g.c_in, &self.hidden, &self.norm)?;
-        Ok(vec![(Operand::HiddenWeights, hidden), (Operand::HeadWeights, joined_heads(g, self)?)])
+        let heads = Some(joined_heads(g, self)?);
+        Ok(Weights { hidden: Some(hidden), heads, ..Weights::default() })
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer), the batch norm not
@@ -234,7 +235,7 @@ impl<const D: usize> Layer<D, Od> {
                 found: format!("{} kernels", g.kernels),
             });
         }
-        let operands = weights.operands(&g)?;
+        let attention = weights.attention(&g)?;
         let mut layer = Self::create(
             context,
             desc,
@@ -242,8 +243,7 @@ impl<const D: usize> Layer<D, Od> {
             &weights.bank,
             weights.bias.as_deref(),
         )?;
-        layer.fix(operands)?;
-        layer.fix(vec![(Operand::Temperature, vec![temperature])])?;
+        layer.fix(Weights { temperature: Some(vec![temperature]), ..attention })?;
         Ok(layer)
     }
 
@@ -255,9 +255,8 @@ impl<const D: usize> Layer<D, Od> {
     /// then.
     pub fn set_weights(&self, weights: &OdWeights) -> Result<()> {
         self.check_branch(&weights.branch())?;
-        let mut operands = weights.operands(&self.geometry)?;
-        operands.extend(self.banks(&weights.bank, weights.bias.as_deref())?);
-        self.replace(operands)
+        let attention = weights.attention(&self.geometry)?;
+        self.replace(attention.or(self.banks(&weights.bank, weights.bias.as_deref())?))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Convolution with a kernel of its own for each sample, given by the caller.
 
-use super::{AnyLayer, Layer, any_layer, check_given, one_kernel, ways};
-use crate::device::{Bound, Context, Tensor};
+use super::{AnyLayer, Layer, any_layer, one_kernel, ways};
+use crate::device::{Bound, Builder, Context, Tensor};
 use crate::error::Result;
-use crate::kernels::Operand;
+use crate::kernels::Value;
 use crate::problem::{AttentionSource, ConvDesc};
 
 /// Kind of layer: the caller gives each sample's kernel, computed by whatever else: `y_b =
@@ -27,7 +27,6 @@ impl<const D: usize> Layer<D, PerSample> {
 
 any_layer!(
     [const D: usize] Layer<D, PerSample>,
-    |layer, input| Ok(Some(("per-sample kernels", vec![input.0, layer.geometry.weights()]))),
-    Operand::SampleWeights
+    |layer, input| Ok(Some(("per-sample kernels", vec![input.0, layer.geometry.weights()])))
 );
 ways!([const D: usize] Layer<D, PerSample>, D, kernels);

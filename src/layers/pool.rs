@@ -1,10 +1,8 @@
 //! Global average pooling as a step of its own.
 
-use std::collections::HashMap;
-
-use crate::device::{Bound, Context, Tensor};
+use crate::device::{Bound, Builder, Context, Tensor, check_elem};
+use crate::elem::Elem;
 use crate::error::{Error, Result};
-use crate::kernels::Operand;
 use crate::kernels::average_pool::Pool;
 use crate::problem::Layout;
 
@@ -27,10 +25,10 @@ pub fn global_average_pool(context: &Context, x: &Tensor, y: &Tensor) -> Result<
     if y.shape() != expected {
         return Err(Error::shape("output", &expected, y.shape()));
     }
-    // In what is bound it goes by another name.
-    context.home().check("output", y.home())?;
+    check_elem("output", y.elem(), Elem::F32)?;
+    let mut builder = Builder::new(context);
+    let values = [builder.tensor("input", x), builder.tensor("output", y)];
     let pool = Pool::global(*channels, spatial.iter().product(), Layout::ChannelsFirst);
-    let dispatch = pool.dispatch(pool.slices(0, *batch), *batch, x.elem(), context.caps())?;
-    let operands = HashMap::from([(Operand::Input, x.clone()), (Operand::Means, y.clone())]);
-    Bound::new(context, vec![dispatch], &operands, Operand::Means)
+    pool.push(&mut builder, values, *batch)?;
+    builder.bind(values[1])
 }

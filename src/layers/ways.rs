@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use crate::device::{Bound, Context, Tensor};
-#[cfg(not(target_arch = "wasm32"))]
+use crate::device::{Bound, Builder, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
+use crate::kernels::Value;
+use crate::program::Program;
 
 /// A layer of any kind, so that layers of several kinds stand in one list.
 ///
@@ -38,18 +39,56 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     /// [`Error::Shape`] if the input does not fit the layer.
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>>;
 
+    /// Adds the layer's steps to a program, and gives the attention, if the layer has any. It is
+    /// called by [`Builder::layer`] and [`Builder::layer_into`], which check shapes first.
+    ///
+    /// # Errors
+    /// The planner's errors ([`Plan::new`](crate::program::Plan::new)), [`Error::Shape`].
+    fn lower(
+        &self,
+        builder: &mut Builder,
+        x: Value,
+        given: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Option<Value>>;
+
     /// Binds input, what the layer is given, maybe a residual, and output.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::OtherDevice`], [`Error::AliasedBuffers`], the planner's errors
-    /// ([`Plan::new`](crate::plan::Plan::new)), [`Error::OutOfMemory`].
+    /// ([`Plan::new`](crate::program::Plan::new)), [`Error::OutOfMemory`].
     fn bind_any(
         &self,
         x: &Tensor,
         given: Option<&Tensor>,
         residual: Option<&Tensor>,
         y: &Tensor,
-    ) -> Result<Bound>;
+    ) -> Result<Bound> {
+        let name = self.given(x.shape())?.map_or("given", |(name, _)| name);
+        let mut builder = Builder::new(self.context());
+        let y = builder.tensor("output", y);
+        let x = builder.tensor("input", x);
+        let given = given.map(|given| builder.tensor(name, given));
+        let residual = residual.map(|residual| builder.tensor("residual", residual));
+        let attention = add(&mut builder, self, x, given, residual, y)?;
+        builder.bind_with(y, attention)
+    }
+
+    /// What would run for an input of this shape and element type, and an output of the same type.
+    ///
+    /// # Errors
+    /// As [`AnyLayer::bind_any`].
+    fn program(&self, input: &[usize], elem: Elem) -> Result<Program> {
+        let mut builder = Builder::new(self.context());
+        let shape = self.output_shape(input)?;
+        let y = builder.external("output", &shape, elem);
+        let x = builder.external("input", input, elem);
+        let given = self.given(input)?;
+        let given = given.map(|(name, shape)| builder.external(name, &shape, Elem::F32));
+        add(&mut builder, self, x, given, None, y)?;
+        Ok(builder.program().clone())
+    }
 
     /// Computes the layer into a new tensor of the input's element type, and submits the work.
     ///
@@ -73,20 +112,77 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     }
 }
 
+impl Builder {
+    /// Adds a layer that writes to new scratch memory, in the input's element type. `given` is what
+    /// [`AnyLayer::given`] names.
+    ///
+    /// # Errors
+    /// As [`AnyLayer::lower`].
+    pub fn layer(&mut self, layer: &dyn AnyLayer, x: Value, given: Option<Value>) -> Result<Value> {
+        let input = self.info(x)?;
+        let (shape, elem) = (layer.output_shape(&input.shape)?, input.elem);
+        let y = self.scratch("intermediate result", &shape, elem);
+        self.layer_into(layer, x, given, None, y)?;
+        Ok(y)
+    }
+
+    /// Adds a layer that writes to a value that there is, maybe after adding a residual.
+    ///
+    /// # Errors
+    /// As [`AnyLayer::lower`]; [`Error::AliasedBuffers`] for an output that the layer reads.
+    pub fn layer_into(
+        &mut self,
+        layer: &dyn AnyLayer,
+        x: Value,
+        given: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<()> {
+        add(self, layer, x, given, residual, y).map(drop)
+    }
+}
+
+/// Adds a layer whose operands have the right shapes.
+fn add<L: AnyLayer + ?Sized>(
+    builder: &mut Builder,
+    layer: &L,
+    x: Value,
+    given: Option<Value>,
+    residual: Option<Value>,
+    y: Value,
+) -> Result<Option<Value>> {
+    let input = builder.info(x)?.shape.clone();
+    check_given(layer.given(&input)?, builder, given)?;
+    let shape = layer.output_shape(&input)?;
+    for value in [Some(y), residual].into_iter().flatten() {
+        let found = &builder.info(value)?.shape;
+        if *found != shape {
+            return Err(Error::shape(value.name(), &shape, found));
+        }
+    }
+    let read = [Some(x), given, residual].into_iter().flatten();
+    if let Some(input) = read.into_iter().find(|value| *value == y) {
+        return Err(Error::AliasedBuffers { output: y.name(), input: input.name() });
+    }
+    layer.lower(builder, x, given, residual, y)
+}
+
 /// Refuses another number or shape of what a layer is given.
-pub(super) fn check_given(layer: &dyn AnyLayer, x: &Tensor, given: Option<&Tensor>) -> Result<()> {
-    match (layer.given(x.shape())?, given) {
+fn check_given(
+    needed: Option<(&'static str, Vec<usize>)>,
+    builder: &Builder,
+    given: Option<Value>,
+) -> Result<()> {
+    match (needed, given) {
         (None, None) => Ok(()),
         (Some((name, shape)), Some(given)) => {
-            if given.shape() != shape {
-                return Err(Error::shape(name, &shape, given.shape()));
-            }
-            layer.context().home().check(name, given.home())
+            let found = &builder.info(given)?.shape;
+            if *found == shape { Ok(()) } else { Err(Error::shape(name, &shape, found)) }
         }
         (None, Some(given)) => Err(Error::Value {
             what: "tensor beside the input".into(),
             needed: "none, since the layer computes its attention itself".into(),
-            found: format!("{:?}", given.shape()),
+            found: format!("{:?}", builder.info(given)?.shape),
         }),
         (Some((name, shape)), None) => Err(Error::Value {
             what: name.into(),
@@ -126,7 +222,7 @@ macro_rules! ways {
             /// # Errors
             /// [`Error::Shape`](crate::Error::Shape), [`OtherDevice`](crate::Error::OtherDevice),
             /// [`AliasedBuffers`](crate::Error::AliasedBuffers), the planner's errors
-            /// ([`Plan::new`](crate::plan::Plan::new)),
+            /// ([`Plan::new`](crate::program::Plan::new)),
             /// [`OutOfMemory`](crate::Error::OutOfMemory).
             pub fn bind(&self, x: &Tensor $(, $given: &Tensor)?, y: &Tensor) -> Result<Bound> {
                 self.bind_any(x, [$($given)?].first().copied(), None, y)

@@ -47,6 +47,27 @@ pub enum Layout {
     ChannelsLast,
 }
 
+impl Layout {
+    /// Batch, channels and the two spatial sizes of a shape.
+    pub(crate) fn sizes(self, shape: &[usize]) -> [usize; 4] {
+        let mut sizes = [1; 4];
+        sizes.copy_from_slice(shape);
+        if self == Self::ChannelsLast {
+            // Channels are the last of three then.
+            sizes[1..].rotate_right(1);
+        }
+        sizes
+    }
+
+    /// Shape of a tensor.
+    pub(crate) fn shape(self, batch: usize, channels: usize, spatial: &[usize]) -> Vec<usize> {
+        match self {
+            Self::ChannelsFirst => [&[batch, channels], spatial].concat(),
+            Self::ChannelsLast => [&[batch], spatial, &[channels]].concat(),
+        }
+    }
+}
+
 /// What follows the sum of a convolution: scale and shift, residual, activation, in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Epilogue {

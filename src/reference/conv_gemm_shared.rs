@@ -17,7 +17,7 @@ pub fn conv_gemm_shared(conv: &Conv<'_>) -> Vec<f64> {
     conv.collect(|b, channel, position| sum(conv, [b, channel, position], 0..c_in))
 }
 
-/// The sums alone, over `part` input channels each: `[parts, batch, channels out, positions]`.
+/// The sums alone, over `part` input channels each: `[slices, batch, channels out, positions]`.
 #[must_use]
 pub fn in_slices(conv: &Conv<'_>, part: usize) -> Vec<f64> {
     let [c_in, _] = conv.group_channels();

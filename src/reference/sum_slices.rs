@@ -3,13 +3,13 @@
 
 use super::Conv;
 
-/// The output from the sums of some parts, `partials [parts, batch, channels out, positions]`,
+/// The output from the sums of some slices, `partials [slices, batch, channels out, positions]`,
 /// added in their order.
 #[must_use]
 pub fn sum_slices(conv: &Conv<'_>, partials: &[f64]) -> Vec<f64> {
     let [c_out, positions] = [conv.geometry.c_out, conv.positions()];
     conv.collect(|b, channel, position| {
-        let parts = partials.chunks_exact(conv.batch * c_out * positions);
+        let slices = partials.chunks_exact(conv.batch * c_out * positions);
         parts.map(|part| part[(b * c_out + channel) * positions + position]).sum()
     })
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::verify::Yardstick;
 use crate::device::{Bound, Context, PassTimer};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use crate::problem::{Algorithm, Problem};
+use crate::program::Plan;
 use crate::tuning::{Key, Outcome, Trial, Tuned, candidates, measured};
 
 /// A sample lasts at least this long: work that is shorter runs several times in one pass.

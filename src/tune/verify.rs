@@ -1,13 +1,10 @@
 //! A kernel is right before it is fast.
 
-use std::collections::HashMap;
-
-use crate::device::{Bound, Context, Tensor, bind_plan};
+use crate::device::{Bound, Builder, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
-use crate::kernels::Operand;
-use crate::plan::Plan;
 use crate::problem::{Activation, Algorithm, AttentionSource, Geometry, Layout, Problem};
+use crate::program::{Operands, Plan, Weights};
 use crate::reference::{self, Conv, aggregate, conv_direct, widen};
 
 /// Operands of a problem on the host, those of several samples one after another. All are multiples
@@ -93,44 +90,60 @@ impl Numbers {
         context: &Context,
         problem: &Problem,
         output: [usize; 3],
-    ) -> Result<HashMap<Operand, Tensor>> {
+    ) -> Result<Operands<Tensor>> {
         let g = &problem.geometry;
         let tensor =
             |values: &[f32], elem| Tensor::upload_in(context, &[values.len()], values, elem);
+        let in_f32 = |values: &[f32]| -> Result<Option<Tensor>> {
+            if values.is_empty() { Ok(None) } else { tensor(values, Elem::F32).map(Some) }
+        };
         let y = problem.batch * g.c_out * output.iter().product::<usize>();
-        let mut operands = HashMap::from([
-            (Operand::Input, tensor(&self.x, problem.elems[0])?),
-            (Operand::Output, Tensor::zeros_in(context, &[y], problem.elems[1])?),
-        ]);
-        let mut put = |operand, values: &[f32], elem| -> Result<()> {
-            if !values.is_empty() {
-                operands.insert(operand, tensor(values, elem)?);
-            }
-            Ok(())
+        let mut operands = Operands {
+            x: tensor(&self.x, problem.elems[0])?,
+            given: None,
+            residual: None,
+            weights: Weights::default(),
+            y: Tensor::zeros_in(context, &[y], problem.elems[1])?,
         };
         if problem.attention == AttentionSource::SampleWeights {
             let given = self.given.chunks_exact(self.given.len() / problem.batch);
             let rows: Vec<f32> = given
                 .flat_map(|row| Self::row(problem, &row[..g.weights()], &row[g.weights()..]))
                 .collect();
-            put(Operand::SampleWeights, &rows, Elem::F32)?;
+            operands.given = in_f32(&rows)?;
             return Ok(operands);
         }
-        put(Operand::Attention, &self.given, Elem::F32)?;
+        operands.given = in_f32(&self.given)?;
         if problem.shares_kernel() {
-            put(Operand::SampleWeights, &Self::row(problem, &self.bank, &self.bias), Elem::F32)?;
+            operands.weights.shared = in_f32(&Self::row(problem, &self.bank, &self.bias))?;
         } else {
-            put(Operand::Bank, &g.in_order(self.bank.clone(), problem.order), g.bank)?;
-            put(Operand::BiasBank, &self.bias, Elem::F32)?;
+            let bank = g.in_order(self.bank.clone(), problem.order);
+            operands.weights.bank = Some(tensor(&bank, g.bank)?);
+            operands.weights.bias = in_f32(&self.bias)?;
         }
         Ok(operands)
     }
 }
 
+/// Binds a plan to tensors.
+fn bind_plan(context: &Context, plan: Plan, operands: &Operands<Tensor>) -> Result<Bound> {
+    let mut builder = Builder::new(context);
+    let mut add = |name: &'static str, tensor: &Tensor| builder.tensor(name, tensor);
+    let operands = Operands {
+        x: add("input", &operands.x),
+        given: operands.given.as_ref().map(|given| add("given", given)),
+        residual: None,
+        weights: operands.weights.as_ref().map(|name, tensor| Ok(add(name, tensor)))?,
+        y: add("output", &operands.y),
+    };
+    builder.push_plan(plan, &operands)?;
+    builder.bind(operands.y)
+}
+
 /// What a problem must give, for the first and the last sample of its batch, and how far each
 /// output may be from that.
 pub(super) struct Yardstick {
-    operands: HashMap<Operand, Tensor>,
+    operands: Operands<Tensor>,
     samples: Vec<usize>,
     y: Vec<f32>,
     tolerance: Vec<f64>,
@@ -153,7 +166,7 @@ impl Yardstick {
         let exact = numbers.samples(problem.batch, &samples);
         let compute = |numbers: &Numbers| {
             let operands = numbers.upload(context, &few, output)?;
-            run(context, &bind_plan(context, Plan::new(&few, context.caps())?, operands)?)
+            run(context, &bind_plan(context, Plan::new(&few, context.caps())?, &operands)?)
         };
         let y = compute(&exact)?;
         // The same sums without a sign: what the rounding error of any order of summation grows
@@ -167,7 +180,7 @@ impl Yardstick {
 
     /// Binds a plan of the problem to the same operands.
     pub(super) fn bind(&self, context: &Context, plan: Plan) -> Result<Bound> {
-        bind_plan(context, plan, self.operands.clone())
+        bind_plan(context, plan, &self.operands)
     }
 
     /// Runs it, and compares every output of the first and the last sample.

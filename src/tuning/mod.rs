@@ -12,8 +12,8 @@ pub use table::Tuning;
 use crate::caps::Caps;
 use crate::error::Error;
 use crate::kernels::{Kernel, shader_files};
-use crate::plan::Plan;
 use crate::problem::{Algorithm, Problem};
+use crate::program::Plan;
 
 /// What came of measuring one problem.
 #[derive(Debug)]

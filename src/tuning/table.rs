@@ -9,8 +9,8 @@ use super::key::{self, Bad, Key};
 use super::{Tuned, kernel_version};
 use crate::caps::Caps;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use crate::problem::{Algorithm, Problem};
+use crate::program::Plan;
 
 /// Which convolution kernel was measured to be the fastest, problem by problem, on one device with
 /// one version of the kernels.

@@ -2,8 +2,8 @@
 #![allow(clippy::missing_panics_doc, reason = "a case that is not valid is a slip in the suite")]
 
 use dynconv::Algorithm;
-use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Geometry, Layout, Parts, Problem, WeightOrder};
+use dynconv::program::Plan;
 use dynconv::{Activation, Caps, ConvDesc};
 
 use crate::catalogue;

@@ -2,7 +2,7 @@
 //! and be held to the same result.
 
 use bytemuck;
-use dynconv::kernels::Variant;
+use dynconv::kernels::{Value, Variant};
 use dynconv::{Bound, Context, Elem, Tensor, wgpu};
 use serde::{Deserialize, Serialize};
 use wgpu::BufferUsages;
@@ -133,7 +133,12 @@ impl Replay {
     pub fn record(context: &Context, bound: &Bound, output: &Tensor) -> Result<Self, RecordError> {
         let mut modules = Vec::new();
         let mut buffers = Vec::new();
+        // Scratch memory that values share is taken apart: what one leaves behind, or reads past
+        // its end, would otherwise be another's.
+        let scratch: Vec<(Value, &Tensor)> = bound.scratch().collect();
+        let scratch_of = |value: Value| scratch.iter().find(|(one, _)| *one == value);
         let mut handles: Vec<(usize, wgpu::Buffer)> = Vec::new();
+        let mut apart: Vec<(usize, Value)> = Vec::new();
         let mut dispatches = Vec::new();
         for step in bound.steps() {
             let params = &step.dispatch().params;
@@ -144,21 +149,32 @@ impl Replay {
                 offset: 0,
                 size: params.len() as u64,
             }];
-            for (binding, (handle, range)) in (1..).zip(step.bindings()) {
-                let buffer = match find(&handles, handle) {
-                    Some(place) => place,
-                    None => {
-                        buffers.push(Buffer { bytes: read(context, handle)? });
-                        handles.push((buffers.len() - 1, handle.clone()));
-                        buffers.len() - 1
-                    }
+            let values = step.dispatch().slices.iter().map(|slice| slice.value);
+            for ((binding, (handle, range)), value) in (1..).zip(step.bindings()).zip(values) {
+                let held = scratch_of(value);
+                let begin = held.map_or(0, |(_, tensor)| tensor.range().start);
+                let known = match held {
+                    Some(_) => apart.iter().find(|(_, one)| *one == value).map(|(place, _)| *place),
+                    None => find(&handles, handle),
                 };
-                bindings.push(Binding {
-                    binding,
-                    buffer,
-                    offset: range.start,
-                    size: range.end - range.start,
-                });
+                let buffer = known.map_or_else(
+                    || {
+                        let mut bytes = read(context, handle)?;
+                        if let Some((_, tensor)) = held {
+                            // A binding that is read in pairs holds one at least.
+                            let size = (tensor.range().end - begin).max(8);
+                            bytes = part(&bytes, begin..begin + size);
+                            apart.push((buffers.len(), value));
+                        } else {
+                            handles.push((buffers.len(), handle.clone()));
+                        }
+                        buffers.push(Buffer { bytes });
+                        Ok::<_, RecordError>(buffers.len() - 1)
+                    },
+                    Ok,
+                )?;
+                let (offset, size) = (range.start - begin, range.end - range.start);
+                bindings.push(Binding { binding, buffer, offset, size });
             }
             let variant = &step.dispatch().variant;
             let module = Module { label: variant.label(), source: context.shader(variant) };
@@ -174,6 +190,12 @@ impl Replay {
         };
         Ok(Self { modules, buffers, dispatches, output })
     }
+}
+
+fn part(bytes: &[u8], range: std::ops::Range<u64>) -> Vec<u8> {
+    let [start, end] =
+        [range.start, range.end].map(|byte| usize::try_from(byte).unwrap_or(usize::MAX));
+    bytes[start..end].to_vec()
 }
 
 impl Replay {

@@ -1,9 +1,9 @@
 //! Runs a problem on a device, with canaries around everything that is written.
 
 use dynconv::layers::AnyLayer;
-use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Epilogue, Geometry, Layout, WeightOrder};
+use dynconv::program::Plan;
 use dynconv::{
     Activation, Algorithm, Bound, Caps, Context, Dcd2d, Elem, Error, FdyConv2d, Layer,
     ModulatedConv2d, PixelMix2d, Tensor, Warehouse, wgpu,

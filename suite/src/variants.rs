@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, HashSet};
 use dynconv::Algorithm;
 use dynconv::device::MatrixShape;
 use dynconv::kernels::Dispatch;
-use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Cells, Epilogue, Geometry, Layout, WeightOrder};
+use dynconv::program::Plan;
 use dynconv::{
     Caps, Context, ConvDesc, Dcd2d, Elem, FdyConv2d, ModulatedConv2d, PixelMix2d, Tensor, Winograd,
     wgpu,

@@ -418,7 +418,7 @@ fn batches_split_to_fit_the_binding_limit() {
         None,
     );
     let plan = layer.expect("valid").plan(case.batch, case.size).expect("plans");
-    assert!(plan.samples_per_part() < 4 && plan.dispatches().len() > 6, "{plan}");
+    assert!(plan.samples_per_chunk() < 4 && plan.dispatches().len() > 6, "{plan}");
     check(&context, &case);
     check_residual(&context, &case.single());
 }

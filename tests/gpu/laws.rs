@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use dynconv::Algorithm;
 use dynconv::layers::OwnAttention;
-use dynconv::plan::Plan;
+use dynconv::program::Plan;
 use dynconv::{
     BankConv2d, CondConv2d, Context, ConvDesc, DyCnnWeights, DynConv2d, Layer, OdConv2d,
     StaticConv2d,
@@ -162,7 +162,7 @@ fn the_laws_hold_in_parts_and_folded() {
 fn parts_and_folds_change_no_bit() {
     // Both devices come from one adapter, so that only the limits differ.
     let whole = limited_context(|_| ());
-    let is_split = |plan: &Plan| plan.samples_per_part() < 33;
+    let is_split = |plan: &Plan| plan.samples_per_chunk() < 33;
     let is_folded = |plan: &Plan| plan.dispatches().iter().any(|dispatch| dispatch.grid[1] > 1);
     for case in &batches_of_33() {
         let weights = weights::dy_cnn(&mut Noise::new(23), &case.geometry(), [false; 2]);

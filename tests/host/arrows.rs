@@ -14,7 +14,7 @@ const ORDER: [&str; 14] = [
     "problem",
     "reference",
     "kernels",
-    "plan",
+    "program",
     "tuning",
     "device",
     "tune",
@@ -31,7 +31,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths.flat_map(of).filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
 }
 
-/// Folder and name of a file of `src/`: `src/plan/choose.rs` is `["plan", "choose"]`.
+/// Folder and name of a file of `src/`: `src/plan/choose.rs` is `["program", "choose"]`.
 fn module(root: &Path, path: &Path) -> Vec<String> {
     let path = path.strip_prefix(root).expect("is below").with_extension("");
     path.iter().map(|part| part.to_string_lossy().into_owned()).collect()
@@ -108,13 +108,13 @@ fn planted_arrows_are_found() {
     };
     let up = [file("problem/mod", "use crate::kernels::Kernel;\n")];
     assert_eq!(faults(&up), ["problem/mod imports kernels above it"]);
-    let down = [file("plan/mod", "use crate::kernels::Kernel; // not crate::device\n")];
+    let down = [file("program/mod", "use crate::kernels::Kernel; // not crate::device\n")];
     assert_eq!(faults(&down), [""; 0]);
     let circle = [
-        file("plan/cut", "use super::choose::choose;\n"),
-        file("plan/choose", "use crate::plan::cut::parts;\n"),
+        file("program/cut", "use super::choose::choose;\n"),
+        file("program/choose", "use crate::program::cut::parts;\n"),
     ];
-    let both = ["plan/choose imports itself by others", "plan/cut imports itself by others"];
+    let both = ["program/choose imports itself by others", "program/cut imports itself by others"];
     assert_eq!(faults(&circle), both);
     assert_eq!(faults(&[file("new/mod", "")]), ["new/mod has no place in the order"]);
 }

@@ -2,9 +2,9 @@
 
 use dynconv::device::Unit;
 use dynconv::layers::Routing;
-use dynconv::plan::Plan;
 use dynconv::problem::Cells;
 use dynconv::problem::MapAxis;
+use dynconv::program::Plan;
 use dynconv::{
     BankConv2d, BatchNorm, Caps, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error, FdyConv2d,
     FdyWeights, KernelWarehouse2d, KernelWarehouseWeights, Linear, MapConv2d, ModulatedConv2d,
@@ -533,10 +533,10 @@ fn element_types_that_no_kernel_reads_are_refused() {
     let means = zeros(&[1, 2, 1, 1], Elem::F16Storage);
     assert_eq!(
         message(dynconv::layers::global_average_pool(&context, &x, &means)),
-        f32_only("channel means")
+        f32_only("output")
     );
     let routing = Routing::new(&context, 2, &[0.5; 4], &[0.0; 2]).expect("valid");
-    assert_eq!(message(routing.bind(&x, &zeros(&[1, 2], Elem::F16Storage))), f32_only("attention"));
+    assert_eq!(message(routing.bind(&x, &zeros(&[1, 2], Elem::F16Storage))), f32_only("routing"));
 }
 
 #[test]

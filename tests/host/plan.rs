@@ -2,10 +2,10 @@
 
 use dynconv::Algorithm;
 use dynconv::device::MatrixShape;
-use dynconv::kernels::{Const, Kernel, Operand, Variant};
-use dynconv::plan::Plan;
+use dynconv::kernels::{Const, Kernel, Variant};
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Layout, WeightOrder};
+use dynconv::program::Plan;
 use dynconv::{Caps, ConvDesc, Elem, Error, Winograd, wgpu};
 use dynconv_suite::cases::cases_2d;
 use dynconv_suite::variants::with_lanes;
@@ -153,7 +153,7 @@ fn minimal_filtering_along_rows_is_asked_for() {
     assert_eq!(plan.conv_kernel(), Kernel::Conv3x3WinogradSimd8);
     // The same operands as those of the plain sum, and its operations.
     let plain = Plan::new(&kept(whole, &lanes), &lanes).expect("fits");
-    assert_eq!((plan.scratch(), plan.flops()), (plain.scratch(), plain.flops()));
+    assert_eq!((plan.scratch_bytes(), plan.flops()), (plain.scratch_bytes(), plain.flops()));
     // 2 x 2 tiles x 4 blocks of channels, for each sample.
     assert_eq!(plan.dispatches()[1].grid, [8 * 16, 1, 1]);
 
@@ -189,7 +189,7 @@ fn minimal_filtering_multiplies_tiles_of_mixed_kernels() {
     assert_eq!(kernels(&few), [input, product, output], "{few}");
     let caps = Caps { max_storage_binding: 9 << 20, ..Caps::webgpu_default() };
     let parts = Plan::new(&problem(&desc, 8, [1, 56, 56]), &caps).expect("fits");
-    assert_eq!(parts.samples_per_part(), 2);
+    assert_eq!(parts.samples_per_chunk(), 2);
     assert_eq!(4 * parts.scratch_bytes(), filtered.scratch_bytes());
 }
 
@@ -471,11 +471,11 @@ fn a_batch_past_the_binding_limit_is_split_evenly() {
     let stored =
         |batch| Problem { algorithm: Algorithm::ConvTiled, ..problem(&desc, batch, [1, 7, 7]) };
     let split = plan(&stored(64));
-    assert_eq!(split.samples_per_part(), 13);
+    assert_eq!(split.samples_per_chunk(), 13);
     assert_eq!(split.dispatches().len(), 2 * 5);
     assert!(split.scratch_bytes() <= 128 << 20);
-    assert!(split.to_string().contains("in parts of 13 samples"));
-    assert_eq!(plan(&stored(14)).samples_per_part(), 14);
+    assert!(split.to_string().contains("in chunks of 13 samples"));
+    assert_eq!(plan(&stored(14)).samples_per_chunk(), 14);
 }
 
 #[test]
@@ -514,9 +514,10 @@ fn on(device_type: wgpu::DeviceType) -> Caps {
 fn parts(plan: &Plan) -> u64 {
     let outputs = plan.problem().geometry.c_out
         * plan.output().iter().product::<usize>()
-        * plan.samples_per_part();
-    let partials = plan.scratch().into_iter().find(|(operand, _)| *operand == Operand::Partials);
-    partials.map_or(1, |(_, elements)| elements / outputs as u64)
+        * plan.samples_per_chunk();
+    let values = plan.program().values();
+    let partials = values.iter().find(|info| info.value.name() == "partial sums");
+    partials.map_or(1, |info| info.len() as u64 / outputs as u64)
 }
 
 #[test]
@@ -782,12 +783,17 @@ proptest! {
             prop_assert!(grid >= u64::from(dispatch.workgroups));
             prop_assert!(dispatch.workgroup_size <= caps.max_invocations);
             prop_assert!(dispatch.workgroup_memory <= caps.max_workgroup_memory);
-            for slice in &dispatch.slices {
+            let storage = dispatch.variant.kernel.def().storage;
+            let bound = dispatch.slices.iter().zip(storage).enumerate();
+            for (binding, (slice, is_written)) in bound {
                 prop_assert!(slice.len > 0);
+                let info = plan.program().info(slice.value).expect("is of this program");
+                prop_assert!(problem.batch == 0 || slice.start + slice.len <= info.len() as u64);
                 prop_assert!(
                     4 * slice.len + u64::from(caps.storage_alignment) <= caps.max_storage_binding
                 );
-                if slice.operand == Operand::Partials {
+                // What is read stands in for what a kernel does not read.
+                if slice.value.name() == "partial sums" && (binding == 0 || *is_written) {
                     partials = match partials {
                         None => Some(*slice),
                         Some(written) => {
@@ -799,7 +805,7 @@ proptest! {
                         }
                     };
                 }
-                if slice.operand == Operand::Output {
+                if slice.value == plan.operands().y {
                     // A sum that goes on where another dispatch ended adds to the same outputs.
                     let goes_on =
                         dispatch.variant.consts.contains(&("CONTINUES", Const::Bool(true)));

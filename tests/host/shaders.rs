@@ -9,8 +9,8 @@ use std::thread;
 
 use dynconv::Algorithm;
 use dynconv::kernels::{Const, Dispatch, Kernel, Slot};
-use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Branch, Mixing, Parts, Problem};
+use dynconv::program::Plan;
 use dynconv::{Caps, Elem};
 use dynconv_suite::variants::{elem_variants, lane_variants, matrix_variants, variants};
 use naga::Module;

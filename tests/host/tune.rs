@@ -5,9 +5,9 @@ use std::path::Path;
 
 use dynconv::Algorithm;
 use dynconv::kernels::Kernel;
-use dynconv::plan::Plan;
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Cells, Epilogue, Geometry, Layout, WeightOrder};
+use dynconv::program::Plan;
 use dynconv::tune::{Key, Tuning, candidates};
 use dynconv::{Activation, BankConv2d, Caps, Context, ConvDesc, Elem, Error, wgpu};
 use dynconv_suite::cases::needs_lanes;

@@ -1,9 +1,9 @@
 //! The same dispatches with every operand somewhere else: scratch memory and weights too, which the
 //! library itself always puts at the beginning of a buffer.
 
+use dynconv::Bound;
 use dynconv::device::Step;
-use dynconv::kernels::{Const, Operand, Slot};
-use dynconv::{Bound, Elem};
+use dynconv::kernels::Const;
 
 use super::{Trial, same_bits};
 use crate::data::Numbers;
@@ -60,10 +60,10 @@ pub(crate) fn elsewhere(bound: &Bound, replay: &Replay, behind: usize) -> Replay
     for (step, dispatch) in steps.iter().zip(&mut moved.dispatches) {
         let [params, operands @ ..] = &mut dispatch.bindings[..] else { continue };
         let words = moved.buffers[params.buffer].bytes.chunks_exact_mut(4);
-        for ((slice, binding), word) in step.dispatch().slices.iter().zip(operands).zip(words) {
+        for ((tensor, binding), word) in step.tensors().iter().zip(operands).zip(words) {
             let shift = 4 * shifts[binding.buffer].unwrap_or(0) as u64;
             let base = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            let elements = u32::try_from(shift / elem(step, slice.operand).bytes()).unwrap_or(0);
+            let elements = u32::try_from(shift / tensor.elem().bytes()).unwrap_or(0);
             word.copy_from_slice(&(base + elements).to_le_bytes());
             binding.size += shift + 4 * behind as u64;
         }
@@ -84,25 +84,13 @@ fn shifts(steps: &[Step], replay: &Replay) -> Vec<Option<usize>> {
     let mut shifts = vec![None; replay.buffers.len()];
     for (step, dispatch) in steps.iter().zip(&replay.dispatches) {
         for (slice, binding) in step.dispatch().slices.iter().zip(&dispatch.bindings[1..]) {
-            let is_weights = matches!(slice.operand, Operand::SampleWeights | Operand::Bank);
+            let weights = ["kernel bank", "kernel", "per-sample kernels"];
+            let is_weights = weights.contains(&slice.value.name());
             let shift = if is_wide || is_weights { 8 } else { 7 };
             shifts[binding.buffer] = shifts[binding.buffer].max(Some(shift));
         }
     }
     shifts
-}
-
-/// Element type of an operand in a dispatch.
-fn elem(step: &Step, operand: Operand) -> Elem {
-    let slot = match operand {
-        Operand::Input => Slot::X,
-        Operand::Output | Operand::Residual => Slot::Y,
-        Operand::Bank => Slot::Bank,
-        _ => return Elem::F32,
-    };
-    let variant = &step.dispatch().variant;
-    let elems = variant.kernel.def().slots.iter().zip(&variant.elems);
-    elems.into_iter().find(|(own, _)| **own == slot).map_or(Elem::F32, |(_, elem)| *elem)
 }
 
 /// All that no dispatch may write: what lies in front of and behind each operand that one writes,
@@ -114,9 +102,11 @@ fn guards(steps: &[Step], moved: &Replay, buffers: &[&[u8]]) -> Vec<Vec<u8>> {
         let bound = dispatch.bindings[1..].iter().zip(step.bindings());
         for ((binding, (_, range)), _) in bound.zip(written).filter(|(_, is_written)| **is_written)
         {
-            let shift = binding.size - (range.end - range.start) - 4 * BEHIND as u64;
+            let len = range.end - range.start;
+            let shift = binding.size - len - 4 * BEHIND as u64;
             let byte = |byte: u64| usize::try_from(byte + shift).unwrap_or(usize::MAX);
-            guards[binding.buffer][byte(range.start)..byte(range.end)].fill(0);
+            let written = byte(binding.offset)..byte(binding.offset + len);
+            guards[binding.buffer][written].fill(0);
         }
     }
     guards
