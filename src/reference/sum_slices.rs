@@ -10,6 +10,6 @@ pub fn sum_slices(conv: &Conv<'_>, partials: &[f64]) -> Vec<f64> {
     let [c_out, positions] = [conv.geometry.c_out, conv.positions()];
     conv.collect(|b, channel, position| {
         let slices = partials.chunks_exact(conv.batch * c_out * positions);
-        parts.map(|part| part[(b * c_out + channel) * positions + position]).sum()
+        slices.map(|slice| slice[(b * c_out + channel) * positions + position]).sum()
     })
 }

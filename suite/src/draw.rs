@@ -169,16 +169,13 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     }
     let [bias, affine, residual] = rest.extras;
     spec.bias = bias && rest.family.takes_bias();
-    if rest.family.takes_options() {
-        spec.activation = ACTIVATIONS[rest.activation].1;
-        spec.affine = affine;
-    }
+    spec.activation = ACTIVATIONS[rest.activation].1;
+    spec.affine = affine;
     spec.residual = residual;
     spec.elems = rest.elems;
+    spec.layouts =
+        rest.layouts.map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
     if !rest.family.is_chain() {
-        spec.layouts = rest
-            .layouts
-            .map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
         spec.limits = rest.limits;
     }
     if rest.family == Family::Warehouse {
@@ -188,9 +185,7 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.seed = rest.seed;
     spec.winograd = winograd;
     let all = [&[Algorithm::Auto], &choices(&spec)[..]].concat();
-    if rest.family.takes_options() {
-        spec.conv = all[rest.conv.index(all.len())];
-    }
+    spec.conv = all[rest.conv.index(all.len())];
     is_possible(&spec).then_some(spec)
 }
 

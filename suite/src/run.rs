@@ -5,8 +5,8 @@ use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem}
 use dynconv::problem::{Epilogue, Geometry, Layout, WeightOrder};
 use dynconv::program::Plan;
 use dynconv::{
-    Activation, Algorithm, Bound, Caps, Context, Dcd2d, Elem, Error, FdyConv2d, Layer,
-    ModulatedConv2d, PixelMix2d, Tensor, Warehouse, wgpu,
+    Bound, Caps, Context, Dcd2d, Elem, Error, FdyConv2d, Layer, ModulatedConv2d, PixelMix2d,
+    Tensor, Warehouse, wgpu,
 };
 
 use crate::cases::needs_lanes;
@@ -284,7 +284,9 @@ fn chain(
     let temperature = data.temperature;
     macro_rules! finish {
         ($layer:expr) => {{
+            let [input, output] = spec.layouts;
             let layer = $layer.algorithm(spec.conv).activation(spec.activation);
+            let layer = layer.layouts(input, output);
             match &data.affine {
                 Some([scale, shift]) => layer.scale_shift(scale, shift)?,
                 None => layer,
@@ -301,7 +303,10 @@ fn chain(
             let layer = FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?;
             operands.bind(&finish!(layer), None)
         }
-        Family::Dcd => operands.bind(&Dcd2d::new(context, &desc, &data.dcd(spec, g))?, None),
+        Family::Dcd => {
+            let layer = Dcd2d::new(context, &desc, &data.dcd(spec, g))?;
+            operands.bind(&finish!(layer), None)
+        }
         _ => {
             let is_demodulated = spec.family == Family::Modulated;
             let layer = ModulatedConv2d::new(context, &desc, &data.bank, is_demodulated)?;
@@ -320,15 +325,8 @@ fn check_extras(spec: &Spec) -> dynconv::Result<()> {
     if spec.bias && !spec.family.takes_bias() {
         return refuse("a bias");
     }
-    let has_options =
-        spec.conv != Algorithm::Auto || spec.affine || spec.activation != Activation::None;
-    if has_options && !spec.family.takes_options() {
-        return refuse("a choice of kernels, a scale and shift or an activation");
-    }
-    if spec.family.is_chain()
-        && (spec.layouts != [Layout::ChannelsFirst; 2] || spec.limits != Limits::Device)
-    {
-        return refuse("a choice of layouts or limits");
+    if spec.family.is_chain() && spec.limits != Limits::Device {
+        return refuse("a choice of limits");
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Whether the layer is several plans in a row: channels first, two axes.
+    /// Whether the layer is several plans in a row, over two axes.
     #[must_use]
     pub fn is_chain(self) -> bool {
         matches!(self, Self::PixelMix | Self::Fdy | Self::Modulated | Self::Styled | Self::Dcd)
@@ -76,12 +76,6 @@ impl Family {
     #[must_use]
     pub fn takes_bias(self) -> bool {
         !matches!(self, Self::PerSample | Self::OdConv | Self::Modulated | Self::Styled | Self::Dcd)
-    }
-
-    /// Whether its convolution kernel can be chosen, and a scale, shift and activation can follow.
-    #[must_use]
-    pub fn takes_options(self) -> bool {
-        self != Self::Dcd
     }
 
     /// Whether the mixing differs from position to position.

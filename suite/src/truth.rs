@@ -6,7 +6,7 @@
 //! same problem with the magnitude of every number.
 
 use dynconv::problem::{AttentionSource, MapAxis, Parts, Problem};
-use dynconv::problem::{Epilogue, Geometry};
+use dynconv::problem::{Epilogue, Geometry, Layout};
 use dynconv::reference::conv_3x3_winograd_simd8::by_matrices;
 use dynconv::reference::conv_direct::conv_direct;
 use dynconv::reference::{self, LayerWeights, average_pool, channel_softmax, demodulate, widen};
@@ -259,6 +259,23 @@ fn convolved(
 /// Layers of several steps. Their attention cannot be read back, so that its error is part of the
 /// output's.
 fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
+    let first = [Layout::ChannelsFirst; 2];
+    if spec.layouts != first {
+        let output = product(g.output_size(spec.input3())?);
+        let [input, y] = [(g.c_in, product(spec.input3())), (g.c_out, output)];
+        let mut data = data.clone();
+        if spec.layouts[0] == Layout::ChannelsLast {
+            data.x = transposed(&data.x, [input.1, input.0]);
+        }
+        if spec.layouts[1] == Layout::ChannelsFirst {
+            return chain(&Spec { layouts: first, ..spec.clone() }, &data, g);
+        }
+        data.residual = data.residual.map(|residual| transposed(&residual, [y.1, y.0]));
+        let truth = chain(&Spec { layouts: first, ..spec.clone() }, &data, g)?;
+        let last = |values: &[f64]| transposed(values, [y.0, y.1]);
+        let Truth { y, tolerance, magnitude } = &truth;
+        return Ok(Truth { y: last(y), tolerance: last(tolerance), magnitude: last(magnitude) });
+    }
     let x = widen(&data.x);
     if spec.family == Family::Dcd {
         return Ok(channel_fusion(spec, data, g, &x));
@@ -290,19 +307,49 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     Ok(Truth { tolerance, magnitude: vec![largest; y.len()], y })
 }
 
+fn product(size: [usize; 3]) -> usize {
+    size.iter().product()
+}
+
+/// Samples of `rows` times `columns`, each turned.
+fn transposed<T: Copy>(values: &[T], [rows, columns]: [usize; 2]) -> Vec<T> {
+    let samples = values.chunks_exact(rows * columns);
+    samples
+        .flat_map(|sample| {
+            (0..columns)
+                .flat_map(move |column| (0..rows).map(move |row| sample[row * columns + column]))
+        })
+        .collect()
+}
+
 /// The sum of two parts, of which the convolution is stored in the output's element type before the
 /// other is added.
 fn channel_fusion(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> Truth {
-    let dcd::Parts { mut convolved, fused } = dcd::parts(spec, g, &data.dcd(spec, g), x);
+    let dcd::Parts { mut convolved, mut fused } = dcd::parts(spec, g, &data.dcd(spec, g), x);
+    if let Some([scale, shift]) = &data.affine {
+        let positions = product(g.output_size(spec.input3()).unwrap_or_default());
+        for (i, (convolved, fused)) in convolved.iter_mut().zip(&mut fused).enumerate() {
+            let [scale, shift] = [scale, shift].map(|all| f64::from(all[i / positions % g.c_out]));
+            *convolved *= scale;
+            *fused = *fused * scale + shift;
+        }
+    }
     for (value, residual) in convolved.iter_mut().zip(data.residual.iter().flatten()) {
         *value += f64::from(*residual);
     }
     let largest = convolved.iter().chain(&fused).fold(0.0_f64, |a, b| a.max(b.abs()));
-    let y: Vec<f64> = convolved.iter().zip(&fused).map(|(a, b)| a + b).collect();
     let of_sum = attention_tolerance(spec) * largest;
     let stored = |value: f64| storing_error(spec.elems[1], value);
-    let tolerance = convolved.iter().zip(&y).map(|(&r, &y)| of_sum + stored(r) + stored(y));
-    Truth { tolerance: tolerance.collect(), magnitude: vec![largest; y.len()], y }
+    let (mut y, mut tolerance) = (Vec::new(), Vec::new());
+    for (r, fused) in convolved.iter().zip(&fused) {
+        let v = r + fused;
+        let value = reference::activate(spec.activation, v);
+        let slope = slope(spec.activation, v.abs() + of_sum);
+        let evaluated = evaluation_error(spec.activation, v, value);
+        y.push(value);
+        tolerance.push(slope * (of_sum + stored(*r)) + evaluated + stored(value));
+    }
+    Truth { tolerance, magnitude: vec![largest; y.len()], y }
 }
 
 fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {
