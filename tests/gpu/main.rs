@@ -4,6 +4,7 @@
 mod common;
 
 mod buffers;
+mod builder;
 mod close;
 mod elems;
 mod exact;

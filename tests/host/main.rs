@@ -4,6 +4,7 @@
 mod common;
 
 mod arrows;
+mod builder;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
 mod columns;

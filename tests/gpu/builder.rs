@@ -1,0 +1,84 @@
+//! Several layers as one program.
+
+use dynconv::device::Builder;
+use dynconv::layers::AnyLayer;
+use dynconv::program::Memory;
+use dynconv::{ConvDesc, StaticConv2d, Tensor};
+
+use crate::common::uses::layers;
+use crate::common::{Noise, assert_same_bits, context, read, run, submit, upload};
+
+const INPUT: [usize; 4] = [2, 4, 5, 5];
+
+fn random(shape: &[usize], seed: u64) -> Tensor {
+    upload(context(), shape, &Noise::new(seed).floats(shape.iter().product()))
+}
+
+/// A plain convolution, to stand before and behind others.
+fn plain(c_in: usize, c_out: usize) -> StaticConv2d {
+    let desc = ConvDesc::new(c_in, c_out, [3, 3]).padding([1, 1]);
+    let kernel = Noise::new(7).floats(9 * c_in * c_out);
+    StaticConv2d::new(context(), &desc, &kernel, None).expect("valid")
+}
+
+/// Every kind of layer between two plain ones, all of them in one program that is recorded as one:
+/// the bits of each layer submitted alone. Twice in one encoder, since memory is used again.
+#[test]
+fn every_kind_gives_the_same_bits_in_one_program() {
+    let x = random(&INPUT, 1);
+    let before = plain(4, 4);
+    let mut builder = Builder::new(context());
+    let image = builder.tensor("image", &x);
+    let (mut outputs, mut expected) = (Vec::new(), Vec::new());
+    for (name, layer) in layers(context()) {
+        let given = layer.given(&INPUT).expect("fits").map(|(_, shape)| random(&shape, 2));
+        let shape = layer.output_shape(&INPUT).expect("fits");
+        let after = plain(shape[1], 3);
+        let forward =
+            |layer: &dyn AnyLayer, x: &Tensor, given| layer.forward_any(x, given).expect("runs");
+        let between = forward(&*layer, &forward(&before, &x, None), given.as_ref());
+        expected.push((name, read(context(), &forward(&after, &between, None))));
+
+        let y = Tensor::zeros(context(), &[shape[0], 3, shape[2], shape[3]]).expect("fits");
+        let value = builder.tensor("output", &y);
+        let given = given.map(|given| builder.tensor("given", &given));
+        let first = builder.layer(&before, image, None).expect("fits");
+        let between = builder.layer(&*layer, first, given).expect("fits");
+        builder.layer_into(&after, between, None, None, value).expect("fits");
+        outputs.push((value, y));
+    }
+    let last = outputs.last().expect("there are kinds").0;
+    let bound = builder.bind(last).expect("binds");
+    submit(context(), |encoder| {
+        bound.record(encoder);
+        bound.record(encoder);
+    });
+    for ((name, expected), (_, y)) in expected.iter().zip(&outputs) {
+        assert_same_bits(name, &read(context(), y), expected);
+    }
+
+    let program = bound.program();
+    let scratch = program.values().iter().filter(|info| info.memory != Memory::External);
+    let apart: u64 = scratch.map(dynconv::program::ValueInfo::bytes).sum();
+    let together = program.arena(context().caps()).bytes();
+    assert!(outputs.len() > 10 && 5 * together < apart, "{together} of {apart} bytes");
+}
+
+/// A residual block: what is added was written two layers before.
+#[test]
+fn a_value_lives_until_its_last_reader() {
+    let x = random(&INPUT, 1);
+    let [first, second, third] = [plain(4, 4), plain(4, 4), plain(4, 4)];
+    let h = first.forward(&x).expect("runs");
+    let z = second.forward(&h).expect("runs");
+    let y = Tensor::zeros(context(), &INPUT).expect("fits");
+    let expected = run(context(), &third.bind_add(&z, &h, &y).expect("binds"));
+
+    let mut builder = Builder::new(context());
+    let [x, y] = [("image", &x), ("output", &y)].map(|(name, t)| builder.tensor(name, t));
+    let h = builder.layer(&first, x, None).expect("fits");
+    let z = builder.layer(&second, h, None).expect("fits");
+    builder.layer_into(&third, z, None, Some(h), y).expect("fits");
+    let bound = builder.bind(y).expect("binds");
+    assert_same_bits("a residual block", &run(context(), &bound), &expected);
+}
