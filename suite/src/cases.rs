@@ -35,9 +35,6 @@ pub struct Case<const D: usize> {
     pub size: [usize; D],
 }
 
-/// One of how many kernels that could compute a case does.
-const SHARE: usize = 3;
-
 impl<const D: usize> Case<D> {
     /// Its geometry over three axes.
     #[must_use]
@@ -66,13 +63,7 @@ impl<const D: usize> Case<D> {
     /// Elements of the input.
     #[must_use]
     pub fn input_len(&self) -> usize {
-        self.batch * self.sample_len()
-    }
-
-    /// Elements of one sample of the input.
-    #[must_use]
-    pub fn sample_len(&self) -> usize {
-        self.geometry().c_in * self.size.iter().product::<usize>()
+        self.batch * self.geometry().c_in * self.size.iter().product::<usize>()
     }
 
     /// Input `[batch, channels, spatial..]`.
@@ -102,22 +93,6 @@ impl<const D: usize> Case<D> {
         let mut input = [1; 3];
         input[3 - D..].copy_from_slice(&self.size);
         input
-    }
-
-    /// A share of the kernels that can compute this on any device, by name: every third, from one
-    /// on that follows from the shape, so that several cases have them all. The suite's law on
-    /// kernels holds all of them to each other, on all its problems. Without the large tiles of
-    /// GPUs, which take longest to compile.
-    #[must_use]
-    pub fn common_choices(&self) -> Vec<Algorithm> {
-        let of_one_kind =
-            [Algorithm::ConvGemmShared, Algorithm::SplitK, Algorithm::ConvDepthwise3x3];
-        let mut choices = self.choices(&Caps::webgpu_default());
-        choices.retain(|choice| !of_one_kind.contains(choice));
-        let g = self.geometry();
-        let shape = g.c_in + g.c_out + g.taps() + self.size.iter().sum::<usize>();
-        let first = shape % choices.len().min(SHARE);
-        choices.into_iter().skip(first).step_by(SHARE).collect()
     }
 
     /// Kernels that can compute this on a device with these caps, in every layout and order of
@@ -300,28 +275,4 @@ pub fn transposed_3d() -> Vec<Case<3>> {
         Case { desc: dense.transposed([0, 1, 1]), batch: 2, size: [3, 4, 3] },
         Case { desc: grouped.transposed([1, 1, 2]), batch: 2, size: [2, 3, 3] },
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn cases_share_all_kernels() {
-        let cases = cases_2d();
-        let of = |choices: fn(&Case<2>) -> Vec<Algorithm>| {
-            cases.iter().flat_map(choices).collect::<HashSet<_>>()
-        };
-        let all = of(|case| case.choices(&Caps::webgpu_default()));
-        let missing: Vec<_> = all.difference(&of(Case::common_choices)).copied().collect();
-        let of_gpus = |choice: &Algorithm| {
-            [Algorithm::ConvGemmShared, Algorithm::SplitK, Algorithm::ConvDepthwise3x3]
-                .contains(choice)
-        };
-        assert!(missing.iter().all(of_gpus), "{missing:?}");
-        let shares: Vec<_> = cases.iter().map(|case| case.common_choices().len()).collect();
-        assert!(shares.iter().all(|&share| (1..=3).contains(&share)), "{shares:?}");
-    }
 }

@@ -19,23 +19,6 @@ pub(crate) fn context() -> &'static Context {
     })
 }
 
-/// A device of its own whose limits `lower` has lowered.
-pub(crate) fn limited_context(lower: impl FnOnce(&mut wgpu::Limits)) -> Context {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::PRIMARY,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
-    let adapter =
-        pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))
-            .expect("these tests need a Vulkan, Metal or DX12 adapter");
-    let mut required_limits = adapter.limits();
-    lower(&mut required_limits);
-    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
-        .expect("the adapter gives a device");
-    Context::from_wgpu(device, queue)
-}
-
 /// Records and submits.
 pub(crate) fn submit(context: &Context, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
     let mut encoder =

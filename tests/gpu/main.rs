@@ -5,15 +5,12 @@ mod common;
 
 mod buffers;
 mod builder;
-mod close;
-mod elems;
-mod exact;
 mod faults;
-mod laws;
 mod matrices;
 mod mixing;
 mod norms;
 mod rebind;
 mod replace;
+mod special;
 mod tune;
 mod ways;
