@@ -103,20 +103,20 @@ fn choose_tile(g: &Geometry, positions: usize, times: usize, caps: &Caps) -> Til
     busy(2).or_else(|| busy(1)).or_else(|| filled().last()).unwrap_or(smallest)
 }
 
-/// Reduction steps of a part, at least.
-const PART_STEPS: usize = 256;
+/// Reduction steps of a slice, at least.
+const SLICE_STEPS: usize = 256;
 
-/// Input channels of each part of a sum that is split among workgroups, whole blocks of them;
+/// Input channels of each slice of a sum that is split among workgroups, whole blocks of them;
 /// `None` where it is not.
 ///
 /// As many slices as give every core two workgroups for one sample: the 64 invocations of a 64 x 64
 /// tile keep about half of a core busy. 512 -> 512 channels with 3 x 3 taps at 7 x 7 are 8 such
 /// tiles, so that 56 of 64 cores would do nothing; in 16 slices of 288 steps they are 128.
 ///
-/// Each of a part's sums is written and read, 8 bytes. With 256 steps these are 64 operations a
+/// Each sum of a slice is written and read, 8 bytes. With 256 steps these are 64 operations a
 /// byte, while GPUs compute some 30 to 80 in the time that a byte takes. Large batches, which need
 /// no slices, pay for them all the same, since the order of summation must not depend on the batch;
-/// so a part has no fewer steps than there are positions either: its sums are no more than the
+/// so a slice has no fewer steps than there are positions either: its sums are no more than the
 /// weights it reads, and large maps are left whole.
 fn slices(task: SplitTask<'_>, caps: &Caps) -> Option<usize> {
     let SplitTask { geometry: g, positions, least, mixes } = task;
@@ -124,7 +124,7 @@ fn slices(task: SplitTask<'_>, caps: &Caps) -> Option<usize> {
     let [.., smallest] = TILES;
     let tile = filled_tiles(g, positions, caps).last().unwrap_or(smallest);
     let wanted = (2 * cores(caps)).div_ceil(g.groups * tile.count(c_out, positions));
-    let possible = c_in * g.taps() / PART_STEPS.max(positions);
+    let possible = c_in * g.taps() / SLICE_STEPS.max(positions);
     let blocks = c_in.div_ceil(BLOCK as usize);
     let mut slices = wanted.min(possible).max(least).min(blocks);
     if slices < 2 {

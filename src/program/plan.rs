@@ -31,7 +31,7 @@ pub struct Plan {
     scratch: Scratch,
     scratch_bytes: u64,
     conv: Kernel,
-    /// Input channels of each part, where the sum is split among workgroups.
+    /// Input channels of each slice, where the sum is split among workgroups.
     split: Option<usize>,
     why: String,
     missing: Vec<Missing>,
@@ -544,7 +544,7 @@ fn samples_per_chunk(
             });
         }
     }
-    // Even parts, so that the last is not a sliver.
+    // Even chunks, so that the last is not a sliver.
     Ok(batch.div_ceil(batch.div_ceil(chunk)))
 }
 

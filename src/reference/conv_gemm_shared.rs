@@ -17,16 +17,16 @@ pub fn conv_gemm_shared(conv: &Conv<'_>) -> Vec<f64> {
     conv.collect(|b, channel, position| sum(conv, [b, channel, position], 0..c_in))
 }
 
-/// The sums alone, over `part` input channels each: `[slices, batch, channels out, positions]`.
+/// The sums alone, over `slice` input channels each: `[slices, batch, channels out, positions]`.
 #[must_use]
-pub fn in_slices(conv: &Conv<'_>, part: usize) -> Vec<f64> {
+pub fn in_slices(conv: &Conv<'_>, slice: usize) -> Vec<f64> {
     let [c_in, _] = conv.group_channels();
     let [c_out, positions] = [conv.geometry.c_out, conv.positions()];
     let mut sums = Vec::new();
-    for first in (0..c_in).step_by(part) {
+    for first in (0..c_in).step_by(slice) {
         for i in 0..conv.batch * c_out * positions {
             let place = [i / positions / c_out, i / positions % c_out, i % positions];
-            sums.push(sum(conv, place, first..c_in.min(first + part)));
+            sums.push(sum(conv, place, first..c_in.min(first + slice)));
         }
     }
     sums
