@@ -10,6 +10,7 @@ macro_rules! registry {
         $then! {
             steps {
             AveragePool average_pool "mean over all positions, or over one axis";
+            WindowPool window_pool "largest or mean of what windows cover";
             AttentionMlp attention_mlp "fully connected attention branch";
             Aggregate aggregate "mixes each sample's kernel from the bank";
             AggregateWide aggregate_wide "mixes kernels in blocks, by wide loads";

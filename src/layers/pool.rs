@@ -1,10 +1,142 @@
-//! Global average pooling as a step of its own.
+//! Pooling: over all positions, and in windows.
 
+use super::{AnyLayer, Layer, Static, ways};
 use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
-use crate::problem::Layout;
+use crate::kernels::conv::ConvValues;
+use crate::kernels::{Value, window_pool};
+use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Pooling};
+
+/// Pooling in windows over `D` axes: `y[b, c, p]` is the largest, or the mean, of what the window
+/// at `p` covers of `x[b, c, ..]`.
+///
+/// ```
+/// # fn f(context: &dynconv::Context) -> dynconv::Result<()> {
+/// use dynconv::ConvDesc;
+/// use dynconv::layers::WindowPool;
+/// use dynconv::problem::Pooling;
+///
+/// // The pool behind the first convolution of a ResNet.
+/// let windows = ConvDesc::new(64, 64, [3, 3]).groups(64).stride([2, 2]).padding([1, 1]);
+/// let pool = WindowPool::new(context, &windows, Pooling::Max)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct WindowPool<const D: usize> {
+    windows: Layer<D, Static>,
+    pooling: Pooling,
+}
+
+impl<const D: usize> WindowPool<D> {
+    /// `windows` describes kernel size, stride, padding and dilation of a convolution with as many
+    /// groups as channels in and out.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for other groups or several kernels, [`Error::Unsupported`] if transposed.
+    pub fn new(context: &Context, windows: &ConvDesc<D>, pooling: Pooling) -> Result<Self> {
+        let g = windows.geometry()?;
+        super::one_kernel("a pool", &g)?;
+        if [g.c_out, g.groups] != [g.c_in; 2] {
+            return Err(Error::shape(
+                "output channels and groups of a pool",
+                &[g.c_in; 2],
+                &[g.c_out, g.groups],
+            ));
+        }
+        if g.transposed || g.winograd.is_some() {
+            return Err(Error::Unsupported {
+                what: "a transposed or filtered pool".into(),
+                because: "a window is not a sum of products".into(),
+            });
+        }
+        let windows = Layer::empty(context, windows, AttentionSource::Static, false)?;
+        Ok(Self { windows, pooling })
+    }
+
+    /// As [`Layer::layouts`].
+    #[must_use]
+    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
+        self.windows = self.windows.layouts(input, output);
+        self
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn input_shape(&self, batch: usize, input: [usize; D]) -> Vec<usize> {
+        self.windows.input_shape(batch, input)
+    }
+}
+
+/// Refuses windows that lie in the padding and cover nothing.
+fn check_windows(g: &Geometry, input: [usize; 3], output: [usize; 3]) -> Result<()> {
+    for axis in 0..3 {
+        let (size, [before, _]) = (input[axis], g.padding[axis]);
+        let covers = |out: usize| {
+            let mut taps =
+                (0..g.kernel[axis]).map(|tap| out * g.stride[axis] + tap * g.dilation[axis]);
+            taps.any(|place| (before..before + size).contains(&place))
+        };
+        // What lies wholly inside covers something.
+        let reach = g.dilation[axis] * (g.kernel[axis] - 1);
+        let at_edge = |out: usize| {
+            let first = out * g.stride[axis];
+            first < before || first + reach >= before + size
+        };
+        let front = (0..output[axis]).take_while(|&out| at_edge(out));
+        let back = (0..output[axis]).rev().take_while(|&out| at_edge(out));
+        if let Some(out) = front.chain(back).find(|&out| !covers(out)) {
+            return Err(Error::Shape {
+                what: "padding of a pool".into(),
+                expected: "windows that cover an input each".into(),
+                found: format!("window {out} of axis {} in the padding", axis + g.axes - 3),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl<const D: usize> AnyLayer for WindowPool<D> {
+    fn context(&self) -> &Context {
+        &self.windows.context
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let (_, size) = self.windows.split_shape(input)?;
+        let g = self.windows.geometry.at(size);
+        check_windows(&g, size, g.output_size(size)?)?;
+        self.windows.output_shape(input)
+    }
+
+    fn lower(
+        &self,
+        builder: &mut Builder,
+        x: Value,
+        _given: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Option<Value>> {
+        let input = builder.info(x)?;
+        let (batch, size) = self.windows.split_shape(&input.shape)?;
+        let mut problem = self.windows.problem(batch, size);
+        problem.geometry = problem.geometry.at(size);
+        problem.elems = [input.elem, builder.info(y)?.elem];
+        problem.epilogue.residual = residual.is_some();
+        if let Some(residual) = residual {
+            check_elem("residual", builder.info(residual)?.elem, problem.elems[1])?;
+        }
+        let output = problem.geometry.output_size(size)?;
+        // Weights are bound, and not read.
+        let values =
+            ConvValues { x, weights: x, gains: None, affine: None, residual, partials: None, y };
+        let dispatch =
+            window_pool::dispatch(&problem, output, self.pooling, values, builder.caps())?;
+        builder.push(dispatch);
+        Ok(None)
+    }
+}
+ways!([const D: usize] WindowPool<D>, D);
 
 /// Binds the mean over all positions: `y[b, c] = mean(x[b, c, ..])`. `x` is `[batch, channels,
 /// spatial..]`, `y` is `[batch, channels, 1..]` of the same rank.

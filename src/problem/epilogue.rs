@@ -37,6 +37,17 @@ pub enum Activation {
     Tanh,
 }
 
+/// What pooling in windows makes of the inputs that a window covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pooling {
+    /// The largest; a NaN is larger than any number.
+    Max,
+    /// The mean of those inside the map.
+    Mean,
+    /// The mean, the padding counted as zeros: PyTorch's default.
+    MeanWithPadding,
+}
+
 /// Order of a tensor's axes in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Layout {

@@ -72,7 +72,7 @@ impl Data {
             Numbers::Floats => noise.floats(len),
         };
         let bank = match spec.family {
-            Family::PerSample => 0,
+            Family::PerSample | Family::Pool(_) => 0,
             Family::Warehouse => {
                 let cells = cells(spec, &g);
                 cells.count * cells.elements()

@@ -162,20 +162,23 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.padding = axes.iter().map(|a| a.padding).collect();
     spec.groups = groups;
     spec.kernels = if rest.family.has_one_kernel() { 1 } else { rest.kernels };
-    let may_transpose = !rest.family.is_chain() && rest.family != Family::Warehouse;
+    let may_transpose =
+        !rest.family.is_chain() && !rest.family.is_pool() && rest.family != Family::Warehouse;
     if rest.is_transposed && may_transpose {
         // Output padding is smaller than stride or dilation.
         spec.transposed = Some(list(|a| a.output_padding.min(a.stride.max(a.dilation) - 1)));
     }
     let [bias, affine, residual] = rest.extras;
     spec.bias = bias && rest.family.takes_bias();
-    spec.activation = ACTIVATIONS[rest.activation].1;
-    spec.affine = affine;
+    if rest.family.takes_options() {
+        spec.activation = ACTIVATIONS[rest.activation].1;
+        spec.affine = affine;
+    }
     spec.residual = residual;
     spec.elems = rest.elems;
     spec.layouts =
         rest.layouts.map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
-    if !rest.family.is_chain() {
+    if !rest.family.is_chain() && !rest.family.is_pool() {
         spec.limits = rest.limits;
     }
     if rest.family == Family::Warehouse {
@@ -185,7 +188,9 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.seed = rest.seed;
     spec.winograd = winograd;
     let all = [&[Algorithm::Auto], &choices(&spec)[..]].concat();
-    spec.conv = all[rest.conv.index(all.len())];
+    if rest.family.takes_options() {
+        spec.conv = all[rest.conv.index(all.len())];
+    }
     is_possible(&spec).then_some(spec)
 }
 
@@ -213,6 +218,11 @@ fn fitted(mut axes: Vec<Axis>, family: Family, is_filtered: bool) -> Vec<Axis> {
         }
         if family == Family::Fdy {
             axis.dilation = 1;
+        }
+        if family.is_pool() {
+            // Every window covers an input.
+            axis.dilation = 1;
+            axis.padding = axis.padding.map(|side| side.min(axis.kernel - 1));
         }
     }
     axes

@@ -1,12 +1,12 @@
 //! Runs a problem on a device, with canaries around everything that is written.
 
-use dynconv::layers::AnyLayer;
+use dynconv::layers::{AnyLayer, WindowPool};
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
 use dynconv::problem::{Epilogue, Geometry, Layout, WeightOrder};
 use dynconv::program::Plan;
 use dynconv::{
-    Bound, Caps, Context, Dcd2d, Elem, Error, FdyConv2d, Layer, ModulatedConv2d, PixelMix2d,
-    Tensor, Warehouse, wgpu,
+    Activation, Algorithm, Bound, Caps, Context, Dcd2d, Elem, Error, FdyConv2d, Layer,
+    ModulatedConv2d, PixelMix2d, Tensor, Warehouse, wgpu,
 };
 
 use crate::cases::needs_lanes;
@@ -260,6 +260,11 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             let given = operands.given(&[&[spec.batch, g.kernels], &places[..]].concat())?;
             operands.bind(&finish(layer, spec, data)?, Some(&given))
         }
+        Family::Pool(pooling) => {
+            let [input, output] = spec.layouts;
+            let layer = WindowPool::<D>::new(context, &desc, pooling)?;
+            operands.bind(&layer.layouts(input, output), None)
+        }
         Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled | Family::Dcd => {
             chain(context, spec, data, &g, &operands)
         }
@@ -325,7 +330,12 @@ fn check_extras(spec: &Spec) -> dynconv::Result<()> {
     if spec.bias && !spec.family.takes_bias() {
         return refuse("a bias");
     }
-    if spec.family.is_chain() && spec.limits != Limits::Device {
+    let has_options =
+        spec.conv != Algorithm::Auto || spec.affine || spec.activation != Activation::None;
+    if has_options && !spec.family.takes_options() {
+        return refuse("a choice of kernels, a scale and shift or an activation");
+    }
+    if (spec.family.is_chain() || spec.family.is_pool()) && spec.limits != Limits::Device {
         return refuse("a choice of limits");
     }
     Ok(())
@@ -405,7 +415,7 @@ fn shape(layout: Layout, batch: usize, channels: usize, spatial: &[usize]) -> Ve
     }
 }
 
-/// What the planner is asked; `None` for layers of several plans.
+/// What the planner is asked; `None` for layers of several plans, and of none.
 ///
 /// # Errors
 /// As [`Spec::geometry`].
@@ -426,9 +436,12 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
             let mixing = Mixing::Cells(cells(spec, &g));
             AttentionSource::Branch(Branch { hidden, parts: mix, mixing })
         }
-        Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled | Family::Dcd => {
-            return Ok(None);
-        }
+        Family::PixelMix
+        | Family::Fdy
+        | Family::Modulated
+        | Family::Styled
+        | Family::Dcd
+        | Family::Pool(_) => return Ok(None),
     };
     let epilogue =
         Epilogue { affine: spec.affine, residual: spec.residual, activation: spec.activation };

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use dynconv::Algorithm;
 use dynconv::problem::MapAxis;
-use dynconv::problem::{Geometry, Layout};
+use dynconv::problem::{Geometry, Layout, Pooling};
 use dynconv::{Activation, ConvDesc, Elem, Winograd};
 
 /// What kind of layer is tested.
@@ -37,6 +37,8 @@ pub enum Family {
     Styled,
     /// Dynamic channel fusion.
     Dcd,
+    /// Pooling in windows.
+    Pool(Pooling),
 }
 
 impl Family {
@@ -56,7 +58,13 @@ impl Family {
     /// integers.
     #[must_use]
     pub fn is_given(self) -> bool {
-        matches!(self, Self::Static | Self::Bank | Self::Map(_) | Self::PerSample)
+        self.is_pool() || matches!(self, Self::Static | Self::Bank | Self::Map(_) | Self::PerSample)
+    }
+
+    /// Whether it pools: as many groups as channels, and no weights.
+    #[must_use]
+    pub fn is_pool(self) -> bool {
+        matches!(self, Self::Pool(_))
     }
 
     /// Whether it mixes a bank of several kernels.
@@ -69,13 +77,22 @@ impl Family {
     #[must_use]
     pub fn has_one_kernel(self) -> bool {
         self == Self::Dcd
+            || self.is_pool()
             || matches!(self, Self::Static | Self::PerSample | Self::Modulated | Self::Styled)
     }
 
     /// Whether it can have a bias.
     #[must_use]
     pub fn takes_bias(self) -> bool {
-        !matches!(self, Self::PerSample | Self::OdConv | Self::Modulated | Self::Styled | Self::Dcd)
+        let has_none =
+            matches!(self, Self::PerSample | Self::OdConv | Self::Modulated | Self::Styled);
+        !(has_none || self == Self::Dcd || self.is_pool())
+    }
+
+    /// Whether its convolution kernel can be chosen, and a scale, shift and activation can follow.
+    #[must_use]
+    pub fn takes_options(self) -> bool {
+        !self.is_pool()
     }
 
     /// Whether the mixing differs from position to position.
@@ -167,7 +184,7 @@ pub const ACTIVATIONS: [(&str, Activation); 11] = [
 ];
 
 /// Kinds of layer by name.
-pub const FAMILIES: [(&str, Family); 16] = [
+pub const FAMILIES: [(&str, Family); 19] = [
     ("static", Family::Static),
     ("bank", Family::Bank),
     ("map", Family::Map(MapAxis::All)),
@@ -184,6 +201,9 @@ pub const FAMILIES: [(&str, Family); 16] = [
     ("modulated", Family::Modulated),
     ("styled", Family::Styled),
     ("dcd", Family::Dcd),
+    ("maxpool", Family::Pool(Pooling::Max)),
+    ("meanpool", Family::Pool(Pooling::Mean)),
+    ("padpool", Family::Pool(Pooling::MeanWithPadding)),
 ];
 
 const LAYOUTS: [(&str, Layout); 2] =

@@ -6,10 +6,12 @@
 //! same problem with the magnitude of every number.
 
 use dynconv::problem::{AttentionSource, MapAxis, Parts, Problem};
-use dynconv::problem::{Epilogue, Geometry, Layout};
+use dynconv::problem::{Epilogue, Geometry, Layout, Pooling};
 use dynconv::reference::conv_3x3_winograd_simd8::by_matrices;
 use dynconv::reference::conv_direct::conv_direct;
-use dynconv::reference::{self, LayerWeights, average_pool, channel_softmax, demodulate, widen};
+use dynconv::reference::{
+    self, Conv, LayerWeights, average_pool, channel_softmax, demodulate, widen, window_pool,
+};
 use dynconv::{Activation, ConvDesc, Elem, Linear, Warehouse, Winograd};
 
 use crate::data::{Data, cells};
@@ -140,7 +142,7 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
     let matrices = |winograd: Winograd| {
         winograd.matrices().map(|matrix| matrix.iter().map(|row| size(row)).collect())
     };
-    let magnitude = |conv: &reference::Conv<'_>| match g.winograd {
+    let magnitude = |conv: &Conv<'_>| match g.winograd {
         Some(winograd) => reference::filtered(conv, winograd, &matrices(winograd)),
         None if along_rows => by_matrices(conv, &matrices(Winograd::F4)),
         None => conv_direct(conv),
@@ -180,7 +182,7 @@ pub fn truth(spec: &Spec, data: &Data, attention: Option<&[f32]>) -> dynconv::Re
 pub fn formulated(
     spec: &Spec,
     data: &Data,
-    convolve: fn(&reference::Conv<'_>) -> Vec<f64>,
+    convolve: fn(&Conv<'_>) -> Vec<f64>,
 ) -> dynconv::Result<Option<Vec<f64>>> {
     let g = spec.geometry()?;
     if g.winograd.is_some() || spec.family.mixes_positions() {
@@ -277,6 +279,9 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
         return Ok(Truth { y: last(y), tolerance: last(tolerance), magnitude: last(magnitude) });
     }
     let x = widen(&data.x);
+    if let Family::Pool(pooling) = spec.family {
+        return Ok(pooled(spec, data, g, pooling));
+    }
     if spec.family == Family::Dcd {
         return Ok(channel_fusion(spec, data, g, &x));
     }
@@ -350,6 +355,27 @@ fn channel_fusion(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> Truth {
         tolerance.push(slope * (of_sum + stored(*r)) + evaluated + stored(value));
     }
     Truth { tolerance, magnitude: vec![largest; y.len()], y }
+}
+
+/// Means are off by as many roundings as they have terms, and by that of the quotient; WGSL gives
+/// quotients to 2.5 ulp. What is largest is exact.
+fn pooled(spec: &Spec, data: &Data, g: &Geometry, pooling: Pooling) -> Truth {
+    let epilogue = Epilogue { residual: spec.residual, ..Epilogue::default() };
+    let problem = Problem { epilogue, ..Problem::new(*g, spec.batch, spec.input3()) };
+    let by = |x: &[f64], residual: Option<Vec<f64>>| {
+        let weights = LayerWeights { residual, ..LayerWeights::default() };
+        let pool = |conv: &Conv<'_>| window_pool::window_pool(conv, pooling);
+        reference::layer_by(pool, &problem, &weights, x, &[]).y
+    };
+    let size = |values: &[f32]| values.iter().map(|v| f64::from(v.abs())).collect::<Vec<_>>();
+    let y = by(&widen(&data.x), data.residual.as_deref().map(widen));
+    let magnitude = by(&size(&data.x), data.residual.as_deref().map(size));
+    let roundings = gamma(g.taps() + 5);
+    let tolerance = magnitude
+        .iter()
+        .zip(&y)
+        .map(|(magnitude, &y)| roundings * magnitude + storing_error(spec.elems[1], y));
+    Truth { tolerance: tolerance.collect(), magnitude, y }
 }
 
 fn pixel_maps(spec: &Spec, data: &Data, g: &Geometry, x: &[f64]) -> dynconv::Result<Vec<f64>> {

@@ -6,8 +6,9 @@ use std::collections::{BTreeSet, HashSet};
 use dynconv::Algorithm;
 use dynconv::device::MatrixShape;
 use dynconv::kernels::Dispatch;
+use dynconv::layers::{AnyLayer, WindowPool};
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
-use dynconv::problem::{Cells, Epilogue, Geometry, Layout, WeightOrder};
+use dynconv::problem::{Cells, Epilogue, Geometry, Layout, Pooling, WeightOrder};
 use dynconv::program::Plan;
 use dynconv::{
     Caps, Context, ConvDesc, Dcd2d, Elem, FdyConv2d, ModulatedConv2d, PixelMix2d, Tensor, Winograd,
@@ -115,6 +116,7 @@ fn variants_for(caps: &Caps) -> Vec<Dispatch> {
     let mut seen = HashSet::new();
     let all =
         problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
+    let all = all.chain(pooled(Elem::F32));
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
 }
 
@@ -156,6 +158,7 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
         let problem = Problem { elems: [x, y], ..Problem::new(filtered, 2, [1, 7, 9]) };
         dispatches.extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
     }
+    dispatches.extend(elems.into_iter().flat_map(pooled));
     let mut seen = HashSet::new();
     dispatches.retain(|dispatch| seen.insert(dispatch.variant.clone()));
     dispatches
@@ -259,6 +262,25 @@ pub fn attentions(g: &Geometry) -> Vec<(AttentionSource, bool)> {
         ));
     }
     all
+}
+
+/// Dispatches of pools, in every layout.
+fn pooled(elem: Elem) -> Vec<Dispatch> {
+    let caps = Caps { f16: true, ..Caps::webgpu_default() };
+    let context = noop().with_caps(caps);
+    let windows = ConvDesc::new(5, 5, [3, 2]).groups(5).stride([2, 1]).padding([1, 0]);
+    let [first, last] = [Layout::ChannelsFirst, Layout::ChannelsLast];
+    let rules = [
+        (Pooling::Max, [first, first], [2, 5, 7, 9]),
+        (Pooling::Mean, [last, first], [2, 7, 9, 5]),
+        (Pooling::MeanWithPadding, [last, last], [2, 7, 9, 5]),
+    ];
+    let steps = rules.into_iter().flat_map(|(pooling, [input, output], shape)| {
+        let pool = WindowPool::new(&context, &windows, pooling).expect("valid");
+        let program = pool.layouts(input, output).program(&shape, elem).expect("plans");
+        program.steps().to_vec()
+    });
+    steps.collect()
 }
 
 /// Dispatches of the layers that are several plans in a row.

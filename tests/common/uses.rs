@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use dynconv::layers::{AnyLayer, Routing, global_average_pool};
+use dynconv::layers::{AnyLayer, Routing, WindowPool, global_average_pool};
 use dynconv::problem::Cells;
-use dynconv::problem::MapAxis;
+use dynconv::problem::{MapAxis, Pooling};
 use dynconv::{
     BankConv2d, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights, DynConv2d, FdyConv2d,
     KernelWarehouse2d, MapConv2d, ModulatedConv2d, OdConv2d, PerSampleConv2d, PixelMix2d, Result,
@@ -98,6 +98,8 @@ pub(crate) fn layers(context: &Context) -> Vec<(&'static str, Arc<dyn AnyLayer>)
     };
     add!("DCD", Dcd2d::new(context, &desc, &dcd(1)));
     add!("DCD 2 x 2", Dcd2d::new(context, &desc, &dcd(2)));
+    let windows = ConvDesc::new(C_IN, C_IN, [3, 3]).groups(C_IN).padding([1, 1]);
+    add!("pool", WindowPool::new(context, &windows, Pooling::Max));
     layers
 }
 
@@ -105,9 +107,9 @@ pub(crate) fn layers(context: &Context) -> Vec<(&'static str, Arc<dyn AnyLayer>)
 pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
     let mut uses: Vec<Use> = Vec::new();
     let x = ("input", vec![batch, C_IN, SIDE, SIDE]);
-    let y = ("output", vec![batch, C_OUT, SIDE, SIDE]);
-    let r = ("residual", y.1.clone());
     for (name, layer) in layers(context) {
+        let shape = layer.output_shape(&x.1).expect("fits");
+        let [y, r] = ["output", "residual"].map(|name| (name, shape.clone()));
         let given = layer.given(&x.1).expect("fits");
         let inputs: Vec<_> = std::iter::once(x.clone()).chain(given.clone()).collect();
         let count = inputs.len();
@@ -127,7 +129,7 @@ pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
         let one = Arc::clone(&layer);
         add(
             "bind_add",
-            &[r.clone(), y.clone()],
+            &[r, y.clone()],
             Box::new(move |t| {
                 let given = has_given.then(|| t[1]);
                 Ok(bound(&one.bind_any(t[0], given, Some(t[count]), t[count + 1])?))

@@ -1,5 +1,5 @@
-//! What no problem on a line says: whole ranges of numbers, sizes past 65,535, layers beside others.
-//! All else about sums is a law of the suite.
+//! What no problem on a line says: whole ranges of numbers, sizes past 65,535, layers beside
+//! others. All else about sums is a law of the suite.
 
 use dynconv::layers::{Routing, Static};
 use dynconv::problem::{Geometry, Problem};

@@ -15,6 +15,7 @@ pub(crate) use moved::elsewhere;
 pub use structure::choices;
 
 use dynconv::Algorithm;
+use dynconv::problem::Pooling;
 use dynconv::{Context, Elem, Winograd};
 
 use crate::data::{Data, Numbers};
@@ -272,7 +273,9 @@ fn is_exact(spec: &Spec) -> bool {
     };
     // Its kernels are thirds and more.
     let is_thirds = spec.winograd == Some(Winograd::F4) || !spec.conv.sums_plainly();
+    let is_mean = spec.family.is_pool() && spec.family != Family::Pool(Pooling::Max);
     !is_thirds
+        && !is_mean
         && spec.family.is_given()
         && spec.is_exact()
         && largest < room
@@ -281,7 +284,7 @@ fn is_exact(spec: &Spec) -> bool {
 
 /// Whether sums of outputs are outputs of sums, exactly.
 fn is_linear(spec: &Spec) -> bool {
-    is_exact(spec) && spec.is_linear() && spec.elems[1] == Elem::F32
+    is_exact(spec) && !spec.family.is_pool() && spec.is_linear() && spec.elems[1] == Elem::F32
 }
 
 #[cfg(test)]

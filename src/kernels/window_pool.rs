@@ -1,0 +1,53 @@
+//! Host side of `shaders/window_pool.wgsl`: the largest or the mean of what windows cover.
+
+use super::conv::{ConvTask, ConvValues, PLAIN, Stage};
+use super::{Const, Dispatch, Kernel, KernelDef, Resources};
+use crate::caps::Caps;
+use crate::error::Result;
+use crate::problem::{Pooling, Problem};
+
+pub(crate) const DEF: KernelDef = PLAIN;
+
+/// Invocations of a workgroup, an output each.
+const WORKGROUP: u32 = 64;
+
+/// Pools what a convolution with one channel a group would read, whose kernel is the window.
+pub(crate) fn dispatch(
+    problem: &Problem,
+    output: [usize; 3],
+    pooling: Pooling,
+    values: ConvValues,
+    caps: &Caps,
+) -> Result<Dispatch> {
+    let task = ConvTask {
+        geometry: &problem.geometry,
+        input: problem.input,
+        output,
+        first: 0,
+        batch: problem.batch,
+        channels: 0..1,
+        stage: Stage::Whole,
+        shared: true,
+        row: 1,
+        order: problem.order,
+        has_bias: false,
+        map: None,
+        gain_stride: 0,
+        channel_gain: None,
+        filter_gain: None,
+        mix: None,
+        epilogue: problem.epilogue,
+        values,
+        layouts: problem.layouts,
+        elems: problem.elems,
+    };
+    let outputs = task.batch * task.geometry.c_out * task.positions();
+    let consts = [
+        ("WORKGROUP", Const::U32(WORKGROUP)),
+        ("LARGEST", Const::Bool(pooling == Pooling::Max)),
+        ("COUNTS_PADDING", Const::Bool(pooling == Pooling::MeanWithPadding)),
+    ];
+    let workgroups = outputs.div_ceil(WORKGROUP as usize);
+    let resources = Resources::iterations(task.iterations(1));
+    task.dispatch_of(Kernel::WindowPool, &consts, workgroups, resources, task.slices()?, caps)
+}
