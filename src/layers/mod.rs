@@ -25,7 +25,7 @@ pub use map_conv::{FdyConv2d, FdyWeights, PixelMix2d, PixelMixWeights};
 pub use modulated::ModulatedConv2d;
 pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
 pub use per_sample::PerSample;
-pub use pool::{WindowPool, global_average_pool};
+pub use pool::{GlobalPool, WindowPool, global_average_pool};
 pub use ways::AnyLayer;
 use ways::ways;
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
 use crate::kernels::conv::ConvValues;
 use crate::kernels::{Value, window_pool};
-use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Pooling};
+use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Pooling, product};
 
 /// Pooling in windows over `D` axes: `y[b, c, p]` is the largest, or the mean, of what the window
 /// at `p` covers of `x[b, c, ..]`.
@@ -138,6 +138,75 @@ impl<const D: usize> AnyLayer for WindowPool<D> {
 }
 ways!([const D: usize] WindowPool<D>, D);
 
+/// The mean over all positions as a layer: `y[b, c] = mean(x[b, c, ..])`, for any number of axes. `x`
+/// is `[batch, channels, spatial..]`, or with the channels last; `y` is f32 and has size 1 along
+/// every spatial axis.
+#[derive(Clone, Debug)]
+pub struct GlobalPool {
+    context: Context,
+    layout: Layout,
+}
+
+impl GlobalPool {
+    /// Channels first.
+    #[must_use]
+    pub fn new(context: &Context) -> Self {
+        Self { context: context.clone(), layout: Layout::ChannelsFirst }
+    }
+
+    /// Chooses how input and output lie in memory.
+    #[must_use]
+    pub fn layout(self, layout: Layout) -> Self {
+        Self { layout, ..self }
+    }
+
+    /// Batch, channels and positions of an input.
+    fn sizes(&self, input: &[usize]) -> Result<[usize; 3]> {
+        match (input, self.layout) {
+            ([batch, channels, spatial @ ..], Layout::ChannelsFirst)
+            | ([batch, spatial @ .., channels], Layout::ChannelsLast) => {
+                Ok([*batch, *channels, product(spatial)])
+            }
+            _ => Err(Error::Shape {
+                what: "input".into(),
+                expected: "[batch, channels, spatial..]".into(),
+                found: format!("{input:?}"),
+            }),
+        }
+    }
+}
+
+impl AnyLayer for GlobalPool {
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let [batch, channels, _] = self.sizes(input)?;
+        Ok(self.layout.shape(batch, channels, &vec![1; input.len() - 2]))
+    }
+
+    fn lower(
+        &self,
+        builder: &mut Builder,
+        x: Value,
+        _given: Option<Value>,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Option<Value>> {
+        if residual.is_some() {
+            return Err(Error::Unsupported {
+                what: "a residual".into(),
+                because: "the mean over all positions adds none".into(),
+            });
+        }
+        check_elem("output", builder.info(y)?.elem, Elem::F32)?;
+        let [batch, channels, positions] = self.sizes(&builder.info(x)?.shape)?;
+        Pool::global(channels, positions, self.layout).push(builder, [x, y], batch)?;
+        Ok(None)
+    }
+}
+
 /// Binds the mean over all positions: `y[b, c] = mean(x[b, c, ..])`. `x` is `[batch, channels,
 /// spatial..]`, `y` is `[batch, channels, 1..]` of the same rank.
 ///
@@ -145,22 +214,7 @@ ways!([const D: usize] WindowPool<D>, D);
 /// [`Error::Shape`], [`Error::OtherDevice`], [`Error::AliasedBuffers`], [`Error::Limit`] if a
 /// tensor passes the binding limit.
 pub fn global_average_pool(context: &Context, x: &Tensor, y: &Tensor) -> Result<Bound> {
-    let [batch, channels, spatial @ ..] = x.shape() else {
-        return Err(Error::Shape {
-            what: "input".into(),
-            expected: "[batch, channels, spatial..]".into(),
-            found: format!("{:?}", x.shape()),
-        });
-    };
-    let mut expected = vec![1; x.shape().len()];
-    expected[..2].copy_from_slice(&[*batch, *channels]);
-    if y.shape() != expected {
-        return Err(Error::shape("output", &expected, y.shape()));
-    }
+    let pool = GlobalPool::new(context);
     check_elem("output", y.elem(), Elem::F32)?;
-    let mut builder = Builder::new(context);
-    let values = [builder.tensor("input", x), builder.tensor("output", y)];
-    let pool = Pool::global(*channels, spatial.iter().product(), Layout::ChannelsFirst);
-    pool.push(&mut builder, values, *batch)?;
-    builder.bind(values[1])
+    pool.bind_any(x, None, None, y)
 }

@@ -1,0 +1,107 @@
+//! Published networks of dynamic convolutions: a checkpoint becomes one program.
+//!
+//! ```no_run
+//! use dynconv::{Checkpoint, Context};
+//! use dynconv_nets::{Options, load};
+//!
+//! # fn f(bytes: &[u8], image: &[f32]) -> dynconv::Result<()> {
+//! let context = Context::request_blocking()?;
+//! let checkpoint = Checkpoint::new(bytes)?;
+//! let network = load(&context, &checkpoint, &Options::default())?;
+//! let logits = network.run(&[1, 3, 224, 224], image)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`load`] tells the family by its keys. Widths, depths, kernels in a bank and classes come from
+//! shapes; what no checkpoint holds is in [`Options`]. A network that is not in the list is built
+//! with [`Network`], as these are.
+
+mod mobilenet;
+mod network;
+mod resnet;
+mod walk;
+
+use std::fmt;
+
+use dynconv::{BatchNorm, Checkpoint, Context, Error, Result};
+
+pub use mobilenet::mobilenet_v2;
+pub use network::{Network, Slot};
+pub use resnet::resnet;
+
+/// What no checkpoint tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// What divides the logits of the attention. `None` takes the published value where there is
+    /// one: 1 for ODConv and TArdelean's networks. Those of kaijieshi7 need one.
+    pub temperature: Option<f32>,
+    /// Epsilon of the batch norms behind layers.
+    pub epsilon: f64,
+    /// Epsilon of the batch norms in the attention.
+    pub attention_epsilon: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let epsilon = BatchNorm::EPSILON_PYTORCH;
+        Self { temperature: None, epsilon, attention_epsilon: epsilon }
+    }
+}
+
+/// A family of networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Family {
+    /// [`resnet`](resnet()).
+    ResNet,
+    /// [`mobilenet_v2`].
+    MobileNetV2,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ResNet => "ResNet",
+            Self::MobileNetV2 => "MobileNetV2",
+        })
+    }
+}
+
+impl Family {
+    /// The family of a checkpoint, by its keys.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is none of them.
+    pub fn detect(checkpoint: &Checkpoint<'_>) -> Result<Self> {
+        let has = |key: &str| checkpoint.contains(key);
+        let is_warehouse = checkpoint.keys().any(|key| key.starts_with("warehouse_manager."));
+        if !is_warehouse && has("conv1.weight") && has("layer1.0.conv1.weight") {
+            return Ok(Self::ResNet);
+        }
+        if !is_warehouse
+            && (has("features.18.0.weight") || has("features.layers.0.layers.0.weight"))
+        {
+            return Ok(Self::MobileNetV2);
+        }
+        let keys: Vec<&str> = checkpoint.keys().take(4).collect();
+        Err(Error::Checkpoint {
+            message: format!(
+                "no network that is known here: expected the keys of a ResNet (layer1.0.conv1) or \
+                 a MobileNetV2 (features.18.0, features.layers.0), found {} and more",
+                keys.join(", ")
+            ),
+        })
+    }
+}
+
+/// Makes a network of a checkpoint, whatever its family.
+///
+/// # Errors
+/// As [`Family::detect`], [`resnet`](resnet()) and [`mobilenet_v2`].
+pub fn load(context: &Context, checkpoint: &Checkpoint<'_>, options: &Options) -> Result<Network> {
+    match Family::detect(checkpoint)? {
+        Family::ResNet => resnet(context, checkpoint, options),
+        Family::MobileNetV2 => mobilenet_v2(context, checkpoint, options),
+    }
+}

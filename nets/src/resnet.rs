@@ -1,0 +1,100 @@
+//! Residual networks (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016), with
+//! convolutions of any kind in their blocks.
+
+use std::sync::Arc;
+
+use dynconv::layers::{GlobalPool, WindowPool};
+use dynconv::problem::Pooling;
+use dynconv::{Activation, Checkpoint, Context, ConvDesc, Result};
+
+use crate::walk::{At, Walk};
+use crate::{Network, Options, Slot};
+
+/// A residual network of any depth: ODConv's (OSVAI/ODConv), DY-CNN's (kaijieshi7), or an ordinary
+/// one, under the names of torchvision.
+///
+/// ```text
+/// relu(bn1(conv1 x)) 7 x 7, stride 2 -> max pool 3 x 3, stride 2 -> layer1 to layer4 -> mean -> fc
+/// block: conv1, bn1, relu, conv2, bn2 (, relu, conv3, bn3), plus the input or its downsample, relu
+/// ```
+///
+/// Widths, depths, K and classes come from the shapes. Strides are the published ones: 2 in the
+/// first block of layer2 to layer4, in a bottleneck at its 3 x 3.
+///
+/// # Errors
+/// [`MissingKey`](dynconv::Error::MissingKey), [`Shape`](dynconv::Error::Shape) and what else
+/// readers of layers refuse; [`UnreadKeys`](dynconv::Error::UnreadKeys) for tensors that are no
+/// part of such a network; [`Value`](dynconv::Error::Value) without a temperature that is needed.
+pub fn resnet(
+    context: &Context,
+    checkpoint: &Checkpoint<'_>,
+    options: &Options,
+) -> Result<Network> {
+    let mut walk = Walk::new(context, checkpoint, options);
+    let mut network = Network::new(context);
+    let stem =
+        At { conv: "conv1.", norm: "bn1.", channels: 3, stride: 2, activation: Activation::Relu };
+    let (layer, mut channels) = walk.conv(stem)?;
+    let mut x = network.layer(layer, Slot::INPUT);
+    network.name("stem", x);
+    let windows = ConvDesc::new(channels, channels, [3, 3]).groups(channels);
+    let windows = windows.stride([2, 2]).padding([1, 1]);
+    let pool = WindowPool::new(context, &windows, Pooling::Max)?;
+    x = network.layer(Arc::new(pool), x);
+    for stage in 1..=4 {
+        let name = format!("layer{stage}");
+        let mut block = 0;
+        while block == 0 || walk.contains(&format!("{name}.{block}.conv1.weight")) {
+            let stride = if stage > 1 && block == 0 { 2 } else { 1 };
+            let prefix = format!("{name}.{block}.");
+            (x, channels) = push_block(&mut walk, &mut network, &prefix, (x, channels), stride)?;
+            block += 1;
+        }
+        network.name(&name, x);
+    }
+    x = network.layer(Arc::new(GlobalPool::new(context)), x);
+    let classifier = walk.linear("fc.", channels)?;
+    network.layer(classifier, x);
+    walk.finish()?;
+    Ok(network.flat())
+}
+
+/// Adds a block, basic or a bottleneck.
+fn push_block(
+    walk: &mut Walk<'_>,
+    network: &mut Network,
+    prefix: &str,
+    (input, c_in): (Slot, usize),
+    stride: usize,
+) -> Result<(Slot, usize)> {
+    let is_bottleneck = walk.contains(&format!("{prefix}conv3.weight"));
+    let convs = if is_bottleneck { 3 } else { 2 };
+    // A shortcut is added by the last convolution, and so comes before it.
+    let shortcut = format!("{prefix}downsample.0.");
+    let mut residual = input;
+    if walk.contains(&format!("{shortcut}weight")) {
+        let norm = format!("{prefix}downsample.1.");
+        let activation = Activation::None;
+        let at = At { conv: &shortcut, norm: &norm, channels: c_in, stride, activation };
+        residual = network.layer(walk.conv(at)?.0, input);
+    }
+    let (mut x, mut channels) = (input, c_in);
+    for number in 1..=convs {
+        let [conv, norm] = ["conv", "bn"].map(|name| format!("{prefix}{name}{number}."));
+        let has_stride = number == if is_bottleneck { 2 } else { 1 };
+        let at = At {
+            conv: &conv,
+            norm: &norm,
+            channels,
+            stride: if has_stride { stride } else { 1 },
+            activation: Activation::Relu,
+        };
+        let (layer, c_out) = walk.conv(at)?;
+        x = match number == convs {
+            true => network.layer_add(layer, x, residual),
+            false => network.layer(layer, x),
+        };
+        channels = c_out;
+    }
+    Ok((x, channels))
+}

@@ -1,0 +1,193 @@
+//! What architectures share: a walk through a checkpoint that knows what it has read.
+
+use std::sync::Arc;
+
+use dynconv::layers::AnyLayer;
+use dynconv::{
+    Activation, BatchNorm, Checkpoint, Context, ConvDesc, DyCnnWeights, DynConv2d, Error, OdConv2d,
+    Result, StaticConv2d,
+};
+
+use crate::Options;
+
+/// Reads layers from a checkpoint, and remembers which tensors these were.
+pub(crate) struct Walk<'a> {
+    pub(crate) context: &'a Context,
+    checkpoint: &'a Checkpoint<'a>,
+    options: &'a Options,
+    /// Prefixes of what was read.
+    read: Vec<String>,
+}
+
+/// A convolution of any kind.
+enum Conv {
+    Static(StaticConv2d),
+    DyCnn(DynConv2d),
+    Od(OdConv2d),
+}
+
+macro_rules! each {
+    ($conv:expr, $layer:ident => $made:expr) => {
+        match $conv {
+            Conv::Static($layer) => Conv::Static($made),
+            Conv::DyCnn($layer) => Conv::DyCnn($made),
+            Conv::Od($layer) => Conv::Od($made),
+        }
+    };
+}
+
+/// A convolution of a network: where its tensors are, and what they do not tell.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    /// Prefix of the convolution.
+    pub(crate) conv: &'a str,
+    /// Prefix of the batch norm behind it.
+    pub(crate) norm: &'a str,
+    /// Channels in.
+    pub(crate) channels: usize,
+    pub(crate) stride: usize,
+    pub(crate) activation: Activation,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        context: &'a Context,
+        checkpoint: &'a Checkpoint<'a>,
+        options: &'a Options,
+    ) -> Self {
+        Self { context, checkpoint, options, read: Vec::new() }
+    }
+
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        self.checkpoint.contains(key)
+    }
+
+    /// A convolution of whatever kind its tensors are, padded by half its kernel, with its norm and
+    /// activation; and its channels out.
+    pub(crate) fn conv(&mut self, at: At<'_>) -> Result<(Arc<dyn AnyLayer>, usize)> {
+        let (conv, channels) = self.bare(at)?;
+        let norm = self.norm(at.norm, channels)?;
+        let conv = each!(conv, layer => layer.batch_norm(&norm)?.activation(at.activation));
+        Ok((
+            match conv {
+                Conv::Static(layer) => Arc::new(layer),
+                Conv::DyCnn(layer) => Arc::new(layer),
+                Conv::Od(layer) => Arc::new(layer),
+            },
+            channels,
+        ))
+    }
+
+    fn bare(&mut self, at: At<'_>) -> Result<(Conv, usize)> {
+        let Options { temperature, attention_epsilon, .. } = *self.options;
+        let (prefix, context) = (at.conv, self.context);
+        self.read.push(prefix.into());
+        let has = |name: &str| self.checkpoint.contains(&format!("{prefix}{name}"));
+        let placed = |desc: ConvDesc<2>| -> Result<(ConvDesc<2>, usize)> {
+            let g = desc.geometry()?;
+            if g.c_in != at.channels {
+                return Err(Error::Shape {
+                    what: format!("channels of {prefix}weight"),
+                    expected: format!("{}, of the layer before", at.channels),
+                    found: g.c_in.to_string(),
+                });
+            }
+            let padding = [(g.kernel[1] - 1) / 2, (g.kernel[2] - 1) / 2];
+            Ok((desc.stride([at.stride; 2]).padding(padding), g.c_out))
+        };
+        if has("attention.fc.weight") {
+            let (desc, weights) = self.checkpoint.od_conv::<2>(prefix, attention_epsilon)?;
+            let (desc, channels) = placed(desc)?;
+            let temperature = temperature.unwrap_or(1.0);
+            return Ok((Conv::Od(OdConv2d::new(context, &desc, &weights, temperature)?), channels));
+        }
+        if has("attention.fc1.weight") {
+            let (desc, weights) = self.checkpoint.dy_cnn::<2>(prefix)?;
+            let (desc, channels) = placed(desc)?;
+            let layer = DynConv2d::new(context, &desc, &weights, self.needed_temperature()?)?;
+            return Ok((Conv::DyCnn(layer), channels));
+        }
+        if has("kernels_weights") {
+            let (desc, weights) = self.scored(prefix, at.channels)?;
+            let (desc, channels) = placed(desc)?;
+            let temperature = temperature.unwrap_or(1.0);
+            let layer = DynConv2d::new(context, &desc, &weights, temperature)?;
+            return Ok((Conv::DyCnn(layer), channels));
+        }
+        let key = format!("{prefix}weight");
+        let &[c_out, of_group, height, width] = self.sizes(&key)?;
+        let groups = at.channels.checked_div(of_group).unwrap_or(1).max(1);
+        let desc = ConvDesc::new(of_group * groups, c_out, [height, width]).groups(groups);
+        let kernel = self.checkpoint.tensor(&key, &[c_out, of_group, height, width])?;
+        let (desc, channels) = placed(desc)?;
+        Ok((Conv::Static(StaticConv2d::new(context, &desc, &kernel, None)?), channels))
+    }
+
+    /// The shape of a tensor of so many axes.
+    fn sizes<const N: usize>(&self, key: &str) -> Result<&[usize; N]> {
+        let shape = self.checkpoint.shape(key);
+        let sizes = shape.and_then(|shape| <&[usize; N]>::try_from(shape).ok());
+        sizes.ok_or_else(|| Error::Shape {
+            what: key.into(),
+            expected: format!("{N} axes"),
+            found: shape.map_or("no such tensor".into(), |shape| format!("{shape:?}")),
+        })
+    }
+
+    fn needed_temperature(&self) -> Result<f32> {
+        self.options.temperature.ok_or_else(|| Error::Value {
+            what: "temperature of the attention".into(),
+            needed: "that at the end of training, which no checkpoint holds".into(),
+            found: "none".into(),
+        })
+    }
+
+    /// A DY-CNN layer under the names of TArdelean's code.
+    fn scored(&self, prefix: &str, c_in: usize) -> Result<(ConvDesc<2>, DyCnnWeights)> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let &[kernels, c_out, of_group, height, width] = self.sizes(&key("kernels_weights"))?;
+        let groups = c_in.checked_div(of_group).unwrap_or(1).max(1);
+        let desc = ConvDesc::new(of_group * groups, c_out, [height, width])
+            .groups(groups)
+            .kernels(kernels);
+        let &[hidden, _] = self.sizes(&key("attention.to_scores.0.weight"))?;
+        let read = |name: &str, shape: &[usize]| self.checkpoint.tensor(&key(name), shape);
+        let bias = self.checkpoint.contains(&key("kernels_bias"));
+        let weights = DyCnnWeights {
+            bank: read("kernels_weights", &[kernels, c_out, of_group, height, width])?,
+            bias: bias.then(|| read("kernels_bias", &[kernels, c_out])).transpose()?,
+            hidden: read("attention.to_scores.0.weight", &[hidden, c_in])?,
+            hidden_bias: Some(read("attention.to_scores.0.bias", &[hidden])?),
+            head: read("attention.to_scores.2.weight", &[kernels, hidden])?,
+            head_bias: Some(read("attention.to_scores.2.bias", &[kernels])?),
+        };
+        Ok((desc, weights))
+    }
+
+    fn norm(&mut self, prefix: &str, channels: usize) -> Result<BatchNorm> {
+        self.read.push(prefix.into());
+        self.checkpoint.batch_norm(prefix, channels, self.options.epsilon)
+    }
+
+    /// A fully connected layer, as a convolution of one position.
+    pub(crate) fn linear(&mut self, prefix: &str, channels: usize) -> Result<Arc<dyn AnyLayer>> {
+        self.read.push(prefix.into());
+        let [weight, bias] = ["weight", "bias"].map(|name| format!("{prefix}{name}"));
+        let &[classes, _] = self.sizes(&weight)?;
+        let weights = self.checkpoint.tensor(&weight, &[classes, channels])?;
+        let bias = self.checkpoint.tensor(&bias, &[classes])?;
+        let desc = ConvDesc::new(channels, classes, [1, 1]);
+        Ok(Arc::new(StaticConv2d::new(self.context, &desc, &weights, Some(&bias))?))
+    }
+
+    /// Refuses a checkpoint with tensors that nothing has read.
+    pub(crate) fn finish(self) -> Result<()> {
+        let is_read = |key: &str| {
+            key.ends_with("num_batches_tracked")
+                || self.read.iter().any(|prefix| key.starts_with(prefix))
+        };
+        let unread = self.checkpoint.keys().filter(|key| !is_read(key));
+        let keys: Vec<String> = unread.map(str::to_owned).collect();
+        if keys.is_empty() { Ok(()) } else { Err(Error::UnreadKeys { keys }) }
+    }
+}

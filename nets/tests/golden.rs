@@ -1,0 +1,142 @@
+//! Narrow networks with every structural feature, against float64.
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use dynconv::layers::AnyLayer;
+use dynconv::program::Memory;
+use dynconv::{Checkpoint, Context, Error};
+use dynconv_nets::{Options, load};
+
+fn context() -> &'static Context {
+    static CONTEXT: OnceLock<Context> = OnceLock::new();
+    CONTEXT.get_or_init(|| {
+        Context::request_blocking().expect("these tests need a Vulkan, Metal or DX12 adapter")
+    })
+}
+
+/// Ten times what f32 costs PyTorch in these networks, at most: 1.8e-5 of the largest output.
+const TOLERANCE: f64 = 2e-4;
+
+/// Largest error, relative to the largest value; NaN is infinite.
+fn error(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+    let errors = found.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).abs() / largest);
+    errors.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })
+}
+
+fn names() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = fs::read_dir(folder).expect("there are networks");
+    let name = |file: fs::DirEntry| file.file_name().to_string_lossy().into_owned();
+    let files = files.map(|file| name(file.expect("readable")));
+    let mut names: Vec<String> =
+        files.filter_map(|file| Some(file.strip_suffix(".io.safetensors")?.to_owned())).collect();
+    names.sort();
+    names
+}
+
+/// Weights, and input and outputs.
+fn read(name: &str) -> [Vec<u8>; 2] {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    [format!("{name}.safetensors"), format!("{name}.io.safetensors")]
+        .map(|file| fs::read(folder.join(file)).expect("readable"))
+}
+
+/// The temperature of a golden network, from its configuration.
+fn options(io: &Checkpoint<'_>) -> Options {
+    let config = io.metadata("config").expect("has a configuration");
+    let (_, rest) = config.split_once("\"temperature\": ").expect("has a temperature");
+    let number = rest.split([',', '}']).next().expect("is a number");
+    let temperature = Some(number.parse().expect("is a number"));
+    Options { temperature, ..Options::default() }
+}
+
+#[test]
+fn stages_and_logits_are_those_of_float64() {
+    let names = names();
+    assert!(names.len() >= 3, "{names:?}");
+    for name in names {
+        let [weights, io] = read(&name);
+        let [weights, io] = [&weights, &io].map(|bytes| Checkpoint::new(bytes).expect("is one"));
+        let network = load(context(), &weights, &options(&io)).expect("is a network");
+        let shape = io.shape("input").expect("has an input").to_vec();
+        let x: Vec<f32> = dynconv::reference::narrow(&io.values("input").expect("is there"));
+
+        let mut stages = 0;
+        for stage in network.stages() {
+            let Ok(expected) = io.values(&format!("stage.{stage}")) else { continue };
+            stages += 1;
+            let until = network.until(stage).expect("is a stage");
+            let error = error(&until.run(&shape, &x).expect("runs"), &expected);
+            assert!(error <= TOLERANCE, "{name}, {stage}: {error:e}");
+        }
+        assert!(stages >= 4, "{name}: {stages} stages");
+
+        let logits = io.values("logits").expect("is there");
+        let found = network.run(&shape, &x).expect("runs");
+        let error = error(&found, &logits);
+        assert!(error <= TOLERANCE, "{name}: {error:e}");
+        assert_eq!(
+            network.output_shape(&shape).expect("fits"),
+            [shape[0], logits.len() / shape[0]]
+        );
+
+        let program = network.plan(&shape).expect("plans");
+        let scratch = program.values().iter().filter(|info| info.memory != Memory::External);
+        let apart: u64 = scratch.map(dynconv::program::ValueInfo::bytes).sum();
+        let together = program.arena(context().caps()).bytes();
+        println!(
+            "{name}: {error:.1e}, {together} of {apart} bytes, {} steps",
+            program.steps().len()
+        );
+        assert!(3 * together < apart, "{name}: {together} of {apart} bytes");
+    }
+}
+
+/// A batch gives the bits of its samples: nothing of one is left for the next in shared memory.
+#[test]
+fn a_batch_is_its_samples() {
+    for name in names() {
+        let [weights, io] = read(&name);
+        let [weights, io] = [&weights, &io].map(|bytes| Checkpoint::new(bytes).expect("is one"));
+        let network = load(context(), &weights, &options(&io)).expect("is a network");
+        let mut shape = io.shape("input").expect("has an input").to_vec();
+        let x: Vec<f32> = dynconv::reference::narrow(&io.values("input").expect("is there"));
+        let whole = network.run(&shape, &x).expect("runs");
+        let batch = std::mem::replace(&mut shape[0], 1);
+        let sample = x.len() / batch;
+        let alone = x.chunks_exact(sample).flat_map(|x| network.run(&shape, x).expect("runs"));
+        assert_eq!(whole, alone.collect::<Vec<_>>(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_such_network_is_refused_by_name() {
+    let [weights, io] = read(&names()[0]);
+    let [weights, io] = [&weights, &io].map(|bytes| Checkpoint::new(bytes).expect("is one"));
+    let options = options(&io);
+    let refused = |checkpoint: &Checkpoint<'_>| {
+        load(context(), checkpoint, &options).expect_err("is refused")
+    };
+    let message = refused(&io).to_string();
+    assert!(message.contains("no network that is known here"), "{message}");
+    let last = weights.keys().filter(|key| key.starts_with("layer4") || key.starts_with("conv."));
+    let last: Vec<String> = last.filter(|key| key.ends_with("weight")).map(str::to_owned).collect();
+    let missing = weights.clone().without(|key| key == last[0]);
+    assert!(matches!(refused(&missing), Error::MissingKey { .. } | Error::Shape { .. }));
+    let unread = weights.clone().without(|key| key.starts_with("layer4.1."));
+    if unread.keys().count() < weights.keys().count() {
+        // A block less is a network of its own.
+        load(context(), &unread, &options).expect("is shallower");
+    }
+    let error = network_error(&weights, &options);
+    assert!(error.starts_with("stage of the network: needs "), "{error}");
+}
+
+fn network_error(weights: &Checkpoint<'_>, options: &Options) -> String {
+    let network = load(context(), weights, options).expect("is a network");
+    network.until("nowhere").expect_err("is no stage").to_string()
+}
