@@ -19,6 +19,8 @@
 
 mod mobilenet;
 mod network;
+#[cfg(feature = "pytorch")]
+mod pytorch;
 mod resnet;
 mod walk;
 
@@ -28,6 +30,8 @@ use dynconv::{BatchNorm, Checkpoint, Context, Error, Result};
 
 pub use mobilenet::mobilenet_v2;
 pub use network::{Network, Slot};
+#[cfg(feature = "pytorch")]
+pub use pytorch::PytorchFile;
 pub use resnet::resnet;
 
 /// What no checkpoint tells.
