@@ -14,6 +14,7 @@ mod info;
 mod jobs;
 mod map;
 mod mutants;
+mod nets;
 mod network;
 mod pipelines;
 mod progress;
@@ -63,6 +64,12 @@ enum Command {
     /// Measure which convolution kernel is the fastest for each shape on an adapter, and remember
     /// it
     Tune(tune::Options),
+    /// Classify photos with a network of your own checkpoint
+    Classify(nets::Classify),
+    /// Say what network a checkpoint is, what runs, and what memory it takes
+    Inspect(nets::Inspect),
+    /// Write the tensors of a PyTorch file as safetensors
+    Convert(nets::Convert),
     /// Check layers against golden vectors
     Verify(verify::Options),
     /// Hold an adapter and its driver to the laws of the correctness suite
@@ -128,6 +135,9 @@ fn main() -> ExitCode {
         Command::Info(options) => info::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Tune(options) => tune::run(&options),
+        Command::Classify(options) => nets::classify(&options),
+        Command::Inspect(options) => nets::inspect(&options),
+        Command::Convert(options) => nets::convert(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Replay(options) => replay::run(&options),

@@ -1010,3 +1010,57 @@ fn what_was_tuned_is_remembered() {
     );
     misused(&["tune", "smoke", "--batch", "0"], "--batch: expected at least 1, found 0");
 }
+
+/// A file of the networks' tests.
+fn network_file(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nets/tests");
+    text(&root.join(name)).to_owned()
+}
+
+#[test]
+fn networks_are_inspected_and_photos_classified() {
+    let weights = network_file("golden/dy_resnet18.safetensors");
+    let told = ["--temperature", "4"];
+    let inspect = [&["inspect", &weights, "--size", "64"], &told[..]].concat();
+    let printed = String::from_utf8(dynconv(&inspect).stdout).expect("UTF-8");
+    assert!(printed.starts_with("ResNet: [1, 3, 64, 64] -> [1, 10], 80 dispatches\n"), "{printed}");
+
+    let photo = scratch("photo.png");
+    let pixels = (0..90 * 70 * 3).map(|i| u8::try_from(i * 31 % 251).expect("small"));
+    let image = image::RgbImage::from_raw(90, 70, pixels.collect()).expect("fits");
+    image.save(&photo).expect("writable");
+    let sizes = ["--resize", "64", "--size", "64", "--top", "2"];
+    let all = [&["classify", &weights, text(&photo), text(&photo)], &sizes[..], &told[..]].concat();
+    let printed = String::from_utf8(dynconv(&all).stdout).expect("UTF-8");
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines.len() == 6 && lines[..3] == lines[3..], "{printed}");
+    assert!(lines[1].contains(" %  class "), "{printed}");
+
+    refused(&["inspect", &weights], "temperature of the attention: needs");
+    let labels = scratch("labels.txt");
+    std::fs::write(&labels, "one\ntwo\n").expect("writable");
+    let wrong = [&all[..], &["--labels", text(&labels)]].concat();
+    refused(&wrong, "has 2 labels, and the network 10 classes");
+    refused(&[&["classify", &weights, text(&labels)], &told[..]].concat(), "is no photo");
+    misused(&[&all[..], &["--std", "1,0,1"]].concat(), "--std takes numbers above 0");
+    let made = network_file("golden/dy_resnet18.io.safetensors");
+    refused(&["inspect", &made], "no network that is known here");
+}
+
+#[test]
+fn files_of_pytorch_are_converted() {
+    let out = scratch("converted.safetensors");
+    let done = dynconv(&["convert", &network_file("pickles/odconv.pth.tar"), text(&out)]);
+    let printed = String::from_utf8(done.stdout).expect("UTF-8");
+    assert!(printed.starts_with("20 tensors, "), "{printed}");
+    let said = String::from_utf8(done.stderr).expect("UTF-8");
+    assert!(said.starts_with("read state_dict of "), "{said}");
+    let out = text(&out);
+    refused(
+        &["convert", &network_file("pickles/bad_expand_bomb.pth"), out],
+        "would make more than",
+    );
+    let done = dynconv(&["convert", &network_file("pickles/bad_code.pth"), out]);
+    let said = String::from_utf8(done.stderr).expect("UTF-8");
+    assert_eq!(said, "left out x (posix.system), which is no tensor\n");
+}
