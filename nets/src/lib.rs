@@ -79,19 +79,16 @@ impl Family {
     /// [`Error::Checkpoint`] if it is none of them.
     pub fn detect(checkpoint: &Checkpoint<'_>) -> Result<Self> {
         let has = |key: &str| checkpoint.contains(key);
-        let is_warehouse = checkpoint.keys().any(|key| key.starts_with("warehouse_manager."));
-        if !is_warehouse && has("conv1.weight") && has("layer1.0.conv1.weight") {
+        if has("conv1.weight") && has("layer1.0.bn1.weight") {
             return Ok(Self::ResNet);
         }
-        if !is_warehouse
-            && (has("features.18.0.weight") || has("features.layers.0.layers.0.weight"))
-        {
+        if has("features.18.0.weight") || has("features.layers.0.layers.0.weight") {
             return Ok(Self::MobileNetV2);
         }
         let keys: Vec<&str> = checkpoint.keys().take(4).collect();
         Err(Error::Checkpoint {
             message: format!(
-                "no network that is known here: expected the keys of a ResNet (layer1.0.conv1) or \
+                "no network that is known here: expected the keys of a ResNet (layer1.0.bn1) or \
                  a MobileNetV2 (features.18.0, features.layers.0), found {} and more",
                 keys.join(", ")
             ),

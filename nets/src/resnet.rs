@@ -10,8 +10,9 @@ use dynconv::{Activation, Checkpoint, Context, ConvDesc, Result};
 use crate::walk::{At, Walk};
 use crate::{Network, Options, Slot};
 
-/// A residual network of any depth: ODConv's (OSVAI/ODConv), DY-CNN's (kaijieshi7), or an ordinary
-/// one, under the names of torchvision.
+/// A residual network of any depth: ODConv's (OSVAI/ODConv), KernelWarehouse's of one warehouse a
+/// stage (OSVAI/KernelWarehouse), DY-CNN's (kaijieshi7), or an ordinary one, under the names of
+/// torchvision.
 ///
 /// ```text
 /// relu(bn1(conv1 x)) 7 x 7, stride 2 -> max pool 3 x 3, stride 2 -> layer1 to layer4 -> mean -> fc
@@ -32,8 +33,14 @@ pub fn resnet(
 ) -> Result<Network> {
     let mut walk = Walk::new(context, checkpoint, options);
     let mut network = Network::new(context);
-    let stem =
-        At { conv: "conv1.", norm: "bn1.", channels: 3, stride: 2, activation: Activation::Relu };
+    let stem = At {
+        conv: "conv1.",
+        norm: "bn1.",
+        channels: 3,
+        stride: 2,
+        cells: None,
+        activation: Activation::Relu,
+    };
     let (layer, mut channels) = walk.conv(stem)?;
     let mut x = network.layer(layer, Slot::INPUT);
     network.name("stem", x);
@@ -44,10 +51,10 @@ pub fn resnet(
     for stage in 1..=4 {
         let name = format!("layer{stage}");
         let mut block = 0;
-        while block == 0 || walk.contains(&format!("{name}.{block}.conv1.weight")) {
-            let stride = if stage > 1 && block == 0 { 2 } else { 1 };
+        while block == 0 || walk.contains(&format!("{name}.{block}.bn1.weight")) {
             let prefix = format!("{name}.{block}.");
-            (x, channels) = push_block(&mut walk, &mut network, &prefix, (x, channels), stride)?;
+            let at = Block { prefix: &prefix, stage, is_first: block == 0 };
+            (x, channels) = push_block(&mut walk, &mut network, at, (x, channels))?;
             block += 1;
         }
         network.name(&name, x);
@@ -59,27 +66,47 @@ pub fn resnet(
     Ok(network.flat())
 }
 
+/// Where a block is.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    prefix: &'a str,
+    /// 1 to 4.
+    stage: usize,
+    is_first: bool,
+}
+
+impl Block<'_> {
+    /// The warehouse of a convolution: one a stage, but what a stage's first block makes of the
+    /// stage before takes its cells from there.
+    fn warehouse(self, hands_over: bool) -> usize {
+        let own = self.stage - 1;
+        if self.is_first && hands_over { own.saturating_sub(1) } else { own }
+    }
+}
+
 /// Adds a block, basic or a bottleneck.
 fn push_block(
     walk: &mut Walk<'_>,
     network: &mut Network,
-    prefix: &str,
+    block: Block<'_>,
     (input, c_in): (Slot, usize),
-    stride: usize,
 ) -> Result<(Slot, usize)> {
-    let is_bottleneck = walk.contains(&format!("{prefix}conv3.weight"));
-    let convs = if is_bottleneck { 3 } else { 2 };
+    let prefix = block.prefix;
+    let stride = if block.stage > 1 && block.is_first { 2 } else { 1 };
+    let is_bottleneck = walk.contains(&format!("{prefix}bn3.weight"));
+    let kernels: &[usize] = if is_bottleneck { &[1, 3, 1] } else { &[3, 3] };
     // A shortcut is added by the last convolution, and so comes before it.
     let shortcut = format!("{prefix}downsample.0.");
     let mut residual = input;
-    if walk.contains(&format!("{shortcut}weight")) {
-        let norm = format!("{prefix}downsample.1.");
+    let norm = format!("{prefix}downsample.1.");
+    if walk.contains(&format!("{norm}weight")) {
         let activation = Activation::None;
-        let at = At { conv: &shortcut, norm: &norm, channels: c_in, stride, activation };
+        let cells = Some((1, block.warehouse(true)));
+        let at = At { conv: &shortcut, norm: &norm, channels: c_in, stride, cells, activation };
         residual = network.layer(walk.conv(at)?.0, input);
     }
     let (mut x, mut channels) = (input, c_in);
-    for number in 1..=convs {
+    for (number, &kernel) in (1..).zip(kernels) {
         let [conv, norm] = ["conv", "bn"].map(|name| format!("{prefix}{name}{number}."));
         let has_stride = number == if is_bottleneck { 2 } else { 1 };
         let at = At {
@@ -87,10 +114,11 @@ fn push_block(
             norm: &norm,
             channels,
             stride: if has_stride { stride } else { 1 },
+            cells: Some((kernel, block.warehouse(number == 1))),
             activation: Activation::Relu,
         };
         let (layer, c_out) = walk.conv(at)?;
-        x = match number == convs {
+        x = match number == kernels.len() {
             true => network.layer_add(layer, x, residual),
             false => network.layer(layer, x),
         };

@@ -1,11 +1,12 @@
 //! What architectures share: a walk through a checkpoint that knows what it has read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dynconv::layers::AnyLayer;
 use dynconv::{
-    Activation, BatchNorm, Checkpoint, Context, ConvDesc, DyCnnWeights, DynConv2d, Error, OdConv2d,
-    Result, StaticConv2d,
+    Activation, BatchNorm, Checkpoint, Context, ConvDesc, DyCnnWeights, DynConv2d, Error,
+    KernelWarehouse2d, OdConv2d, Result, StaticConv2d, Warehouse,
 };
 
 use crate::Options;
@@ -17,6 +18,7 @@ pub(crate) struct Walk<'a> {
     options: &'a Options,
     /// Prefixes of what was read.
     read: Vec<String>,
+    warehouses: HashMap<usize, Warehouse>,
 }
 
 /// A convolution of any kind.
@@ -24,6 +26,7 @@ enum Conv {
     Static(StaticConv2d),
     DyCnn(DynConv2d),
     Od(OdConv2d),
+    Warehouse(KernelWarehouse2d),
 }
 
 macro_rules! each {
@@ -32,6 +35,7 @@ macro_rules! each {
             Conv::Static($layer) => Conv::Static($made),
             Conv::DyCnn($layer) => Conv::DyCnn($made),
             Conv::Od($layer) => Conv::Od($made),
+            Conv::Warehouse($layer) => Conv::Warehouse($made),
         }
     };
 }
@@ -46,6 +50,8 @@ pub(crate) struct At<'a> {
     /// Channels in.
     pub(crate) channels: usize,
     pub(crate) stride: usize,
+    /// Kernel size, and which warehouse has its cells, for those that have no kernel of their own.
+    pub(crate) cells: Option<(usize, usize)>,
     pub(crate) activation: Activation,
 }
 
@@ -55,7 +61,8 @@ impl<'a> Walk<'a> {
         checkpoint: &'a Checkpoint<'a>,
         options: &'a Options,
     ) -> Self {
-        Self { context, checkpoint, options, read: Vec::new() }
+        let (read, warehouses) = (Vec::new(), HashMap::new());
+        Self { context, checkpoint, options, read, warehouses }
     }
 
     pub(crate) fn contains(&self, key: &str) -> bool {
@@ -73,6 +80,7 @@ impl<'a> Walk<'a> {
                 Conv::Static(layer) => Arc::new(layer),
                 Conv::DyCnn(layer) => Arc::new(layer),
                 Conv::Od(layer) => Arc::new(layer),
+                Conv::Warehouse(layer) => Arc::new(layer),
             },
             channels,
         ))
@@ -95,6 +103,9 @@ impl<'a> Walk<'a> {
             let padding = [(g.kernel[1] - 1) / 2, (g.kernel[2] - 1) / 2];
             Ok((desc.stride([at.stride; 2]).padding(padding), g.c_out))
         };
+        if let Some(cells) = at.cells.filter(|_| has("attention.norm1.weight")) {
+            return self.assembled(at, cells);
+        }
         if has("attention.fc.weight") {
             let (desc, weights) = self.checkpoint.od_conv::<2>(prefix, attention_epsilon)?;
             let (desc, channels) = placed(desc)?;
@@ -121,6 +132,32 @@ impl<'a> Walk<'a> {
         let kernel = self.checkpoint.tensor(&key, &[c_out, of_group, height, width])?;
         let (desc, channels) = placed(desc)?;
         Ok((Conv::Static(StaticConv2d::new(context, &desc, &kernel, None)?), channels))
+    }
+
+    /// A KernelWarehouse layer, whose kernel is made of cells; channels out are those of its norm.
+    fn assembled(&mut self, at: At<'_>, (kernel, number): (usize, usize)) -> Result<(Conv, usize)> {
+        let &[c_out] = self.sizes(&format!("{}weight", at.norm))?;
+        let desc = ConvDesc::new(at.channels, c_out, [kernel; 2]);
+        let desc = desc.stride([at.stride; 2]).padding([(kernel - 1) / 2; 2]);
+        let warehouse = self.warehouse(number)?;
+        let epsilon = self.options.attention_epsilon;
+        let weights =
+            self.checkpoint.kernel_warehouse(at.conv, &desc, warehouse.cells(), epsilon)?;
+        let layer = KernelWarehouse2d::new(self.context, &desc, &weights, &warehouse)?;
+        Ok((Conv::Warehouse(layer), c_out))
+    }
+
+    /// A warehouse, uploaded once.
+    fn warehouse(&mut self, number: usize) -> Result<Warehouse> {
+        if let Some(warehouse) = self.warehouses.get(&number) {
+            return Ok(warehouse.clone());
+        }
+        let key = format!("warehouse_manager.weights.{number}");
+        let (cells, values) = self.checkpoint.warehouse(&key)?;
+        let warehouse = Warehouse::new(self.context, cells, &values)?;
+        self.read.push(key);
+        self.warehouses.insert(number, warehouse.clone());
+        Ok(warehouse)
     }
 
     /// The shape of a tensor of so many axes.
@@ -184,7 +221,10 @@ impl<'a> Walk<'a> {
     pub(crate) fn finish(self) -> Result<()> {
         let is_read = |key: &str| {
             key.ends_with("num_batches_tracked")
-                || self.read.iter().any(|prefix| key.starts_with(prefix))
+                || self
+                    .read
+                    .iter()
+                    .any(|prefix| key == prefix || prefix.ends_with('.') && key.starts_with(prefix))
         };
         let unread = self.checkpoint.keys().filter(|key| !is_read(key));
         let keys: Vec<String> = unread.map(str::to_owned).collect();
