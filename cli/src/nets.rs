@@ -26,9 +26,9 @@ struct Weights {
     /// What divides the logits of the attention; published networks of ODConv have 1
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Epsilon of the batch norms
-    #[arg(long, default_value_t = 1e-5)]
-    epsilon: f64,
+    /// Epsilon of the batch norms, where it is not the published one
+    #[arg(long, value_name = "E")]
+    epsilon: Option<f64>,
 }
 
 /// Bytes of a safetensors file: mapped, or made of a PyTorch file.

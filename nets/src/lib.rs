@@ -17,6 +17,7 @@
 //! shapes; what no checkpoint holds is in [`Options`]. A network that is not in the list is built
 //! with [`Network`], as these are.
 
+mod efficientnet;
 mod mobilenet;
 mod network;
 #[cfg(feature = "pytorch")]
@@ -28,6 +29,7 @@ use std::fmt;
 
 use dynconv::{BatchNorm, Checkpoint, Context, Error, Result};
 
+pub use efficientnet::efficientnet_cc;
 pub use mobilenet::mobilenet_v2;
 pub use network::{Network, Slot};
 #[cfg(feature = "pytorch")]
@@ -40,8 +42,9 @@ pub struct Options {
     /// What divides the logits of the attention. `None` takes the published value where there is
     /// one: 1 for ODConv and TArdelean's networks. Those of kaijieshi7 need one.
     pub temperature: Option<f32>,
-    /// Epsilon of the batch norms behind layers.
-    pub epsilon: f64,
+    /// Epsilon of the batch norms behind layers. `None` takes the published value: 1e-3 in
+    /// EfficientNets, else 1e-5.
+    pub epsilon: Option<f64>,
     /// Epsilon of the batch norms in the attention.
     pub attention_epsilon: f64,
 }
@@ -49,7 +52,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let epsilon = BatchNorm::EPSILON_PYTORCH;
-        Self { temperature: None, epsilon, attention_epsilon: epsilon }
+        Self { temperature: None, epsilon: None, attention_epsilon: epsilon }
     }
 }
 
@@ -61,6 +64,8 @@ pub enum Family {
     ResNet,
     /// [`mobilenet_v2`].
     MobileNetV2,
+    /// [`efficientnet_cc`].
+    EfficientNetCc,
 }
 
 impl fmt::Display for Family {
@@ -68,6 +73,7 @@ impl fmt::Display for Family {
         f.write_str(match self {
             Self::ResNet => "ResNet",
             Self::MobileNetV2 => "MobileNetV2",
+            Self::EfficientNetCc => "EfficientNet with CondConv",
         })
     }
 }
@@ -85,11 +91,15 @@ impl Family {
         if has("features.18.0.weight") || has("features.layers.0.layers.0.weight") {
             return Ok(Self::MobileNetV2);
         }
+        if has("conv_stem.weight") && has("blocks.4.0.routing_fn.weight") {
+            return Ok(Self::EfficientNetCc);
+        }
         let keys: Vec<&str> = checkpoint.keys().take(4).collect();
         Err(Error::Checkpoint {
             message: format!(
-                "no network that is known here: expected the keys of a ResNet (layer1.0.bn1) or \
-                 a MobileNetV2 (features.18.0, features.layers.0), found {} and more",
+                "no network that is known here: expected the keys of a ResNet (layer1.0.bn1), \
+                 a MobileNetV2 (features.18.0, features.layers.0) or an EfficientNet with CondConv \
+                 (blocks.4.0.routing_fn), found {} and more",
                 keys.join(", ")
             ),
         })
@@ -99,10 +109,11 @@ impl Family {
 /// Makes a network of a checkpoint, whatever its family.
 ///
 /// # Errors
-/// As [`Family::detect`], [`resnet`](resnet()) and [`mobilenet_v2`].
+/// As [`Family::detect`], and as the function of the family.
 pub fn load(context: &Context, checkpoint: &Checkpoint<'_>, options: &Options) -> Result<Network> {
     match Family::detect(checkpoint)? {
         Family::ResNet => resnet(context, checkpoint, options),
         Family::MobileNetV2 => mobilenet_v2(context, checkpoint, options),
+        Family::EfficientNetCc => efficientnet_cc(context, checkpoint, options),
     }
 }

@@ -37,6 +37,7 @@ impl Slot {
 struct Step {
     layer: Arc<dyn AnyLayer>,
     x: Slot,
+    given: Option<Slot>,
     residual: Option<Slot>,
 }
 
@@ -59,16 +60,23 @@ impl Network {
 
     /// Adds a layer that reads `x`.
     pub fn layer(&mut self, layer: Arc<dyn AnyLayer>, x: Slot) -> Slot {
-        self.push(Step { layer, x, residual: None })
+        self.layer_given(layer, x, None, None)
     }
 
     /// Adds a layer that reads `x` and adds `residual` before its activation.
     pub fn layer_add(&mut self, layer: Arc<dyn AnyLayer>, x: Slot, residual: Slot) -> Slot {
-        self.push(Step { layer, x, residual: Some(residual) })
+        self.layer_given(layer, x, None, Some(residual))
     }
 
-    fn push(&mut self, step: Step) -> Slot {
-        self.steps.push(step);
+    /// Adds a layer that is given attention, a style or kernels beside `x`, and maybe a residual.
+    pub fn layer_given(
+        &mut self,
+        layer: Arc<dyn AnyLayer>,
+        x: Slot,
+        given: Option<Slot>,
+        residual: Option<Slot>,
+    ) -> Slot {
+        self.steps.push(Step { layer, x, given, residual });
         Slot(self.steps.len())
     }
 
@@ -152,7 +160,7 @@ impl AnyLayer for Network {
             shapes.push(step.layer.output_shape(&shapes[step.x.0])?);
         }
         let mut shape = shapes.pop().unwrap_or_default();
-        if self.is_flat && shape[2..].iter().all(|&size| size == 1) {
+        if self.is_flat && shape.iter().skip(2).all(|&size| size == 1) {
             shape.truncate(2);
         }
         Ok(shape)
@@ -176,16 +184,17 @@ impl AnyLayer for Network {
             return unsupported("a network", "it has no layers");
         };
         let mut values = vec![x];
-        for Step { layer, x, residual } in steps {
+        for Step { layer, x, given, residual } in steps {
             let input = builder.info(values[x.0])?;
             let (shape, elem) = (layer.output_shape(&input.shape)?, input.elem);
             let out = builder.scratch("activations", &shape, elem);
-            let residual = residual.map(|slot| values[slot.0]);
-            builder.layer_into(layer.as_ref(), values[x.0], None, residual, out)?;
+            let [given, residual] = [given, residual].map(|slot| slot.map(|slot| values[slot.0]));
+            builder.layer_into(layer.as_ref(), values[x.0], given, residual, out)?;
             values.push(out);
         }
         // The output may be flat.
-        let residual = last.residual.map(|slot| values[slot.0]);
-        last.layer.lower(builder, values[last.x.0], None, residual, y)
+        let [given, residual] =
+            [last.given, last.residual].map(|slot| slot.map(|slot| values[slot.0]));
+        last.layer.lower(builder, values[last.x.0], given, residual, y)
     }
 }

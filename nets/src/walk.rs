@@ -19,6 +19,8 @@ pub(crate) struct Walk<'a> {
     /// Prefixes of what was read.
     read: Vec<String>,
     warehouses: HashMap<usize, Warehouse>,
+    /// Published epsilon of the batch norms.
+    epsilon: f64,
 }
 
 /// A convolution of any kind.
@@ -62,7 +64,13 @@ impl<'a> Walk<'a> {
         options: &'a Options,
     ) -> Self {
         let (read, warehouses) = (Vec::new(), HashMap::new());
-        Self { context, checkpoint, options, read, warehouses }
+        let epsilon = BatchNorm::EPSILON_PYTORCH;
+        Self { context, checkpoint, options, read, warehouses, epsilon }
+    }
+
+    /// For networks whose batch norms have another epsilon.
+    pub(crate) fn with_epsilon(self, epsilon: f64) -> Self {
+        Self { epsilon, ..self }
     }
 
     pub(crate) fn contains(&self, key: &str) -> bool {
@@ -161,7 +169,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The shape of a tensor of so many axes.
-    fn sizes<const N: usize>(&self, key: &str) -> Result<&[usize; N]> {
+    pub(crate) fn sizes<const N: usize>(&self, key: &str) -> Result<&[usize; N]> {
         let shape = self.checkpoint.shape(key);
         let sizes = shape.and_then(|shape| <&[usize; N]>::try_from(shape).ok());
         sizes.ok_or_else(|| Error::Shape {
@@ -201,9 +209,17 @@ impl<'a> Walk<'a> {
         Ok((desc, weights))
     }
 
-    fn norm(&mut self, prefix: &str, channels: usize) -> Result<BatchNorm> {
+    pub(crate) fn norm(&mut self, prefix: &str, channels: usize) -> Result<BatchNorm> {
         self.read.push(prefix.into());
-        self.checkpoint.batch_norm(prefix, channels, self.options.epsilon)
+        let epsilon = self.options.epsilon.unwrap_or(self.epsilon);
+        self.checkpoint.batch_norm(prefix, channels, epsilon)
+    }
+
+    /// A tensor, which belongs to what was read then.
+    pub(crate) fn tensor(&mut self, key: String, shape: &[usize]) -> Result<Vec<f32>> {
+        let values = self.checkpoint.tensor(&key, shape);
+        self.read.push(key);
+        values
     }
 
     /// A fully connected layer, as a convolution of one position.
