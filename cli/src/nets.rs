@@ -29,6 +29,9 @@ struct Weights {
     /// Epsilon of the batch norms, where it is not the published one
     #[arg(long, value_name = "E")]
     epsilon: Option<f64>,
+    /// Stride of a MobileNetV3's first convolution and block
+    #[arg(long, value_name = "STRIDE", default_value_t = 1)]
+    stem_stride: usize,
 }
 
 /// Bytes of a safetensors file: mapped, or made of a PyTorch file.
@@ -57,8 +60,8 @@ impl Weights {
     }
 
     fn options(&self) -> NetOptions {
-        let Self { temperature, epsilon, .. } = *self;
-        NetOptions { temperature, epsilon, ..NetOptions::default() }
+        let Self { temperature, epsilon, stem_stride, .. } = *self;
+        NetOptions { temperature, epsilon, stem_stride, ..NetOptions::default() }
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod efficientnet;
 mod mobilenet;
+mod mobilenet_v3;
 mod network;
 #[cfg(feature = "pytorch")]
 mod pytorch;
@@ -31,6 +32,7 @@ use dynconv::{BatchNorm, Checkpoint, Context, Error, Result};
 
 pub use efficientnet::efficientnet_cc;
 pub use mobilenet::mobilenet_v2;
+pub use mobilenet_v3::mobilenet_v3_small;
 pub use network::{Network, Slot};
 #[cfg(feature = "pytorch")]
 pub use pytorch::PytorchFile;
@@ -47,12 +49,14 @@ pub struct Options {
     pub epsilon: Option<f64>,
     /// Epsilon of the batch norms in the attention.
     pub attention_epsilon: f64,
+    /// Stride of a MobileNetV3's first convolution and of its first block, 1 in the published code.
+    pub stem_stride: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let epsilon = BatchNorm::EPSILON_PYTORCH;
-        Self { temperature: None, epsilon: None, attention_epsilon: epsilon }
+        Self { temperature: None, epsilon: None, attention_epsilon: epsilon, stem_stride: 1 }
     }
 }
 
@@ -64,6 +68,8 @@ pub enum Family {
     ResNet,
     /// [`mobilenet_v2`].
     MobileNetV2,
+    /// [`mobilenet_v3_small`].
+    MobileNetV3Small,
     /// [`efficientnet_cc`].
     EfficientNetCc,
 }
@@ -73,6 +79,7 @@ impl fmt::Display for Family {
         f.write_str(match self {
             Self::ResNet => "ResNet",
             Self::MobileNetV2 => "MobileNetV2",
+            Self::MobileNetV3Small => "MobileNetV3 small",
             Self::EfficientNetCc => "EfficientNet with CondConv",
         })
     }
@@ -88,6 +95,9 @@ impl Family {
         if has("conv1.weight") && has("layer1.0.bn1.weight") {
             return Ok(Self::ResNet);
         }
+        if has("features.layers.14.kernels_weights") {
+            return Ok(Self::MobileNetV3Small);
+        }
         if has("features.18.0.weight") || has("features.layers.0.layers.0.weight") {
             return Ok(Self::MobileNetV2);
         }
@@ -98,7 +108,7 @@ impl Family {
         Err(Error::Checkpoint {
             message: format!(
                 "no network that is known here: expected the keys of a ResNet (layer1.0.bn1), \
-                 a MobileNetV2 (features.18.0, features.layers.0) or an EfficientNet with CondConv \
+                 a MobileNetV2 or V3 (features.18.0, features.layers.0) or an EfficientNet with CondConv \
                  (blocks.4.0.routing_fn), found {} and more",
                 keys.join(", ")
             ),
@@ -114,6 +124,7 @@ pub fn load(context: &Context, checkpoint: &Checkpoint<'_>, options: &Options) -
     match Family::detect(checkpoint)? {
         Family::ResNet => resnet(context, checkpoint, options),
         Family::MobileNetV2 => mobilenet_v2(context, checkpoint, options),
+        Family::MobileNetV3Small => mobilenet_v3_small(context, checkpoint, options),
         Family::EfficientNetCc => efficientnet_cc(context, checkpoint, options),
     }
 }

@@ -31,6 +31,17 @@ enum Conv {
     Warehouse(KernelWarehouse2d),
 }
 
+impl Conv {
+    fn into_layer(self) -> Arc<dyn AnyLayer> {
+        match self {
+            Self::Static(layer) => Arc::new(layer),
+            Self::DyCnn(layer) => Arc::new(layer),
+            Self::Od(layer) => Arc::new(layer),
+            Self::Warehouse(layer) => Arc::new(layer),
+        }
+    }
+}
+
 macro_rules! each {
     ($conv:expr, $layer:ident => $made:expr) => {
         match $conv {
@@ -83,15 +94,19 @@ impl<'a> Walk<'a> {
         let (conv, channels) = self.bare(at)?;
         let norm = self.norm(at.norm, channels)?;
         let conv = each!(conv, layer => layer.batch_norm(&norm)?.activation(at.activation));
-        Ok((
-            match conv {
-                Conv::Static(layer) => Arc::new(layer),
-                Conv::DyCnn(layer) => Arc::new(layer),
-                Conv::Od(layer) => Arc::new(layer),
-                Conv::Warehouse(layer) => Arc::new(layer),
-            },
-            channels,
-        ))
+        Ok((conv.into_layer(), channels))
+    }
+
+    /// The same without a norm.
+    pub(crate) fn conv_alone(
+        &mut self,
+        prefix: &str,
+        channels: usize,
+        activation: Activation,
+    ) -> Result<(Arc<dyn AnyLayer>, usize)> {
+        let at = At { conv: prefix, norm: "", channels, stride: 1, cells: None, activation };
+        let (conv, channels) = self.bare(at)?;
+        Ok((each!(conv, layer => layer.activation(activation)).into_layer(), channels))
     }
 
     fn bare(&mut self, at: At<'_>) -> Result<(Conv, usize)> {
