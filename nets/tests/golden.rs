@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 
 use dynconv::layers::AnyLayer;
 use dynconv::program::Memory;
-use dynconv::{Checkpoint, Context, Error};
+use dynconv::{Checkpoint, Context, Error, Tensor};
 use dynconv_nets::{Options, load};
+use dynconv_suite::replay::Replay;
 
 fn context() -> &'static Context {
     static CONTEXT: OnceLock<Context> = OnceLock::new();
@@ -126,6 +127,40 @@ fn a_batch_is_its_samples() {
         let sample = x.len() / batch;
         let alone = x.chunks_exact(sample).flat_map(|x| network.run(&shape, x).expect("runs"));
         assert_eq!(whole, alone.collect::<Vec<_>>(), "{name}");
+    }
+}
+
+/// Shared memory shows nowhere: with NaN in all of it before the run, and with memory of its own
+/// for every value, a network gives the same bits.
+#[test]
+fn shared_memory_shows_nowhere() {
+    for name in names() {
+        let [weights, io] = read(&name);
+        let [weights, io] = [&weights, &io].map(|bytes| Checkpoint::new(bytes).expect("is one"));
+        let network = load(context(), &weights, &options(&io)).expect("is a network");
+        let shape = io.shape("input").expect("has an input").to_vec();
+        let x: Vec<f32> = dynconv::reference::narrow(&io.values("input").expect("is there"));
+        let expected = network.run(&shape, &x).expect("runs");
+
+        let x = Tensor::upload(context(), &shape, &x).expect("uploads");
+        let y = Tensor::zeros(context(), &network.output_shape(&shape).expect("fits"));
+        let y = y.expect("fits");
+        let bound = network.bind(&x, &y).expect("binds");
+        let apart = Replay::record(context(), &bound, &y).expect("can be recorded");
+        let mut poisoned = 0;
+        for (_, tensor) in bound.scratch() {
+            tensor.write(context(), &vec![f32::NAN; tensor.len()]).expect("writes");
+            poisoned += 1;
+        }
+        assert!(poisoned > 50, "{name}: {poisoned} values");
+        let mut encoder = context().device().create_command_encoder(&Default::default());
+        bound.record(&mut encoder);
+        context().queue().submit([encoder.finish()]);
+        assert_eq!(y.read_blocking(context()).expect("reads"), expected, "{name}, poisoned");
+
+        let buffers = apart.run(context()).expect("runs");
+        let found = dynconv::reference::narrow(&apart.output.values(apart.output_of(&buffers)));
+        assert_eq!(found, expected, "{name}, apart");
     }
 }
 
