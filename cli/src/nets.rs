@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
-use dynconv::Checkpoint;
 use dynconv::layers::AnyLayer;
 use dynconv::program::Memory;
+use dynconv::{Caps, Checkpoint};
 use dynconv_nets::{Family, Options as NetOptions, PytorchFile, load};
 use dynconv_suite::variants::noop;
 use image::RgbImage;
@@ -26,12 +26,12 @@ struct Weights {
     /// What divides the logits of the attention; published networks of ODConv have 1
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Epsilon of the batch norms, where it is not the published one
+    /// Epsilon of all batch norms, where it is not the published one
     #[arg(long, value_name = "E")]
     epsilon: Option<f64>,
     /// Stride of a MobileNetV3's first convolution and block
-    #[arg(long, value_name = "STRIDE", default_value_t = 1)]
-    stem_stride: usize,
+    #[arg(long, value_name = "STRIDE")]
+    stem_stride: Option<usize>,
 }
 
 /// Bytes of a safetensors file: mapped, or made of a PyTorch file.
@@ -61,7 +61,9 @@ impl Weights {
 
     fn options(&self) -> NetOptions {
         let Self { temperature, epsilon, stem_stride, .. } = *self;
-        NetOptions { temperature, epsilon, stem_stride, ..NetOptions::default() }
+        let published = NetOptions::default().attention_epsilon;
+        let attention_epsilon = epsilon.unwrap_or(published);
+        NetOptions { temperature, epsilon, attention_epsilon, stem_stride }
     }
 }
 
@@ -117,8 +119,10 @@ pub(crate) fn inspect(options: &Inspect) -> Result<ExitCode> {
     let bytes = options.weights.read()?;
     let checkpoint = Checkpoint::new(bytes.as_ref())?;
     let family = Family::detect(&checkpoint)?;
-    // Plans need no adapter.
-    let context = noop();
+    // Plans need no adapter: one of no limits stands in for all.
+    let caps = noop().caps().clone();
+    let most = 1 << 40;
+    let context = noop().with_caps(Caps { max_storage_binding: most, max_buffer: most, ..caps });
     let network = load(&context, &checkpoint, &options.weights.options())?;
     let input = [options.batch, 3, options.size, options.size];
     let program = network.plan(&input)?;
@@ -183,6 +187,9 @@ pub(crate) struct Classify {
     adapter: AdapterArgs,
 }
 
+/// The longer side of a photo, once resized.
+const LONGEST: u32 = 1 << 14;
+
 /// Photos of a batch.
 const AT_ONCE: usize = 8;
 
@@ -237,13 +244,21 @@ fn middle(image: &RgbImage, options: &Classify) -> Result<RgbImage> {
     // Down to whole pixels, as torchvision has it.
     let scaled = |side: u32| u32::try_from(u64::from(side) * u64::from(options.resize) / shorter);
     let (width, height) = (scaled(width)?, scaled(height)?);
+    ensure!(
+        width.max(height) <= LONGEST,
+        "{width} x {height} once resized, and at most {LONGEST} are"
+    );
     let filter = match options.filter {
         Filter::Bilinear => FilterType::Triangle,
         Filter::Bicubic => FilterType::CatmullRom,
     };
     let resized = imageops::resize(image, width, height, filter);
     let side = options.size;
-    let [left, top] = [width, height].map(|whole| (whole - side).div_ceil(2));
+    // Halves to the even number, as torchvision has it.
+    let [left, top] = [width, height].map(|whole| {
+        let rest = whole - side;
+        (rest + rest / 2 % 2) / 2
+    });
     Ok(imageops::crop_imm(&resized, left, top, side, side).to_image())
 }
 

@@ -13,9 +13,9 @@
 //! # }
 //! ```
 //!
-//! [`load`] tells the family by its keys. Widths, depths, kernels in a bank and classes come from
-//! shapes; what no checkpoint holds is in [`Options`]. A network that is not in the list is built
-//! with [`Network`], as these are.
+//! [`load`] tells the family by its keys. Widths, kernels in a bank and classes come from shapes,
+//! and so do depths where a family has several. What no checkpoint holds is in [`Options`]. A
+//! network that is not in the list is built with [`Network`], as these are.
 
 mod efficientnet;
 mod mobilenet;
@@ -49,14 +49,15 @@ pub struct Options {
     pub epsilon: Option<f64>,
     /// Epsilon of the batch norms in the attention.
     pub attention_epsilon: f64,
-    /// Stride of a MobileNetV3's first convolution and of its first block, 1 in the published code.
-    pub stem_stride: usize,
+    /// Stride of a MobileNetV3's first convolution and of its first block, which it needs: 1 was
+    /// published for Tiny ImageNet, 2 for Imagenette.
+    pub stem_stride: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let epsilon = BatchNorm::EPSILON_PYTORCH;
-        Self { temperature: None, epsilon: None, attention_epsilon: epsilon, stem_stride: 1 }
+        Self { temperature: None, epsilon: None, attention_epsilon: epsilon, stem_stride: None }
     }
 }
 
@@ -108,8 +109,8 @@ impl Family {
         Err(Error::Checkpoint {
             message: format!(
                 "no network that is known here: expected the keys of a ResNet (layer1.0.bn1), \
-                 a MobileNetV2 or V3 (features.18.0, features.layers.0) or an EfficientNet with CondConv \
-                 (blocks.4.0.routing_fn), found {} and more",
+                 a MobileNetV2 or V3 (features.18.0, features.layers.0) or an EfficientNet with \
+                 CondConv (blocks.4.0.routing_fn), found {} and more",
                 keys.join(", ")
             ),
         })

@@ -34,8 +34,15 @@ pub fn mobilenet_v2(
     let (conv, norm) = names.plain(0);
     let channels = 3;
     let activation = Activation::Relu6;
-    let (layer, mut channels) =
-        walk.conv(At { conv: &conv, norm: &norm, channels, stride: 2, cells: None, activation })?;
+    let (layer, mut channels) = walk.conv(At {
+        conv: &conv,
+        norm: &norm,
+        channels,
+        stride: 2,
+        is_depthwise: false,
+        cells: None,
+        activation,
+    })?;
     let mut x = network.layer(layer, Slot::INPUT);
     network.name(&names.stage(0), x);
     let strides = GROUPS.into_iter().flat_map(|(blocks, first)| {
@@ -47,8 +54,15 @@ pub fn mobilenet_v2(
         network.name(&names.stage(number), x);
     }
     let (conv, norm) = names.plain(18);
-    let (layer, channels) =
-        walk.conv(At { conv: &conv, norm: &norm, channels, stride: 1, cells: None, activation })?;
+    let (layer, channels) = walk.conv(At {
+        conv: &conv,
+        norm: &norm,
+        channels,
+        stride: 1,
+        is_depthwise: false,
+        cells: None,
+        activation,
+    })?;
     x = network.layer(layer, x);
     network.name(&names.stage(18), x);
     x = network.layer(Arc::new(GlobalPool::new(context)), x);
@@ -132,6 +146,7 @@ fn push_block(
             norm,
             channels,
             stride: if step == depthwise { stride } else { 1 },
+            is_depthwise: step == depthwise,
             cells: None,
             activation: if step == projection { Activation::None } else { Activation::Relu6 },
         };

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use dynconv::layers::{AnyLayer, GlobalPool};
-use dynconv::{Activation, Checkpoint, Context, ConvDesc, ModulatedConv2d, Result, StaticConv2d};
+use dynconv::{
+    Activation, Checkpoint, Context, ConvDesc, Error, ModulatedConv2d, Result, StaticConv2d,
+};
 
 use crate::walk::{At, Walk};
 use crate::{Network, Options, Slot};
@@ -44,18 +46,24 @@ pub fn mobilenet_v3_small(
     let mut walk = Walk::new(context, checkpoint, options);
     let mut network = Network::new(context);
     let hswish = Activation::HardSwish;
+    let first_stride = options.stem_stride.ok_or_else(|| Error::Value {
+        what: "stride of the first convolution".into(),
+        needed: "that of the training, 1 or 2, which no checkpoint holds".into(),
+        found: "none".into(),
+    })?;
     let stem = At {
         conv: "features.layers.0.layers.0.",
         norm: "features.layers.0.layers.1.",
         channels: 3,
-        stride: options.stem_stride,
+        stride: first_stride,
+        is_depthwise: false,
         cells: None,
         activation: hswish,
     };
     let (layer, mut channels) = walk.conv(stem)?;
     let mut x = network.layer(layer, Slot::INPUT);
     network.name("features.layers.0", x);
-    let first = std::iter::once((options.stem_stride, false));
+    let first = std::iter::once((first_stride, false));
     for (number, (stride, is_hard_swish)) in (1..).zip(first.chain(BLOCKS)) {
         let activation = if is_hard_swish { hswish } else { Activation::Relu };
         let stage = format!("features.layers.{number}");
@@ -94,13 +102,28 @@ fn push_block(
     let [wide, wide_norm, depthwise, depthwise_norm, narrow, narrow_norm] = &names;
     let gate = key(5);
     let is_gated = walk.contains(&format!("{gate}fc.0.weight"));
-    let at = At { conv: wide, norm: wide_norm, channels: c_in, stride: 1, cells: None, activation };
+    let at = At {
+        conv: wide,
+        norm: wide_norm,
+        channels: c_in,
+        stride: 1,
+        is_depthwise: false,
+        cells: None,
+        activation,
+    };
     let (layer, channels) = walk.conv(at)?;
     let mut x = network.layer(layer, input);
     // The gate comes before the activation.
     let before = if is_gated { Activation::None } else { activation };
-    let at =
-        At { conv: depthwise, norm: depthwise_norm, channels, stride, activation: before, ..at };
+    let at = At {
+        conv: depthwise,
+        norm: depthwise_norm,
+        channels,
+        stride,
+        is_depthwise: true,
+        activation: before,
+        ..at
+    };
     let (layer, channels) = walk.conv(at)?;
     x = network.layer(layer, x);
     if is_gated {
@@ -111,7 +134,15 @@ fn push_block(
         x = network.layer_given(scale, x, Some(gains), None);
     }
     let activation = Activation::None;
-    let at = At { conv: narrow, norm: narrow_norm, channels, stride: 1, activation, ..at };
+    let at = At {
+        conv: narrow,
+        norm: narrow_norm,
+        channels,
+        stride: 1,
+        is_depthwise: false,
+        activation,
+        ..at
+    };
     let (layer, c_out) = walk.conv(at)?;
     let residual = (stride == 1 && c_out == c_in).then_some(input);
     Ok((network.layer_given(layer, x, None, residual), c_out))

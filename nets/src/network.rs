@@ -109,7 +109,7 @@ impl Network {
                 found: stage.into(),
             });
         };
-        let steps = self.steps[..*last].to_vec();
+        let steps = self.steps.iter().take(*last).cloned().collect();
         let stages = self.stages.iter().filter(|(_, slot)| slot.0 <= *last).cloned().collect();
         Ok(Self { context: self.context.clone(), steps, stages, is_flat: false })
     }
@@ -149,6 +149,15 @@ impl Network {
     }
 }
 
+/// What a slot stands for.
+fn at<T>(all: &[T], slot: Slot) -> Result<&T> {
+    all.get(slot.0).ok_or_else(|| Error::Value {
+        what: "slot of a network".into(),
+        needed: format!("one of the {} before the step", all.len()),
+        found: format!("number {}, of another network", slot.0),
+    })
+}
+
 impl AnyLayer for Network {
     fn context(&self) -> &Context {
         &self.context
@@ -157,13 +166,23 @@ impl AnyLayer for Network {
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
         let mut shapes = vec![input.to_vec()];
         for step in &self.steps {
-            shapes.push(step.layer.output_shape(&shapes[step.x.0])?);
+            let shape = step.layer.output_shape(at(&shapes, step.x)?)?;
+            shapes.push(shape);
         }
         let mut shape = shapes.pop().unwrap_or_default();
         if self.is_flat && shape.iter().skip(2).all(|&size| size == 1) {
             shape.truncate(2);
         }
         Ok(shape)
+    }
+
+    fn output_elem(&self, input: Elem) -> Elem {
+        let mut elems = vec![input];
+        for step in &self.steps {
+            let elem = elems.get(step.x.0).copied().unwrap_or(input);
+            elems.push(step.layer.output_elem(elem));
+        }
+        elems.pop().unwrap_or(input)
     }
 
     fn lower(
@@ -184,17 +203,32 @@ impl AnyLayer for Network {
             return unsupported("a network", "it has no layers");
         };
         let mut values = vec![x];
+        let value = |values: &[Value], slot: Option<Slot>| -> Result<Option<Value>> {
+            slot.map(|slot| at(values, slot).copied()).transpose()
+        };
         for Step { layer, x, given, residual } in steps {
-            let input = builder.info(values[x.0])?;
-            let (shape, elem) = (layer.output_shape(&input.shape)?, input.elem);
+            let x = *at(&values, *x)?;
+            let input = builder.info(x)?;
+            let (shape, elem) = (layer.output_shape(&input.shape)?, layer.output_elem(input.elem));
             let out = builder.scratch("activations", &shape, elem);
-            let [given, residual] = [given, residual].map(|slot| slot.map(|slot| values[slot.0]));
-            builder.layer_into(layer.as_ref(), values[x.0], given, residual, out)?;
+            let (given, residual) = (value(&values, *given)?, value(&values, *residual)?);
+            builder.layer_into(layer.as_ref(), x, given, residual, out)?;
             values.push(out);
         }
-        // The output may be flat.
-        let [given, residual] =
-            [last.given, last.residual].map(|slot| slot.map(|slot| values[slot.0]));
-        last.layer.lower(builder, values[last.x.0], given, residual, y)
+        let x = *at(&values, last.x)?;
+        let (given, residual) = (value(&values, last.given)?, value(&values, last.residual)?);
+        if !self.is_flat {
+            return builder.layer_into(last.layer.as_ref(), x, given, residual, y).map(|()| None);
+        }
+        // The output has another shape than the layer's own, of which it has all elements.
+        let input = builder.info(x)?.shape.clone();
+        let shape = last.layer.output_shape(&input)?;
+        let wanted = last.layer.given(&input)?.map(|(_, shape)| shape);
+        let found = given.map(|given| Ok(builder.info(given)?.shape.clone())).transpose()?;
+        let added = residual.map(|added| Ok(builder.info(added)?.shape.clone())).transpose()?;
+        if wanted != found || added.is_some_and(|added| added != shape) {
+            return unsupported("the last layer of a flat network", "its operands do not fit");
+        }
+        last.layer.lower(builder, x, given, residual, y)
     }
 }

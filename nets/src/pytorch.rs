@@ -52,9 +52,11 @@ impl PytorchFile {
     pub fn read(path: &Path) -> Result<Self> {
         let fault = |error: PytorchError| Error::Checkpoint { message: error.to_string() };
         let root = PytorchReader::read_pickle_data(path, None).map_err(fault)?;
-        let under = PLACES.into_iter().find(|place| {
-            matches!(&root, PickleValue::Dict(all) if matches!(all.get(*place), Some(PickleValue::Dict(_))))
-        });
+        let is_dict = |place: &&str| match &root {
+            PickleValue::Dict(all) => matches!(all.get(*place), Some(PickleValue::Dict(_))),
+            _ => false,
+        };
+        let under = PLACES.into_iter().find(is_dict);
         let reader = match under {
             Some(place) => PytorchReader::with_top_level_key(path, place),
             None => PytorchReader::new(path),

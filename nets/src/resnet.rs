@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dynconv::layers::{GlobalPool, WindowPool};
 use dynconv::problem::Pooling;
-use dynconv::{Activation, Checkpoint, Context, ConvDesc, Result};
+use dynconv::{Activation, Checkpoint, Context, ConvDesc, Error, Result};
 
 use crate::walk::{At, Walk};
 use crate::{Network, Options, Slot};
@@ -38,9 +38,20 @@ pub fn resnet(
         norm: "bn1.",
         channels: 3,
         stride: 2,
+        is_depthwise: false,
         cells: None,
         activation: Activation::Relu,
     };
+    // Variants for small images have other strides, which no tensor tells.
+    if let &[_, _, height, width] = walk.sizes("conv1.weight")?
+        && [height, width] != [7, 7]
+    {
+        return Err(Error::Shape {
+            what: "kernel of conv1.weight".into(),
+            expected: "7 x 7".into(),
+            found: format!("{height} x {width}"),
+        });
+    }
     let (layer, mut channels) = walk.conv(stem)?;
     let mut x = network.layer(layer, Slot::INPUT);
     network.name("stem", x);
@@ -97,13 +108,22 @@ fn push_block(
     let kernels: &[usize] = if is_bottleneck { &[1, 3, 1] } else { &[3, 3] };
     // A shortcut is added by the last convolution, and so comes before it.
     let shortcut = format!("{prefix}downsample.0.");
-    let mut residual = input;
+    let (mut residual, mut added) = (input, c_in);
     let norm = format!("{prefix}downsample.1.");
     if walk.contains(&format!("{norm}weight")) {
         let activation = Activation::None;
         let cells = Some((1, block.warehouse(true)));
-        let at = At { conv: &shortcut, norm: &norm, channels: c_in, stride, cells, activation };
-        residual = network.layer(walk.conv(at)?.0, input);
+        let (conv, norm, channels, is_depthwise) = (&*shortcut, &*norm, c_in, false);
+        let at = At { conv, norm, channels, stride, is_depthwise, cells, activation };
+        let (layer, channels) = walk.conv(at)?;
+        residual = network.layer(layer, input);
+        added = channels;
+    } else if stride != 1 {
+        return Err(Error::Shape {
+            what: format!("shortcut of {prefix}"),
+            expected: format!("{norm}weight, as the stride is {stride}"),
+            found: "none".into(),
+        });
     }
     let (mut x, mut channels) = (input, c_in);
     for (number, &kernel) in (1..).zip(kernels) {
@@ -114,6 +134,7 @@ fn push_block(
             norm: &norm,
             channels,
             stride: if has_stride { stride } else { 1 },
+            is_depthwise: false,
             cells: Some((kernel, block.warehouse(number == 1))),
             activation: Activation::Relu,
         };
@@ -123,6 +144,13 @@ fn push_block(
             false => network.layer(layer, x),
         };
         channels = c_out;
+    }
+    if channels != added {
+        return Err(Error::Shape {
+            what: format!("channels of the shortcut of {prefix}"),
+            expected: channels.to_string(),
+            found: added.to_string(),
+        });
     }
     Ok((x, channels))
 }

@@ -63,6 +63,8 @@ pub(crate) struct At<'a> {
     /// Channels in.
     pub(crate) channels: usize,
     pub(crate) stride: usize,
+    /// Whether each channel is a group of its own.
+    pub(crate) is_depthwise: bool,
     /// Kernel size, and which warehouse has its cells, for those that have no kernel of their own.
     pub(crate) cells: Option<(usize, usize)>,
     pub(crate) activation: Activation,
@@ -104,7 +106,15 @@ impl<'a> Walk<'a> {
         channels: usize,
         activation: Activation,
     ) -> Result<(Arc<dyn AnyLayer>, usize)> {
-        let at = At { conv: prefix, norm: "", channels, stride: 1, cells: None, activation };
+        let at = At {
+            conv: prefix,
+            norm: "",
+            channels,
+            stride: 1,
+            is_depthwise: false,
+            cells: None,
+            activation,
+        };
         let (conv, channels) = self.bare(at)?;
         Ok((each!(conv, layer => layer.activation(activation)).into_layer(), channels))
     }
@@ -112,7 +122,6 @@ impl<'a> Walk<'a> {
     fn bare(&mut self, at: At<'_>) -> Result<(Conv, usize)> {
         let Options { temperature, attention_epsilon, .. } = *self.options;
         let (prefix, context) = (at.conv, self.context);
-        self.read.push(prefix.into());
         let has = |name: &str| self.checkpoint.contains(&format!("{prefix}{name}"));
         let placed = |desc: ConvDesc<2>| -> Result<(ConvDesc<2>, usize)> {
             let g = desc.geometry()?;
@@ -130,19 +139,22 @@ impl<'a> Walk<'a> {
             return self.assembled(at, cells);
         }
         if has("attention.fc.weight") {
+            // The reader refuses what it does not know under the prefix.
             let (desc, weights) = self.checkpoint.od_conv::<2>(prefix, attention_epsilon)?;
+            self.read.push(prefix.into());
             let (desc, channels) = placed(desc)?;
             let temperature = temperature.unwrap_or(1.0);
             return Ok((Conv::Od(OdConv2d::new(context, &desc, &weights, temperature)?), channels));
         }
         if has("attention.fc1.weight") {
             let (desc, weights) = self.checkpoint.dy_cnn::<2>(prefix)?;
+            self.read.push(prefix.into());
             let (desc, channels) = placed(desc)?;
             let layer = DynConv2d::new(context, &desc, &weights, self.needed_temperature()?)?;
             return Ok((Conv::DyCnn(layer), channels));
         }
         if has("kernels_weights") {
-            let (desc, weights) = self.scored(prefix, at.channels)?;
+            let (desc, weights) = self.scored(prefix, at)?;
             let (desc, channels) = placed(desc)?;
             let temperature = temperature.unwrap_or(1.0);
             let layer = DynConv2d::new(context, &desc, &weights, temperature)?;
@@ -150,11 +162,13 @@ impl<'a> Walk<'a> {
         }
         let key = format!("{prefix}weight");
         let &[c_out, of_group, height, width] = self.sizes(&key)?;
-        let groups = at.channels.checked_div(of_group).unwrap_or(1).max(1);
-        let desc = ConvDesc::new(of_group * groups, c_out, [height, width]).groups(groups);
-        let kernel = self.checkpoint.tensor(&key, &[c_out, of_group, height, width])?;
-        let (desc, channels) = placed(desc)?;
-        Ok((Conv::Static(StaticConv2d::new(context, &desc, &kernel, None)?), channels))
+        let groups = if at.is_depthwise { at.channels } else { 1 };
+        let desc = ConvDesc::new(of_group.saturating_mul(groups), c_out, [height, width]);
+        let (desc, channels) = placed(desc.groups(groups))?;
+        let kernel = self.tensor(key, &[c_out, of_group, height, width])?;
+        let bias = format!("{prefix}bias");
+        let bias = self.contains(&bias).then(|| self.tensor(bias, &[c_out])).transpose()?;
+        Ok((Conv::Static(StaticConv2d::new(context, &desc, &kernel, bias.as_deref())?), channels))
     }
 
     /// A KernelWarehouse layer, whose kernel is made of cells; channels out are those of its norm.
@@ -166,6 +180,7 @@ impl<'a> Walk<'a> {
         let epsilon = self.options.attention_epsilon;
         let weights =
             self.checkpoint.kernel_warehouse(at.conv, &desc, warehouse.cells(), epsilon)?;
+        self.read.push(at.conv.into());
         let layer = KernelWarehouse2d::new(self.context, &desc, &weights, &warehouse)?;
         Ok((Conv::Warehouse(layer), c_out))
     }
@@ -186,11 +201,15 @@ impl<'a> Walk<'a> {
     /// The shape of a tensor of so many axes.
     pub(crate) fn sizes<const N: usize>(&self, key: &str) -> Result<&[usize; N]> {
         let shape = self.checkpoint.shape(key);
-        let sizes = shape.and_then(|shape| <&[usize; N]>::try_from(shape).ok());
-        sizes.ok_or_else(|| Error::Shape {
+        let Some(shape) = shape else {
+            // Names keys that are near.
+            self.checkpoint.tensor(key, &[])?;
+            return Err(Error::UnreadKeys { keys: vec![key.into()] });
+        };
+        <&[usize; N]>::try_from(shape).map_err(|_| Error::Shape {
             what: key.into(),
             expected: format!("{N} axes"),
-            found: shape.map_or("no such tensor".into(), |shape| format!("{shape:?}")),
+            found: format!("{shape:?}"),
         })
     }
 
@@ -203,16 +222,16 @@ impl<'a> Walk<'a> {
     }
 
     /// A DY-CNN layer under the names of TArdelean's code.
-    fn scored(&self, prefix: &str, c_in: usize) -> Result<(ConvDesc<2>, DyCnnWeights)> {
+    fn scored(&mut self, prefix: &str, at: At<'_>) -> Result<(ConvDesc<2>, DyCnnWeights)> {
         let key = |name: &str| format!("{prefix}{name}");
         let &[kernels, c_out, of_group, height, width] = self.sizes(&key("kernels_weights"))?;
-        let groups = c_in.checked_div(of_group).unwrap_or(1).max(1);
-        let desc = ConvDesc::new(of_group * groups, c_out, [height, width])
+        let groups = if at.is_depthwise { at.channels } else { 1 };
+        let desc = ConvDesc::new(of_group.saturating_mul(groups), c_out, [height, width])
             .groups(groups)
             .kernels(kernels);
-        let &[hidden, _] = self.sizes(&key("attention.to_scores.0.weight"))?;
-        let read = |name: &str, shape: &[usize]| self.checkpoint.tensor(&key(name), shape);
-        let bias = self.checkpoint.contains(&key("kernels_bias"));
+        let &[hidden, c_in] = self.sizes(&key("attention.to_scores.0.weight"))?;
+        let bias = self.contains(&key("kernels_bias"));
+        let mut read = |name: &str, shape: &[usize]| self.tensor(key(name), shape);
         let weights = DyCnnWeights {
             bank: read("kernels_weights", &[kernels, c_out, of_group, height, width])?,
             bias: bias.then(|| read("kernels_bias", &[kernels, c_out])).transpose()?,
@@ -239,11 +258,10 @@ impl<'a> Walk<'a> {
 
     /// A fully connected layer, as a convolution of one position.
     pub(crate) fn linear(&mut self, prefix: &str, channels: usize) -> Result<Arc<dyn AnyLayer>> {
-        self.read.push(prefix.into());
         let [weight, bias] = ["weight", "bias"].map(|name| format!("{prefix}{name}"));
-        let &[classes, _] = self.sizes(&weight)?;
-        let weights = self.checkpoint.tensor(&weight, &[classes, channels])?;
-        let bias = self.checkpoint.tensor(&bias, &[classes])?;
+        let &[classes] = self.sizes(&bias)?;
+        let weights = self.tensor(weight, &[classes, channels])?;
+        let bias = self.tensor(bias, &[classes])?;
         let desc = ConvDesc::new(channels, classes, [1, 1]);
         Ok(Arc::new(StaticConv2d::new(self.context, &desc, &weights, Some(&bias))?))
     }

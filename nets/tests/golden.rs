@@ -52,7 +52,8 @@ fn options(io: &Checkpoint<'_>) -> Options {
     let (_, rest) = config.split_once("\"temperature\": ").expect("has a temperature");
     let number = rest.split([',', '}']).next().expect("is a number");
     let temperature = (number != "null").then(|| number.parse().expect("is a number"));
-    Options { temperature, ..Options::default() }
+    let stem_stride = config.contains("\"stem_stride\": 1").then_some(1);
+    Options { temperature, stem_stride, ..Options::default() }
 }
 
 /// What the published code makes of logits at the end, if anything.

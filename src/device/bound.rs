@@ -259,7 +259,7 @@ impl Bound {
 
     /// Attention rows `[batch, row]` of the last recording that ran; see
     /// [`Problem::attention_row`](crate::problem::Problem::attention_row) for what stands where.
-    /// `None` for a static convolution.
+    /// `None` for a static convolution, and for programs of several layers.
     #[must_use]
     pub fn attention(&self) -> Option<&Tensor> {
         self.attention.and_then(|value| self.tensors[value.index()].as_ref())
@@ -332,9 +332,10 @@ pub(crate) fn check_elem(what: &str, found: Elem, expected: Elem) -> Result<()> 
     Err(Error::Shape { what, expected: format!("{expected:?}"), found: format!("{found:?}") })
 }
 
-/// Refuses a tensor that is written and shares its buffer with another of the caller's. WebGPU
-/// forbids that within a dispatch, even in ranges that do not meet. Here it is refused for a whole
-/// program, so that what is refused does not depend on the kernels that were chosen.
+/// Refuses a tensor that is written and shares its buffer with another of the caller's, and one
+/// that lies in scratch memory. WebGPU forbids the first within a dispatch, even in ranges that do
+/// not meet. Here both are refused for a whole program, so that what is refused does not depend on
+/// the kernels that were chosen.
 fn check_aliases(program: &Program, tensors: &[Option<Tensor>]) -> Result<()> {
     let mut is_written = vec![false; tensors.len()];
     for step in program.steps() {
@@ -344,6 +345,13 @@ fn check_aliases(program: &Program, tensors: &[Option<Tensor>]) -> Result<()> {
         }
     }
     let all: Vec<_> = externals(program, tensors).collect();
+    let scratch = || held(program, tensors).filter(|(memory, ..)| *memory != Memory::External);
+    for (value, tensor) in &all {
+        if let Some((_, own, _)) = scratch().find(|(.., own)| own.buffer() == tensor.buffer()) {
+            let [output, input] = [own, *value].map(Value::name);
+            return Err(Error::AliasedBuffers { output, input });
+        }
+    }
     for (output, written) in all.iter().filter(|(value, _)| is_written[value.index()]) {
         let shares = |(value, tensor): &&(Value, &Tensor)| {
             value != output && tensor.buffer() == written.buffer()

@@ -224,7 +224,7 @@ pub(crate) struct ConvTask<'a> {
 
 impl ConvTask<'_> {
     pub(crate) fn positions(&self) -> usize {
-        self.output.iter().product()
+        product(&self.output)
     }
 
     /// Channels of one group: in and out.
@@ -445,7 +445,7 @@ impl ConvTask<'_> {
         let g = self.geometry;
         self.slices_from(match self.stage {
             Stage::Sum(_) => self.partials()?,
-            _ => self.samples(self.values.x, g.c_in * self.input.iter().product::<usize>())?,
+            _ => self.samples(self.values.x, product(&[g.c_in, product(&self.input)]))?,
         })
     }
 
@@ -464,7 +464,7 @@ impl ConvTask<'_> {
             || self.mix.is_some()
             || self.channel_gain.is_some()
             || self.filter_gain.is_some();
-        let y = self.samples(self.values.y, g.c_out * self.positions())?;
+        let y = self.samples(self.values.y, product(&[g.c_out, self.positions()]))?;
         let or_unused = |slice: Option<Result<Slice>>| slice.unwrap_or(Ok(unused));
         let gains = self.values.gains.filter(|_| has_gain);
         let affine = self.values.affine.filter(|_| self.epilogue.affine);
@@ -486,7 +486,7 @@ impl ConvTask<'_> {
 
     fn partials(&self) -> Result<Slice> {
         let partials = self.values.partials.expect("a sum that is split has partial sums");
-        let sample = self.geometry.c_out * self.positions();
+        let sample = product(&[self.geometry.c_out, self.positions()]);
         Slice::samples(partials, sample, 0, self.batch.saturating_mul(self.slice_count()))
     }
 }

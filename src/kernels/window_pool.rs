@@ -4,16 +4,17 @@ use super::conv::{ConvTask, ConvValues, PLAIN, Stage};
 use super::{Const, Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::Result;
-use crate::problem::{Pooling, Problem};
+use crate::problem::{Pooling, Problem, product};
 
 pub(crate) const DEF: KernelDef = PLAIN;
 
 /// Invocations of a workgroup, an output each.
 const WORKGROUP: u32 = 64;
 
-/// Pools what a convolution with one channel a group would read, whose kernel is the window.
+/// Pools what a convolution with one channel a group would read, whose kernel is the window: some
+/// samples, from the first one given on.
 pub(crate) fn dispatch(
-    problem: &Problem,
+    (first, problem): (usize, Problem),
     output: [usize; 3],
     pooling: Pooling,
     values: ConvValues,
@@ -23,7 +24,7 @@ pub(crate) fn dispatch(
         geometry: &problem.geometry,
         input: problem.input,
         output,
-        first: 0,
+        first,
         batch: problem.batch,
         channels: 0..1,
         stage: Stage::Whole,
@@ -41,7 +42,7 @@ pub(crate) fn dispatch(
         layouts: problem.layouts,
         elems: problem.elems,
     };
-    let outputs = task.batch * task.geometry.c_out * task.positions();
+    let outputs = product(&[task.batch, task.geometry.c_out, product(&output)]);
     let consts = [
         ("WORKGROUP", Const::U32(WORKGROUP)),
         ("LARGEST", Const::Bool(pooling == Pooling::Max)),

@@ -25,7 +25,7 @@ pub(crate) fn dispatch(
 ) -> Result<Dispatch> {
     let g = task.geometry;
     let task = ConvTask {
-        geometry: &Geometry { c_out: winograd.numbers() * g.c_in, ..*g },
+        geometry: &Geometry { c_out: winograd.numbers() * g.c_in, winograd: None, ..*g },
         output: winograd.tiles(task.output),
         values: ConvValues { y: tiles, ..task.values },
         ..task.begun()

@@ -1,14 +1,15 @@
 //! Dynamic channel fusion by matrix decomposition (DCD).
 
 use super::{
-    AnyLayer, BatchNorm, Given, Layer, PerSample, Static, narrowed_scale_shift, ways, write_all,
+    AnyLayer, BatchNorm, Given, Layer, PerSample, Static, WindowPool, narrowed_scale_shift, ways,
+    write_all,
 };
 use crate::device::{Bound, Builder, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::Value;
 use crate::kernels::average_pool::Pool;
-use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, Parts};
+use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, Parts, Pooling};
 use crate::program::Weights;
 
 /// Dynamic convolution by matrix decomposition: a static convolution whose channels are scaled,
@@ -183,11 +184,8 @@ impl Dcd2d {
         let window = [height.div_ceil(2), width.div_ceil(2)];
         let step = [height / 2, width / 2];
         let desc = ConvDesc::new(self.c_in, self.c_in, window).stride(step).groups(self.c_in);
-        let taps = window[0] * window[1];
-        let kernel = vec![1.0 / taps as f32; self.c_in * taps];
-        let mean = Layer::<2, Static>::new(&self.context, &desc, &kernel, None)?;
-        let mean = mean.layouts(layout, Layout::ChannelsFirst);
-        mean.lower_conv(builder, x, None, None, means)?;
+        let mean = WindowPool::<2>::new(&self.context, &desc, Pooling::Mean)?;
+        mean.layouts(layout, Layout::ChannelsFirst).lower(builder, x, None, None, means)?;
         Ok(means)
     }
 }

@@ -1,5 +1,6 @@
 //! Convolutions that mix their kernels anew at every position or along one axis.
 
+use super::pool::chunks;
 use super::{
     AnyLayer, BatchNorm, Layer, Linear, Map, Static, any_layer, narrowed_scale_shift, ways,
     write_all,
@@ -321,9 +322,12 @@ impl Pool {
         values: [Value; 2],
         batch: usize,
     ) -> Result<()> {
-        let elem = builder.info(values[0])?.elem;
-        let dispatch = self.dispatch(values, elem, 0, batch, builder.caps())?;
-        builder.push(dispatch);
+        let input = builder.info(values[0])?;
+        let (elem, sample) = (input.elem, input.len() / batch.max(1));
+        for (first, batch) in chunks(batch, sample, builder.caps()) {
+            let dispatch = self.dispatch(values, elem, first, batch, builder.caps())?;
+            builder.push(dispatch);
+        }
         Ok(())
     }
 }

@@ -126,7 +126,13 @@ impl AnyLayer for ModulatedConv2d {
         residual: Option<Value>,
         y: Value,
     ) -> Result<Option<Value>> {
-        let style = style.expect("was checked");
+        let Some(style) = style else {
+            return Err(Error::Value {
+                what: "style".into(),
+                needed: "a value".into(),
+                found: "none".into(),
+            });
+        };
         let batch = builder.info(x)?.shape[0];
         check_elem("style", builder.info(style)?.elem, Elem::F32)?;
         let g = &self.conv.geometry;

@@ -1,13 +1,14 @@
 //! Pooling: over all positions, and in windows.
 
 use super::{AnyLayer, Layer, Static, ways};
+use crate::caps::Caps;
 use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
 use crate::kernels::conv::ConvValues;
-use crate::kernels::{Value, window_pool};
-use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Pooling, product};
+use crate::kernels::{Value, binding_limit, window_pool};
+use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Pooling, Problem, product};
 
 /// Pooling in windows over `D` axes: `y[b, c, p]` is the largest, or the mean, of what the window
 /// at `p` covers of `x[b, c, ..]`.
@@ -72,17 +73,20 @@ impl<const D: usize> WindowPool<D> {
 /// Refuses windows that lie in the padding and cover nothing.
 fn check_windows(g: &Geometry, input: [usize; 3], output: [usize; 3]) -> Result<()> {
     for axis in 0..3 {
-        let (size, [before, _]) = (input[axis], g.padding[axis]);
+        let (size, dilation) = (input[axis], g.dilation[axis]);
+        let before = g.padding[axis][0];
+        let end = before.saturating_add(size);
+        let reach = dilation.saturating_mul(g.kernel[axis] - 1);
+        // Of the taps, every `dilation`-th place, the first at or behind the edge of the map.
         let covers = |out: usize| {
-            let mut taps =
-                (0..g.kernel[axis]).map(|tap| out * g.stride[axis] + tap * g.dilation[axis]);
-            taps.any(|place| (before..before + size).contains(&place))
+            let first = out.saturating_mul(g.stride[axis]);
+            let steps = before.saturating_sub(first).div_ceil(dilation);
+            steps < g.kernel[axis] && first.saturating_add(steps.saturating_mul(dilation)) < end
         };
         // What lies wholly inside covers something.
-        let reach = g.dilation[axis] * (g.kernel[axis] - 1);
         let at_edge = |out: usize| {
-            let first = out * g.stride[axis];
-            first < before || first + reach >= before + size
+            let first = out.saturating_mul(g.stride[axis]);
+            first < before || first.saturating_add(reach) >= end
         };
         let front = (0..output[axis]).take_while(|&out| at_edge(out));
         let back = (0..output[axis]).rev().take_while(|&out| at_edge(out));
@@ -130,13 +134,30 @@ impl<const D: usize> AnyLayer for WindowPool<D> {
         // Weights are bound, and not read.
         let values =
             ConvValues { x, weights: x, gains: None, affine: None, residual, partials: None, y };
-        let dispatch =
-            window_pool::dispatch(&problem, output, self.pooling, values, builder.caps())?;
-        builder.push(dispatch);
+        let sample = product(&size).max(product(&output)).saturating_mul(problem.geometry.c_in);
+        for (first, batch) in chunks(batch, sample, builder.caps()) {
+            let chunk = (first, Problem { batch, ..problem });
+            let caps = builder.caps();
+            builder.push(window_pool::dispatch(chunk, output, self.pooling, values, caps)?);
+        }
         Ok(None)
     }
 }
 ways!([const D: usize] WindowPool<D>, D);
+
+/// First sample and number of samples of chunks whose bindings are within the limit, if `sample` is
+/// the most elements that one has.
+pub(super) fn chunks(
+    batch: usize,
+    sample: usize,
+    caps: &Caps,
+) -> impl Iterator<Item = (usize, usize)> + use<> {
+    // Half the range of 32-bit indices, as for convolutions.
+    let most = binding_limit(caps).min(1 << 33) / 4;
+    let fit = usize::try_from(most).unwrap_or(usize::MAX) / sample.max(1);
+    let chunk = fit.max(1);
+    (0..batch.max(1)).step_by(chunk).map(move |first| (first, chunk.min(batch.max(1) - first)))
+}
 
 /// The mean over all positions as a layer: `y[b, c] = mean(x[b, c, ..])`, for any number of axes. `x`
 /// is `[batch, channels, spatial..]`, or with the channels last; `y` is f32 and has size 1 along
@@ -179,6 +200,10 @@ impl GlobalPool {
 impl AnyLayer for GlobalPool {
     fn context(&self) -> &Context {
         &self.context
+    }
+
+    fn output_elem(&self, _input: Elem) -> Elem {
+        Elem::F32
     }
 
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {

@@ -39,6 +39,11 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     /// [`Error::Shape`] if the input does not fit the layer.
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>>;
 
+    /// Element type of an output for an input of this one: the same, unless a layer says otherwise.
+    fn output_elem(&self, input: Elem) -> Elem {
+        input
+    }
+
     /// Adds the layer's steps to a program, and gives the attention, if the layer has any. It is
     /// called by [`Builder::layer`] and [`Builder::layer_into`], which check shapes first.
     ///
@@ -75,14 +80,14 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
         builder.bind_with(y, attention)
     }
 
-    /// What would run for an input of this shape and element type, and an output of the same type.
+    /// What would run for an input of this shape and element type.
     ///
     /// # Errors
     /// As [`AnyLayer::bind_any`].
     fn program(&self, input: &[usize], elem: Elem) -> Result<Program> {
         let mut builder = Builder::new(self.context());
         let shape = self.output_shape(input)?;
-        let y = builder.external("output", &shape, elem);
+        let y = builder.external("output", &shape, self.output_elem(elem));
         let x = builder.external("input", input, elem);
         let given = self.given(input)?;
         let given = given.map(|(name, shape)| builder.external(name, &shape, Elem::F32));
@@ -96,7 +101,7 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     /// As [`AnyLayer::bind_any`].
     fn forward_any(&self, x: &Tensor, given: Option<&Tensor>) -> Result<Tensor> {
         let shape = self.output_shape(x.shape())?;
-        let y = Tensor::new(self.context(), "output", &shape, x.elem())?;
+        let y = Tensor::new(self.context(), "output", &shape, self.output_elem(x.elem()))?;
         self.forward_any_into(x, given, &y)?;
         Ok(y)
     }
@@ -113,14 +118,14 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
 }
 
 impl Builder {
-    /// Adds a layer that writes to new scratch memory, in the input's element type. `given` is what
+    /// Adds a layer that writes to new scratch memory. `given` is what
     /// [`AnyLayer::given`] names.
     ///
     /// # Errors
     /// As [`AnyLayer::lower`].
     pub fn layer(&mut self, layer: &dyn AnyLayer, x: Value, given: Option<Value>) -> Result<Value> {
         let input = self.info(x)?;
-        let (shape, elem) = (layer.output_shape(&input.shape)?, input.elem);
+        let (shape, elem) = (layer.output_shape(&input.shape)?, layer.output_elem(input.elem));
         let y = self.scratch("intermediate result", &shape, elem);
         self.layer_into(layer, x, given, None, y)?;
         Ok(y)

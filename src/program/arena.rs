@@ -123,6 +123,10 @@ fn overlap(a: &RangeInclusive<usize>, b: &RangeInclusive<usize>) -> bool {
     a.start() <= b.end() && b.start() <= a.end()
 }
 
+fn aligned(offset: u64, alignment: u64) -> u64 {
+    offset.checked_next_multiple_of(alignment).unwrap_or(u64::MAX)
+}
+
 /// The lowest aligned offset of `bytes` free bytes among places that are taken.
 fn first_gap<'a>(taken: impl Iterator<Item = &'a Place>, bytes: u64, alignment: u64) -> u64 {
     let mut taken: Vec<_> = taken.map(|place| (place.offset, place.bytes)).collect();
@@ -132,7 +136,7 @@ fn first_gap<'a>(taken: impl Iterator<Item = &'a Place>, bytes: u64, alignment: 
         if offset.saturating_add(bytes) <= start {
             break;
         }
-        offset = offset.max(start.saturating_add(len).next_multiple_of(alignment));
+        offset = offset.max(aligned(start.saturating_add(len), alignment));
     }
     offset
 }

@@ -70,7 +70,8 @@ impl ValueInfo {
     /// Bytes, in whole words.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.len() as u64).saturating_mul(self.elem.bytes()).next_multiple_of(4)
+        let bytes = (self.len() as u64).saturating_mul(self.elem.bytes());
+        bytes.checked_next_multiple_of(4).unwrap_or(u64::MAX)
     }
 }
 

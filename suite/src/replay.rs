@@ -182,9 +182,17 @@ impl Replay {
             dispatches.push(Dispatch { module, bindings, grid: step.dispatch().grid });
         }
         let range = output.range();
+        let held = scratch
+            .iter()
+            .find(|(_, tensor)| tensor.buffer() == output.buffer() && tensor.range() == range);
+        let own = held.and_then(|(value, _)| apart.iter().find(|(_, one)| one == value));
+        let (buffer, offset) = match own {
+            Some((place, _)) => (Some(*place), 0),
+            None => (find(&handles, output.buffer()), range.start),
+        };
         let output = Output {
-            buffer: find(&handles, output.buffer()).ok_or(RecordError::NotBound)?,
-            offset: range.start,
+            buffer: buffer.ok_or(RecordError::NotBound)?,
+            offset,
             size: range.end - range.start,
             is_half: matches!(output.elem(), Elem::F16 | Elem::F16Storage),
         };

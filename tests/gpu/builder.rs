@@ -1,9 +1,10 @@
 //! Several layers as one program.
 
 use dynconv::device::Builder;
-use dynconv::layers::AnyLayer;
+use dynconv::layers::{AnyLayer, GlobalPool, WindowPool};
+use dynconv::problem::Pooling;
 use dynconv::program::Memory;
-use dynconv::{ConvDesc, StaticConv2d, Tensor};
+use dynconv::{Bound, Caps, Context, ConvDesc, StaticConv2d, Tensor};
 
 use crate::common::uses::layers;
 use crate::common::{Noise, assert_same_bits, context, read, run, submit, upload};
@@ -81,4 +82,43 @@ fn a_value_lives_until_its_last_reader() {
     builder.layer_into(&third, z, None, Some(h), y).expect("fits");
     let bound = builder.bind(y).expect("binds");
     assert_same_bits("a residual block", &run(context(), &bound), &expected);
+}
+
+/// A batch whose input passes the binding limit runs in chunks, also where nothing convolves.
+#[test]
+fn pools_run_in_chunks() {
+    let windows = ConvDesc::new(3, 3, [3, 3]).groups(3).stride([2, 2]).padding([1, 1]);
+    let x = random(&[7, 3, 9, 8], 5);
+    let pooled = |context: &Context| -> [Bound; 2] {
+        let layers: [Box<dyn AnyLayer>; 2] = [
+            Box::new(WindowPool::new(context, &windows, Pooling::Max).expect("valid")),
+            Box::new(GlobalPool::new(context)),
+        ];
+        layers.map(|layer| {
+            let y = Tensor::zeros(context, &layer.output_shape(x.shape()).expect("fits"));
+            layer.bind_any(&x, None, None, &y.expect("fits")).expect("binds")
+        })
+    };
+    // Two samples of 864 bytes.
+    let max_storage_binding = 2000 + u64::from(context().caps().storage_alignment);
+    let caps = Caps { max_storage_binding, ..context().caps().clone() };
+    let small = context().clone().with_caps(caps);
+    for (whole, chunked) in pooled(context()).iter().zip(&pooled(&small)) {
+        assert_eq!((whole.steps().len(), chunked.steps().len()), (1, 4));
+        assert_same_bits("in chunks", &run(context(), chunked), &run(context(), whole));
+    }
+}
+
+/// Sizes that no tensor has are refused, and do not overflow.
+#[test]
+fn pools_of_any_size_are_refused_and_not_wrapped() {
+    let windows = ConvDesc::new(4, 4, [3]).groups(4).padding([1]);
+    let pool = WindowPool::<1>::new(context(), &windows, Pooling::Max).expect("valid");
+    for size in [usize::MAX, usize::MAX - 1, 1 << 62, 1 << 40] {
+        assert!(pool.program(&[1, 4, size], dynconv::Elem::F32).is_err(), "{size}");
+    }
+    let wide = ConvDesc::new(1, 1, [1 << 20]).padding([1 << 20]);
+    let pool = WindowPool::<1>::new(context(), &wide, Pooling::Max).expect("valid");
+    let message = pool.output_shape(&[1, 1, 8]).expect_err("covers nothing").to_string();
+    assert!(message.contains("window 0 of axis 0 in the padding"), "{message}");
 }

@@ -105,4 +105,15 @@ fn what_cannot_take_a_place_is_named() {
         .map(|(at, shape)| Tensor::wrap(context(), long.buffer(), at, &shape).expect("fits"));
     let error = bound.rebind(&[(&x, &input), (&y, &output)]).expect_err("share a buffer");
     assert!(matches!(error, Error::AliasedBuffers { output: "output", input: "input" }), "{error}");
+    // Nor may a tensor be what a binding keeps in scratch memory.
+    let uses = uses(context(), 2);
+    let one = uses.iter().find(|one| one.name == "DCD bind").expect("is a use");
+    let first = tensors(&one.operands, 1, 0);
+    let bound = (one.call)(&first.iter().collect::<Vec<_>>()).expect("is right").bound;
+    let bound = bound.expect("binds");
+    let own = bound.scratch().map(|(_, own)| own).max_by_key(|own| own.buffer().size());
+    let own = own.expect("has some");
+    let own = Tensor::wrap(context(), own.buffer(), 0, first[0].shape()).expect("fits");
+    let error = bound.rebind(&[(&first[0], &own)]).expect_err("is scratch memory");
+    assert!(matches!(error, Error::AliasedBuffers { input: "input", .. }), "{error}");
 }
