@@ -159,9 +159,9 @@ pub(super) fn chunks(
     (0..batch.max(1)).step_by(chunk).map(move |first| (first, chunk.min(batch.max(1) - first)))
 }
 
-/// The mean over all positions as a layer: `y[b, c] = mean(x[b, c, ..])`, for any number of axes. `x`
-/// is `[batch, channels, spatial..]`, or with the channels last; `y` is f32 and has size 1 along
-/// every spatial axis.
+/// The mean over all positions as a layer: `y[b, c] = mean(x[b, c, ..])`, for any number of axes.
+/// `x` is `[batch, channels, spatial..]`, or with the channels last; `y` is f32 and has size 1
+/// along every spatial axis.
 #[derive(Clone, Debug)]
 pub struct GlobalPool {
     context: Context,
