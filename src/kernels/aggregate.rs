@@ -60,9 +60,10 @@ impl MixValues {
     ) -> Result<Vec<Slice>> {
         let bank = Slice::whole(self.bank, bank)?;
         let bias = self.bias.map(|value| Slice::whole(value, bias)).transpose()?;
-        let attention = self.attention.filter(|_| attention > 0).map(|value| {
-            Slice::samples(value, attention, first, batch)
-        });
+        let attention = self
+            .attention
+            .filter(|_| attention > 0)
+            .map(|value| Slice::samples(value, attention, first, batch));
         let sample_weights = Slice::samples(self.sample_weights, row, first, batch)?;
         let or_unused = |slice: Option<Slice>| slice.unwrap_or(bank.stand_in());
         Ok(vec![bank, or_unused(bias), or_unused(attention.transpose()?), sample_weights])

@@ -1,8 +1,7 @@
 //! Host side of `shaders/average_pool.wgsl`: average pooling over one axis, or over all positions.
 
 use super::{
-    Const, Dispatch, Kernel, KernelDef, Resources, Slice, Slot, Value, Variant,
-    workgroup_within,
+    Const, Dispatch, Kernel, KernelDef, Resources, Slice, Slot, Value, Variant, workgroup_within,
 };
 use crate::caps::Caps;
 use crate::elem::Elem;
