@@ -409,13 +409,18 @@ fn an_impossible_problem_is_wrong_usage() {
         ),
         (format!("odconv {plain} with=bias"), "a bias is not possible: OdConv layers have none"),
         (
-            format!("dcd {plain} activation=relu"),
-            "a scale and shift or an activation is not possible: Dcd layers have none",
+            format!("dcd {plain}"),
+            "output size of a DCD layer's static convolution: expected [9, 9], found [7, 7]",
         ),
         (
-            format!("pixelmix {plain} padding=1 layouts=nhwc,nhwc"),
-            "a choice of layouts or limits is not possible",
+            "maxpool batch=2 channels=4x4 groups=4 input=9x9 kernel=3x3 activation=relu".into(),
+            "a scale and shift or an activation is not possible: Pool(Max) layers have none",
         ),
+        (
+            format!("maxpool {plain}"),
+            "output channels and groups of a pool: expected [4, 4], found [6, 1]",
+        ),
+        (format!("pixelmix {plain} padding=1 limits=tight"), "a choice of limits is not possible"),
         (
             format!("static {plain} kernels=2"),
             "impossible: kernels of a static convolution: expected 1",

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use dynconv::layers::{AnyLayer, GlobalPool};
 use dynconv::{
-    Activation, BankConv2d, BatchNorm, Checkpoint, Context, ConvDesc, Error, ModulatedConv2d,
-    Result, StaticConv2d,
+    Activation, BankConv2d, BatchNorm, Checkpoint, Context, ConvDesc, ModulatedConv2d, Result,
+    StaticConv2d,
 };
 
 use crate::walk::Walk;
@@ -62,7 +62,7 @@ pub fn efficientnet_cc(
     let Maker { mut walk, mut network } = maker;
     network.name("head", x);
     let x = network.layer(Arc::new(GlobalPool::new(context)), x);
-    let classifier = walk.linear("classifier.", channels)?;
+    let classifier = walk.dense("classifier.", channels, Activation::None)?.0;
     network.layer(classifier, x);
     walk.finish()?;
     Ok(network.flat())
@@ -111,7 +111,9 @@ impl Maker<'_> {
         let (prefix, norm) = (&depthwise, &depthwise_norm);
         let conv = Conv { prefix, norm, kernel, stride, is_depthwise: true };
         let (x, channels) = self.conv(conv, routing, x, silu)?;
-        let gains = self.gains(&key("se."), (x, channels))?;
+        let both = [(key("se.conv_reduce."), silu), (key("se.conv_expand."), Activation::Sigmoid)];
+        let gains = self.walk.excitation(both, channels)?;
+        let gains = self.network.layer(gains, x);
         self.projection(&narrow, &narrow_norm, (x, channels, gains), routing, |c_out| {
             (stride == 1 && c_out == c_in).then_some(input)
         })
@@ -171,9 +173,8 @@ impl Maker<'_> {
             let y = self.network.layer_given(Arc::new(layer), x, Some(gains), residual(c_out));
             return Ok((y, c_out));
         };
-        let each = ConvDesc::new(c_in, c_in, [1, 1]).groups(c_in);
-        let scale = ModulatedConv2d::new(context, &each, &vec![1.0; c_in], false)?;
-        let x = self.network.layer_given(Arc::new(scale), x, Some(gains), None);
+        let scale = self.walk.scaled(c_in, Activation::None)?;
+        let x = self.network.layer_given(scale, x, Some(gains), None);
         let bank = self.walk.tensor(key, &[experts, c_out.saturating_mul(c_in)])?;
         let norm = self.walk.norm(norm, c_out)?;
         let layer = BankConv2d::new(context, &desc.kernels(experts), &bank, None)?;
@@ -188,44 +189,8 @@ impl Maker<'_> {
         }
         let mut routing = Network::new(self.walk.context);
         let mean = routing.layer(Arc::new(GlobalPool::new(self.walk.context)), Slot::INPUT);
-        let (layer, experts) = self.dense(prefix, x.1, Activation::Sigmoid)?;
+        let (layer, experts) = self.walk.dense(prefix, x.1, Activation::Sigmoid)?;
         routing.layer(layer, mean);
         Ok(Some((self.network.layer(Arc::new(routing.flat()), x.0), experts)))
-    }
-
-    /// Gains of the channels by squeeze and excitation.
-    fn gains(&mut self, prefix: &str, (x, channels): (Slot, usize)) -> Result<Slot> {
-        let mut se = Network::new(self.walk.context);
-        let mean = se.layer(Arc::new(GlobalPool::new(self.walk.context)), Slot::INPUT);
-        let (reduce, width) =
-            self.dense(&format!("{prefix}conv_reduce."), channels, Activation::Silu)?;
-        let squeezed = se.layer(reduce, mean);
-        let expand = format!("{prefix}conv_expand.");
-        let (layer, found) = self.dense(&expand, width, Activation::Sigmoid)?;
-        if found != channels {
-            return Err(Error::Shape {
-                what: format!("channels out of {expand}weight"),
-                expected: channels.to_string(),
-                found: found.to_string(),
-            });
-        }
-        se.layer(layer, squeezed);
-        Ok(self.network.layer(Arc::new(se.flat()), x))
-    }
-
-    /// A fully connected layer of whatever width, as a convolution of one position.
-    fn dense(
-        &mut self,
-        prefix: &str,
-        c_in: usize,
-        activation: Activation,
-    ) -> Result<(Arc<dyn AnyLayer>, usize)> {
-        let [weight, bias] = ["weight", "bias"].map(|name| format!("{prefix}{name}"));
-        let &[c_out] = self.walk.sizes(&bias)?;
-        let weight = self.walk.tensor(weight, &[c_out, c_in])?;
-        let bias = self.walk.tensor(bias, &[c_out])?;
-        let desc = ConvDesc::new(c_in, c_out, [1, 1]);
-        let layer = StaticConv2d::new(self.walk.context, &desc, &weight, Some(&bias))?;
-        Ok((Arc::new(layer.activation(activation)), c_out))
     }
 }

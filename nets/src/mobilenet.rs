@@ -66,7 +66,7 @@ pub fn mobilenet_v2(
     x = network.layer(layer, x);
     network.name(&names.stage(18), x);
     x = network.layer(Arc::new(GlobalPool::new(context)), x);
-    let classifier = walk.linear(names.classifier(), channels)?;
+    let classifier = walk.dense(names.classifier(), channels, Activation::None)?.0;
     network.layer(classifier, x);
     walk.finish()?;
     Ok(network.flat())

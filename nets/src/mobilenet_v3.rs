@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use dynconv::layers::{AnyLayer, GlobalPool};
-use dynconv::{
-    Activation, Checkpoint, Context, ConvDesc, Error, ModulatedConv2d, Result, StaticConv2d,
-};
+use dynconv::layers::GlobalPool;
+use dynconv::{Activation, Checkpoint, Context, Error, Result};
 
 use crate::walk::{At, Walk};
 use crate::{Network, Options, Slot};
@@ -85,7 +83,7 @@ pub fn mobilenet_v3_small(
     let (layer, channels) = walk.conv_alone("features.layers.14.", channels, hswish)?;
     x = network.layer(layer, x);
     network.name("embedding", x);
-    let classifier = walk.linear("classifier.layers.1.", channels)?;
+    let classifier = walk.dense("classifier.layers.1.", channels, Activation::None)?.0;
     network.layer(classifier, x);
     walk.finish()?;
     Ok(network.flat())
@@ -127,10 +125,10 @@ fn push_block(
     let (layer, channels) = walk.conv(at)?;
     x = network.layer(layer, x);
     if is_gated {
-        let gains = network.layer(gate_of(walk, &gate, channels)?, x);
-        let each = ConvDesc::new(channels, channels, [1, 1]).groups(channels);
-        let scale = ModulatedConv2d::new(walk.context, &each, &vec![1.0; channels], false)?;
-        let scale = Arc::new(scale.activation(activation));
+        let [squeeze, excite] = ["fc.0.", "fc.2."].map(|name| format!("{gate}{name}"));
+        let both = [(squeeze, Activation::Relu), (excite, Activation::HardSigmoid)];
+        let gains = network.layer(walk.excitation(both, channels)?, x);
+        let scale = walk.scaled(channels, activation)?;
         x = network.layer_given(scale, x, Some(gains), None);
     }
     let activation = Activation::None;
@@ -146,21 +144,4 @@ fn push_block(
     let (layer, c_out) = walk.conv(at)?;
     let residual = (stride == 1 && c_out == c_in).then_some(input);
     Ok((network.layer_given(layer, x, None, residual), c_out))
-}
-
-/// Gains of the channels.
-fn gate_of(walk: &mut Walk<'_>, prefix: &str, channels: usize) -> Result<Arc<dyn AnyLayer>> {
-    let context = walk.context;
-    let mut gate = Network::new(context);
-    let mean = gate.layer(Arc::new(GlobalPool::new(context)), Slot::INPUT);
-    let [first, second] = ["fc.0.weight", "fc.2.weight"].map(|name| format!("{prefix}{name}"));
-    let &[width, _] = walk.sizes(&first)?;
-    let mut dense = |key: String, [c_out, c_in]: [usize; 2], activation| -> Result<_> {
-        let weight = walk.tensor(key, &[c_out, c_in])?;
-        let layer = StaticConv2d::new(context, &ConvDesc::new(c_in, c_out, [1, 1]), &weight, None)?;
-        Ok(Arc::new(layer.activation(activation)))
-    };
-    let hidden = gate.layer(dense(first, [width, channels], Activation::Relu)?, mean);
-    gate.layer(dense(second, [channels, width], Activation::HardSigmoid)?, hidden);
-    Ok(Arc::new(gate.flat()))
 }

@@ -71,7 +71,7 @@ pub fn resnet(
         network.name(&name, x);
     }
     x = network.layer(Arc::new(GlobalPool::new(context)), x);
-    let classifier = walk.linear("fc.", channels)?;
+    let classifier = walk.dense("fc.", channels, Activation::None)?.0;
     network.layer(classifier, x);
     walk.finish()?;
     Ok(network.flat())

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dynconv::layers::AnyLayer;
+use dynconv::layers::{AnyLayer, GlobalPool};
 use dynconv::{
     Activation, BatchNorm, Checkpoint, Context, ConvDesc, DyCnnWeights, DynConv2d, Error,
-    KernelWarehouse2d, OdConv2d, Result, StaticConv2d, Warehouse,
+    KernelWarehouse2d, ModulatedConv2d, OdConv2d, Result, StaticConv2d, Warehouse,
 };
 
-use crate::Options;
+use crate::{Network, Options, Slot};
 
 /// Reads layers from a checkpoint, and remembers which tensors these were.
 pub(crate) struct Walk<'a> {
@@ -200,12 +200,7 @@ impl<'a> Walk<'a> {
 
     /// The shape of a tensor of so many axes.
     pub(crate) fn sizes<const N: usize>(&self, key: &str) -> Result<&[usize; N]> {
-        let shape = self.checkpoint.shape(key);
-        let Some(shape) = shape else {
-            // Names keys that are near.
-            self.checkpoint.tensor(key, &[])?;
-            return Err(Error::UnreadKeys { keys: vec![key.into()] });
-        };
+        let shape = self.checkpoint.needed_shape(key, &format!("{N} axes"))?;
         <&[usize; N]>::try_from(shape).map_err(|_| Error::Shape {
             what: key.into(),
             expected: format!("{N} axes"),
@@ -256,14 +251,57 @@ impl<'a> Walk<'a> {
         values
     }
 
-    /// A fully connected layer, as a convolution of one position.
-    pub(crate) fn linear(&mut self, prefix: &str, channels: usize) -> Result<Arc<dyn AnyLayer>> {
+    /// A fully connected layer of whatever width, as a convolution of one position, with its bias if
+    /// it has one; and its channels out.
+    pub(crate) fn dense(
+        &mut self,
+        prefix: &str,
+        channels: usize,
+        activation: Activation,
+    ) -> Result<(Arc<dyn AnyLayer>, usize)> {
         let [weight, bias] = ["weight", "bias"].map(|name| format!("{prefix}{name}"));
-        let &[classes] = self.sizes(&bias)?;
-        let weights = self.tensor(weight, &[classes, channels])?;
-        let bias = self.tensor(bias, &[classes])?;
-        let desc = ConvDesc::new(channels, classes, [1, 1]);
-        Ok(Arc::new(StaticConv2d::new(self.context, &desc, &weights, Some(&bias))?))
+        let wanted = format!("[channels out, {channels}]");
+        let shape = self.checkpoint.needed_shape(&weight, &wanted)?;
+        let c_out = shape.first().copied().unwrap_or(0);
+        let weights = self.tensor(weight, &[c_out, channels])?;
+        let bias = self.contains(&bias).then(|| self.tensor(bias, &[c_out])).transpose()?;
+        let desc = ConvDesc::new(channels, c_out, [1, 1]);
+        let layer = StaticConv2d::new(self.context, &desc, &weights, bias.as_deref())?;
+        Ok((Arc::new(layer.activation(activation)), c_out))
+    }
+
+    /// Gains of the channels by squeeze and excitation: the mean, two fully connected layers and
+    /// what follows each. A layer whose output is `[batch, channels]`.
+    pub(crate) fn excitation(
+        &mut self,
+        [squeeze, excite]: [(String, Activation); 2],
+        channels: usize,
+    ) -> Result<Arc<dyn AnyLayer>> {
+        let mut gains = Network::new(self.context);
+        let mean = gains.layer(Arc::new(GlobalPool::new(self.context)), Slot::INPUT);
+        let (layer, width) = self.dense(&squeeze.0, channels, squeeze.1)?;
+        let hidden = gains.layer(layer, mean);
+        let (layer, found) = self.dense(&excite.0, width, excite.1)?;
+        if found != channels {
+            return Err(Error::Shape {
+                what: format!("channels out of {}weight", excite.0),
+                expected: channels.to_string(),
+                found: found.to_string(),
+            });
+        }
+        gains.layer(layer, hidden);
+        Ok(Arc::new(gains.flat()))
+    }
+
+    /// A pass that multiplies each channel by its gain, and applies an activation.
+    pub(crate) fn scaled(
+        &self,
+        channels: usize,
+        activation: Activation,
+    ) -> Result<Arc<dyn AnyLayer>> {
+        let each = ConvDesc::new(channels, channels, [1, 1]).groups(channels);
+        let layer = ModulatedConv2d::new(self.context, &each, &vec![1.0; channels], false)?;
+        Ok(Arc::new(layer.activation(activation)))
     }
 
     /// Refuses a checkpoint with tensors that nothing has read.

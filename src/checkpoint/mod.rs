@@ -122,6 +122,14 @@ impl<'a> Checkpoint<'a> {
         self.tensors.get(key).map(TensorView::shape)
     }
 
+    /// Shape of a tensor that must be there; `expected` is what the error says it should be.
+    ///
+    /// # Errors
+    /// [`Error::MissingKey`], which lists keys that are near.
+    pub fn needed_shape(&self, key: &str, expected: &str) -> Result<&[usize]> {
+        Ok(self.view(key, || expected.into())?.shape())
+    }
+
     /// Values of a tensor in f32. A shape fits `expected` if they are equal but for trailing ones,
     /// so that a fully connected layer may be stored as a 1 x 1 convolution.
     ///

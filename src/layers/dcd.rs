@@ -205,6 +205,13 @@ impl AnyLayer for Dcd2d {
                 found: format!("{height} x {width}"),
             });
         }
+        let size = |shape: &[usize], layout: Layout| layout.sizes(shape);
+        let narrow = size(&self.q.output_shape(input)?, Layout::ChannelsFirst);
+        let found = size(&shape, self.conv.layouts[1]);
+        if found[2..] != narrow[2..] {
+            let what = "output size of a DCD layer's static convolution";
+            return Err(Error::shape(what, &narrow[2..], &found[2..]));
+        }
         Ok(shape)
     }
 

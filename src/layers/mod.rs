@@ -122,7 +122,6 @@ pub type MapConv2d = Layer<2, Map>;
 impl<const D: usize, A> fmt::Debug for Layer<D, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = std::any::type_name::<A>().rsplit("::").next().unwrap_or_default();
-        // Sorted, since a map has its own order in every run.
         let weights: BTreeMap<_, _> =
             self.weights.as_ref().named().map(|(name, tensor)| (name, Size(tensor))).collect();
         f.debug_struct(&format!("Layer<{D}, {kind}>"))

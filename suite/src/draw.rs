@@ -154,6 +154,10 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     let per_group = |channels: usize| channels.div_ceil(groups).max(1) * groups;
     let c_in = if rest.channels[0] == 1 { groups } else { per_group(rest.channels[0]) };
     let channels = [c_in, per_group(rest.channels[1])];
+    let (groups, channels) = match rest.family.is_pool() {
+        true => (channels[1], [channels[1]; 2]),
+        false => (groups, channels),
+    };
     let list = |of: fn(&Axis) -> usize| axes.iter().map(of).collect::<Vec<_>>();
     let mut spec =
         Spec::new(rest.family, rest.batch, channels, &list(|a| a.input), &list(|a| a.kernel));

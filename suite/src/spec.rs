@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use dynconv::Algorithm;
+use dynconv::layers::{AnyLayer, WindowPool};
 use dynconv::problem::MapAxis;
 use dynconv::problem::{Geometry, Layout, Pooling};
 use dynconv::{Activation, ConvDesc, Elem, Winograd};
@@ -568,6 +569,9 @@ impl Spec {
         self.check_sizes().map_err(SpecError::Impossible)?;
         let impossible = SpecError::Impossible;
         let g = self.geometry().map_err(impossible)?;
+        if self.family.is_pool() {
+            self.check_pool().map_err(impossible)?;
+        }
         let output = g.output_size(self.input3()).map_err(impossible)?;
         let [c_in, c_out, kernels, batch] = [g.c_in, g.c_out, g.kernels, self.batch];
         let weights = product([c_out, c_in / g.groups, g.taps()]);
@@ -609,6 +613,19 @@ impl Spec {
             None => Ok(()),
             Some((what, found, most)) => Err(SpecError::TooLarge { what, most, found }),
         }
+    }
+
+    /// Refuses what is no pool, as the layer does.
+    fn check_pool(&self) -> dynconv::Result<()> {
+        let Family::Pool(pooling) = self.family else { return Ok(()) };
+        let context = crate::variants::noop();
+        let shape = [&[self.batch, self.channels[0]], &self.input[..]].concat();
+        match self.input.len() {
+            1 => WindowPool::new(&context, &self.desc::<1>()?, pooling)?.output_shape(&shape),
+            2 => WindowPool::new(&context, &self.desc::<2>()?, pooling)?.output_shape(&shape),
+            _ => WindowPool::new(&context, &self.desc::<3>()?, pooling)?.output_shape(&shape),
+        }
+        .map(drop)
     }
 
     /// Refuses an empty batch, and lists that have not one number for each of one to three axes.
