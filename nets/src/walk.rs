@@ -251,8 +251,8 @@ impl<'a> Walk<'a> {
         values
     }
 
-    /// A fully connected layer of whatever width, as a convolution of one position, with its bias if
-    /// it has one; and its channels out.
+    /// A fully connected layer of whatever width, as a convolution of one position, with its bias
+    /// if it has one; and its channels out.
     pub(crate) fn dense(
         &mut self,
         prefix: &str,
