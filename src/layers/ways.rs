@@ -95,7 +95,7 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
         Ok(builder.program().clone())
     }
 
-    /// Computes the layer into a new tensor of the input's element type, and submits the work.
+    /// Computes the layer into a new tensor, and submits the work.
     ///
     /// # Errors
     /// As [`AnyLayer::bind_any`].

@@ -89,13 +89,13 @@ impl<T> Weights<T> {
         Ok(Weights::of(made))
     }
 
-    /// Those of another, and its own where the other has none.
+    /// Its own, and those of another where it has none.
     pub(crate) fn or(self, other: Self) -> Self {
         let mut fields = self.fields().into_iter().zip(other.fields());
         Self::of(std::array::from_fn(|_| fields.next().and_then(|(own, other)| own.or(other))))
     }
 
-    /// Its own beside those of another that has each of them, or `None` where one lacks.
+    /// Each of its own beside the same of another.
     pub(crate) fn beside<U>(
         self,
         other: Weights<U>,
