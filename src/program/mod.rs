@@ -224,8 +224,8 @@ impl ValueInfo {
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for info in self.values.iter().filter(|info| info.memory != Memory::External) {
-            let life = self.lifetimes()[info.value.index()].clone();
+        let lives = self.values.iter().zip(self.lifetimes());
+        for (info, life) in lives.filter(|(info, _)| info.memory != Memory::External) {
             let Some(life) = life else { continue };
             let ValueInfo { value, shape, elem, .. } = info;
             let last = match info.memory {
