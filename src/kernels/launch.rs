@@ -132,6 +132,12 @@ pub(crate) fn binding_limit(caps: &Caps) -> u64 {
     caps.max_storage_binding.saturating_sub(u64::from(caps.storage_alignment))
 }
 
+/// Bytes of a value that a dispatch binds, at most: half the range of 32-bit indices, so that no
+/// kernel's rounding up to whole tiles can pass it.
+pub(crate) fn value_limit(caps: &Caps) -> u64 {
+    binding_limit(caps).min(1 << 33)
+}
+
 impl fmt::Display for Dispatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [x, y, z] = self.grid;

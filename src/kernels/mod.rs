@@ -17,7 +17,7 @@ use conv::ConvKernel;
 use shader::File;
 
 pub use launch::{Dispatch, Slice, Value};
-pub(crate) use launch::{Resources, binding_limit, workgroup_within};
+pub(crate) use launch::{Resources, value_limit, workgroup_within};
 pub use shader::{Const, Slot, Variant, imports, shader_files};
 pub(crate) use shader::{X_WIDTH, Y_WIDTH};
 

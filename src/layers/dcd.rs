@@ -125,17 +125,6 @@ impl Dcd2d {
         })
     }
 
-    /// As [`Layer::scale_shift`].
-    ///
-    /// # Errors
-    /// As [`Layer::scale_shift`].
-    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
-        // Both of what is added up are scaled, and what the caller adds is not.
-        self.conv = self.conv.scale_shift(scale, &vec![0.0; shift.len()])?;
-        self.p = self.p.scale_shift(scale, shift)?;
-        Ok(self)
-    }
-
     /// As [`Layer::layouts`].
     #[must_use]
     pub fn layouts(mut self, input: Layout, output: Layout) -> Self {

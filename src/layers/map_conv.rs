@@ -1,6 +1,5 @@
 //! Convolutions that mix their kernels anew at every position or along one axis.
 
-use super::pool::chunks;
 use super::{
     AnyLayer, BatchNorm, Layer, Linear, Map, Static, any_layer, narrowed_scale_shift, ways,
     write_all,
@@ -10,7 +9,7 @@ use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
 use crate::kernels::{Value, channel_softmax};
-use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, MapAxis};
+use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, MapAxis, product};
 use crate::program::Weights;
 
 /// Pixel mixture: K convolutions, mixed at every pixel by a softmax over K.
@@ -31,7 +30,6 @@ pub struct PixelMix2d {
     context: Context,
     attention: Layer<2, Static>,
     pub(super) conv: Layer<2, Map>,
-    kernels: usize,
     temperature: Tensor,
 }
 
@@ -71,16 +69,7 @@ impl PixelMix2d {
             MapAxis::All,
         )?;
         let temperature = Tensor::filled(context, "temperature", &[1], &[temperature], Elem::F32)?;
-        Ok(Self { context: context.clone(), attention, conv, kernels: g.kernels, temperature })
-    }
-
-    /// As [`Layer::scale_shift`].
-    ///
-    /// # Errors
-    /// As [`Layer::scale_shift`].
-    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
-        self.conv = self.conv.scale_shift(scale, shift)?;
-        Ok(self)
+        Ok(Self { context: context.clone(), attention, conv, temperature })
     }
 
     /// As [`Layer::layouts`].
@@ -140,13 +129,7 @@ impl AnyLayer for PixelMix2d {
         residual: Option<Value>,
         y: Value,
     ) -> Result<Option<Value>> {
-        let input = builder.info(x)?.shape.clone();
-        let shape = self.attention.output_shape(&input)?;
-        let [logits, maps] = ["logits of the attention", "attention"]
-            .map(|name| builder.scratch(name, &shape, Elem::F32));
-        self.attention.lower_conv(builder, x, None, None, logits)?;
-        let sizes = [shape[0], self.kernels, shape[2] * shape[3]];
-        push_softmax(builder, [logits, maps], sizes, &self.temperature)?;
+        let maps = push_maps(builder, &self.attention, x, &self.temperature)?;
         self.conv.lower_conv(builder, x, Some(maps), residual, y)
     }
 }
@@ -173,7 +156,6 @@ pub struct FdyConv2d {
     hidden: Layer<1, Static>,
     heads: Layer<1, Static>,
     pub(super) conv: Layer<2, Map>,
-    kernels: usize,
     temperature: Tensor,
 }
 
@@ -226,16 +208,7 @@ impl FdyConv2d {
         let conv =
             Layer::<2, Map>::new(context, desc, &weights.bank, weights.bias.as_deref(), axis)?;
         let temperature = Tensor::filled(context, "temperature", &[1], &[temperature], Elem::F32)?;
-        Ok(Self { context: context.clone(), hidden, heads, conv, kernels: g.kernels, temperature })
-    }
-
-    /// As [`Layer::scale_shift`].
-    ///
-    /// # Errors
-    /// As [`Layer::scale_shift`].
-    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
-        self.conv = self.conv.scale_shift(scale, shift)?;
-        Ok(self)
+        Ok(Self { context: context.clone(), hidden, heads, conv, temperature })
     }
 
     /// As [`Layer::layouts`].
@@ -304,46 +277,29 @@ impl AnyLayer for FdyConv2d {
         let shape = self.hidden.output_shape(&shape)?;
         let hidden = builder.scratch("hidden layer of the attention", &shape, Elem::F32);
         self.hidden.lower_conv(builder, means, None, None, hidden)?;
-        let shape = self.heads.output_shape(&shape)?;
-        let [logits, maps] = ["logits of the attention", "attention"]
-            .map(|name| builder.scratch(name, &shape, Elem::F32));
-        self.heads.lower_conv(builder, hidden, None, None, logits)?;
-        push_softmax(builder, [logits, maps], [batch, self.kernels, shape[2]], &self.temperature)?;
+        let maps = push_maps(builder, &self.heads, hidden, &self.temperature)?;
         self.conv.lower_conv(builder, x, Some(maps), residual, y)
     }
 }
 ways!([] FdyConv2d, 2);
 
-impl Pool {
-    /// Adds pooling of a whole batch to a program.
-    pub(super) fn push(
-        self,
-        builder: &mut Builder,
-        values: [Value; 2],
-        batch: usize,
-    ) -> Result<()> {
-        let input = builder.info(values[0])?;
-        let (elem, sample) = (input.elem, input.len() / batch.max(1));
-        for (first, batch) in chunks(batch, sample, builder.caps()) {
-            let dispatch = self.dispatch(values, elem, first, batch, builder.caps())?;
-            builder.push(dispatch);
-        }
-        Ok(())
-    }
-}
-
-/// From logits to maps, both `[batch, K, positions]`.
-fn push_softmax(
+/// Adds maps of mixing weights: the softmax over K of what `heads` makes of `x`.
+fn push_maps<const D: usize>(
     builder: &mut Builder,
-    [logits, maps]: [Value; 2],
-    sizes: [usize; 3],
+    heads: &Layer<D, Static>,
+    x: Value,
     temperature: &Tensor,
-) -> Result<()> {
+) -> Result<Value> {
+    let shape = heads.output_shape(&builder.info(x)?.shape)?;
+    let [logits, maps] = ["logits of the attention", "attention"]
+        .map(|name| builder.scratch(name, &shape, Elem::F32));
+    heads.lower_conv(builder, x, None, None, logits)?;
     let temperature = builder.tensor("temperature", temperature);
+    let sizes = [shape[0], shape[1], product(&shape[2..])];
     let values = [logits, maps, temperature];
     let dispatch = channel_softmax::dispatch(values, sizes, builder.caps())?;
     builder.push(dispatch);
-    Ok(())
+    Ok(maps)
 }
 
 impl<const D: usize> Layer<D, Map> {

@@ -387,6 +387,22 @@ impl<const D: usize, A> Layer<D, A> {
         self.layouts[0].shape(batch, self.geometry.c_in, &input)
     }
 
+    /// The problem that the layer is on values of a program.
+    fn problem_on(
+        &self,
+        builder: &Builder,
+        x: Value,
+        residual: Option<Value>,
+        y: Value,
+    ) -> Result<Problem> {
+        let input = builder.info(x)?;
+        let (batch, size) = self.split_shape(&input.shape)?;
+        let mut problem = self.problem(batch, size);
+        problem.elems = [input.elem, builder.info(y)?.elem];
+        problem.epilogue.residual = residual.is_some();
+        Ok(problem)
+    }
+
     /// Adds the layer's steps to a program; what is given is looked at by its number of elements
     /// alone.
     fn lower_conv(
@@ -397,12 +413,7 @@ impl<const D: usize, A> Layer<D, A> {
         residual: Option<Value>,
         y: Value,
     ) -> Result<Option<Value>> {
-        let input = builder.info(x)?;
-        let (batch, size) = self.split_shape(&input.shape)?;
-        let mut problem = self.problem(batch, size);
-        problem.elems = [input.elem, builder.info(y)?.elem];
-        problem.epilogue.residual = residual.is_some();
-        let plan = self.context.plan(&problem)?;
+        let plan = self.context.plan(&self.problem_on(builder, x, residual, y)?)?;
         let weights =
             self.weights.as_ref().map(|name, weights| Ok(builder.tensor(name, weights)))?;
         builder.push_plan(plan, &Operands { x, given, residual, weights, y })
@@ -553,10 +564,10 @@ fn narrowed_scale_shift(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
     Ok((narrow(&scale), narrow(&shift)))
 }
 
-/// What a layer of several steps hands on to two of its convolutions: the one that takes most of
-/// the time, and the last one.
+/// What a layer of several steps hands on to its convolutions: the one that takes most of the time,
+/// the last one, and those whose outputs that one adds, which are scaled with it.
 macro_rules! several_steps {
-    ($($layer:ty: $main:ident, $last:ident;)*) => {$(
+    ($($layer:ty: $main:ident, $last:ident, [$($added:ident),*];)*) => {$(
         impl $layer {
             #[cfg(not(target_arch = "wasm32"))]
             fn input_shape(&self, batch: usize, input: [usize; 2]) -> Vec<usize> {
@@ -595,6 +606,16 @@ macro_rules! several_steps {
                 self
             }
 
+            /// As [`Layer::scale_shift`].
+            ///
+            /// # Errors
+            /// As [`Layer::scale_shift`].
+            pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
+                $(self.$added = self.$added.scale_shift(scale, &vec![0.0; shift.len()])?;)*
+                self.$last = self.$last.scale_shift(scale, shift)?;
+                Ok(self)
+            }
+
             /// As [`Layer::batch_norm`].
             ///
             /// # Errors
@@ -608,10 +629,10 @@ macro_rules! several_steps {
 }
 
 several_steps! {
-    PixelMix2d: conv, conv;
-    FdyConv2d: conv, conv;
-    ModulatedConv2d: conv, conv;
-    Dcd2d: conv, p;
+    PixelMix2d: conv, conv, [];
+    FdyConv2d: conv, conv, [];
+    ModulatedConv2d: conv, conv, [];
+    Dcd2d: conv, p, [conv];
 }
 
 /// Attention weights as the kernel wants them: `rows` x `columns` turned to `columns` x `rows`,

@@ -77,15 +77,6 @@ impl ModulatedConv2d {
         Ok(Self { context: context.clone(), conv, norms, demodulate })
     }
 
-    /// As [`Layer::scale_shift`].
-    ///
-    /// # Errors
-    /// As [`Layer::scale_shift`].
-    pub fn scale_shift(mut self, scale: &[f32], shift: &[f32]) -> Result<Self> {
-        self.conv = self.conv.scale_shift(scale, shift)?;
-        Ok(self)
-    }
-
     /// As [`Layer::layouts`].
     #[must_use]
     pub fn layouts(mut self, input: Layout, output: Layout) -> Self {

@@ -7,7 +7,7 @@ use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
 use crate::kernels::conv::ConvValues;
-use crate::kernels::{Value, binding_limit, window_pool};
+use crate::kernels::{Value, value_limit, window_pool};
 use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Pooling, Problem, product};
 
 /// Pooling in windows over `D` axes: `y[b, c, p]` is the largest, or the mean, of what the window
@@ -121,12 +121,9 @@ impl<const D: usize> AnyLayer for WindowPool<D> {
         residual: Option<Value>,
         y: Value,
     ) -> Result<Option<Value>> {
-        let input = builder.info(x)?;
-        let (batch, size) = self.windows.split_shape(&input.shape)?;
-        let mut problem = self.windows.problem(batch, size);
+        let mut problem = self.windows.problem_on(builder, x, residual, y)?;
+        let (batch, size) = (problem.batch, problem.input);
         problem.geometry = problem.geometry.at(size);
-        problem.elems = [input.elem, builder.info(y)?.elem];
-        problem.epilogue.residual = residual.is_some();
         if let Some(residual) = residual {
             check_elem("residual", builder.info(residual)?.elem, problem.elems[1])?;
         }
@@ -147,16 +144,33 @@ ways!([const D: usize] WindowPool<D>, D);
 
 /// First sample and number of samples of chunks whose bindings are within the limit, if `sample` is
 /// the most elements that one has.
-pub(super) fn chunks(
+fn chunks(
     batch: usize,
     sample: usize,
     caps: &Caps,
 ) -> impl Iterator<Item = (usize, usize)> + use<> {
-    // Half the range of 32-bit indices, as for convolutions.
-    let most = binding_limit(caps).min(1 << 33) / 4;
+    let most = value_limit(caps) / 4;
     let fit = usize::try_from(most).unwrap_or(usize::MAX) / sample.max(1);
     let chunk = fit.max(1);
     (0..batch.max(1)).step_by(chunk).map(move |first| (first, chunk.min(batch.max(1) - first)))
+}
+
+impl Pool {
+    /// Adds pooling of a whole batch to a program.
+    pub(super) fn push(
+        self,
+        builder: &mut Builder,
+        values: [Value; 2],
+        batch: usize,
+    ) -> Result<()> {
+        let input = builder.info(values[0])?;
+        let (elem, sample) = (input.elem, input.len() / batch.max(1));
+        for (first, batch) in chunks(batch, sample, builder.caps()) {
+            let dispatch = self.dispatch(values, elem, first, batch, builder.caps())?;
+            builder.push(dispatch);
+        }
+        Ok(())
+    }
 }
 
 /// The mean over all positions as a layer: `y[b, c] = mean(x[b, c, ..])`, for any number of axes.

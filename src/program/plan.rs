@@ -12,7 +12,7 @@ use crate::kernels::aggregate::MixValues;
 use crate::kernels::attention_mlp::{Head, Mlp, MlpValues};
 use crate::kernels::conv::{ConvKernel, ConvTask, ConvValues, Mix, SplitTask, Stage};
 use crate::kernels::{
-    Dispatch, Kernel, Value, aggregate, aggregate_wide, average_pool, binding_limit, sum_slices,
+    Dispatch, Kernel, Value, aggregate, aggregate_wide, average_pool, sum_slices, value_limit,
     winograd_input, winograd_output,
 };
 use crate::problem::{
@@ -511,8 +511,7 @@ fn samples_per_chunk(
         ("tiles of products", of_tiles(summed.geometry.c_out)),
         ("output", product(&output).saturating_mul(g.c_out)),
     ];
-    // Half the range of 32-bit indices, so that no kernel's rounding up to whole tiles can pass it.
-    let available = binding_limit(caps).min(1 << 33);
+    let available = value_limit(caps);
     let batch = problem.batch.max(1);
     let mut chunk = batch;
     for (name, elements) in per_sample {
