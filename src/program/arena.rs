@@ -190,6 +190,36 @@ mod tests {
         Caps { max_buffer, ..Caps::webgpu_default() }
     }
 
+    /// A value that something wrote over before its last reader, or before the end if it is kept.
+    /// Found by running the steps on memory in which every word holds the value last written there.
+    fn lost(
+        program: &Program,
+        arena: &Arena,
+        mut kept: impl Iterator<Item = Value>,
+    ) -> Option<Value> {
+        let words = |bytes: u64| usize::try_from(bytes).expect("fits").div_ceil(4);
+        let mut memory: Vec<Vec<Option<Value>>> =
+            arena.buffers().iter().map(|&bytes| vec![None; words(bytes)]).collect();
+        let range = |value: Value| {
+            let place = arena.places().iter().find(|place| place.value == value)?;
+            Some((place.buffer, words(place.offset)..words(place.offset + place.bytes)))
+        };
+        let is_whole = |memory: &[Vec<Option<Value>>], value: Value| {
+            range(value).is_none_or(|(buffer, words)| {
+                memory[buffer][words].iter().all(|&word| word == Some(value))
+            })
+        };
+        for step in program.steps() {
+            let (written, read) = step.slices.split_last().expect("binds");
+            if let Some(slice) = read.iter().find(|slice| !is_whole(&memory, slice.value)) {
+                return Some(slice.value);
+            }
+            let (buffer, words) = range(written.value).expect("is scratch");
+            memory[buffer][words].fill(Some(written.value));
+        }
+        kept.find(|&value| !is_whole(&memory, value))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -226,6 +256,9 @@ mod tests {
                     prop_assert_ne!(read.buffer, written);
                 }
             }
+            let made = program.values.iter().skip(1).map(|info| info.value);
+            let kept = made.zip(&kept).filter(|(_, kept)| **kept).map(|(value, _)| value);
+            prop_assert_eq!(lost(&program, &arena, kept), None);
             prop_assert!(arena.buffers().iter().all(|&bytes| bytes <= max_buffer));
             let alignment = u64::from(caps.storage_alignment);
             let all = arena.places().iter().map(|place| place.bytes.next_multiple_of(alignment));
