@@ -128,7 +128,7 @@ pub(crate) fn workgroup_within(
 }
 
 /// Slack of a binding: its offset is rounded down to the device's alignment.
-pub(crate) fn binding_limit(caps: &Caps) -> u64 {
+fn binding_limit(caps: &Caps) -> u64 {
     caps.max_storage_binding.saturating_sub(u64::from(caps.storage_alignment))
 }
 
