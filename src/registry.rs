@@ -14,6 +14,11 @@ macro_rules! registry {
             AttentionMlp attention_mlp "fully connected attention branch";
             Aggregate aggregate "mixes each sample's kernel from the bank";
             AggregateWide aggregate_wide "mixes kernels in blocks, by wide loads";
+            WeightedMean weighted_mean "mean over the positions, weighted";
+            Gate gate "gains of elements, and dynamic ReLU";
+            LayerNorm layer_norm "layer norm over the channels";
+            Resample resample "maps enlarged, with a border, or inside larger tensors";
+            Gru gru "recurrence of a gated recurrent unit";
             ChannelSoftmax channel_softmax "softmax over the channels at every position";
             Demodulate demodulate "gains of a modulated convolution";
             WinogradInput winograd_input "takes tiles of inputs to the domain of filtering";

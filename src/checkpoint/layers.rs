@@ -1,6 +1,6 @@
 //! Readers of layers: one a family.
 
-use super::{Checkpoint, unsupported_norm};
+use super::{Checkpoint, narrowed, unsupported_norm};
 use crate::error::{Error, Result};
 use crate::layers::{
     BatchNorm, CondConvWeights, DcdWeights, DyCnnWeights, FdyWeights, KernelWarehouseWeights,
@@ -65,7 +65,7 @@ const DCD: [&str; 15] = [
     "fc_phi.weight",
     "fc_scale.weight",
 ];
-const KERNEL_WAREHOUSE: [&str; 9] = [
+const KERNEL_WAREHOUSE: [&str; 11] = [
     "attention.fc1.weight",
     "attention.fc1.bias",
     "attention.norm1.weight",
@@ -74,6 +74,8 @@ const KERNEL_WAREHOUSE: [&str; 9] = [
     "attention.norm1.running_var",
     "attention.fc2.weight",
     "attention.fc2.bias",
+    "attention.fc3.weight",
+    "attention.basis_bias",
     "bias",
 ];
 
@@ -438,6 +440,24 @@ impl Checkpoint<'_> {
         cells: Cells,
         epsilon: f64,
     ) -> Result<KernelWarehouseWeights> {
+        self.kernel_warehouse_with_basis(prefix, desc, cells, 0, epsilon)
+    }
+
+    /// As [`Checkpoint::kernel_warehouse`], for layers that may have a non-local basis
+    /// (`attention.fc3.weight`, `attention.basis_bias`), whose head becomes one without. `start` is
+    /// how many cells of the warehouse stand before those that the layer calls its own, which no
+    /// checkpoint tells.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::batch_norm`].
+    pub fn kernel_warehouse_with_basis<const D: usize>(
+        &self,
+        prefix: &str,
+        desc: &ConvDesc<D>,
+        cells: Cells,
+        start: usize,
+        epsilon: f64,
+    ) -> Result<KernelWarehouseWeights> {
         let key = |name: &str| format!("{prefix}{name}");
         let g = desc.geometry()?;
         let fc1 = key("attention.fc1.weight");
@@ -452,13 +472,65 @@ impl Checkpoint<'_> {
                 hidden,
                 epsilon,
             )?,
-            head: Linear {
-                weight: self.tensor(&key("attention.fc2.weight"), &[logits, hidden])?,
-                bias: self.tensor(&key("attention.fc2.bias"), &[logits])?,
+            head: match self.contains(&key("attention.fc3.weight")) {
+                true => {
+                    self.basis_head(prefix, [cells.per_kernel(&g), cells.count, hidden], start)?
+                }
+                false => Linear {
+                    weight: self.tensor(&key("attention.fc2.weight"), &[logits, hidden])?,
+                    bias: self.tensor(&key("attention.fc2.bias"), &[logits])?,
+                },
             },
             bias: self.optional(&key("bias"), &[g.c_out])?,
         };
         self.refuse_unread(prefix, &KERNEL_WAREHOUSE)?;
         Ok(weights)
+    }
+
+    /// A head of m runs of n + 1 logits, of which those of far cells are `fc3` times so many of
+    /// `fc2`: the product of both, in f64. A run is far cells before `start`, the layer's own, far
+    /// cells behind, and the cell of zeros.
+    fn basis_head(
+        &self,
+        prefix: &str,
+        [runs, cells, hidden]: [usize; 3],
+        start: usize,
+    ) -> Result<Linear> {
+        let key = |name: &str| format!("{prefix}attention.{name}");
+        let wanted = || format!("[at most {cells}, width of the basis]");
+        let shape = self.view(&key("fc3.weight"), wanted)?.shape();
+        let &[far, basis] = shape else {
+            let (expected, found) = (wanted(), format!("{shape:?}"));
+            return Err(Error::Shape { what: key("fc3.weight"), expected, found });
+        };
+        let own = cells.checked_sub(far).filter(|_| start <= far).ok_or_else(|| Error::Shape {
+            what: key("fc3.weight"),
+            expected: format!("[{start} to {cells}, width of the basis]"),
+            found: format!("{shape:?}"),
+        })?;
+        let width = own.saturating_add(basis).saturating_add(1);
+        let rows = runs.saturating_mul(width);
+        let fc2 = self.tensor(&key("fc2.weight"), &[rows, hidden])?;
+        let fc3 = self.tensor(&key("fc3.weight"), &[far, basis])?;
+        let bias = self.tensor(&key("basis_bias"), &[runs.saturating_mul(cells + 1)])?;
+        let mut weight = Vec::with_capacity(bias.len().saturating_mul(hidden));
+        for run in fc2.chunks_exact(width * hidden.max(1)) {
+            let row = |i: usize| &run[i * hidden..][..hidden];
+            let far_row = |cell: usize| {
+                let shares = &fc3[cell * basis..][..basis];
+                (0..hidden).map(move |unit| {
+                    let products = shares
+                        .iter()
+                        .enumerate()
+                        .map(|(i, share)| f64::from(*share) * f64::from(row(own + i)[unit]));
+                    narrowed(products.sum())
+                })
+            };
+            weight.extend((0..start).flat_map(far_row));
+            weight.extend((0..own).flat_map(row));
+            weight.extend((start..far).flat_map(far_row));
+            weight.extend(row(own + basis));
+        }
+        Ok(Linear { weight, bias })
     }
 }

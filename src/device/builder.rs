@@ -12,12 +12,13 @@ use crate::program::{Memory, Operands, Plan, Program, ValueInfo};
 /// ```
 /// # use dynconv::{Context, OdConv2d, Result, Tensor};
 /// use dynconv::device::Builder;
+/// use dynconv::layers::Io;
 ///
 /// # fn f(context: &Context, layers: [&OdConv2d; 2], x: &Tensor, y: &Tensor) -> Result<()> {
 /// let mut builder = Builder::new(context);
 /// let (x, y) = (builder.tensor("image", x), builder.tensor("features", y));
-/// let between = builder.layer(layers[0], x, None)?;
-/// builder.layer_into(layers[1], between, None, None, y)?;
+/// let between = builder.layer(layers[0], x, &[])?;
+/// builder.layer_into(layers[1], Io::new(between, y))?;
 /// println!("{}", builder.program());
 /// let bound = builder.bind(y)?;
 /// # Ok(())

@@ -222,6 +222,40 @@ pub(crate) struct ConvTask<'a> {
     pub elems: [Elem; 2],
 }
 
+impl<'a> ConvTask<'a> {
+    /// A step that computes each channel from itself and has no weights: some samples, from the
+    /// first one given on.
+    pub(crate) fn of_channels(
+        problem: &'a Problem,
+        first: usize,
+        output: [usize; 3],
+        values: ConvValues,
+    ) -> Self {
+        Self {
+            geometry: &problem.geometry,
+            input: problem.input,
+            output,
+            first,
+            batch: problem.batch,
+            channels: 0..problem.geometry.c_in / problem.geometry.groups,
+            stage: Stage::Whole,
+            shared: true,
+            row: 1,
+            order: problem.order,
+            has_bias: false,
+            map: None,
+            gain_stride: 0,
+            channel_gain: None,
+            filter_gain: None,
+            mix: None,
+            epilogue: problem.epilogue,
+            values,
+            layouts: problem.layouts,
+            elems: problem.elems,
+        }
+    }
+}
+
 impl ConvTask<'_> {
     pub(crate) fn positions(&self) -> usize {
         product(&self.output)

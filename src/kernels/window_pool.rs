@@ -1,6 +1,6 @@
 //! Host side of `shaders/window_pool.wgsl`: the largest or the mean of what windows cover.
 
-use super::conv::{ConvTask, ConvValues, PLAIN, Stage};
+use super::conv::{ConvTask, ConvValues, PLAIN};
 use super::{Const, Dispatch, Kernel, KernelDef, Resources};
 use crate::caps::Caps;
 use crate::error::Result;
@@ -20,28 +20,7 @@ pub(crate) fn dispatch(
     values: ConvValues,
     caps: &Caps,
 ) -> Result<Dispatch> {
-    let task = ConvTask {
-        geometry: &problem.geometry,
-        input: problem.input,
-        output,
-        first,
-        batch: problem.batch,
-        channels: 0..1,
-        stage: Stage::Whole,
-        shared: true,
-        row: 1,
-        order: problem.order,
-        has_bias: false,
-        map: None,
-        gain_stride: 0,
-        channel_gain: None,
-        filter_gain: None,
-        mix: None,
-        epilogue: problem.epilogue,
-        values,
-        layouts: problem.layouts,
-        elems: problem.elems,
-    };
+    let task = ConvTask::of_channels(&problem, first, output, values);
     let outputs = product(&[task.batch, task.geometry.c_out, product(&output)]);
     let consts = [
         ("WORKGROUP", Const::U32(WORKGROUP)),

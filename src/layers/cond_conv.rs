@@ -47,7 +47,7 @@ impl CondConvWeights {
     #[must_use]
     pub fn branch(&self) -> Branch {
         let parts = Parts { mix: true, ..Parts::default() };
-        Branch { hidden: None, parts, mixing: Mixing::Sigmoid }
+        Branch { context: None, hidden: None, parts, mixing: Mixing::Sigmoid }
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer).

@@ -1,8 +1,8 @@
 //! Dynamic channel fusion by matrix decomposition (DCD).
 
 use super::{
-    AnyLayer, BatchNorm, Given, Layer, PerSample, Static, WindowPool, narrowed_scale_shift, ways,
-    write_all,
+    AnyLayer, BatchNorm, Given, Io, Layer, PerSample, Static, WindowPool, narrowed_scale_shift,
+    ways, write_all,
 };
 use crate::device::{Bound, Builder, Context, Tensor};
 use crate::elem::Elem;
@@ -174,7 +174,7 @@ impl Dcd2d {
         let step = [height / 2, width / 2];
         let desc = ConvDesc::new(self.c_in, self.c_in, window).stride(step).groups(self.c_in);
         let mean = WindowPool::<2>::new(&self.context, &desc, Pooling::Mean)?;
-        mean.layouts(layout, Layout::ChannelsFirst).lower(builder, x, None, None, means)?;
+        mean.layouts(layout, Layout::ChannelsFirst).lower(builder, Io::new(x, means))?;
         Ok(means)
     }
 }
@@ -204,14 +204,8 @@ impl AnyLayer for Dcd2d {
         Ok(shape)
     }
 
-    fn lower(
-        &self,
-        builder: &mut Builder,
-        x: Value,
-        _given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Option<Value>> {
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        let Io { x, y, .. } = io;
         let input = builder.info(x)?.shape.clone();
         let (shape, elem) = (self.conv.output_shape(&input)?, builder.info(y)?.elem);
         let [batch, c_out, height, width] = self.conv.layouts[1].sizes(&shape);
@@ -227,14 +221,14 @@ impl AnyLayer for Dcd2d {
         let r = builder.scratch("static path", &shape, elem);
 
         let means = self.push_pool(builder, x)?;
-        self.squeeze.lower_conv(builder, means, None, None, u)?;
-        self.gate.lower_conv(builder, u, None, None, gate)?;
-        self.phi.lower_conv(builder, u, Some(gate), None, phi)?;
-        self.lambda.lower_conv(builder, u, Some(gate), None, lambda)?;
-        self.conv.lower_conv(builder, x, Some(lambda), residual, r)?;
-        self.q.lower_conv(builder, x, None, None, z)?;
-        self.fuse.lower_conv(builder, z, Some(phi), Some(z), fused)?;
-        self.p.lower_conv(builder, fused, None, Some(r), y)
+        self.squeeze.lower_conv(builder, Io::new(means, u))?;
+        self.gate.lower_conv(builder, Io::new(u, gate))?;
+        self.phi.lower_conv(builder, Io::new(u, phi).given(&[gate]))?;
+        self.lambda.lower_conv(builder, Io::new(u, lambda).given(&[gate]))?;
+        self.conv.lower_conv(builder, Io { y: r, ..io }.given(&[lambda]))?;
+        self.q.lower_conv(builder, Io::new(x, z))?;
+        self.fuse.lower_conv(builder, Io::new(z, fused).given(&[phi]).adding(z))?;
+        self.p.lower_conv(builder, Io::new(fused, y).adding(r))
     }
 }
 ways!([] Dcd2d, 2);

@@ -84,7 +84,7 @@ impl DyCnnWeights {
     pub fn branch(&self, geometry: &Geometry) -> Branch {
         let hidden = Some(self.hidden.len() / geometry.c_in);
         let parts = Parts { mix: true, ..Parts::default() };
-        Branch { hidden, parts, mixing: Mixing::Softmax }
+        Branch { context: None, hidden, parts, mixing: Mixing::Softmax }
     }
 
     /// The same weights for [`reference::layer`](crate::reference::layer).

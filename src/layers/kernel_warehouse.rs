@@ -81,6 +81,40 @@ impl Warehouse {
     pub fn cells(&self) -> Cells {
         self.cells
     }
+
+    pub(super) fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    /// Refuses a warehouse of another device, and cells that do not tile a layer's kernel.
+    pub(super) fn check_tiles(&self, context: &Context, g: &Geometry) -> Result<()> {
+        if g.bank != Elem::F32 {
+            return Err(Error::Unsupported {
+                what: format!("a warehouse in {:?}", g.bank),
+                because: "its cells are kept in f32".into(),
+            });
+        }
+        context.home().check("warehouse", self.tensor.home())?;
+        let cells = self.cells;
+        let sizes = [
+            ("cells: output channels", cells.c_out, g.c_out),
+            ("cells: input channels", cells.c_in, g.c_in / g.groups),
+            ("cells: taps", cells.taps, g.taps()),
+        ];
+        for (what, cell, whole) in sizes {
+            let fits = cell > 0
+                && whole.is_multiple_of(cell)
+                && (what != "cells: taps" || cell == 1 || cell == whole);
+            if !fits {
+                return Err(Error::Shape {
+                    what: what.into(),
+                    expected: format!("a divisor of the layer's {whole}"),
+                    found: cell.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn check_cells(cells: Cells, values: &[f32]) -> Result<()> {
@@ -111,7 +145,12 @@ pub struct KernelWarehouseWeights {
 impl KernelWarehouseWeights {
     fn branch(&self, cells: Cells) -> Branch {
         let parts = Parts { mix: true, ..Parts::default() };
-        Branch { hidden: Some(self.norm.weight.len()), parts, mixing: Mixing::Cells(cells) }
+        Branch {
+            context: None,
+            hidden: Some(self.norm.weight.len()),
+            parts,
+            mixing: Mixing::Cells(cells),
+        }
     }
 
     /// Weights of the attention.
@@ -169,31 +208,8 @@ impl<const D: usize> Layer<D, KernelWarehouse> {
     ) -> Result<Self> {
         let g = desc.geometry()?;
         one_kernel("a KernelWarehouse layer", &g)?;
-        if g.bank != Elem::F32 {
-            return Err(Error::Unsupported {
-                what: format!("a warehouse in {:?}", g.bank),
-                because: "its cells are kept in f32".into(),
-            });
-        }
-        context.home().check("warehouse", warehouse.tensor.home())?;
+        warehouse.check_tiles(context, &g)?;
         let cells = warehouse.cells;
-        let sizes = [
-            ("cells: output channels", cells.c_out, g.c_out),
-            ("cells: input channels", cells.c_in, g.c_in / g.groups),
-            ("cells: taps", cells.taps, g.taps()),
-        ];
-        for (what, cell, whole) in sizes {
-            let fits = cell > 0
-                && whole.is_multiple_of(cell)
-                && (what != "cells: taps" || cell == 1 || cell == whole);
-            if !fits {
-                return Err(Error::Shape {
-                    what: what.into(),
-                    expected: format!("a divisor of the layer's {whole}"),
-                    found: cell.to_string(),
-                });
-            }
-        }
         let own = weights.attention(&g, cells)?;
         let attention = AttentionSource::Branch(weights.branch(cells));
         let mut layer = Self::empty(context, desc, attention, weights.bias.is_some())?;

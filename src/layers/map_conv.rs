@@ -1,7 +1,7 @@
 //! Convolutions that mix their kernels anew at every position or along one axis.
 
 use super::{
-    AnyLayer, BatchNorm, Layer, Linear, Map, Static, any_layer, narrowed_scale_shift, ways,
+    AnyLayer, BatchNorm, Io, Layer, Linear, Map, Static, any_layer, narrowed_scale_shift, ways,
     write_all,
 };
 use crate::device::{Bound, Builder, Context, Tensor};
@@ -121,16 +121,9 @@ impl AnyLayer for PixelMix2d {
         Ok(output)
     }
 
-    fn lower(
-        &self,
-        builder: &mut Builder,
-        x: Value,
-        _given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Option<Value>> {
-        let maps = push_maps(builder, &self.attention, x, &self.temperature)?;
-        self.conv.lower_conv(builder, x, Some(maps), residual, y)
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        let maps = push_maps(builder, &self.attention, io.x, &self.temperature)?;
+        self.conv.lower_conv(builder, io.given(&[maps]))
     }
 }
 ways!([] PixelMix2d, 2);
@@ -256,15 +249,8 @@ impl AnyLayer for FdyConv2d {
         self.conv.output_shape(input)
     }
 
-    fn lower(
-        &self,
-        builder: &mut Builder,
-        x: Value,
-        _given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Option<Value>> {
-        let input = builder.info(x)?.shape.clone();
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        let input = builder.info(io.x)?.shape.clone();
         let [batch, channels, frames, frequencies] = self.conv.layouts[0].sizes(&input);
         let [x_layout, _] = self.conv.layouts;
         let shape = x_layout.shape(batch, channels, &[frequencies]);
@@ -273,12 +259,12 @@ impl AnyLayer for FdyConv2d {
             Layout::ChannelsFirst => Pool::axis(channels, frames, frequencies),
             Layout::ChannelsLast => Pool::axis(1, frames, frequencies * channels),
         };
-        pool.push(builder, [x, means], batch)?;
+        pool.push(builder, [io.x, means], batch)?;
         let shape = self.hidden.output_shape(&shape)?;
         let hidden = builder.scratch("hidden layer of the attention", &shape, Elem::F32);
-        self.hidden.lower_conv(builder, means, None, None, hidden)?;
+        self.hidden.lower_conv(builder, Io::new(means, hidden))?;
         let maps = push_maps(builder, &self.heads, hidden, &self.temperature)?;
-        self.conv.lower_conv(builder, x, Some(maps), residual, y)
+        self.conv.lower_conv(builder, io.given(&[maps]))
     }
 }
 ways!([] FdyConv2d, 2);
@@ -293,7 +279,7 @@ fn push_maps<const D: usize>(
     let shape = heads.output_shape(&builder.info(x)?.shape)?;
     let [logits, maps] = ["logits of the attention", "attention"]
         .map(|name| builder.scratch(name, &shape, Elem::F32));
-    heads.lower_conv(builder, x, None, None, logits)?;
+    heads.lower_conv(builder, Io::new(x, logits))?;
     let temperature = builder.tensor("temperature", temperature);
     let sizes = [shape[0], shape[1], product(&shape[2..])];
     let values = [logits, maps, temperature];
@@ -334,6 +320,6 @@ impl<const D: usize> Layer<D, Map> {
 
 any_layer!(
     [const D: usize] Layer<D, Map>,
-    |layer, input| layer.map_shape(input).map(|shape| Some(("map", shape)))
+    |layer, input| layer.map_shape(input).map(|shape| vec![("map", shape)])
 );
 ways!([const D: usize] Layer<D, Map>, D, map);

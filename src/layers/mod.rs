@@ -1,9 +1,13 @@
 //! Layers: weights on the device, bound to tensors, recorded into a command encoder.
 
 mod cond_conv;
+mod contextual;
 mod dcd;
 mod dy_cnn;
+mod gate;
+mod gru;
 mod kernel_warehouse;
+mod layer_norm;
 mod map_conv;
 #[cfg(not(target_arch = "wasm32"))]
 mod matrices;
@@ -11,6 +15,8 @@ mod modulated;
 mod od_conv;
 mod per_sample;
 mod pool;
+mod resample;
+mod softmax;
 mod ways;
 
 use std::collections::BTreeMap;
@@ -18,21 +24,28 @@ use std::fmt;
 use std::marker::PhantomData;
 
 pub use cond_conv::{CondConv, CondConvWeights, Routing};
+pub use contextual::Contextual;
 pub use dcd::{Dcd2d, DcdWeights};
 pub use dy_cnn::{DyCnn, DyCnnWeights, TemperatureSchedule};
+pub use gate::{Gains, Gate};
+pub use gru::{Gru, GruWeights};
 pub use kernel_warehouse::{KernelWarehouse, KernelWarehouseWeights, Warehouse};
+pub use layer_norm::LayerNorm;
 pub use map_conv::{FdyConv2d, FdyWeights, PixelMix2d, PixelMixWeights};
 pub use modulated::ModulatedConv2d;
 pub use od_conv::{BatchNorm, Linear, Od, OdWeights, published_heads};
 pub use per_sample::PerSample;
-pub use pool::{GlobalPool, WindowPool, global_average_pool};
-pub use ways::AnyLayer;
+pub use pool::{AxisPool, GlobalPool, WindowPool, global_average_pool};
+pub use resample::{Resample, concatenated};
+pub use softmax::{Softmax, WeightedMean};
 use ways::ways;
+pub use ways::{AnyLayer, Io};
 
-use crate::device::{Bound, Builder, Context, Tensor};
+use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_finite, check_len, elements};
 use crate::kernels::Value;
+use crate::kernels::conv::ConvValues;
 use crate::problem::{
     Activation, Algorithm, AttentionSource, Branch, ConvDesc, Epilogue, Geometry, Layout, Parts,
     Problem, WeightOrder, pad_axes,
@@ -167,6 +180,26 @@ impl<const D: usize, A> Layer<D, A> {
             weights: Weights::default(),
             kind: PhantomData,
         })
+    }
+
+    /// What a layer that computes each channel from itself shares with convolutions.
+    fn of_channels(context: &Context, desc: &ConvDesc<D>) -> Result<Self> {
+        Self::empty(context, desc, AttentionSource::Static, false)
+    }
+
+    /// The problem of such a layer on values of a program, and what its step reads and writes:
+    /// weights are bound, and not read.
+    fn channel_step(&self, builder: &mut Builder, io: Io<'_>) -> Result<(Problem, ConvValues)> {
+        let Io { x, residual, y, .. } = io;
+        let mut problem = self.problem_on(builder, io)?;
+        problem.geometry = problem.geometry.at(problem.input);
+        if let Some(residual) = residual {
+            check_elem("residual", builder.info(residual)?.elem, problem.elems[1])?;
+        }
+        let affine = self.weights.affine.as_ref();
+        let affine = affine.map(|affine| builder.tensor("scale and shift", affine));
+        let values = ConvValues { x, weights: x, gains: None, affine, residual, partials: None, y };
+        Ok((problem, values))
     }
 
     /// A layer with its bank.
@@ -358,10 +391,11 @@ impl<const D: usize, A> Layer<D, A> {
         Ok(self.layouts[1].shape(batch, self.geometry.c_out, &out[3 - D..]))
     }
 
-    /// Batch and spatial size of an input shape.
+    /// Batch and spatial size of an input shape, which may lack ones at its end.
     fn split_shape(&self, shape: &[usize]) -> Result<(usize, [usize; 3])> {
         let c_in = self.geometry.c_in;
-        let spatial = match (shape, self.layouts[0]) {
+        let ones = (D + 2).saturating_sub(shape.len());
+        let spatial = match (&[shape, &vec![1; ones]].concat()[..], self.layouts[0]) {
             ([_, channels, spatial @ ..], Layout::ChannelsFirst) if *channels == c_in => {
                 spatial.try_into().ok()
             }
@@ -370,7 +404,8 @@ impl<const D: usize, A> Layer<D, A> {
             }
             _ => None,
         };
-        let spatial: [usize; D] = spatial.ok_or_else(|| Error::Shape {
+        let spatial: Option<[usize; D]> = spatial.filter(|_| !shape.is_empty());
+        let spatial = spatial.ok_or_else(|| Error::Shape {
             what: "input".into(),
             expected: match self.layouts[0] {
                 Layout::ChannelsFirst => format!("[batch, {c_in}, {D} spatial sizes]"),
@@ -388,34 +423,33 @@ impl<const D: usize, A> Layer<D, A> {
     }
 
     /// The problem that the layer is on values of a program.
-    fn problem_on(
-        &self,
-        builder: &Builder,
-        x: Value,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Problem> {
-        let input = builder.info(x)?;
+    fn problem_on(&self, builder: &Builder, io: Io<'_>) -> Result<Problem> {
+        let input = builder.info(io.x)?;
         let (batch, size) = self.split_shape(&input.shape)?;
         let mut problem = self.problem(batch, size);
-        problem.elems = [input.elem, builder.info(y)?.elem];
-        problem.epilogue.residual = residual.is_some();
+        problem.elems = [input.elem, builder.info(io.y)?.elem];
+        problem.epilogue.residual = io.residual.is_some();
         Ok(problem)
     }
 
     /// Adds the layer's steps to a program; what is given is looked at by its number of elements
     /// alone.
-    fn lower_conv(
+    fn lower_conv(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        let problem = self.problem_on(builder, io)?;
+        self.lower_problem(builder, &problem, io)
+    }
+
+    fn lower_problem(
         &self,
         builder: &mut Builder,
-        x: Value,
-        given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
+        problem: &Problem,
+        io: Io<'_>,
     ) -> Result<Option<Value>> {
-        let plan = self.context.plan(&self.problem_on(builder, x, residual, y)?)?;
+        let plan = self.context.plan(problem)?;
         let weights =
             self.weights.as_ref().map(|name, weights| Ok(builder.tensor(name, weights)))?;
+        let Io { x, given, residual, y } = io;
+        let given = given.first().copied();
         builder.push_plan(plan, &Operands { x, given, residual, weights, y })
     }
 }
@@ -428,7 +462,7 @@ macro_rules! any_layer {
                 &self.context
             }
 
-            fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
+            fn given(&self, input: &[usize]) -> Result<Vec<(&'static str, Vec<usize>)>> {
                 let ($self, $input) = (self, self.split_shape(input)?);
                 $given
             }
@@ -437,15 +471,8 @@ macro_rules! any_layer {
                 Self::output_shape(self, input)
             }
 
-            fn lower(
-                &self,
-                builder: &mut Builder,
-                x: Value,
-                given: Option<Value>,
-                residual: Option<Value>,
-                y: Value,
-            ) -> Result<Option<Value>> {
-                self.lower_conv(builder, x, given, residual, y)
+            fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+                self.lower_conv(builder, io)
             }
         }
     };
@@ -454,7 +481,7 @@ use any_layer;
 
 any_layer!(
     [const D: usize, A: OwnAttention] Layer<D, A>,
-    |_layer, _input| Ok(None)
+    |_layer, _input| Ok(Vec::new())
 );
 ways!([const D: usize, A: OwnAttention] Layer<D, A>, D);
 
@@ -462,7 +489,7 @@ any_layer!(
     [const D: usize] Layer<D, Given>,
     |layer, input| {
         let row = layer.problem(input.0, input.1).attention_row();
-        Ok(Some(("attention", vec![input.0, row.stride])))
+        Ok(vec![("attention", vec![input.0, row.stride])])
     }
 );
 ways!([const D: usize] Layer<D, Given>, D, attention);
@@ -501,6 +528,21 @@ impl<const D: usize> Layer<D, Given> {
         bias: Option<&[f32]>,
     ) -> Result<Self> {
         let parts = Parts { mix: true, ..Parts::default() };
+        Self::create(context, desc, AttentionSource::Given(parts), bank, bias)
+    }
+
+    /// The same with gains of the input channels, as of squeeze and excitation: attention is
+    /// `[batch, channels in + K]`, the gains first.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_channel_gains(
+        context: &Context,
+        desc: &ConvDesc<D>,
+        bank: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Self> {
+        let parts = Parts { channel: true, mix: true, ..Parts::default() };
         Self::create(context, desc, AttentionSource::Given(parts), bank, bias)
     }
 }

@@ -1,6 +1,6 @@
 //! Modulated convolution of StyleGAN2.
 
-use super::{AnyLayer, Given, Layer, one_kernel, ways, write_all};
+use super::{AnyLayer, Given, Io, Layer, one_kernel, ways, write_all};
 use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
@@ -100,31 +100,18 @@ impl AnyLayer for ModulatedConv2d {
         &self.context
     }
 
-    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
+    fn given(&self, input: &[usize]) -> Result<Vec<(&'static str, Vec<usize>)>> {
         let (batch, _) = self.conv.split_shape(input)?;
-        Ok(Some(("style", vec![batch, self.conv.geometry.c_in])))
+        Ok(vec![("style", vec![batch, self.conv.geometry.c_in])])
     }
 
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
         self.conv.output_shape(input)
     }
 
-    fn lower(
-        &self,
-        builder: &mut Builder,
-        x: Value,
-        style: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Option<Value>> {
-        let Some(style) = style else {
-            return Err(Error::Value {
-                what: "style".into(),
-                needed: "a value".into(),
-                found: "none".into(),
-            });
-        };
-        let batch = builder.info(x)?.shape[0];
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        let [style] = io.all_given()?;
+        let batch = builder.info(io.x)?.shape[0];
         check_elem("style", builder.info(style)?.elem, Elem::F32)?;
         let g = &self.conv.geometry;
         let row = g.c_in + if self.demodulate { g.c_out } else { 0 };
@@ -133,7 +120,7 @@ impl AnyLayer for ModulatedConv2d {
         let caps = self.context.caps();
         let values = [style, norms, gains];
         builder.push(demodulate::dispatch(values, g, self.demodulate, batch, caps)?);
-        self.conv.lower_conv(builder, x, Some(gains), residual, y)
+        self.conv.lower_conv(builder, io.given(&[gains]))
     }
 }
 ways!([] ModulatedConv2d, 2, style);

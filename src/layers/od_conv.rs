@@ -177,7 +177,12 @@ impl OdWeights {
             spatial: self.tap_head.is_some(),
             mix: self.kernel_head.is_some(),
         };
-        Branch { hidden: Some(self.norm.weight.len()), parts, mixing: Mixing::Softmax }
+        Branch {
+            context: None,
+            hidden: Some(self.norm.weight.len()),
+            parts,
+            mixing: Mixing::Softmax,
+        }
     }
 
     /// Weights of the attention.

@@ -1,6 +1,6 @@
 //! Convolution with a kernel of its own for each sample, given by the caller.
 
-use super::{AnyLayer, Layer, any_layer, one_kernel, ways};
+use super::{AnyLayer, Io, Layer, any_layer, one_kernel, ways};
 use crate::device::{Bound, Builder, Context, Tensor};
 use crate::error::Result;
 use crate::kernels::Value;
@@ -27,6 +27,6 @@ impl<const D: usize> Layer<D, PerSample> {
 
 any_layer!(
     [const D: usize] Layer<D, PerSample>,
-    |layer, input| Ok(Some(("per-sample kernels", vec![input.0, layer.geometry.weights()])))
+    |layer, input| Ok(vec![("per-sample kernels", vec![input.0, layer.geometry.weights()])])
 );
 ways!([const D: usize] Layer<D, PerSample>, D, kernels);

@@ -1,14 +1,13 @@
 //! Pooling: over all positions, and in windows.
 
-use super::{AnyLayer, Layer, Static, ways};
+use super::{AnyLayer, Io, Layer, Static, ways};
 use crate::caps::Caps;
 use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
-use crate::kernels::conv::ConvValues;
-use crate::kernels::{Value, value_limit, window_pool};
-use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Pooling, Problem, product};
+use crate::kernels::{Dispatch, Value, value_limit, window_pool};
+use crate::problem::{ConvDesc, Geometry, Layout, Pooling, Problem, product};
 
 /// Pooling in windows over `D` axes: `y[b, c, p]` is the largest, or the mean, of what the window
 /// at `p` covers of `x[b, c, ..]`.
@@ -53,8 +52,7 @@ impl<const D: usize> WindowPool<D> {
                 because: "a window is not a sum of products".into(),
             });
         }
-        let windows = Layer::empty(context, windows, AttentionSource::Static, false)?;
-        Ok(Self { windows, pooling })
+        Ok(Self { windows: Layer::of_channels(context, windows)?, pooling })
     }
 
     /// As [`Layer::layouts`].
@@ -113,34 +111,31 @@ impl<const D: usize> AnyLayer for WindowPool<D> {
         self.windows.output_shape(input)
     }
 
-    fn lower(
-        &self,
-        builder: &mut Builder,
-        x: Value,
-        _given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Option<Value>> {
-        let mut problem = self.windows.problem_on(builder, x, residual, y)?;
-        let (batch, size) = (problem.batch, problem.input);
-        problem.geometry = problem.geometry.at(size);
-        if let Some(residual) = residual {
-            check_elem("residual", builder.info(residual)?.elem, problem.elems[1])?;
-        }
-        let output = problem.geometry.output_size(size)?;
-        // Weights are bound, and not read.
-        let values =
-            ConvValues { x, weights: x, gains: None, affine: None, residual, partials: None, y };
-        let sample = product(&size).max(product(&output)).saturating_mul(problem.geometry.c_in);
-        for (first, batch) in chunks(batch, sample, builder.caps()) {
-            let chunk = (first, Problem { batch, ..problem });
-            let caps = builder.caps();
-            builder.push(window_pool::dispatch(chunk, output, self.pooling, values, caps)?);
-        }
-        Ok(None)
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        let (problem, values) = self.windows.channel_step(builder, io)?;
+        let output = problem.geometry.output_size(problem.input)?;
+        push_chunks(builder, problem, output, |chunk, caps| {
+            window_pool::dispatch(chunk, output, self.pooling, values, caps)
+        })
     }
 }
 ways!([const D: usize] WindowPool<D>, D);
+
+/// Adds a step that computes each channel from itself, in chunks of the batch.
+pub(super) fn push_chunks(
+    builder: &mut Builder,
+    problem: Problem,
+    output: [usize; 3],
+    mut dispatch: impl FnMut((usize, Problem), &Caps) -> Result<Dispatch>,
+) -> Result<Option<Value>> {
+    let Geometry { c_in, c_out, .. } = problem.geometry;
+    let sample = product(&problem.input).max(product(&output)).saturating_mul(c_in.max(c_out));
+    for (first, batch) in chunks(problem.batch, sample, builder.caps()) {
+        let step = dispatch((first, Problem { batch, ..problem }), builder.caps())?;
+        builder.push(step);
+    }
+    Ok(None)
+}
 
 /// First sample and number of samples of chunks whose bindings are within the limit, if `sample` is
 /// the most elements that one has.
@@ -170,6 +165,17 @@ impl Pool {
             builder.push(dispatch);
         }
         Ok(())
+    }
+}
+
+/// Refuses a residual, for layers that add none.
+pub(super) fn refuse_residual(io: Io<'_>, what: &str) -> Result<()> {
+    match io.residual {
+        None => Ok(()),
+        Some(_) => Err(Error::Unsupported {
+            what: "a residual".into(),
+            because: format!("{what} adds none"),
+        }),
     }
 }
 
@@ -225,20 +231,9 @@ impl AnyLayer for GlobalPool {
         Ok(self.layout.shape(batch, channels, &vec![1; input.len() - 2]))
     }
 
-    fn lower(
-        &self,
-        builder: &mut Builder,
-        x: Value,
-        _given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Option<Value>> {
-        if residual.is_some() {
-            return Err(Error::Unsupported {
-                what: "a residual".into(),
-                because: "the mean over all positions adds none".into(),
-            });
-        }
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        let Io { x, y, .. } = io;
+        refuse_residual(io, "the mean over all positions")?;
         check_elem("output", builder.info(y)?.elem, Elem::F32)?;
         let [batch, channels, positions] = self.sizes(&builder.info(x)?.shape)?;
         Pool::global(channels, positions, self.layout).push(builder, [x, y], batch)?;
@@ -255,5 +250,67 @@ impl AnyLayer for GlobalPool {
 pub fn global_average_pool(context: &Context, x: &Tensor, y: &Tensor) -> Result<Bound> {
     let pool = GlobalPool::new(context);
     check_elem("output", y.elem(), Elem::F32)?;
-    pool.bind_any(x, None, None, y)
+    pool.bind_any(x, &[], None, y)
+}
+
+/// The mean over one axis as a layer: from `[batch, channels, spatial..]` to `[batch, channels,
+/// other axes.., 1]`, in f32.
+#[derive(Clone, Debug)]
+pub struct AxisPool {
+    context: Context,
+    axis: usize,
+}
+
+impl AxisPool {
+    /// Over this axis of the input, 0 being the batch.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for the batch.
+    pub fn new(context: &Context, axis: usize) -> Result<Self> {
+        match axis {
+            0 => Err(Error::Shape {
+                what: "axis of a mean".into(),
+                expected: "1 or more".into(),
+                found: "0, the batch".into(),
+            }),
+            _ => Ok(Self { context: context.clone(), axis }),
+        }
+    }
+}
+
+impl AnyLayer for AxisPool {
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn output_elem(&self, _input: Elem) -> Elem {
+        Elem::F32
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let mut shape = input.to_vec();
+        match shape.get_mut(self.axis) {
+            Some(size) if *size > 0 => *size = 1,
+            _ => {
+                return Err(Error::Shape {
+                    what: "input".into(),
+                    expected: format!("axis {} of at least 1 element", self.axis),
+                    found: format!("{input:?}"),
+                });
+            }
+        }
+        shape[self.axis..].rotate_left(1);
+        Ok(shape)
+    }
+
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        refuse_residual(io, "the mean over an axis")?;
+        check_elem("output", builder.info(io.y)?.elem, Elem::F32)?;
+        let shape = builder.info(io.x)?.shape.clone();
+        let outer = product(&shape[1..self.axis]);
+        let inner = product(&shape[self.axis + 1..]);
+        let pool = Pool::axis(outer, shape[self.axis], inner);
+        pool.push(builder, [io.x, io.y], shape[0])?;
+        Ok(None)
+    }
 }

@@ -15,7 +15,7 @@ use crate::program::Program;
 /// # fn f(layers: &[Box<dyn AnyLayer>], x: &Tensor) -> Result<()> {
 /// let mut x = x.clone();
 /// for layer in layers {
-///     x = layer.forward_any(&x, None)?;
+///     x = layer.forward_any(&x, &[])?;
 /// }
 /// # Ok(())
 /// # }
@@ -24,13 +24,13 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     /// The context that the layer was made with.
     fn context(&self) -> &Context;
 
-    /// Name and shape of what the layer is given beside an input of this shape: attention, a map, a
-    /// style or kernels. `None` for layers that need nothing but their input.
+    /// Names and shapes of what the layer is given beside an input of this shape, in order:
+    /// attention, a map, a style, kernels, gains. None for layers that need nothing but their input.
     ///
     /// # Errors
     /// [`Error::Shape`] if the input does not fit the layer.
-    fn given(&self, input: &[usize]) -> Result<Option<(&'static str, Vec<usize>)>> {
-        self.output_shape(input).map(|_| None)
+    fn given(&self, input: &[usize]) -> Result<Vec<(&'static str, Vec<usize>)>> {
+        self.output_shape(input).map(|_| Vec::new())
     }
 
     /// Shape of the output for an input of this shape.
@@ -49,14 +49,7 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     ///
     /// # Errors
     /// The planner's errors ([`Plan::new`](crate::program::Plan::new)), [`Error::Shape`].
-    fn lower(
-        &self,
-        builder: &mut Builder,
-        x: Value,
-        given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Option<Value>>;
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>>;
 
     /// Binds input, what the layer is given, maybe a residual, and output.
     ///
@@ -66,17 +59,19 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     fn bind_any(
         &self,
         x: &Tensor,
-        given: Option<&Tensor>,
+        given: &[&Tensor],
         residual: Option<&Tensor>,
         y: &Tensor,
     ) -> Result<Bound> {
-        let name = self.given(x.shape())?.map_or("given", |(name, _)| name);
+        let names = self.given(x.shape())?;
         let mut builder = Builder::new(self.context());
         let y = builder.tensor("output", y);
         let x = builder.tensor("input", x);
-        let given = given.map(|given| builder.tensor(name, given));
+        let mut names = names.into_iter().map(|(name, _)| name);
+        let named = |given| builder.tensor(names.next().unwrap_or("given"), given);
+        let given: Vec<Value> = given.iter().copied().map(named).collect();
         let residual = residual.map(|residual| builder.tensor("residual", residual));
-        let attention = add(&mut builder, self, x, given, residual, y)?;
+        let attention = add(&mut builder, self, Io { x, given: &given, residual, y })?;
         builder.bind_with(y, attention)
     }
 
@@ -89,9 +84,10 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
         let shape = self.output_shape(input)?;
         let y = builder.external("output", &shape, self.output_elem(elem));
         let x = builder.external("input", input, elem);
-        let given = self.given(input)?;
+        let given = self.given(input)?.into_iter();
         let given = given.map(|(name, shape)| builder.external(name, &shape, Elem::F32));
-        add(&mut builder, self, x, given, None, y)?;
+        let given: Vec<Value> = given.collect();
+        add(&mut builder, self, Io::new(x, y).given(&given))?;
         Ok(builder.program().clone())
     }
 
@@ -99,7 +95,7 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     ///
     /// # Errors
     /// As [`AnyLayer::bind_any`].
-    fn forward_any(&self, x: &Tensor, given: Option<&Tensor>) -> Result<Tensor> {
+    fn forward_any(&self, x: &Tensor, given: &[&Tensor]) -> Result<Tensor> {
         let shape = self.output_shape(x.shape())?;
         let y = Tensor::new(self.context(), "output", &shape, self.output_elem(x.elem()))?;
         self.forward_any_into(x, given, &y)?;
@@ -110,10 +106,53 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     ///
     /// # Errors
     /// As [`AnyLayer::bind_any`].
-    fn forward_any_into(&self, x: &Tensor, given: Option<&Tensor>, y: &Tensor) -> Result<()> {
+    fn forward_any_into(&self, x: &Tensor, given: &[&Tensor], y: &Tensor) -> Result<()> {
         let bound = self.bind_any(x, given, None, y)?;
         let record = |encoder: &mut wgpu::CommandEncoder| bound.record(encoder);
         self.context().submit("the work of a layer", record).map(drop)
+    }
+}
+
+/// What a layer reads and writes in a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Io<'a> {
+    /// Input.
+    pub x: Value,
+    /// What [`AnyLayer::given`] names.
+    pub given: &'a [Value],
+    /// Added to the output before the activation, of the output's shape.
+    pub residual: Option<Value>,
+    /// Output.
+    pub y: Value,
+}
+
+impl<'a> Io<'a> {
+    /// Input and output.
+    #[must_use]
+    pub fn new(x: Value, y: Value) -> Self {
+        Self { x, given: &[], residual: None, y }
+    }
+
+    /// The same with what the layer is given.
+    #[must_use]
+    pub fn given<'b>(self, given: &'b [Value]) -> Io<'b> {
+        let Self { x, residual, y, .. } = self;
+        Io { x, given, residual, y }
+    }
+
+    /// The same with a residual.
+    #[must_use]
+    pub fn adding(self, residual: Value) -> Self {
+        Self { residual: Some(residual), ..self }
+    }
+
+    /// All that the layer is given.
+    pub(crate) fn all_given<const N: usize>(self) -> Result<[Value; N]> {
+        <[Value; N]>::try_from(self.given).map_err(|_| Error::Value {
+            what: "what the layer is given".into(),
+            needed: N.to_string(),
+            found: self.given.len().to_string(),
+        })
     }
 }
 
@@ -123,11 +162,11 @@ impl Builder {
     ///
     /// # Errors
     /// As [`AnyLayer::lower`].
-    pub fn layer(&mut self, layer: &dyn AnyLayer, x: Value, given: Option<Value>) -> Result<Value> {
+    pub fn layer(&mut self, layer: &dyn AnyLayer, x: Value, given: &[Value]) -> Result<Value> {
         let input = self.info(x)?;
         let (shape, elem) = (layer.output_shape(&input.shape)?, layer.output_elem(input.elem));
         let y = self.scratch("intermediate result", &shape, elem);
-        self.layer_into(layer, x, given, None, y)?;
+        self.layer_into(layer, Io::new(x, y).given(given))?;
         Ok(y)
     }
 
@@ -135,15 +174,8 @@ impl Builder {
     ///
     /// # Errors
     /// As [`AnyLayer::lower`]; [`Error::AliasedBuffers`] for an output that the layer reads.
-    pub fn layer_into(
-        &mut self,
-        layer: &dyn AnyLayer,
-        x: Value,
-        given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<()> {
-        add(self, layer, x, given, residual, y).map(drop)
+    pub fn layer_into(&mut self, layer: &dyn AnyLayer, io: Io<'_>) -> Result<()> {
+        add(self, layer, io).map(drop)
     }
 }
 
@@ -151,50 +183,60 @@ impl Builder {
 fn add<L: AnyLayer + ?Sized>(
     builder: &mut Builder,
     layer: &L,
-    x: Value,
-    given: Option<Value>,
-    residual: Option<Value>,
-    y: Value,
+    io: Io<'_>,
 ) -> Result<Option<Value>> {
+    let Io { x, given, residual, y } = io;
     let input = builder.info(x)?.shape.clone();
-    check_given(layer.given(&input)?, builder, given)?;
+    check_given(&layer.given(&input)?, builder, given)?;
     let shape = layer.output_shape(&input)?;
     for value in [Some(y), residual].into_iter().flatten() {
         let found = &builder.info(value)?.shape;
-        if *found != shape {
+        if !is_same(found, &shape) {
             return Err(Error::shape(value.name(), &shape, found));
         }
     }
-    let read = [Some(x), given, residual].into_iter().flatten();
+    let read = [x].into_iter().chain(given.iter().copied()).chain(residual);
     if let Some(input) = read.into_iter().find(|value| *value == y) {
         return Err(Error::AliasedBuffers { output: y.name(), input: input.name() });
     }
-    layer.lower(builder, x, given, residual, y)
+    layer.lower(builder, io)
+}
+
+/// Whether two shapes are the same but for trailing ones: `[batch, channels]` is a map of one
+/// position.
+fn is_same(a: &[usize], b: &[usize]) -> bool {
+    let trimmed = |shape: &[usize]| shape.iter().rposition(|&n| n != 1).map_or(0, |last| last + 1);
+    a[..trimmed(a)] == b[..trimmed(b)]
 }
 
 /// Refuses another number or shape of what a layer is given.
 fn check_given(
-    needed: Option<(&'static str, Vec<usize>)>,
+    needed: &[(&'static str, Vec<usize>)],
     builder: &Builder,
-    given: Option<Value>,
+    given: &[Value],
 ) -> Result<()> {
-    match (needed, given) {
-        (None, None) => Ok(()),
-        (Some((name, shape)), Some(given)) => {
-            let found = &builder.info(given)?.shape;
-            if *found == shape { Ok(()) } else { Err(Error::shape(name, &shape, found)) }
+    for ((name, shape), given) in needed.iter().zip(given) {
+        let found = &builder.info(*given)?.shape;
+        if !is_same(found, shape) {
+            return Err(Error::shape(*name, shape, found));
         }
-        (None, Some(given)) => Err(Error::Value {
-            what: "tensor beside the input".into(),
-            needed: "none, since the layer computes its attention itself".into(),
-            found: format!("{:?}", builder.info(given)?.shape),
-        }),
-        (Some((name, shape)), None) => Err(Error::Value {
-            what: name.into(),
+    }
+    if let Some((name, shape)) = needed.get(given.len()) {
+        return Err(Error::Value {
+            what: (*name).into(),
             needed: format!("a tensor {shape:?}"),
             found: "none".into(),
-        }),
+        });
     }
+    let Some(extra) = given.get(needed.len()) else { return Ok(()) };
+    Err(Error::Value {
+        what: "tensor beside the input".into(),
+        needed: match needed.len() {
+            0 => "none, since the layer needs nothing but its input".into(),
+            count => format!("{count} and no more"),
+        },
+        found: format!("{:?}", builder.info(*extra)?.shape),
+    })
 }
 
 /// Runs a layer on host data.
@@ -203,17 +245,18 @@ pub(super) fn run(
     layer: &dyn AnyLayer,
     shape: &[usize],
     x: &[f32],
-    given: Option<&[f32]>,
+    given: &[&[f32]],
 ) -> Result<Vec<f32>> {
     let context = layer.context();
-    let given = match (layer.given(shape)?, given) {
-        (Some((name, shape)), Some(values)) => {
-            Some(Tensor::filled(context, name, &shape, values, Elem::F32)?)
-        }
-        _ => None,
-    };
+    let needed = layer.given(shape)?;
+    let given = needed
+        .iter()
+        .zip(given)
+        .map(|((name, shape), values)| Tensor::filled(context, name, shape, values, Elem::F32));
+    let given = given.collect::<Result<Vec<_>>>()?;
+    let given: Vec<&Tensor> = given.iter().collect();
     let x = Tensor::filled(context, "input", shape, x, Elem::F32)?;
-    layer.forward_any(&x, given.as_ref())?.read_blocking(context)
+    layer.forward_any(&x, &given)?.read_blocking(context)
 }
 
 /// The ways with names of their own, for a kind of layer over `$axes` axes that is given `$given`
@@ -230,7 +273,7 @@ macro_rules! ways {
             /// ([`Plan::new`](crate::program::Plan::new)),
             /// [`OutOfMemory`](crate::Error::OutOfMemory).
             pub fn bind(&self, x: &Tensor $(, $given: &Tensor)?, y: &Tensor) -> Result<Bound> {
-                self.bind_any(x, [$($given)?].first().copied(), None, y)
+                self.bind_any(x, &[$($given)?], None, y)
             }
 
             /// As [`bind`](Self::bind), and adds `residual`, a tensor like the output, before the
@@ -245,7 +288,7 @@ macro_rules! ways {
                 residual: &Tensor,
                 y: &Tensor,
             ) -> Result<Bound> {
-                self.bind_any(x, [$($given)?].first().copied(), Some(residual), y)
+                self.bind_any(x, &[$($given)?], Some(residual), y)
             }
 
             /// Computes the layer into a new tensor of the input's element type, and submits the
@@ -254,7 +297,7 @@ macro_rules! ways {
             /// # Errors
             /// As [`bind`](Self::bind).
             pub fn forward(&self, x: &Tensor $(, $given: &Tensor)?) -> Result<Tensor> {
-                self.forward_any(x, [$($given)?].first().copied())
+                self.forward_any(x, &[$($given)?])
             }
 
             /// Computes the layer into `y`, and submits the work.
@@ -267,7 +310,7 @@ macro_rules! ways {
                 $($given: &Tensor,)?
                 y: &Tensor,
             ) -> Result<()> {
-                self.forward_any_into(x, [$($given)?].first().copied(), y)
+                self.forward_any_into(x, &[$($given)?], y)
             }
 
             /// Computes the layer on host data, `[batch, channels in, input..]` or with the
@@ -284,7 +327,7 @@ macro_rules! ways {
                 $($given: &[f32],)?
             ) -> Result<Vec<f32>> {
                 let shape = self.input_shape(batch, input);
-                crate::layers::ways::run(self, &shape, x, [$($given)?].first().copied())
+                crate::layers::ways::run(self, &shape, x, &[$($given)?])
             }
         }
     };

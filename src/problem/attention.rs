@@ -30,10 +30,13 @@ impl AttentionSource {
     }
 }
 
-/// An attention branch: pooling, maybe a hidden layer, and a head for each part that is not
+/// An attention branch: pooling or a given context, maybe a hidden layer, and a head for each part that is not
 /// skipped. The temperature is no part of a plan: it can change between two runs of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Branch {
+    /// Width of a context `[batch, width]` that the caller gives, which the branch reads instead of
+    /// the channel means.
+    pub context: Option<usize>,
     /// Hidden units; `None` where the heads read the channel means.
     pub hidden: Option<usize>,
     /// Heads that are there.

@@ -48,6 +48,20 @@ pub enum Pooling {
     MeanWithPadding,
 }
 
+/// Where an output of another size reads its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sampling {
+    /// At the nearest place before it: `floor(p in / out)`.
+    Nearest,
+    /// Between neighbours, at `(p + 1/2) in / out - 1/2` within the map: PyTorch's bilinear with
+    /// `align_corners=False`, along every axis.
+    Linear,
+    /// In a border, at the place that mirrors it; the edge is not repeated.
+    Reflection,
+    /// In a border, at the edge.
+    Edge,
+}
+
 /// Order of a tensor's axes in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Layout {

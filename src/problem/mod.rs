@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 pub use algorithm::Algorithm;
 pub use attention::{AttentionRow, AttentionSource, Branch, Cells, MapAxis, Mixing, Parts};
-pub use epilogue::{Activation, Epilogue, Layout, Pooling};
+pub use epilogue::{Activation, Epilogue, Layout, Pooling, Sampling};
 pub(crate) use geometry::{BLOCK, pad_axes};
 pub use geometry::{ConvDesc, Geometry, WeightOrder};
 pub use winograd::Winograd;

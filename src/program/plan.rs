@@ -125,7 +125,7 @@ impl Plan {
             program.add(value, &shape, Elem::F32, Memory::Scratch)
         };
         let g = &problem.geometry;
-        if matches!(problem.attention, AttentionSource::Branch(_)) {
+        if matches!(problem.attention, AttentionSource::Branch(Branch { context: None, .. })) {
             scratch.means = Some(add("channel means", &[g.c_in]));
         }
         if weights > 0 && problem.attention != AttentionSource::SampleWeights {
@@ -230,7 +230,7 @@ impl Plan {
     ) -> Result<()> {
         let Problem { geometry, input, layouts, elems, .. } = self.problem;
         let mlp = Mlp {
-            channels: geometry.c_in,
+            channels: branch.context.unwrap_or(geometry.c_in),
             hidden: branch.hidden,
             outputs: self.problem.attention_row().stride,
             head: match branch.mixing {
@@ -243,15 +243,17 @@ impl Plan {
         };
         let (Scratch { means, attention, .. }, weights) = (self.scratch, self.operands.weights);
         let values = MlpValues {
-            means: means.expect("a branch has means"),
+            means: means.or(self.operands.given).expect("a branch has means or is given a context"),
             hidden: weights.hidden,
             heads: weights.heads.expect("a branch has heads"),
             temperature: weights.temperature.expect("a branch has a temperature"),
             attention: attention.expect("a branch computes attention"),
         };
-        let pool = average_pool::Pool::global(mlp.channels, product(&input), layouts[0]);
-        let pooled = [self.operands.x, values.means];
-        self.program.push(pool.dispatch(pooled, elems[0], first, batch, caps)?);
+        if branch.context.is_none() {
+            let pool = average_pool::Pool::global(mlp.channels, product(&input), layouts[0]);
+            let pooled = [self.operands.x, values.means];
+            self.program.push(pool.dispatch(pooled, elems[0], first, batch, caps)?);
+        }
         self.program.push(mlp.dispatch(values, first, batch, caps)?);
         Ok(())
     }
@@ -498,6 +500,10 @@ fn samples_per_chunk(
     let g = &problem.geometry;
     let map = problem.map_size(output).saturating_mul(g.kernels);
     let attention = problem.attention_row().stride.saturating_add(map);
+    let context = match problem.attention {
+        AttentionSource::Branch(Branch { context: Some(width), .. }) => width,
+        _ => 0,
+    };
     let (summed, tiles) = problem.summed(output);
     let of_tiles = |channels: usize| {
         if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 }
@@ -507,6 +513,7 @@ fn samples_per_chunk(
         ("per-sample kernels", scratch[0]),
         ("partial sums", scratch[1]),
         ("attention", attention),
+        ("context", context),
         ("tiles of the input", of_tiles(summed.geometry.c_in)),
         ("tiles of products", of_tiles(summed.geometry.c_out)),
         ("output", product(&output).saturating_mul(g.c_out)),
@@ -571,6 +578,9 @@ fn operands(program: &mut Program, problem: &Problem, output: [usize; 3]) -> Ope
         AttentionSource::SampleWeights => {
             in_f32("per-sample kernels", &[problem.batch, problem.row()])
         }
+        AttentionSource::Branch(Branch { context: Some(width), .. }) => {
+            in_f32("context", &[problem.batch, width])
+        }
         AttentionSource::Static | AttentionSource::Branch(_) => None,
     };
     let mut weights = Weights::default();
@@ -578,8 +588,9 @@ fn operands(program: &mut Program, problem: &Problem, output: [usize; 3]) -> Ope
         weights.affine = in_f32("scale and shift", &[2, g.c_out]);
     }
     if let AttentionSource::Branch(branch) = problem.attention {
-        let width = branch.hidden.unwrap_or(g.c_in);
-        let hidden = branch.hidden.map(|hidden| [g.c_in + 1, hidden]);
+        let inputs = branch.context.unwrap_or(g.c_in);
+        let width = branch.hidden.unwrap_or(inputs);
+        let hidden = branch.hidden.map(|hidden| [inputs + 1, hidden]);
         weights.hidden = hidden.and_then(|s| in_f32("hidden weights of the attention", &s));
         let logits = match branch.mixing {
             // Each run has a zero cell, whose attention is dropped.

@@ -277,6 +277,9 @@ pub fn layer_by(
     let g = &problem.geometry;
     let row = problem.attention_row();
     let attention = match (&weights.mlp, problem.attention) {
+        (Some(mlp), AttentionSource::Branch(Branch { context: Some(_), .. })) => {
+            attention_mlp::attention_mlp(mlp, given, problem.batch)
+        }
         (Some(mlp), AttentionSource::Branch(_)) => {
             let inner = if problem.layouts[0] == Layout::ChannelsLast { g.c_in } else { 1 };
             let means = average_pool::average_pool(x, problem.batch * g.c_in / inner, inner);

@@ -1,7 +1,7 @@
 //! The numbers of a problem, all of them following from its seed.
 
 use dynconv::problem::MapAxis;
-use dynconv::problem::{Cells, Geometry};
+use dynconv::problem::{Cells, Geometry, Layout};
 use dynconv::{
     CondConvWeights, DcdWeights, DyCnnWeights, Elem, FdyWeights, KernelWarehouseWeights, Linear,
     OdWeights, PixelMixWeights,
@@ -72,7 +72,7 @@ impl Data {
             Numbers::Floats => noise.floats(len),
         };
         let bank = match spec.family {
-            Family::PerSample | Family::Pool(_) => 0,
+            Family::PerSample | Family::Pool(_) | Family::Op(_) => 0,
             Family::Warehouse => {
                 let cells = cells(spec, &g);
                 cells.count * cells.elements()
@@ -83,7 +83,7 @@ impl Data {
         let outputs = spec.batch * g.c_out * output.iter().product::<usize>();
         let mut data = Self {
             x: take(spec.batch * g.c_in * spec.input.iter().product::<usize>(), 4),
-            given: take(spec.batch * given_len(spec, &g, output), 2),
+            given: take(spec.batch * given_len(spec, &g, output)?, 2),
             bank: take(bank, 3),
             bias: spec.bias.then(|| take(biases, 9)),
             affine: spec.affine.then(|| [take(g.c_out, 2), take(g.c_out, 5)]),
@@ -137,14 +137,37 @@ impl Data {
 }
 
 /// Elements of what the caller gives for one sample.
-fn given_len(spec: &Spec, g: &Geometry, output: [usize; 3]) -> usize {
-    match spec.family {
+fn given_len(spec: &Spec, g: &Geometry, output: [usize; 3]) -> dynconv::Result<usize> {
+    Ok(match spec.family {
         Family::Bank => g.kernels,
         Family::Map(MapAxis::All) => g.kernels * output.iter().product::<usize>(),
         Family::Map(MapAxis::One(axis)) => g.kernels * output[axis.min(2)],
         Family::PerSample => g.weights(),
         Family::Modulated | Family::Styled => g.c_in,
+        Family::Contextual => CONTEXT,
+        Family::Op(_) => {
+            let given = given_shapes(spec)?;
+            given.iter().map(|(_, shape)| shape[1..].iter().product::<usize>()).sum()
+        }
         _ => 0,
+    })
+}
+
+/// Width of the context of the suite's layers.
+pub(crate) const CONTEXT: usize = 7;
+
+/// Names and shapes of what a layer that convolves nothing is given, in order.
+pub(crate) fn given_shapes(spec: &Spec) -> dynconv::Result<Vec<(&'static str, Vec<usize>)>> {
+    let Family::Op(op) = spec.family else { return Ok(Vec::new()) };
+    let context = crate::variants::noop();
+    // The sizes do not depend on the layouts.
+    let plain = Spec { layouts: [Layout::ChannelsFirst; 2], ..spec.clone() };
+    let shape = [&[spec.batch, spec.channels[0]], &spec.input[..]].concat();
+    let none = Data::none();
+    match spec.input.len() {
+        1 => op.layer::<1>(&context, &plain, &none)?.given(&shape),
+        2 => op.layer::<2>(&context, &plain, &none)?.given(&shape),
+        _ => op.layer::<3>(&context, &plain, &none)?.given(&shape),
     }
 }
 
@@ -224,6 +247,16 @@ impl Data {
         ];
         heads.into_iter().flatten().for_each(|head| self.multiply_head(head));
         OdWeights { bank: self.bank.clone(), ..weights }
+    }
+
+    /// The head on a context.
+    #[must_use]
+    pub fn context_head(&self, spec: &Spec, g: &Geometry) -> Linear {
+        let noise = &mut Self::branch_noise(spec);
+        let mut head =
+            Linear { weight: noise.floats(g.kernels * CONTEXT), bias: noise.floats(g.kernels) };
+        self.multiply_head(&mut head);
+        head
     }
 
     /// CondConv.

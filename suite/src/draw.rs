@@ -1,11 +1,12 @@
 //! Draws whole problems, and makes the smallest of one that fails.
 
 use dynconv::Algorithm;
-use dynconv::problem::Layout;
+use dynconv::problem::{Layout, Sampling};
 use dynconv::{Elem, Winograd};
 use proptest::prelude::*;
 
 use crate::laws::choices;
+use crate::ops::Op;
 use crate::spec::{ACTIVATIONS, FAMILIES, Family, Limits, Spec};
 
 /// Multiplications of a problem at most, so that the reference takes no longer than the device.
@@ -154,9 +155,11 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     let per_group = |channels: usize| channels.div_ceil(groups).max(1) * groups;
     let c_in = if rest.channels[0] == 1 { groups } else { per_group(rest.channels[0]) };
     let channels = [c_in, per_group(rest.channels[1])];
-    let (groups, channels) = match rest.family.is_pool() {
-        true => (channels[1], [channels[1]; 2]),
-        false => (groups, channels),
+    let (groups, channels) = match rest.family {
+        Family::Op(Op::Concat) => (1, [c_in, c_in + rest.channels[1]]),
+        Family::Op(Op::Gru) if groups > 2 => (1, channels),
+        family if family.has_channel_groups() => (channels[1], [channels[1]; 2]),
+        _ => (groups, channels),
     };
     let list = |of: fn(&Axis) -> usize| axes.iter().map(of).collect::<Vec<_>>();
     let mut spec =
@@ -167,22 +170,28 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.groups = groups;
     spec.kernels = if rest.family.has_one_kernel() { 1 } else { rest.kernels };
     let may_transpose =
-        !rest.family.is_chain() && !rest.family.is_pool() && rest.family != Family::Warehouse;
+        !rest.family.is_chain() && !rest.family.has_no_kernel() && rest.family != Family::Warehouse;
     if rest.is_transposed && may_transpose {
         // Output padding is smaller than stride or dilation.
         spec.transposed = Some(list(|a| a.output_padding.min(a.stride.max(a.dilation) - 1)));
     }
     let [bias, affine, residual] = rest.extras;
     spec.bias = bias && rest.family.takes_bias();
-    if rest.family.takes_options() {
+    spec.affine = affine && rest.family.takes_affine();
+    if rest.family.takes_activation() {
         spec.activation = ACTIVATIONS[rest.activation].1;
-        spec.affine = affine;
     }
-    spec.residual = residual;
-    spec.elems = rest.elems;
-    spec.layouts =
-        rest.layouts.map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
-    if !rest.family.is_chain() && !rest.family.is_pool() {
+    if rest.family.takes_residual() {
+        spec.residual = residual;
+        spec.elems = rest.elems;
+        spec.layouts = rest
+            .layouts
+            .map(|last| if last { Layout::ChannelsLast } else { Layout::ChannelsFirst });
+    }
+    if let Family::Op(Op::Resample(Sampling::Nearest | Sampling::Linear)) = rest.family {
+        spec.transposed = Some(vec![0; axes.len()]);
+    }
+    if !rest.family.is_chain() && !rest.family.has_no_kernel() {
         spec.limits = rest.limits;
     }
     if rest.family == Family::Warehouse {
@@ -200,9 +209,13 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
 
 /// Axes as a kind of layer needs them.
 fn fitted(mut axes: Vec<Axis>, family: Family, is_filtered: bool) -> Vec<Axis> {
-    if (family.is_chain() || is_filtered) && axes.len() != 2 {
-        let first = axes[0];
+    let has_two = family.is_chain() || is_filtered || family == Family::Op(Op::GateAxes);
+    let first = axes[0];
+    if has_two && axes.len() != 2 {
         axes.resize(2, first);
+    }
+    if family == Family::Op(Op::Gru) {
+        axes.truncate(1);
     }
     for axis in &mut axes {
         if is_filtered {
@@ -223,13 +236,33 @@ fn fitted(mut axes: Vec<Axis>, family: Family, is_filtered: bool) -> Vec<Axis> {
         if family == Family::Fdy {
             axis.dilation = 1;
         }
-        if family.is_pool() {
+        if let Family::Pool(_) = family {
             // Every window covers an input.
             axis.dilation = 1;
             axis.padding = axis.padding.map(|side| side.min(axis.kernel - 1));
         }
+        if let Family::Op(op) = family {
+            fit_to(op, axis);
+        }
     }
     axes
+}
+
+/// An axis as a layer that convolves nothing needs it.
+fn fit_to(op: Op, axis: &mut Axis) {
+    let (padding, factor) = (axis.padding, axis.stride);
+    ([axis.kernel, axis.stride, axis.dilation], axis.padding) = ([1; 3], [0; 2]);
+    match op {
+        Op::Resample(Sampling::Nearest | Sampling::Linear) => {
+            [axis.kernel, axis.stride] = [factor; 2];
+        }
+        Op::Resample(Sampling::Reflection) => {
+            axis.padding = padding.map(|side| side.min(axis.input - 1));
+        }
+        Op::Resample(Sampling::Edge) => axis.padding = padding,
+        Op::WeightedMean => axis.kernel = axis.input,
+        _ => {}
+    }
 }
 
 fn is_possible(spec: &Spec) -> bool {

@@ -14,6 +14,7 @@ pub mod laws;
 pub mod matrices;
 pub mod mutants;
 pub mod noise;
+pub mod ops;
 pub mod recorded;
 pub mod replay;
 pub mod report;

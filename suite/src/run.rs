@@ -10,7 +10,7 @@ use dynconv::{
 };
 
 use crate::cases::needs_lanes;
-use crate::data::{Data, Numbers, cells};
+use crate::data::{CONTEXT, Data, Numbers, cells, given_shapes};
 use crate::spec::{Family, Limits, Spec};
 
 /// Why a problem does not hold.
@@ -203,7 +203,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 spec,
                 data,
             )?,
-            None,
+            &[],
         ),
         Family::DyCnn => {
             let layer = Layer::<D, dynconv::layers::DyCnn>::new(
@@ -212,7 +212,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &data.dy_cnn(spec, &g),
                 temperature,
             )?;
-            operands.bind(&finish(layer, spec, data)?, None)
+            operands.bind(&finish(layer, spec, data)?, &[])
         }
         Family::OdConv => {
             let layer = Layer::<D, dynconv::layers::Od>::new(
@@ -221,7 +221,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &data.od_conv(spec, &g),
                 temperature,
             )?;
-            operands.bind(&finish(layer, spec, data)?, None)
+            operands.bind(&finish(layer, spec, data)?, &[])
         }
         Family::CondConv => {
             let layer = Layer::<D, dynconv::layers::CondConv>::new(
@@ -229,7 +229,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &desc,
                 &data.cond_conv(spec, &g),
             )?;
-            operands.bind(&finish(layer, spec, data)?, None)
+            operands.bind(&finish(layer, spec, data)?, &[])
         }
         Family::Warehouse => {
             let warehouse = Warehouse::new(context, cells(spec, &g), &data.bank)?;
@@ -237,17 +237,17 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             let layer = Layer::<D, dynconv::layers::KernelWarehouse>::new(
                 context, &desc, &weights, &warehouse,
             )?;
-            operands.bind(&finish(layer, spec, data)?, None)
+            operands.bind(&finish(layer, spec, data)?, &[])
         }
         Family::Bank => {
             let layer = Layer::<D, dynconv::layers::Given>::new(context, &desc, &data.bank, bias)?;
             let given = operands.given(&[spec.batch, g.kernels])?;
-            operands.bind(&finish(layer, spec, data)?, Some(&given))
+            operands.bind(&finish(layer, spec, data)?, &[&given])
         }
         Family::PerSample => {
             let layer = Layer::<D, dynconv::layers::PerSample>::new(context, &desc)?;
             let given = operands.given(&[spec.batch, g.weights()])?;
-            operands.bind(&finish(layer, spec, data)?, Some(&given))
+            operands.bind(&finish(layer, spec, data)?, &[&given])
         }
         Family::Map(axis) => {
             let layer =
@@ -258,12 +258,30 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 MapAxis::One(axis) => vec![size[axis]],
             };
             let given = operands.given(&[&[spec.batch, g.kernels], &places[..]].concat())?;
-            operands.bind(&finish(layer, spec, data)?, Some(&given))
+            operands.bind(&finish(layer, spec, data)?, &[&given])
         }
         Family::Pool(pooling) => {
             let [input, output] = spec.layouts;
             let layer = WindowPool::<D>::new(context, &desc, pooling)?;
-            operands.bind(&layer.layouts(input, output), None)
+            operands.bind(&layer.layouts(input, output), &[])
+        }
+        Family::Contextual => {
+            let head = data.context_head(spec, &g);
+            let layer = Layer::<D, dynconv::layers::Contextual>::new(
+                context,
+                &desc,
+                &data.bank,
+                bias,
+                &head,
+                temperature,
+            )?;
+            let given = operands.given(&[spec.batch, CONTEXT])?;
+            operands.bind(&finish(layer, spec, data)?, &[&given])
+        }
+        Family::Op(op) => {
+            let given = op_given(context, spec, data)?;
+            let given: Vec<&Tensor> = given.iter().collect();
+            operands.bind(op.layer::<D>(context, spec, data)?.as_ref(), &given)
         }
         Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled | Family::Dcd => {
             chain(context, spec, data, &g, &operands)
@@ -275,6 +293,22 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
         y: operands.y,
         has_branch: spec.family.has_branch(),
     })
+}
+
+/// What a layer that convolves nothing is given: the data has a row of all of it for each sample.
+fn op_given(context: &Context, spec: &Spec, data: &Data) -> dynconv::Result<Vec<Tensor>> {
+    let row = data.given.len().checked_div(spec.batch).unwrap_or(0);
+    let mut from = 0;
+    let mut tensors = Vec::new();
+    for (_, shape) in given_shapes(spec)? {
+        let len: usize = shape[1..].iter().product();
+        let rows = data.given.chunks_exact(row.max(1));
+        let values: Vec<f32> = rows.flat_map(|row| row[from..from + len].iter().copied()).collect();
+        let before = if spec.offset == 0 { 0 } else { spec.offset + 2 + tensors.len() };
+        tensors.push(Guarded::new(context, &shape, Elem::F32, before, Some(&values))?.tensor);
+        from += len;
+    }
+    Ok(tensors)
 }
 
 /// Layers of several steps.
@@ -302,21 +336,21 @@ fn chain(
         Family::PixelMix => {
             let weights = data.pixel_mix(spec, g);
             let layer = PixelMix2d::new(context, &desc, &weights, temperature)?;
-            operands.bind(&finish!(layer), None)
+            operands.bind(&finish!(layer), &[])
         }
         Family::Fdy => {
             let layer = FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?;
-            operands.bind(&finish!(layer), None)
+            operands.bind(&finish!(layer), &[])
         }
         Family::Dcd => {
             let layer = Dcd2d::new(context, &desc, &data.dcd(spec, g))?;
-            operands.bind(&finish!(layer), None)
+            operands.bind(&finish!(layer), &[])
         }
         _ => {
             let is_demodulated = spec.family == Family::Modulated;
             let layer = ModulatedConv2d::new(context, &desc, &data.bank, is_demodulated)?;
             let style = operands.given(&[spec.batch, g.c_in])?;
-            operands.bind(&finish!(layer), Some(&style))
+            operands.bind(&finish!(layer), &[&style])
         }
     }
 }
@@ -330,12 +364,19 @@ fn check_extras(spec: &Spec) -> dynconv::Result<()> {
     if spec.bias && !spec.family.takes_bias() {
         return refuse("a bias");
     }
-    let has_options =
-        spec.conv != Algorithm::Auto || spec.affine || spec.activation != Activation::None;
-    if has_options && !spec.family.takes_options() {
-        return refuse("a choice of kernels, a scale and shift or an activation");
+    let family = spec.family;
+    for (is_there, may_be, what) in [
+        (spec.conv != Algorithm::Auto, family.takes_options(), "a choice of kernels"),
+        (spec.affine, family.takes_affine(), "a scale and shift"),
+        (spec.activation != Activation::None, family.takes_activation(), "an activation"),
+        (spec.residual, family.takes_residual(), "a residual"),
+        (spec.layouts != [Layout::ChannelsFirst; 2], family.takes_residual(), "other layouts"),
+    ] {
+        if is_there && !may_be {
+            return refuse(what);
+        }
     }
-    if (spec.family.is_chain() || spec.family.is_pool()) && spec.limits != Limits::Device {
+    if (spec.family.is_chain() || spec.family.has_no_kernel()) && spec.limits != Limits::Device {
         return refuse("a choice of limits");
     }
     Ok(())
@@ -376,6 +417,7 @@ impl Operands {
         let tensor = |guarded: Guarded| guarded.tensor;
         let given = match data.given.len() {
             0 if spec.batch > 0 => None,
+            _ if matches!(spec.family, Family::Op(_)) => None,
             len => Some(guarded(&[len], Elem::F32, 2, Some(&data.given)).map(tensor)?),
         };
         let residual =
@@ -403,7 +445,7 @@ impl Operands {
         }
     }
 
-    fn bind(&self, layer: &dyn AnyLayer, given: Option<&Tensor>) -> dynconv::Result<Bound> {
+    fn bind(&self, layer: &dyn AnyLayer, given: &[&Tensor]) -> dynconv::Result<Bound> {
         layer.bind_any(&self.x, given, self.residual.as_ref(), self.y())
     }
 }
@@ -431,17 +473,24 @@ pub fn problem(spec: &Spec) -> dynconv::Result<Option<Problem>> {
         Family::DyCnn => AttentionSource::Branch(data.dy_cnn(spec, &g).branch(&g)),
         Family::OdConv => AttentionSource::Branch(data.od_conv(spec, &g).branch()),
         Family::CondConv => AttentionSource::Branch(data.cond_conv(spec, &g).branch()),
+        Family::Contextual => AttentionSource::Branch(Branch {
+            context: Some(CONTEXT),
+            hidden: None,
+            parts: mix,
+            mixing: Mixing::Softmax,
+        }),
         Family::Warehouse => {
             let hidden = Some(data.warehouse(spec, &g).norm.weight.len());
             let mixing = Mixing::Cells(cells(spec, &g));
-            AttentionSource::Branch(Branch { hidden, parts: mix, mixing })
+            AttentionSource::Branch(Branch { context: None, hidden, parts: mix, mixing })
         }
         Family::PixelMix
         | Family::Fdy
         | Family::Modulated
         | Family::Styled
         | Family::Dcd
-        | Family::Pool(_) => return Ok(None),
+        | Family::Pool(_)
+        | Family::Op(_) => return Ok(None),
     };
     let epilogue =
         Epilogue { affine: spec.affine, residual: spec.residual, activation: spec.activation };

@@ -6,8 +6,11 @@ use std::str::FromStr;
 use dynconv::Algorithm;
 use dynconv::layers::{AnyLayer, WindowPool};
 use dynconv::problem::MapAxis;
-use dynconv::problem::{Geometry, Layout, Pooling};
+use dynconv::problem::{Geometry, Layout, Pooling, Sampling};
 use dynconv::{Activation, ConvDesc, Elem, Winograd};
+
+use crate::data::Data;
+use crate::ops::Op;
 
 /// What kind of layer is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +43,10 @@ pub enum Family {
     Dcd,
     /// Pooling in windows.
     Pool(Pooling),
+    /// Attention from a context given by the caller.
+    Contextual,
+    /// Something else that convolves nothing.
+    Op(Op),
 }
 
 impl Family {
@@ -52,20 +59,30 @@ impl Family {
     /// Whether the layer computes its attention from its input, and lets it be read.
     #[must_use]
     pub fn has_branch(self) -> bool {
-        matches!(self, Self::DyCnn | Self::OdConv | Self::CondConv | Self::Warehouse)
+        matches!(
+            self,
+            Self::DyCnn | Self::OdConv | Self::CondConv | Self::Warehouse | Self::Contextual
+        )
     }
 
     /// Whether all that mixes or replaces its kernels is given by the caller, so that integers stay
     /// integers.
     #[must_use]
     pub fn is_given(self) -> bool {
-        self.is_pool() || matches!(self, Self::Static | Self::Bank | Self::Map(_) | Self::PerSample)
+        self.has_no_kernel()
+            || matches!(self, Self::Static | Self::Bank | Self::Map(_) | Self::PerSample)
     }
 
-    /// Whether it pools: as many groups as channels, and no weights.
+    /// Whether it convolves nothing: it has no kernels, nor a choice of them.
     #[must_use]
-    pub fn is_pool(self) -> bool {
-        matches!(self, Self::Pool(_))
+    pub fn has_no_kernel(self) -> bool {
+        matches!(self, Self::Pool(_) | Self::Op(_))
+    }
+
+    /// Whether it computes every channel from itself, which counts as a group each.
+    #[must_use]
+    pub fn has_channel_groups(self) -> bool {
+        self.has_no_kernel() && !matches!(self, Self::Op(Op::Concat | Op::Gru))
     }
 
     /// Whether it mixes a bank of several kernels.
@@ -78,7 +95,7 @@ impl Family {
     #[must_use]
     pub fn has_one_kernel(self) -> bool {
         self == Self::Dcd
-            || self.is_pool()
+            || self.has_no_kernel()
             || matches!(self, Self::Static | Self::PerSample | Self::Modulated | Self::Styled)
     }
 
@@ -87,13 +104,34 @@ impl Family {
     pub fn takes_bias(self) -> bool {
         let has_none =
             matches!(self, Self::PerSample | Self::OdConv | Self::Modulated | Self::Styled);
-        !(has_none || self == Self::Dcd || self.is_pool())
+        !(has_none || self == Self::Dcd || self.has_no_kernel())
     }
 
-    /// Whether its convolution kernel can be chosen, and a scale, shift and activation can follow.
+    /// Whether its convolution kernel can be chosen.
     #[must_use]
     pub fn takes_options(self) -> bool {
-        !self.is_pool()
+        !self.has_no_kernel()
+    }
+
+    /// Whether a scale and shift can follow.
+    #[must_use]
+    pub fn takes_affine(self) -> bool {
+        self.takes_options() || self == Self::Op(Op::LayerNorm)
+    }
+
+    /// Whether an activation can follow.
+    #[must_use]
+    pub fn takes_activation(self) -> bool {
+        match self {
+            Self::Op(op) => op.takes_epilogue(),
+            _ => self.takes_options(),
+        }
+    }
+
+    /// Whether a residual can be added, and layouts be chosen.
+    #[must_use]
+    pub fn takes_residual(self) -> bool {
+        matches!(self, Self::Pool(_)) || self.takes_activation()
     }
 
     /// Whether the mixing differs from position to position.
@@ -185,7 +223,7 @@ pub const ACTIVATIONS: [(&str, Activation); 11] = [
 ];
 
 /// Kinds of layer by name.
-pub const FAMILIES: [(&str, Family); 19] = [
+pub const FAMILIES: [(&str, Family); 31] = [
     ("static", Family::Static),
     ("bank", Family::Bank),
     ("map", Family::Map(MapAxis::All)),
@@ -205,6 +243,18 @@ pub const FAMILIES: [(&str, Family); 19] = [
     ("maxpool", Family::Pool(Pooling::Max)),
     ("meanpool", Family::Pool(Pooling::Mean)),
     ("padpool", Family::Pool(Pooling::MeanWithPadding)),
+    ("contextual", Family::Contextual),
+    ("gate", Family::Op(Op::Gate)),
+    ("gate_positions", Family::Op(Op::GatePositions)),
+    ("gate_axes", Family::Op(Op::GateAxes)),
+    ("layer_norm", Family::Op(Op::LayerNorm)),
+    ("nearest", Family::Op(Op::Resample(Sampling::Nearest))),
+    ("linear", Family::Op(Op::Resample(Sampling::Linear))),
+    ("reflection", Family::Op(Op::Resample(Sampling::Reflection))),
+    ("edge", Family::Op(Op::Resample(Sampling::Edge))),
+    ("concat", Family::Op(Op::Concat)),
+    ("weighted_mean", Family::Op(Op::WeightedMean)),
+    ("gru", Family::Op(Op::Gru)),
 ];
 
 const LAYOUTS: [(&str, Layout); 2] =
@@ -569,9 +619,7 @@ impl Spec {
         self.check_sizes().map_err(SpecError::Impossible)?;
         let impossible = SpecError::Impossible;
         let g = self.geometry().map_err(impossible)?;
-        if self.family.is_pool() {
-            self.check_pool().map_err(impossible)?;
-        }
+        self.check_step().map_err(impossible)?;
         let output = g.output_size(self.input3()).map_err(impossible)?;
         let [c_in, c_out, kernels, batch] = [g.c_in, g.c_out, g.kernels, self.batch];
         let weights = product([c_out, c_in / g.groups, g.taps()]);
@@ -615,17 +663,45 @@ impl Spec {
         }
     }
 
-    /// Refuses what is no pool, as the layer does.
-    fn check_pool(&self) -> dynconv::Result<()> {
-        let Family::Pool(pooling) = self.family else { return Ok(()) };
+    /// Refuses what is no pool or other step, as the layer does.
+    fn check_step(&self) -> dynconv::Result<()> {
         let context = crate::variants::noop();
         let shape = [&[self.batch, self.channels[0]], &self.input[..]].concat();
+        let plain = Self { layouts: [Layout::ChannelsFirst; 2], ..self.clone() };
+        let pooling = match self.family {
+            Family::Pool(pooling) => pooling,
+            Family::Op(op) => {
+                let none = Data::none();
+                let layer = match self.input.len() {
+                    1 => op.layer::<1>(&context, &plain, &none),
+                    2 => op.layer::<2>(&context, &plain, &none),
+                    _ => op.layer::<3>(&context, &plain, &none),
+                };
+                return self.check_output(&layer?.output_shape(&shape)?);
+            }
+            _ => return Ok(()),
+        };
         match self.input.len() {
             1 => WindowPool::new(&context, &self.desc::<1>()?, pooling)?.output_shape(&shape),
             2 => WindowPool::new(&context, &self.desc::<2>()?, pooling)?.output_shape(&shape),
             _ => WindowPool::new(&context, &self.desc::<3>()?, pooling)?.output_shape(&shape),
         }
         .map(drop)
+    }
+
+    /// Refuses a layer whose output has another size than the description says.
+    fn check_output(&self, found: &[usize]) -> dynconv::Result<()> {
+        let size = self.geometry()?.output_size(self.input3())?;
+        let spatial = &size[3 - self.input.len().min(3)..];
+        let expected = [&[self.batch, self.channels[1]], spatial].concat();
+        if found == expected {
+            return Ok(());
+        }
+        Err(dynconv::Error::Shape {
+            what: "output of the layer".into(),
+            expected: format!("{expected:?}"),
+            found: format!("{found:?}"),
+        })
     }
 
     /// Refuses an empty batch, and lists that have not one number for each of one to three axes.

@@ -7,6 +7,7 @@
 
 use dynconv::problem::{AttentionSource, MapAxis, Parts, Problem};
 use dynconv::problem::{Epilogue, Geometry, Layout, Pooling};
+use dynconv::reference::attention_mlp::{Head, Mlp};
 use dynconv::reference::conv_3x3_winograd_simd8::by_matrices;
 use dynconv::reference::conv_direct::conv_direct;
 use dynconv::reference::{
@@ -16,6 +17,7 @@ use dynconv::{Activation, ConvDesc, Elem, Linear, Warehouse, Winograd};
 
 use crate::data::{Data, cells};
 use crate::dcd;
+use crate::ops::Expected;
 use crate::run::problem;
 use crate::spec::{Family, Spec};
 
@@ -52,8 +54,10 @@ const SUBNORMAL: f64 = 1.0 / (1 << 25) as f64;
 /// it is held to this. What a low temperature makes of the error of a logit counts too.
 #[must_use]
 pub fn attention_tolerance(spec: &Spec) -> f64 {
-    let is_divided =
-        matches!(spec.family, Family::DyCnn | Family::OdConv | Family::PixelMix | Family::Fdy);
+    let is_divided = matches!(
+        spec.family,
+        Family::DyCnn | Family::OdConv | Family::PixelMix | Family::Fdy | Family::Contextual
+    );
     let temperature = if is_divided { f64::from(Data::temperature(spec)) } else { 1.0 };
     1e-5 / temperature.min(1.0)
 }
@@ -65,7 +69,7 @@ const U: f64 = 1.0 / (1 << 24) as f64;
 /// below 1e8.
 const UNDERFLOW: f64 = 1e-30;
 
-fn gamma(m: usize) -> f64 {
+pub(crate) fn gamma(m: usize) -> f64 {
     let mu = m as f64 * U;
     mu / (1.0 - mu)
 }
@@ -113,6 +117,7 @@ pub fn attention(spec: &Spec, data: &Data) -> dynconv::Result<Option<Vec<f64>>> 
         Family::DyCnn => data.dy_cnn(spec, &g).reference(&g, temperature),
         Family::OdConv => data.od_conv(spec, &g).reference(&g, temperature),
         Family::CondConv => data.cond_conv(spec, &g).reference(&g),
+        Family::Contextual => contextual(spec, data, &g),
         Family::Warehouse => {
             let warehouse = Warehouse::new(&crate::variants::noop(), cells(spec, &g), &data.bank)?;
             data.warehouse(spec, &g).reference(&warehouse)
@@ -120,7 +125,24 @@ pub fn attention(spec: &Spec, data: &Data) -> dynconv::Result<Option<Vec<f64>>> 
         _ => return Ok(None),
     };
     let weights = LayerWeights { mlp: weights.mlp, ..plain_weights(spec, &g, data) };
-    Ok(Some(reference::layer(&problem, &weights, &widen(&data.x), &[]).attention))
+    let given = widen(&data.given);
+    Ok(Some(reference::layer(&problem, &weights, &widen(&data.x), &given).attention))
+}
+
+/// Attention of a head on a context.
+fn contextual(spec: &Spec, data: &Data, g: &Geometry) -> LayerWeights {
+    let Linear { weight, bias } = data.context_head(spec, g);
+    let mlp = Mlp {
+        hidden: Vec::new(),
+        hidden_bias: None,
+        norm: None,
+        heads: widen(&weight),
+        head_bias: widen(&bias),
+        sigmoids: 0,
+        head: Head::Softmax { kernels: g.kernels },
+        temperature: data.temperature.into(),
+    };
+    LayerWeights { mlp: Some(mlp), ..LayerWeights::default() }
 }
 
 /// The output, given the attention that the device computed.
@@ -209,7 +231,7 @@ fn magnitudes(weights: &LayerWeights) -> LayerWeights {
 }
 
 /// The steepest slope of an activation between -`reach` and `reach`.
-fn slope(activation: Activation, reach: f64) -> f64 {
+pub(crate) fn slope(activation: Activation, reach: f64) -> f64 {
     match activation {
         // Steepest where the second derivative is 0.
         Activation::Silu => 1.1,
@@ -224,7 +246,7 @@ fn slope(activation: Activation, reach: f64) -> f64 {
 /// What evaluating an activation in f32 adds. WGSL gives exp to 3 + 2 |x| ulp and quotients to 2.5
 /// ulp (section 15.7.4, "Floating Point Accuracy"); erf is good to 1.5e-7; 1 + erf and 2 sigmoid -
 /// 1 cancel.
-fn evaluation_error(activation: Activation, v: f64, y: f64) -> f64 {
+pub(crate) fn evaluation_error(activation: Activation, v: f64, y: f64) -> f64 {
     match activation {
         Activation::None | Activation::Relu | Activation::Relu6 => 0.0,
         Activation::HardSwish | Activation::HardSigmoid | Activation::LeakyRelu { .. } => {
@@ -281,6 +303,13 @@ fn chain(spec: &Spec, data: &Data, g: &Geometry) -> dynconv::Result<Truth> {
     let x = widen(&data.x);
     if let Family::Pool(pooling) = spec.family {
         return Ok(pooled(spec, data, g, pooling));
+    }
+    if let Family::Op(op) = spec.family {
+        let Expected { y, mut tolerance } = op.truth(spec, data, g);
+        for (tolerance, &y) in tolerance.iter_mut().zip(&y) {
+            *tolerance += storing_error(spec.elems[1], y) + UNDERFLOW;
+        }
+        return Ok(Truth { tolerance, magnitude: vec![0.0; y.len()], y });
     }
     if spec.family == Family::Dcd {
         return Ok(channel_fusion(spec, data, g, &x));

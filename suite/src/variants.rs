@@ -236,8 +236,9 @@ fn order(geometry: &Geometry, attention: &AttentionSource, caps: &Caps) -> Weigh
 /// Sources of attention for a geometry, and whether each is a map.
 #[must_use]
 pub fn attentions(g: &Geometry) -> Vec<(AttentionSource, bool)> {
-    let branch =
-        |hidden, parts, mixing| (AttentionSource::Branch(Branch { hidden, parts, mixing }), false);
+    let branch = |hidden, parts, mixing| {
+        (AttentionSource::Branch(Branch { context: None, hidden, parts, mixing }), false)
+    };
     let mix = Parts { mix: true, ..Parts::default() };
     let gains = Parts { channel: true, filter: true, ..Parts::default() };
     let mut all = vec![

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use dynconv::layers::{AnyLayer, Routing, WindowPool, global_average_pool};
+use dynconv::layers::{
+    AnyLayer, Contextual, Gains, Gate, Layer, LayerNorm, Linear, Resample, Routing, WindowPool,
+    global_average_pool,
+};
 use dynconv::problem::Cells;
-use dynconv::problem::{MapAxis, Pooling};
+use dynconv::problem::{MapAxis, Pooling, Sampling};
 use dynconv::{
     BankConv2d, CondConv2d, Context, ConvDesc, Dcd2d, DcdWeights, DynConv2d, FdyConv2d,
     KernelWarehouse2d, MapConv2d, ModulatedConv2d, OdConv2d, PerSampleConv2d, PixelMix2d, Result,
@@ -100,6 +103,15 @@ pub(crate) fn layers(context: &Context) -> Vec<(&'static str, Arc<dyn AnyLayer>)
     add!("DCD 2 x 2", Dcd2d::new(context, &desc, &dcd(2)));
     let windows = ConvDesc::new(C_IN, C_IN, [3, 3]).groups(C_IN).padding([1, 1]);
     add!("pool", WindowPool::new(context, &windows, Pooling::Max));
+    add!("gate", Gate::<2>::new(context, C_IN, Gains::Axes([2, 1])).map(Gate::dynamic_relu));
+    let (scale, shift) = (noise.floats(C_IN), noise.floats(C_IN));
+    add!("layer norm", LayerNorm::<2>::new(context, &scale, &shift, 1e-5));
+    add!("larger map", Resample::enlarge(context, C_IN, [2, 3], Sampling::Linear));
+    add!("border", Resample::border(context, C_IN, [[1, 2], [0, 3]], Sampling::Reflection));
+    let head = Linear { weight: noise.floats(K * 5), bias: noise.floats(K) };
+    let values = noise.floats(all.kernels * all.weights());
+    let contextual = Layer::<2, Contextual>::new(context, &bank, &values, None, &head, 0.5);
+    add!("contextual", contextual);
     layers
 }
 
@@ -117,29 +129,23 @@ pub(crate) fn uses(context: &Context, batch: usize) -> Vec<Use> {
             let operands = [&inputs, more].concat();
             uses.push(Use { name: format!("{name} {way}"), operands, call });
         };
-        let has_given = given.is_some();
+        let ours = given.len() + 1;
         let one = Arc::clone(&layer);
         add(
             "bind",
             std::slice::from_ref(&y),
-            Box::new(move |t| {
-                Ok(bound(&one.bind_any(t[0], has_given.then(|| t[1]), None, t[count])?))
-            }),
+            Box::new(move |t| Ok(bound(&one.bind_any(t[0], &t[1..ours], None, t[count])?))),
         );
         let one = Arc::clone(&layer);
         add(
             "bind_add",
             &[r, y.clone()],
             Box::new(move |t| {
-                let given = has_given.then(|| t[1]);
-                Ok(bound(&one.bind_any(t[0], given, Some(t[count]), t[count + 1])?))
+                let residual = Some(t[count]);
+                Ok(bound(&one.bind_any(t[0], &t[1..ours], residual, t[count + 1])?))
             }),
         );
-        add(
-            "forward",
-            &[],
-            Box::new(move |t| Ok(forward(&layer.forward_any(t[0], has_given.then(|| t[1]))?))),
-        );
+        add("forward", &[], Box::new(move |t| Ok(forward(&layer.forward_any(t[0], &t[1..ours])?))));
     }
     let noise = &mut Noise::new(4);
     let routing =

@@ -1,7 +1,7 @@
 //! Several layers as one program.
 
 use dynconv::device::Builder;
-use dynconv::layers::{AnyLayer, GlobalPool, WindowPool};
+use dynconv::layers::{AnyLayer, GlobalPool, Io, WindowPool};
 use dynconv::problem::Pooling;
 use dynconv::program::Memory;
 use dynconv::{Bound, Caps, Context, ConvDesc, StaticConv2d, Tensor};
@@ -32,20 +32,23 @@ fn every_kind_gives_the_same_bits_in_one_program() {
     let image = builder.tensor("image", &x);
     let (mut outputs, mut expected) = (Vec::new(), Vec::new());
     for (name, layer) in layers(context()) {
-        let given = layer.given(&INPUT).expect("fits").map(|(_, shape)| random(&shape, 2));
+        let given = layer.given(&INPUT).expect("fits");
+        let given: Vec<Tensor> = given.iter().map(|(_, shape)| random(shape, 2)).collect();
         let shape = layer.output_shape(&INPUT).expect("fits");
         let after = plain(shape[1], 3);
-        let forward =
-            |layer: &dyn AnyLayer, x: &Tensor, given| layer.forward_any(x, given).expect("runs");
-        let between = forward(&*layer, &forward(&before, &x, None), given.as_ref());
-        expected.push((name, read(context(), &forward(&after, &between, None))));
+        let forward = |layer: &dyn AnyLayer, x: &Tensor, given: &[&Tensor]| {
+            layer.forward_any(x, given).expect("runs")
+        };
+        let all: Vec<&Tensor> = given.iter().collect();
+        let between = forward(&*layer, &forward(&before, &x, &[]), &all);
+        expected.push((name, read(context(), &forward(&after, &between, &[]))));
 
         let y = Tensor::zeros(context(), &[shape[0], 3, shape[2], shape[3]]).expect("fits");
         let value = builder.tensor("output", &y);
-        let given = given.map(|given| builder.tensor("given", &given));
-        let first = builder.layer(&before, image, None).expect("fits");
-        let between = builder.layer(&*layer, first, given).expect("fits");
-        builder.layer_into(&after, between, None, None, value).expect("fits");
+        let given: Vec<_> = given.iter().map(|given| builder.tensor("given", given)).collect();
+        let first = builder.layer(&before, image, &[]).expect("fits");
+        let between = builder.layer(&*layer, first, &given).expect("fits");
+        builder.layer_into(&after, Io::new(between, value)).expect("fits");
         outputs.push((value, y));
     }
     let last = outputs.last().expect("there are kinds").0;
@@ -77,9 +80,9 @@ fn a_value_lives_until_its_last_reader() {
 
     let mut builder = Builder::new(context());
     let [x, y] = [("image", &x), ("output", &y)].map(|(name, t)| builder.tensor(name, t));
-    let h = builder.layer(&first, x, None).expect("fits");
-    let z = builder.layer(&second, h, None).expect("fits");
-    builder.layer_into(&third, z, None, Some(h), y).expect("fits");
+    let h = builder.layer(&first, x, &[]).expect("fits");
+    let z = builder.layer(&second, h, &[]).expect("fits");
+    builder.layer_into(&third, Io::new(z, y).adding(h)).expect("fits");
     let bound = builder.bind(y).expect("binds");
     assert_same_bits("a residual block", &run(context(), &bound), &expected);
 }
@@ -96,7 +99,7 @@ fn pools_run_in_chunks() {
         ];
         layers.map(|layer| {
             let y = Tensor::zeros(context, &layer.output_shape(x.shape()).expect("fits"));
-            layer.bind_any(&x, None, None, &y.expect("fits")).expect("binds")
+            layer.bind_any(&x, &[], None, &y.expect("fits")).expect("binds")
         })
     };
     // Two samples of 864 bytes.

@@ -14,17 +14,22 @@ fn random(shape: &[usize], seed: u64) -> Tensor {
 }
 
 /// What a layer is given beside its input.
-fn given(layer: &dyn AnyLayer) -> Option<Tensor> {
-    layer.given(&INPUT).expect("fits").map(|(_, shape)| random(&shape, 2))
+fn given(layer: &dyn AnyLayer) -> Vec<Tensor> {
+    let given = layer.given(&INPUT).expect("fits");
+    given.iter().zip(2..).map(|((_, shape), seed)| random(shape, seed)).collect()
+}
+
+fn all(tensors: &[Tensor]) -> Vec<&Tensor> {
+    tensors.iter().collect()
 }
 
 #[test]
 fn a_tensor_that_there_is_gets_the_same_as_a_new_one() {
     for (name, layer) in layers(context()) {
         let (x, given) = (random(&INPUT, 1), given(&*layer));
-        let expected = read(context(), &layer.forward_any(&x, given.as_ref()).expect("runs"));
+        let expected = read(context(), &layer.forward_any(&x, &all(&given)).expect("runs"));
         let y = Tensor::zeros(context(), &layer.output_shape(&INPUT).expect("fits")).expect("fits");
-        layer.forward_any_into(&x, given.as_ref(), &y).expect("runs");
+        layer.forward_any_into(&x, &all(&given), &y).expect("runs");
         assert_same_bits(name, &read(context(), &y), &expected);
     }
 }
@@ -35,9 +40,9 @@ fn a_residual_is_added_to_the_output() {
         let (x, given) = (random(&INPUT, 1), given(&*layer));
         let shape = layer.output_shape(&INPUT).expect("fits");
         let residual = random(&shape, 3);
-        let plain = read(context(), &layer.forward_any(&x, given.as_ref()).expect("runs"));
+        let plain = read(context(), &layer.forward_any(&x, &all(&given)).expect("runs"));
         let y = Tensor::zeros(context(), &shape).expect("fits");
-        let bound = layer.bind_any(&x, given.as_ref(), Some(&residual), &y).expect("binds");
+        let bound = layer.bind_any(&x, &all(&given), Some(&residual), &y).expect("binds");
         let added = read(context(), &residual);
         let found = run(context(), &bound);
         // Where a layer adds twice, it adds the residual first.
@@ -53,18 +58,21 @@ fn a_residual_is_added_to_the_output() {
 fn what_a_layer_is_given_is_checked_by_name() {
     for (name, layer) in layers(context()) {
         let x = random(&INPUT, 1);
-        let error = match layer.given(&INPUT).expect("fits") {
-            Some((what, shape)) => {
-                let longer = [&shape[..], &[1]].concat();
-                let wrong = layer.forward_any(&x, Some(&random(&longer, 2))).expect_err(name);
-                assert!(wrong.to_string().starts_with(&format!("{what}: expected")), "{wrong}");
-                layer.forward_any(&x, None).expect_err(name).to_string()
-            }
-            None => layer.forward_any(&x, Some(&x)).expect_err(name).to_string(),
-        };
+        let mut given = given(&*layer);
+        for (number, (what, shape)) in layer.given(&INPUT).expect("fits").iter().enumerate() {
+            let longer = random(&[&shape[..], &[2]].concat(), 2);
+            let right = std::mem::replace(&mut given[number], longer);
+            let wrong = layer.forward_any(&x, &all(&given)).expect_err(name);
+            assert!(wrong.to_string().starts_with(&format!("{what}: expected")), "{wrong}");
+            given[number] = right;
+            let error = layer.forward_any(&x, &all(&given[..number])).expect_err(name).to_string();
+            assert!(error.contains("needs "), "{name}: {error}");
+        }
+        given.push(x.clone());
+        let error = layer.forward_any(&x, &all(&given)).expect_err(name).to_string();
         assert!(error.contains("needs "), "{name}: {error}");
-        let flat = random(&[2, 4], 1);
-        let error = layer.forward_any(&flat, None).expect_err("has no axes");
+        let thin = random(&[2, 3, 5, 5], 1);
+        let error = layer.forward_any(&thin, &[]).expect_err("has other channels");
         assert!(matches!(error, Error::Shape { .. }), "{name}: {error}");
     }
 }

@@ -21,7 +21,12 @@ fn problem<const D: usize>(desc: &ConvDesc<D>, batch: usize, input: [usize; 3]) 
 }
 
 fn branch(parts: Parts) -> AttentionSource {
-    AttentionSource::Branch(Branch { hidden: Some(16), parts, mixing: Mixing::Softmax })
+    AttentionSource::Branch(Branch {
+        context: None,
+        hidden: Some(16),
+        parts,
+        mixing: Mixing::Softmax,
+    })
 }
 
 fn plan(problem: &Problem) -> Plan {

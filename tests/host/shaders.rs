@@ -213,7 +213,7 @@ fn a_variant_past_a_limit_is_refused_on_the_host() {
     let case = common::cases_2d()[17];
     let problem = |hidden| {
         let parts = Parts { mix: true, ..Parts::default() };
-        let branch = Branch { hidden: Some(hidden), parts, mixing: Mixing::Softmax };
+        let branch = Branch { context: None, hidden: Some(hidden), parts, mixing: Mixing::Softmax };
         let attention = AttentionSource::Branch(branch);
         Problem {
             attention,

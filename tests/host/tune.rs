@@ -162,7 +162,9 @@ fn a_stale_table_is_refused_with_what_differs() {
 fn a_key_has_what_decides_and_no_batch() {
     let dense = dense();
     let key = Key::of(&dense);
-    let branch = |parts, mixing| AttentionSource::Branch(Branch { hidden: Some(4), parts, mixing });
+    let branch = |parts, mixing| {
+        AttentionSource::Branch(Branch { context: None, hidden: Some(4), parts, mixing })
+    };
     let same = [
         Problem { batch: 1, ..dense },
         Problem { algorithm: Algorithm::ConvDirect, ..dense },

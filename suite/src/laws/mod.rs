@@ -250,6 +250,10 @@ fn keeps_order(spec: &Spec) -> bool {
 
 /// Largest magnitude that integer data can reach before the activation.
 fn largest_integer(spec: &Spec) -> usize {
+    if spec.family.has_no_kernel() {
+        // Two lines of integers up to 4 and 2, times two gains, and a residual.
+        return 64;
+    }
     let mixing = if spec.family.has_bank() { 2 * spec.kernels } else { 1 };
     let weight = if spec.family == Family::PerSample { 2 } else { 3 };
     let taps: usize = spec.kernel.iter().product();
@@ -273,7 +277,11 @@ fn is_exact(spec: &Spec) -> bool {
     };
     // Its kernels are thirds and more.
     let is_thirds = spec.winograd == Some(Winograd::F4) || !spec.conv.sums_plainly();
-    let is_mean = spec.family.is_pool() && spec.family != Family::Pool(Pooling::Max);
+    let is_mean = match spec.family {
+        Family::Pool(pooling) => pooling != Pooling::Max,
+        Family::Op(op) => !op.is_exact(),
+        _ => false,
+    };
     !is_thirds
         && !is_mean
         && spec.family.is_given()
@@ -284,7 +292,7 @@ fn is_exact(spec: &Spec) -> bool {
 
 /// Whether sums of outputs are outputs of sums, exactly.
 fn is_linear(spec: &Spec) -> bool {
-    is_exact(spec) && !spec.family.is_pool() && spec.is_linear() && spec.elems[1] == Elem::F32
+    is_exact(spec) && !spec.family.has_no_kernel() && spec.is_linear() && spec.elems[1] == Elem::F32
 }
 
 #[cfg(test)]

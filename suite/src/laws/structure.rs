@@ -115,7 +115,7 @@ fn mixed(geometry: &Geometry, input: [usize; 3]) -> Problem {
 }
 
 pub(super) fn has_choices(spec: &Spec) -> bool {
-    is_exact(spec) && !spec.family.is_pool()
+    is_exact(spec) && !spec.family.has_no_kernel()
 }
 
 pub(super) fn kernels(trial: &Trial<'_>) -> Result<(), Fault> {
