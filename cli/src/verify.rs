@@ -319,7 +319,7 @@ impl Case<'_> {
                 let (desc, bank, bias) = self.bank::<D>()?;
                 let layer = Layer::<D, Given>::new(context, &desc, &bank, bias.as_deref())?;
                 let attention = self.tensor("attention", Elem::F32)?;
-                self.bind_given(&self.laid_out(layer)?, Some(&attention))
+                self.bind_given(&self.laid_out(layer)?, &[&attention])
             }
             "map" => {
                 let (desc, bank, bias) = self.bank::<D>()?;
@@ -330,12 +330,12 @@ impl Case<'_> {
                 );
                 let layer =
                     Layer::<D, Map>::new(context, &desc, &bank, bias.as_deref(), MapAxis::All)?;
-                self.bind_given(&self.laid_out(layer)?, Some(&map))
+                self.bind_given(&self.laid_out(layer)?, &[&map])
             }
             "persample" => {
                 let (desc, kernels) = self.per_sample::<D>()?;
                 let layer = self.laid_out(Layer::<D, PerSample>::new(context, &desc)?)?;
-                self.bind_given(&layer, Some(&kernels))
+                self.bind_given(&layer, &[&kernels])
             }
             kind => bail!(
                 "unknown kind \"{kind}\" with {D} spatial axes; there are {}",
@@ -363,13 +363,13 @@ impl Case<'_> {
                 let (desc, weights) = weights.pixel_mix("param.")?;
                 let desc = config.geometry(desc)?;
                 let layer = PixelMix2d::new(context, &desc, &weights, config.temperature)?;
-                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), None)
+                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), &[])
             }
             "fdyconv" => {
                 let (desc, weights) = weights.fdy("param.", config.epsilon())?;
                 let desc = config.geometry(desc)?;
                 let layer = FdyConv2d::new(context, &desc, &weights, config.temperature)?;
-                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), None)
+                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), &[])
             }
             "dcd" => {
                 ensure!(
@@ -378,7 +378,7 @@ impl Case<'_> {
                     "nothing can follow the sum of kind dcd"
                 );
                 let (desc, weights) = weights.dcd("param.", config.epsilon())?;
-                self.bind_given(&Dcd2d::new(context, &config.geometry(desc)?, &weights)?, None)
+                self.bind_given(&Dcd2d::new(context, &config.geometry(desc)?, &weights)?, &[])
             }
             _ => {
                 ensure!(
@@ -388,7 +388,7 @@ impl Case<'_> {
                 let (desc, weight) = self.kernel::<2>()?;
                 let layer = ModulatedConv2d::new(context, &desc, &weight, config.demodulate)?;
                 let style = self.tensor("style", Elem::F32)?;
-                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), Some(&style))
+                self.bind_given(&finished!(self, layer, desc.geometry()?.c_out), &[&style])
             }
         }
     }
@@ -499,11 +499,11 @@ impl Case<'_> {
     }
 
     fn bind<const D: usize, A: OwnAttention>(&self, layer: Layer<D, A>) -> Result<Bound> {
-        self.bind_given(&self.laid_out(layer)?, None)
+        self.bind_given(&self.laid_out(layer)?, &[])
     }
 
     /// Binds a layer to what stands in the file, and to an output.
-    fn bind_given(&self, layer: &dyn AnyLayer, given: Option<&Tensor>) -> Result<Bound> {
+    fn bind_given(&self, layer: &dyn AnyLayer, given: &[&Tensor]) -> Result<Bound> {
         let x = self.tensor("x", self.elem)?;
         let residual = self
             .config

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use dynconv::layers::{AnyLayer, GlobalPool};
+use dynconv::layers::AnyLayer;
 use dynconv::{
     Activation, BankConv2d, BatchNorm, Checkpoint, Context, ConvDesc, ModulatedConv2d, Result,
     StaticConv2d,
 };
 
-use crate::walk::Walk;
-use crate::{Network, Options, Slot};
+use crate::walk::{Map, Walk};
+use crate::{Network, Options};
 
 /// Kernel size and first stride of each group of blocks.
 const GROUPS: [(usize, usize); 7] = [(3, 1), (3, 2), (5, 2), (3, 2), (5, 1), (5, 2), (3, 1)];
@@ -37,35 +37,25 @@ pub fn efficientnet_cc(
     checkpoint: &Checkpoint<'_>,
     options: &Options,
 ) -> Result<Network> {
-    let walk = Walk::new(context, checkpoint, options);
-    let mut maker = Maker {
-        walk: walk.with_epsilon(BatchNorm::EPSILON_TENSORFLOW),
-        network: Network::new(context),
-    };
-    let stem =
-        Conv { prefix: "conv_stem.", norm: "bn1.", kernel: 3, stride: 2, is_depthwise: false };
-    let (mut x, mut channels) = maker.conv(stem, None, (Slot::INPUT, 3), Activation::Silu)?;
-    maker.network.name("stem", x);
+    let walk = &mut Walk::new(context, checkpoint, options);
+    walk.set_epsilon(BatchNorm::EPSILON_TENSORFLOW);
+    let stem = Conv::new("conv_stem.", "bn1.", 3).stride(2);
+    let mut x = conv(walk, stem, None, Map::input(3))?;
+    walk.name("stem", x);
     for (group, (kernel, first)) in GROUPS.into_iter().enumerate() {
         let mut block = 0;
-        while block == 0 || maker.walk.contains(&format!("blocks.{group}.{block}.bn1.weight")) {
+        while block == 0 || walk.contains(&format!("blocks.{group}.{block}.bn1.weight")) {
             let stride = if block == 0 { first } else { 1 };
-            let prefix = format!("blocks.{group}.{block}.");
-            (x, channels) = maker.block(&prefix, kernel, stride, (x, channels))?;
+            x = push_block(walk, &format!("blocks.{group}.{block}."), (kernel, stride), x)?;
             block += 1;
         }
-        maker.network.name(&format!("blocks.{group}"), x);
+        walk.name(&format!("blocks.{group}"), x);
     }
-    let head =
-        Conv { prefix: "conv_head.", norm: "bn2.", kernel: 1, stride: 1, is_depthwise: false };
-    let (x, channels) = maker.conv(head, None, (x, channels), Activation::Silu)?;
-    let Maker { mut walk, mut network } = maker;
-    network.name("head", x);
-    let x = network.layer(Arc::new(GlobalPool::new(context)), x);
-    let classifier = walk.dense("classifier.", channels, Activation::None)?.0;
-    network.layer(classifier, x);
-    walk.finish()?;
-    Ok(network.flat())
+    x = conv(walk, Conv::new("conv_head.", "bn2.", 1), None, x)?;
+    walk.name("head", x);
+    x = walk.mean(x);
+    walk.dense("classifier.", x, Activation::None)?;
+    walk.finish()
 }
 
 /// A convolution and its norm, whose channels are the channels out.
@@ -78,119 +68,114 @@ struct Conv<'a> {
     is_depthwise: bool,
 }
 
-/// What blocks are added with.
-struct Maker<'a> {
-    walk: Walk<'a>,
-    network: Network,
+impl<'a> Conv<'a> {
+    fn new(prefix: &'a str, norm: &'a str, kernel: usize) -> Self {
+        Self { prefix, norm, kernel, stride: 1, is_depthwise: false }
+    }
+
+    fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    fn depthwise(self) -> Self {
+        Self { is_depthwise: true, ..self }
+    }
 }
 
-impl Maker<'_> {
-    fn block(
-        &mut self,
-        prefix: &str,
-        kernel: usize,
-        stride: usize,
-        (input, c_in): (Slot, usize),
-    ) -> Result<(Slot, usize)> {
-        let key = |name: &str| format!("{prefix}{name}");
-        let silu = Activation::Silu;
-        let routing = self.routing(&key("routing_fn."), (input, c_in))?;
-        let expands = self.walk.contains(&key("bn3.weight"));
-        let names = if expands {
-            ["conv_pw.", "bn1.", "conv_dw.", "bn2.", "conv_pwl.", "bn3."]
-        } else {
-            ["", "", "conv_dw.", "bn1.", "conv_pw.", "bn2."]
-        };
-        let [wide, wide_norm, depthwise, depthwise_norm, narrow, narrow_norm] = names.map(key);
-        let mut x = (input, c_in);
-        if expands {
-            let (prefix, norm) = (&wide, &wide_norm);
-            let conv = Conv { prefix, norm, kernel: 1, stride: 1, is_depthwise: false };
-            x = self.conv(conv, routing, x, silu)?;
+fn push_block(
+    walk: &mut Walk<'_>,
+    prefix: &str,
+    (kernel, stride): (usize, usize),
+    input: Map,
+) -> Result<Map> {
+    let key = |name: &str| format!("{prefix}{name}");
+    let routing = routing(walk, &key("routing_fn."), input)?;
+    let expands = walk.contains(&key("bn3.weight"));
+    let names = if expands {
+        ["conv_pw.", "bn1.", "conv_dw.", "bn2.", "conv_pwl.", "bn3."]
+    } else {
+        ["", "", "conv_dw.", "bn1.", "conv_pw.", "bn2."]
+    };
+    let [wide, wide_norm, depthwise, depthwise_norm, narrow, narrow_norm] = names.map(key);
+    let mut x = input;
+    if expands {
+        x = conv(walk, Conv::new(&wide, &wide_norm, 1), routing, x)?;
+    }
+    let depthwise = Conv::new(&depthwise, &depthwise_norm, kernel).stride(stride).depthwise();
+    x = conv(walk, depthwise, routing, x)?;
+    let silu = Activation::Silu;
+    let both = [(key("se.conv_reduce."), silu), (key("se.conv_expand."), Activation::Sigmoid)];
+    let gains = walk.excitation(both, x)?;
+    let residual = (stride == 1).then_some(input);
+    projection(walk, (&narrow, &narrow_norm), (x, gains), routing, residual)
+}
+
+/// A convolution and silu, its experts mixed by a routing where there is one.
+fn conv(walk: &mut Walk<'_>, conv: Conv<'_>, routing: Option<Map>, x: Map) -> Result<Map> {
+    let Conv { prefix, norm, kernel, stride, is_depthwise } = conv;
+    let &[c_out] = walk.sizes(&format!("{norm}weight"))?;
+    let groups = if is_depthwise { x.channels } else { 1 };
+    let desc = ConvDesc::new(x.channels, c_out, [kernel; 2]).groups(groups);
+    let desc = desc.stride([stride; 2]).padding_same();
+    let of_group = x.channels / groups.max(1);
+    let (key, context) = (format!("{prefix}weight"), walk.context);
+    let silu = Activation::Silu;
+    let layer: Arc<dyn AnyLayer> = match routing {
+        Some(Map { channels: experts, .. }) => {
+            let len = c_out.saturating_mul(of_group).saturating_mul(kernel * kernel);
+            let bank = walk.tensor(key, &[experts, len])?;
+            let norm = walk.norm(norm, c_out)?;
+            let layer = BankConv2d::new(context, &desc.kernels(experts), &bank, None)?;
+            Arc::new(layer.batch_norm(&norm)?.activation(silu))
         }
-        let (prefix, norm) = (&depthwise, &depthwise_norm);
-        let conv = Conv { prefix, norm, kernel, stride, is_depthwise: true };
-        let (x, channels) = self.conv(conv, routing, x, silu)?;
-        let both = [(key("se.conv_reduce."), silu), (key("se.conv_expand."), Activation::Sigmoid)];
-        let gains = self.walk.excitation(both, channels)?;
-        let gains = self.network.layer(gains, x);
-        self.projection(&narrow, &narrow_norm, (x, channels, gains), routing, |c_out| {
-            (stride == 1 && c_out == c_in).then_some(input)
-        })
-    }
+        None => {
+            let weight = walk.tensor(key, &[c_out, of_group, kernel, kernel])?;
+            let norm = walk.norm(norm, c_out)?;
+            let layer = StaticConv2d::new(context, &desc, &weight, None)?;
+            Arc::new(layer.batch_norm(&norm)?.activation(silu))
+        }
+    };
+    let given: Vec<_> = routing.iter().map(|routing| routing.slot).collect();
+    Ok(Map { channels: c_out, ..walk.step(layer, x, &given) })
+}
 
-    /// A convolution, its experts mixed by a routing where there is one.
-    fn conv(
-        &mut self,
-        conv: Conv<'_>,
-        routing: Option<(Slot, usize)>,
-        (x, c_in): (Slot, usize),
-        activation: Activation,
-    ) -> Result<(Slot, usize)> {
-        let Conv { prefix, norm, kernel, stride, is_depthwise } = conv;
-        let &[c_out] = self.walk.sizes(&format!("{norm}weight"))?;
-        let groups = if is_depthwise { c_in } else { 1 };
-        let desc = ConvDesc::new(c_in, c_out, [kernel; 2]).groups(groups);
-        let desc = desc.stride([stride; 2]).padding_same();
-        let of_group = c_in / groups.max(1);
-        let (key, context) = (format!("{prefix}weight"), self.walk.context);
-        let layer: Arc<dyn AnyLayer> = match routing {
-            Some((_, experts)) => {
-                let len = c_out.saturating_mul(of_group).saturating_mul(kernel * kernel);
-                let bank = self.walk.tensor(key, &[experts, len])?;
-                let norm = self.walk.norm(norm, c_out)?;
-                let layer = BankConv2d::new(context, &desc.kernels(experts), &bank, None)?;
-                Arc::new(layer.batch_norm(&norm)?.activation(activation))
-            }
-            None => {
-                let weight = self.walk.tensor(key, &[c_out, of_group, kernel, kernel])?;
-                let norm = self.walk.norm(norm, c_out)?;
-                let layer = StaticConv2d::new(context, &desc, &weight, None)?;
-                Arc::new(layer.batch_norm(&norm)?.activation(activation))
-            }
-        };
-        let given = routing.map(|(slot, _)| slot);
-        Ok((self.network.layer_given(layer, x, given, None), c_out))
-    }
-
-    /// The last convolution of a block, on an input whose channels have gains. A static one takes
-    /// them as it loads; where experts are mixed they are a pass of their own.
-    fn projection(
-        &mut self,
-        prefix: &str,
-        norm: &str,
-        (x, c_in, gains): (Slot, usize, Slot),
-        routing: Option<(Slot, usize)>,
-        residual: impl Fn(usize) -> Option<Slot>,
-    ) -> Result<(Slot, usize)> {
-        let &[c_out] = self.walk.sizes(&format!("{norm}weight"))?;
-        let (key, context) = (format!("{prefix}weight"), self.walk.context);
-        let desc = ConvDesc::new(c_in, c_out, [1, 1]);
-        let Some((routing, experts)) = routing else {
-            let weight = self.walk.tensor(key, &[c_out, c_in, 1, 1])?;
-            let norm = self.walk.norm(norm, c_out)?;
+/// The last convolution of a block, on an input whose channels have gains: a static one takes them
+/// as a style, a mixed one in its attention.
+fn projection(
+    walk: &mut Walk<'_>,
+    (prefix, norm): (&str, &str),
+    (x, gains): (Map, Map),
+    routing: Option<Map>,
+    input: Option<Map>,
+) -> Result<Map> {
+    let &[c_out] = walk.sizes(&format!("{norm}weight"))?;
+    let (key, context) = (format!("{prefix}weight"), walk.context);
+    let desc = ConvDesc::new(x.channels, c_out, [1, 1]);
+    let residual = input.filter(|input| input.channels == c_out).map(|input| input.slot);
+    let (layer, given): (Arc<dyn AnyLayer>, _) = match routing {
+        None => {
+            let weight = walk.tensor(key, &[c_out, x.channels, 1, 1])?;
+            let norm = walk.norm(norm, c_out)?;
             let layer = ModulatedConv2d::new(context, &desc, &weight, false)?.batch_norm(&norm)?;
-            let y = self.network.layer_given(Arc::new(layer), x, Some(gains), residual(c_out));
-            return Ok((y, c_out));
-        };
-        let scale = self.walk.scaled(c_in, Activation::None)?;
-        let x = self.network.layer_given(scale, x, Some(gains), None);
-        let bank = self.walk.tensor(key, &[experts, c_out.saturating_mul(c_in)])?;
-        let norm = self.walk.norm(norm, c_out)?;
-        let layer = BankConv2d::new(context, &desc.kernels(experts), &bank, None)?;
-        let layer = Arc::new(layer.batch_norm(&norm)?);
-        Ok((self.network.layer_given(layer, x, Some(routing), residual(c_out)), c_out))
-    }
-
-    /// Attention over the experts of a block, and how many these are.
-    fn routing(&mut self, prefix: &str, x: (Slot, usize)) -> Result<Option<(Slot, usize)>> {
-        if !self.walk.contains(&format!("{prefix}weight")) {
-            return Ok(None);
+            (Arc::new(layer), gains.slot)
         }
-        let mut routing = Network::new(self.walk.context);
-        let mean = routing.layer(Arc::new(GlobalPool::new(self.walk.context)), Slot::INPUT);
-        let (layer, experts) = self.walk.dense(prefix, x.1, Activation::Sigmoid)?;
-        routing.layer(layer, mean);
-        Ok(Some((self.network.layer(Arc::new(routing.flat()), x.0), experts)))
+        Some(Map { slot, channels: experts }) => {
+            let bank = walk.tensor(key, &[experts, c_out.saturating_mul(x.channels)])?;
+            let norm = walk.norm(norm, c_out)?;
+            let desc = desc.kernels(experts);
+            let layer = BankConv2d::with_channel_gains(context, &desc, &bank, None)?;
+            (Arc::new(layer.batch_norm(&norm)?), walk.network.concat(&[gains.slot, slot], 1))
+        }
+    };
+    let slot = walk.network.layer_given(layer, x.slot, &[given], residual);
+    Ok(Map { slot, channels: c_out })
+}
+
+/// Attention over the experts of a block.
+fn routing(walk: &mut Walk<'_>, prefix: &str, x: Map) -> Result<Option<Map>> {
+    if !walk.contains(&format!("{prefix}weight")) {
+        return Ok(None);
     }
+    let mean = walk.mean(x);
+    walk.dense(prefix, mean, Activation::Sigmoid).map(Some)
 }

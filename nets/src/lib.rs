@@ -17,26 +17,36 @@
 //! and so do depths where a family has several. What no checkpoint holds is in [`Options`]. A
 //! network that is not in the list is built with [`Network`], as these are.
 
+mod convnext;
+mod dymn;
 mod efficientnet;
+mod fdy_crnn;
 mod mobilenet;
+mod mobilenet_houses;
 mod mobilenet_v3;
 mod network;
 #[cfg(feature = "pytorch")]
 mod pytorch;
 mod resnet;
+mod vgg;
 mod walk;
+mod warehouses;
 
 use std::fmt;
 
 use dynconv::{BatchNorm, Checkpoint, Context, Error, Result};
 
+pub use convnext::convnext;
+pub use dymn::dymn;
 pub use efficientnet::efficientnet_cc;
+pub use fdy_crnn::fdy_crnn;
 pub use mobilenet::mobilenet_v2;
 pub use mobilenet_v3::mobilenet_v3_small;
 pub use network::{Network, Slot};
 #[cfg(feature = "pytorch")]
 pub use pytorch::PytorchFile;
 pub use resnet::resnet;
+pub use vgg::vgg;
 
 /// What no checkpoint tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,6 +83,14 @@ pub enum Family {
     MobileNetV3Small,
     /// [`efficientnet_cc`].
     EfficientNetCc,
+    /// [`vgg`](vgg()).
+    Vgg,
+    /// [`convnext`](convnext()).
+    ConvNext,
+    /// [`dymn`](dymn()).
+    DyMn,
+    /// [`fdy_crnn`](fdy_crnn()).
+    FdyCrnn,
 }
 
 impl fmt::Display for Family {
@@ -82,6 +100,10 @@ impl fmt::Display for Family {
             Self::MobileNetV2 => "MobileNetV2",
             Self::MobileNetV3Small => "MobileNetV3 small",
             Self::EfficientNetCc => "EfficientNet with CondConv",
+            Self::Vgg => "VGG",
+            Self::ConvNext => "ConvNeXt",
+            Self::DyMn => "DyMN",
+            Self::FdyCrnn => "FDY-CRNN",
         })
     }
 }
@@ -99,8 +121,20 @@ impl Family {
         if has("features.layers.14.kernels_weights") {
             return Ok(Self::MobileNetV3Small);
         }
-        if has("features.18.0.weight") || has("features.layers.0.layers.0.weight") {
+        if has("features.1.conv.0.1.weight") || has("features.layers.0.layers.0.weight") {
             return Ok(Self::MobileNetV2);
+        }
+        if has("features.0.weight") && has("classifier.0.weight") {
+            return Ok(Self::Vgg);
+        }
+        if has("downsample_layers.0.1.weight") && has("stages.0.0.gamma") {
+            return Ok(Self::ConvNext);
+        }
+        if has("layers.0.context_gen.joint_conv.weight") {
+            return Ok(Self::DyMn);
+        }
+        if has("cnn.cnn.conv1.attention.conv1d1.weight") {
+            return Ok(Self::FdyCrnn);
         }
         if has("conv_stem.weight") && has("blocks.4.0.routing_fn.weight") {
             return Ok(Self::EfficientNetCc);
@@ -109,8 +143,10 @@ impl Family {
         Err(Error::Checkpoint {
             message: format!(
                 "no network that is known here: expected the keys of a ResNet (layer1.0.bn1), \
-                 a MobileNetV2 or V3 (features.18.0, features.layers.0) or an EfficientNet with \
-                 CondConv (blocks.4.0.routing_fn), found {} and more",
+                 a MobileNetV2 or V3 (features.1.conv, features.layers.0), an EfficientNet with \
+                 CondConv (blocks.4.0.routing_fn), a VGG (features.0.weight), a ConvNeXt \
+                 (stages.0.0.gamma), a DyMN (layers.0.context_gen) or an FDY-CRNN \
+                 (cnn.cnn.conv1), found {} and more",
                 keys.join(", ")
             ),
         })
@@ -127,5 +163,9 @@ pub fn load(context: &Context, checkpoint: &Checkpoint<'_>, options: &Options) -
         Family::MobileNetV2 => mobilenet_v2(context, checkpoint, options),
         Family::MobileNetV3Small => mobilenet_v3_small(context, checkpoint, options),
         Family::EfficientNetCc => efficientnet_cc(context, checkpoint, options),
+        Family::Vgg => vgg(context, checkpoint, options),
+        Family::ConvNext => convnext(context, checkpoint, options),
+        Family::DyMn => dymn(context, checkpoint, options),
+        Family::FdyCrnn => fdy_crnn(context, checkpoint, options),
     }
 }

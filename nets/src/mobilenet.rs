@@ -1,25 +1,28 @@
 //! MobileNetV2 (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR
 //! 2018), with convolutions of any kind in its blocks.
 
-use std::sync::Arc;
-
-use dynconv::layers::GlobalPool;
 use dynconv::{Activation, Checkpoint, Context, Error, Result};
 
-use crate::walk::{At, Walk};
-use crate::{Network, Options, Slot};
+use crate::mobilenet_houses::{self, Houses};
+use crate::walk::{At, Map, Walk};
+use crate::{Network, Options};
 
-/// Blocks of each group, and the stride of its first.
-const GROUPS: [(usize, usize); 7] = [(1, 1), (2, 2), (3, 2), (4, 2), (3, 1), (3, 2), (1, 1)];
+/// Published numbers of blocks in each group.
+pub(crate) const GROUPS: [usize; 7] = [1, 2, 3, 4, 3, 3, 1];
+/// Stride of the first block of each group.
+const STRIDES: [usize; 7] = [1, 2, 2, 2, 1, 2, 1];
 
-/// A MobileNetV2 of any width: ODConv's (OSVAI/ODConv), or DY-CNN's by TArdelean, each under its
-/// own names.
+/// A MobileNetV2 of any width: ODConv's (OSVAI/ODConv), KernelWarehouse's, or DY-CNN's by
+/// TArdelean, each under its own names.
 ///
 /// ```text
 /// relu6(bn(conv x)) 3 x 3, stride 2 -> 17 blocks -> relu6(bn(conv)) 1 x 1 -> mean -> classifier
 /// block: 1 x 1 to more channels, bn, relu6 (but in the first), 3 x 3 depthwise with the stride,
 ///        bn, relu6, 1 x 1, bn, plus the input where stride is 1 and channels agree
 /// ```
+///
+/// Of KernelWarehouse's the sizes of warehouses and attentions tell which layers share cells, and
+/// where groups of blocks begin.
 ///
 /// # Errors
 /// As [`resnet`](crate::resnet()).
@@ -28,54 +31,43 @@ pub fn mobilenet_v2(
     checkpoint: &Checkpoint<'_>,
     options: &Options,
 ) -> Result<Network> {
-    let mut walk = Walk::new(context, checkpoint, options);
-    let names = Names::of(&walk);
-    let mut network = Network::new(context);
-    let (conv, norm) = names.plain(0);
-    let channels = 3;
-    let activation = Activation::Relu6;
-    let (layer, mut channels) = walk.conv(At {
-        conv: &conv,
-        norm: &norm,
-        channels,
-        stride: 2,
-        is_depthwise: false,
-        cells: None,
-        activation,
-    })?;
-    let mut x = network.layer(layer, Slot::INPUT);
-    network.name(&names.stage(0), x);
-    let strides = GROUPS.into_iter().flat_map(|(blocks, first)| {
+    let walk = &mut Walk::new(context, checkpoint, options);
+    let names = Names::of(walk);
+    let houses = match checkpoint.contains("warehouse_manager.weights.0") {
+        true => mobilenet_houses::find(checkpoint, names)?,
+        false => Houses::none(),
+    };
+    let relu6 = Activation::Relu6;
+    let [conv, norm] = names.plain(&names.stage(0));
+    let at = At::new(&conv).norm(&norm).stride(2).activation(relu6);
+    let mut x = walk.conv(at.house(3, houses.first), Map::input(3))?;
+    walk.name(&names.stage(0), x);
+    let strides = houses.groups.into_iter().zip(STRIDES).flat_map(|(blocks, first)| {
         (0..blocks).map(move |block| if block == 0 { first } else { 1 })
     });
-    for (number, stride) in (1..).zip(strides) {
-        (x, channels) =
-            push_block(&mut walk, &mut network, (names, number), (x, channels), stride)?;
-        network.name(&names.stage(number), x);
+    let mut blocks = 0;
+    for stride in strides {
+        blocks += 1;
+        let of_block = houses.blocks.get(blocks - 1).copied().unwrap_or_default();
+        x = push_block(walk, (names, blocks), (stride, of_block), x)?;
+        walk.name(&names.stage(blocks), x);
     }
-    let (conv, norm) = names.plain(18);
-    let (layer, channels) = walk.conv(At {
-        conv: &conv,
-        norm: &norm,
-        channels,
-        stride: 1,
-        is_depthwise: false,
-        cells: None,
-        activation,
-    })?;
-    x = network.layer(layer, x);
-    network.name(&names.stage(18), x);
-    x = network.layer(Arc::new(GlobalPool::new(context)), x);
-    let classifier = walk.dense(names.classifier(), channels, Activation::None)?.0;
-    network.layer(classifier, x);
-    walk.finish()?;
-    Ok(network.flat())
+    let last = names.last(blocks);
+    let [conv, norm] = names.plain(&last);
+    let at = At::new(&conv).norm(&norm).activation(relu6);
+    x = walk.conv(at.house(1, houses.last), x)?;
+    walk.name(&last, x);
+    x = walk.mean(x);
+    // Behind a dropout, where there is one.
+    let behind = walk.contains("classifier.1.weight");
+    walk.dense(if behind { "classifier.1." } else { "classifier." }, x, Activation::None)?;
+    walk.finish()
 }
 
 /// Whose names a checkpoint has.
 #[derive(Clone, Copy, PartialEq)]
-enum Names {
-    /// torchvision's, which ODConv has.
+pub(crate) enum Names {
+    /// torchvision's, which ODConv and KernelWarehouse have.
     Nested,
     /// TArdelean's.
     Layers,
@@ -89,24 +81,27 @@ impl Names {
         }
     }
 
-    /// What a step is called: 0 is the first convolution, 18 the last.
+    /// What a step is called: 0 is the first convolution.
     fn stage(self, number: usize) -> String {
-        match (self, number) {
-            (Self::Layers, 18) => "conv".into(),
-            (Self::Layers, _) => format!("features.layers.{number}"),
-            (Self::Nested, _) => format!("features.{number}"),
+        match self {
+            Self::Layers => format!("features.layers.{number}"),
+            Self::Nested => format!("features.{number}"),
         }
     }
 
-    /// First or last convolution and its norm.
-    fn plain(self, number: usize) -> (String, String) {
+    /// What the last convolution is called, behind so many blocks.
+    fn last(self, blocks: usize) -> String {
+        if self == Self::Layers { "conv".into() } else { self.stage(blocks + 1) }
+    }
+
+    /// A convolution that stands alone, and its norm.
+    fn plain(self, stage: &str) -> [String; 2] {
         let inside = if self == Self::Layers { ".layers" } else { "" };
-        let stage = self.stage(number);
-        (format!("{stage}{inside}.0."), format!("{stage}{inside}.1."))
+        ["0", "1"].map(|part| format!("{stage}{inside}.{part}."))
     }
 
     /// Convolutions and norms of a block: expansion, if it has one, depthwise, projection.
-    fn block(self, number: usize, expands: bool) -> Vec<(String, String)> {
+    pub(crate) fn block(self, number: usize, expands: bool) -> Vec<(String, String)> {
         let stage = self.stage(number);
         let at = |conv: &str, norm: &str| {
             (format!("{stage}.conv.{conv}."), format!("{stage}.conv.{norm}."))
@@ -124,45 +119,39 @@ impl Names {
             (Self::Layers, false) => vec![at("layers.0", "layers.1"), at("layers.3", "layers.4")],
         }
     }
-
-    fn classifier(self) -> &'static str {
-        if self == Self::Layers { "classifier." } else { "classifier.1." }
-    }
 }
 
 fn push_block(
     walk: &mut Walk<'_>,
-    network: &mut Network,
     (names, number): (Names, usize),
-    (input, c_in): (Slot, usize),
-    stride: usize,
-) -> Result<(Slot, usize)> {
+    (stride, houses): (usize, [usize; 3]),
+    input: Map,
+) -> Result<Map> {
     let steps = names.block(number, number > 1);
     let (depthwise, projection) = (steps.len() - 2, steps.len() - 1);
-    let (mut x, mut channels) = (input, c_in);
+    let houses = &houses[3 - steps.len()..];
+    let mut x = input;
     for (step, (conv, norm)) in steps.iter().enumerate() {
-        let at = At {
-            conv,
-            norm,
-            channels,
-            stride: if step == depthwise { stride } else { 1 },
-            is_depthwise: step == depthwise,
-            cells: None,
-            activation: if step == projection { Activation::None } else { Activation::Relu6 },
-        };
-        let (layer, c_out) = walk.conv(at)?;
-        if step == depthwise && c_out != channels {
+        let is_depthwise = step == depthwise;
+        let mut at = At::new(conv).norm(norm).depthwise(is_depthwise);
+        at = at.house(if is_depthwise { 3 } else { 1 }, houses[step]);
+        if is_depthwise {
+            at = at.stride(stride);
+        }
+        if step < projection {
+            at = at.activation(Activation::Relu6);
+        }
+        let is_added =
+            step == projection && stride == 1 && walk.channels_out(at)? == input.channels;
+        let out = walk.conv_add(at, x, is_added.then_some(input))?;
+        if is_depthwise && out.channels != x.channels {
             return Err(Error::Shape {
                 what: format!("channels out of {conv}"),
-                expected: channels.to_string(),
-                found: c_out.to_string(),
+                expected: x.channels.to_string(),
+                found: out.channels.to_string(),
             });
         }
-        x = match step == projection && stride == 1 && c_out == c_in {
-            true => network.layer_add(layer, x, input),
-            false => network.layer(layer, x),
-        };
-        channels = c_out;
+        x = out;
     }
-    Ok((x, channels))
+    Ok(x)
 }

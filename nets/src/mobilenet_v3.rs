@@ -1,12 +1,9 @@
 //! MobileNetV3 small (Howard et al., "Searching for MobileNetV3", ICCV 2019), with DY-CNN.
 
-use std::sync::Arc;
-
-use dynconv::layers::GlobalPool;
 use dynconv::{Activation, Checkpoint, Context, Error, Result};
 
-use crate::walk::{At, Walk};
-use crate::{Network, Options, Slot};
+use crate::walk::{At, Map, Walk};
+use crate::{Network, Options};
 
 /// Stride of each block but the first, which has the stem's, and whether its activation is hard
 /// swish.
@@ -42,106 +39,56 @@ pub fn mobilenet_v3_small(
     options: &Options,
 ) -> Result<Network> {
     let mut walk = Walk::new(context, checkpoint, options);
-    let mut network = Network::new(context);
     let hswish = Activation::HardSwish;
     let first_stride = options.stem_stride.ok_or_else(|| Error::Value {
         what: "stride of the first convolution".into(),
         needed: "that of the training, 1 or 2, which no checkpoint holds".into(),
         found: "none".into(),
     })?;
-    let stem = At {
-        conv: "features.layers.0.layers.0.",
-        norm: "features.layers.0.layers.1.",
-        channels: 3,
-        stride: first_stride,
-        is_depthwise: false,
-        cells: None,
-        activation: hswish,
+    let plain = |walk: &mut Walk<'_>, stage: &str, stride: usize, x: Map| -> Result<Map> {
+        let [conv, norm] = ["0", "1"].map(|part| format!("{stage}.layers.{part}."));
+        let x = walk.conv(At::new(&conv).norm(&norm).stride(stride).activation(hswish), x)?;
+        walk.name(stage, x);
+        Ok(x)
     };
-    let (layer, mut channels) = walk.conv(stem)?;
-    let mut x = network.layer(layer, Slot::INPUT);
-    network.name("features.layers.0", x);
+    let mut x = plain(&mut walk, "features.layers.0", first_stride, Map::input(3))?;
     let first = std::iter::once((first_stride, false));
     for (number, (stride, is_hard_swish)) in (1..).zip(first.chain(BLOCKS)) {
         let activation = if is_hard_swish { hswish } else { Activation::Relu };
         let stage = format!("features.layers.{number}");
-        let block = (stage.as_str(), stride, activation);
-        (x, channels) = push_block(&mut walk, &mut network, block, (x, channels))?;
-        network.name(&stage, x);
+        x = push_block(&mut walk, (&stage, stride, activation), x)?;
+        walk.name(&stage, x);
     }
-    let last = At {
-        conv: "features.layers.12.layers.0.",
-        norm: "features.layers.12.layers.1.",
-        channels,
-        stride: 1,
-        ..stem
-    };
-    let (layer, channels) = walk.conv(last)?;
-    x = network.layer(layer, x);
-    network.name("features.layers.12", x);
-    x = network.layer(Arc::new(GlobalPool::new(context)), x);
-    let (layer, channels) = walk.conv_alone("features.layers.14.", channels, hswish)?;
-    x = network.layer(layer, x);
-    network.name("embedding", x);
-    let classifier = walk.dense("classifier.layers.1.", channels, Activation::None)?.0;
-    network.layer(classifier, x);
-    walk.finish()?;
-    Ok(network.flat())
+    x = plain(&mut walk, "features.layers.12", 1, x)?;
+    x = walk.mean(x);
+    let bare = walk.conv(At::new("features.layers.14.").activation(hswish), x)?;
+    walk.name("embedding", bare);
+    walk.dense("classifier.layers.1.", bare, Activation::None)?;
+    walk.finish()
 }
 
 fn push_block(
     walk: &mut Walk<'_>,
-    network: &mut Network,
     (stage, stride, activation): (&str, usize, Activation),
-    (input, c_in): (Slot, usize),
-) -> Result<(Slot, usize)> {
+    input: Map,
+) -> Result<Map> {
     let key = |number: usize| format!("{stage}.conv.layers.{number}.");
     let names = [0, 1, 3, 4, 7, 8].map(key);
     let [wide, wide_norm, depthwise, depthwise_norm, narrow, narrow_norm] = &names;
     let gate = key(5);
     let is_gated = walk.contains(&format!("{gate}fc.0.weight"));
-    let at = At {
-        conv: wide,
-        norm: wide_norm,
-        channels: c_in,
-        stride: 1,
-        is_depthwise: false,
-        cells: None,
-        activation,
-    };
-    let (layer, channels) = walk.conv(at)?;
-    let mut x = network.layer(layer, input);
+    let mut x = walk.conv(At::new(wide).norm(wide_norm).activation(activation), input)?;
     // The gate comes before the activation.
     let before = if is_gated { Activation::None } else { activation };
-    let at = At {
-        conv: depthwise,
-        norm: depthwise_norm,
-        channels,
-        stride,
-        is_depthwise: true,
-        activation: before,
-        ..at
-    };
-    let (layer, channels) = walk.conv(at)?;
-    x = network.layer(layer, x);
+    let at = At::new(depthwise).norm(depthwise_norm).stride(stride).depthwise(true);
+    x = walk.conv(at.activation(before), x)?;
     if is_gated {
         let [squeeze, excite] = ["fc.0.", "fc.2."].map(|name| format!("{gate}{name}"));
         let both = [(squeeze, Activation::Relu), (excite, Activation::HardSigmoid)];
-        let gains = network.layer(walk.excitation(both, channels)?, x);
-        let scale = walk.scaled(channels, activation)?;
-        x = network.layer_given(scale, x, Some(gains), None);
+        let gains = walk.excitation(both, x)?;
+        x = walk.scaled(x, gains, activation)?;
     }
-    let activation = Activation::None;
-    let at = At {
-        conv: narrow,
-        norm: narrow_norm,
-        channels,
-        stride: 1,
-        is_depthwise: false,
-        activation,
-        ..at
-    };
-    let (layer, c_out) = walk.conv(at)?;
-    let residual = (stride == 1 && c_out == c_in).then_some(input);
-    Ok((network.layer_given(layer, x, None, residual), c_out))
+    let at = At::new(narrow).norm(narrow_norm);
+    let is_added = walk.channels_out(at)? == input.channels && stride == 1;
+    walk.conv_add(at, x, is_added.then_some(input))
 }

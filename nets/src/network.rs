@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dynconv::device::Builder;
 use dynconv::kernels::Value;
-use dynconv::layers::AnyLayer;
+use dynconv::layers::{AnyLayer, Io, concatenated};
 use dynconv::program::Program;
 use dynconv::{Bound, Context, Elem, Error, Result, Tensor};
 
@@ -20,7 +20,7 @@ pub struct Network {
     steps: Vec<Step>,
     /// Names of what steps make.
     stages: Vec<(String, Slot)>,
-    /// Whether spatial axes of size 1 at the end are left out of the output's shape.
+    /// Whether axes of size 1 at the end are left out of the output's shape.
     is_flat: bool,
 }
 
@@ -33,12 +33,52 @@ impl Slot {
     pub const INPUT: Self = Self(0);
 }
 
+/// What a step does.
+#[derive(Clone, Debug)]
+enum Op {
+    Layer(Arc<dyn AnyLayer>),
+    /// Puts its inputs one behind the other along an axis.
+    Concat(usize),
+}
+
 #[derive(Clone, Debug)]
 struct Step {
-    layer: Arc<dyn AnyLayer>,
-    x: Slot,
-    given: Option<Slot>,
+    op: Op,
+    inputs: Vec<Slot>,
+    given: Vec<Slot>,
     residual: Option<Slot>,
+}
+
+impl Step {
+    /// Shape and element type of what it makes.
+    fn output(&self, values: &[(Vec<usize>, Elem)]) -> Result<(Vec<usize>, Elem)> {
+        let inputs = self.inputs.iter().map(|&slot| at(values, slot));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let (first, elem) = inputs[0];
+        match &self.op {
+            Op::Layer(layer) => Ok((layer.output_shape(first)?, layer.output_elem(*elem))),
+            Op::Concat(axis) => {
+                let shapes: Vec<&[usize]> = inputs.iter().map(|(shape, _)| &shape[..]).collect();
+                Ok((concatenated(&shapes, *axis)?, *elem))
+            }
+        }
+    }
+
+    /// Adds it to a program; `values` are what the steps before have made.
+    fn lower(&self, builder: &mut Builder, values: &[Value], y: Value) -> Result<()> {
+        let all = |slots: &[Slot]| -> Result<Vec<Value>> {
+            slots.iter().map(|&slot| at(values, slot).copied()).collect()
+        };
+        let (inputs, given) = (all(&self.inputs)?, all(&self.given)?);
+        match &self.op {
+            Op::Layer(layer) => {
+                let residual = self.residual.map(|slot| at(values, slot).copied()).transpose()?;
+                let io = Io { residual, ..Io::new(inputs[0], y).given(&given) };
+                builder.layer_into(layer.as_ref(), io)
+            }
+            Op::Concat(axis) => builder.concat_into(&inputs, *axis, y),
+        }
+    }
 }
 
 impl fmt::Debug for Network {
@@ -60,23 +100,36 @@ impl Network {
 
     /// Adds a layer that reads `x`.
     pub fn layer(&mut self, layer: Arc<dyn AnyLayer>, x: Slot) -> Slot {
-        self.layer_given(layer, x, None, None)
+        self.layer_given(layer, x, &[], None)
     }
 
     /// Adds a layer that reads `x` and adds `residual` before its activation.
     pub fn layer_add(&mut self, layer: Arc<dyn AnyLayer>, x: Slot, residual: Slot) -> Slot {
-        self.layer_given(layer, x, None, Some(residual))
+        self.layer_given(layer, x, &[], Some(residual))
     }
 
-    /// Adds a layer that is given attention, a style or kernels beside `x`, and maybe a residual.
+    /// Adds a layer that is given attention, a style, kernels or gains beside `x`, and maybe a
+    /// residual.
     pub fn layer_given(
         &mut self,
         layer: Arc<dyn AnyLayer>,
         x: Slot,
-        given: Option<Slot>,
+        given: &[Slot],
         residual: Option<Slot>,
     ) -> Slot {
-        self.steps.push(Step { layer, x, given, residual });
+        let (inputs, given) = (vec![x], given.to_vec());
+        self.push(Step { op: Op::Layer(layer), inputs, given, residual })
+    }
+
+    /// Puts what earlier steps made one behind the other along an axis: 1 is that of the channels.
+    pub fn concat(&mut self, parts: &[Slot], axis: usize) -> Slot {
+        let parts = if parts.is_empty() { &[Slot::INPUT] } else { parts };
+        let (inputs, given) = (parts.to_vec(), Vec::new());
+        self.push(Step { op: Op::Concat(axis), inputs, given, residual: None })
+    }
+
+    fn push(&mut self, step: Step) -> Slot {
+        self.steps.push(step);
         Slot(self.steps.len())
     }
 
@@ -85,7 +138,7 @@ impl Network {
         self.stages.push((stage.into(), slot));
     }
 
-    /// Gives the output as `[batch, channels]` where it has one position.
+    /// Leaves axes of size 1 at the end out of the output's shape.
     #[must_use]
     pub fn flat(self) -> Self {
         Self { is_flat: true, ..self }
@@ -101,17 +154,59 @@ impl Network {
     /// # Errors
     /// [`Error::Value`] if there is no such stage.
     pub fn until(&self, stage: &str) -> Result<Self> {
+        let Slot(last) = self.stage(stage)?;
+        let steps = self.steps.iter().take(last).cloned().collect();
+        let stages = self.stages.iter().filter(|(_, slot)| slot.0 <= last).cloned().collect();
+        Ok(Self { context: self.context.clone(), steps, stages, is_flat: self.is_flat })
+    }
+
+    fn stage(&self, stage: &str) -> Result<Slot> {
         let found = self.stages.iter().find(|(name, _)| name == stage);
-        let Some((_, Slot(last))) = found else {
-            return Err(Error::Value {
-                what: "stage of the network".into(),
-                needed: self.stages().collect::<Vec<_>>().join(", "),
-                found: stage.into(),
-            });
-        };
-        let steps = self.steps.iter().take(*last).cloned().collect();
-        let stages = self.stages.iter().filter(|(_, slot)| slot.0 <= *last).cloned().collect();
-        Ok(Self { context: self.context.clone(), steps, stages, is_flat: false })
+        found.map(|(_, slot)| *slot).ok_or_else(|| Error::Value {
+            what: "stage of the network".into(),
+            needed: self.stages().collect::<Vec<_>>().join(", "),
+            found: stage.into(),
+        })
+    }
+
+    /// Shape and element type of the input and of what each step makes.
+    fn outputs(&self, input: &[usize], elem: Elem) -> Result<Vec<(Vec<usize>, Elem)>> {
+        let mut outputs = vec![(input.to_vec(), elem)];
+        for step in &self.steps {
+            let output = step.output(&outputs)?;
+            outputs.push(output);
+        }
+        Ok(outputs)
+    }
+
+    /// Adds all steps to a program. What `kept` names, and the last, lie in values that there are.
+    fn lower_all(
+        &self,
+        builder: &mut Builder,
+        x: Value,
+        kept: &[(Slot, Value)],
+        y: Value,
+    ) -> Result<()> {
+        if self.steps.is_empty() {
+            let because = "it has no layers".into();
+            return Err(Error::Unsupported { what: "a network".into(), because });
+        }
+        let info = builder.info(x)?;
+        let outputs = self.outputs(&info.shape.clone(), info.elem)?;
+        let mut values = vec![x];
+        for (number, step) in (1..).zip(&self.steps) {
+            let slot = Slot(number);
+            let own = kept.iter().find(|(kept, _)| *kept == slot).map(|(_, value)| *value);
+            let (shape, elem) = &outputs[number];
+            let out = match own {
+                _ if number == self.steps.len() => y,
+                Some(value) => value,
+                None => builder.scratch("activations", shape, *elem),
+            };
+            step.lower(builder, &values, out)?;
+            values.push(out);
+        }
+        Ok(())
     }
 
     /// What runs for this batch and size: shapes, lifetimes and the memory that is needed. Nothing
@@ -128,7 +223,24 @@ impl Network {
     /// # Errors
     /// As [`AnyLayer::bind_any`].
     pub fn bind(&self, x: &Tensor, y: &Tensor) -> Result<Bound> {
-        self.bind_any(x, None, None, y)
+        self.bind_any(x, &[], None, y)
+    }
+
+    /// As [`Network::bind`], and binds what some stages make to tensors of the caller's, for
+    /// networks of several outputs.
+    ///
+    /// # Errors
+    /// As [`Network::bind`]; [`Error::Value`] if there is no such stage.
+    pub fn bind_stages(&self, x: &Tensor, stages: &[(&str, &Tensor)], y: &Tensor) -> Result<Bound> {
+        let mut builder = Builder::new(&self.context);
+        let input = builder.tensor("input", x);
+        let output = builder.tensor("output", y);
+        let mut kept = Vec::new();
+        for (stage, tensor) in stages {
+            kept.push((self.stage(stage)?, builder.tensor("stage", tensor)));
+        }
+        self.lower_all(&mut builder, input, &kept, output)?;
+        builder.bind(output)
     }
 
     /// Computes the network into a new tensor, and submits the work.
@@ -136,7 +248,7 @@ impl Network {
     /// # Errors
     /// As [`AnyLayer::bind_any`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_any(x, None)
+        self.forward_any(x, &[])
     }
 
     /// Computes the network on host data `[batch, channels, height, width]`, and waits for the
@@ -164,14 +276,11 @@ impl AnyLayer for Network {
     }
 
     fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
-        let mut shapes = vec![input.to_vec()];
-        for step in &self.steps {
-            let shape = step.layer.output_shape(at(&shapes, step.x)?)?;
-            shapes.push(shape);
-        }
-        let mut shape = shapes.pop().unwrap_or_default();
-        if self.is_flat && shape.iter().skip(2).all(|&size| size == 1) {
-            shape.truncate(2);
+        let mut outputs = self.outputs(input, Elem::F32)?;
+        let (mut shape, _) = outputs.pop().unwrap_or_default();
+        if self.is_flat {
+            let ones = shape.iter().skip(2).rev().take_while(|&&size| size == 1).count();
+            shape.truncate(shape.len() - ones);
         }
         Ok(shape)
     }
@@ -179,56 +288,20 @@ impl AnyLayer for Network {
     fn output_elem(&self, input: Elem) -> Elem {
         let mut elems = vec![input];
         for step in &self.steps {
-            let elem = elems.get(step.x.0).copied().unwrap_or(input);
-            elems.push(step.layer.output_elem(elem));
+            let elem = elems.get(step.inputs[0].0).copied().unwrap_or(input);
+            elems.push(match &step.op {
+                Op::Layer(layer) => layer.output_elem(elem),
+                Op::Concat(_) => elem,
+            });
         }
         elems.pop().unwrap_or(input)
     }
 
-    fn lower(
-        &self,
-        builder: &mut Builder,
-        x: Value,
-        _given: Option<Value>,
-        residual: Option<Value>,
-        y: Value,
-    ) -> Result<Option<Value>> {
-        let unsupported = |what: &str, because: &str| {
-            Err(Error::Unsupported { what: what.into(), because: because.into() })
-        };
-        if residual.is_some() {
-            return unsupported("a residual", "a network adds none to its output");
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        if io.residual.is_some() {
+            let because = "a network adds none to its output".into();
+            return Err(Error::Unsupported { what: "a residual".into(), because });
         }
-        let Some((last, steps)) = self.steps.split_last() else {
-            return unsupported("a network", "it has no layers");
-        };
-        let mut values = vec![x];
-        let value = |values: &[Value], slot: Option<Slot>| -> Result<Option<Value>> {
-            slot.map(|slot| at(values, slot).copied()).transpose()
-        };
-        for Step { layer, x, given, residual } in steps {
-            let x = *at(&values, *x)?;
-            let input = builder.info(x)?;
-            let (shape, elem) = (layer.output_shape(&input.shape)?, layer.output_elem(input.elem));
-            let out = builder.scratch("activations", &shape, elem);
-            let (given, residual) = (value(&values, *given)?, value(&values, *residual)?);
-            builder.layer_into(layer.as_ref(), x, given, residual, out)?;
-            values.push(out);
-        }
-        let x = *at(&values, last.x)?;
-        let (given, residual) = (value(&values, last.given)?, value(&values, last.residual)?);
-        if !self.is_flat {
-            return builder.layer_into(last.layer.as_ref(), x, given, residual, y).map(|()| None);
-        }
-        // The output has another shape than the layer's own, of which it has all elements.
-        let input = builder.info(x)?.shape.clone();
-        let shape = last.layer.output_shape(&input)?;
-        let wanted = last.layer.given(&input)?.map(|(_, shape)| shape);
-        let found = given.map(|given| Ok(builder.info(given)?.shape.clone())).transpose()?;
-        let added = residual.map(|added| Ok(builder.info(added)?.shape.clone())).transpose()?;
-        if wanted != found || added.is_some_and(|added| added != shape) {
-            return unsupported("the last layer of a flat network", "its operands do not fit");
-        }
-        last.layer.lower(builder, x, given, residual, y)
+        self.lower_all(builder, io.x, &[], io.y).map(|()| None)
     }
 }

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use dynconv::layers::{GlobalPool, WindowPool};
+use dynconv::layers::WindowPool;
 use dynconv::problem::Pooling;
 use dynconv::{Activation, Checkpoint, Context, ConvDesc, Error, Result};
 
-use crate::walk::{At, Walk};
-use crate::{Network, Options, Slot};
+use crate::walk::{At, Map, Walk};
+use crate::{Network, Options};
 
 /// A residual network of any depth: ODConv's (OSVAI/ODConv), KernelWarehouse's of one warehouse a
 /// stage (OSVAI/KernelWarehouse), DY-CNN's (kaijieshi7), or an ordinary one, under the names of
@@ -32,16 +32,6 @@ pub fn resnet(
     options: &Options,
 ) -> Result<Network> {
     let mut walk = Walk::new(context, checkpoint, options);
-    let mut network = Network::new(context);
-    let stem = At {
-        conv: "conv1.",
-        norm: "bn1.",
-        channels: 3,
-        stride: 2,
-        is_depthwise: false,
-        cells: None,
-        activation: Activation::Relu,
-    };
     // Variants for small images have other strides, which no tensor tells.
     if let &[_, _, height, width] = walk.sizes("conv1.weight")?
         && [height, width] != [7, 7]
@@ -52,29 +42,25 @@ pub fn resnet(
             found: format!("{height} x {width}"),
         });
     }
-    let (layer, mut channels) = walk.conv(stem)?;
-    let mut x = network.layer(layer, Slot::INPUT);
-    network.name("stem", x);
-    let windows = ConvDesc::new(channels, channels, [3, 3]).groups(channels);
+    let stem = At::new("conv1.").norm("bn1.").stride(2).activation(Activation::Relu);
+    let mut x = walk.conv(stem, Map::input(3))?;
+    walk.name("stem", x);
+    let windows = ConvDesc::new(x.channels, x.channels, [3, 3]).groups(x.channels);
     let windows = windows.stride([2, 2]).padding([1, 1]);
-    let pool = WindowPool::new(context, &windows, Pooling::Max)?;
-    x = network.layer(Arc::new(pool), x);
+    x = walk.step(Arc::new(WindowPool::new(context, &windows, Pooling::Max)?), x, &[]);
     for stage in 1..=4 {
         let name = format!("layer{stage}");
         let mut block = 0;
         while block == 0 || walk.contains(&format!("{name}.{block}.bn1.weight")) {
             let prefix = format!("{name}.{block}.");
-            let at = Block { prefix: &prefix, stage, is_first: block == 0 };
-            (x, channels) = push_block(&mut walk, &mut network, at, (x, channels))?;
+            x = push_block(&mut walk, Block { prefix: &prefix, stage, is_first: block == 0 }, x)?;
             block += 1;
         }
-        network.name(&name, x);
+        walk.name(&name, x);
     }
-    x = network.layer(Arc::new(GlobalPool::new(context)), x);
-    let classifier = walk.dense("fc.", channels, Activation::None)?.0;
-    network.layer(classifier, x);
-    walk.finish()?;
-    Ok(network.flat())
+    x = walk.mean(x);
+    walk.dense("fc.", x, Activation::None)?;
+    walk.finish()
 }
 
 /// Where a block is.
@@ -96,61 +82,51 @@ impl Block<'_> {
 }
 
 /// Adds a block, basic or a bottleneck.
-fn push_block(
-    walk: &mut Walk<'_>,
-    network: &mut Network,
-    block: Block<'_>,
-    (input, c_in): (Slot, usize),
-) -> Result<(Slot, usize)> {
+fn push_block(walk: &mut Walk<'_>, block: Block<'_>, input: Map) -> Result<Map> {
     let prefix = block.prefix;
     let stride = if block.stage > 1 && block.is_first { 2 } else { 1 };
     let is_bottleneck = walk.contains(&format!("{prefix}bn3.weight"));
     let kernels: &[usize] = if is_bottleneck { &[1, 3, 1] } else { &[3, 3] };
-    // A shortcut is added by the last convolution, and so comes before it.
-    let shortcut = format!("{prefix}downsample.0.");
-    let (mut residual, mut added) = (input, c_in);
-    let norm = format!("{prefix}downsample.1.");
-    if walk.contains(&format!("{norm}weight")) {
-        let activation = Activation::None;
-        let cells = Some((1, block.warehouse(true)));
-        let (conv, norm, channels, is_depthwise) = (&*shortcut, &*norm, c_in, false);
-        let at = At { conv, norm, channels, stride, is_depthwise, cells, activation };
-        let (layer, channels) = walk.conv(at)?;
-        residual = network.layer(layer, input);
-        added = channels;
-    } else if stride != 1 {
-        return Err(Error::Shape {
-            what: format!("shortcut of {prefix}"),
-            expected: format!("{norm}weight, as the stride is {stride}"),
-            found: "none".into(),
-        });
-    }
-    let (mut x, mut channels) = (input, c_in);
+    let mut x = input;
     for (number, &kernel) in (1..).zip(kernels) {
         let [conv, norm] = ["conv", "bn"].map(|name| format!("{prefix}{name}{number}."));
         let has_stride = number == if is_bottleneck { 2 } else { 1 };
-        let at = At {
-            conv: &conv,
-            norm: &norm,
-            channels,
-            stride: if has_stride { stride } else { 1 },
-            is_depthwise: false,
-            cells: Some((kernel, block.warehouse(number == 1))),
-            activation: Activation::Relu,
-        };
-        let (layer, c_out) = walk.conv(at)?;
-        x = match number == kernels.len() {
-            true => network.layer_add(layer, x, residual),
-            false => network.layer(layer, x),
-        };
-        channels = c_out;
+        let at = At::new(&conv)
+            .norm(&norm)
+            .stride(if has_stride { stride } else { 1 })
+            .house(kernel, block.warehouse(number == 1))
+            .activation(Activation::Relu);
+        if number < kernels.len() {
+            x = walk.conv(at, x)?;
+            continue;
+        }
+        // The last convolution adds the shortcut, which therefore comes before it.
+        let residual = shortcut(walk, block, stride, input)?;
+        x = walk.conv_add(at, x, Some(residual))?;
+        if x.channels != residual.channels {
+            return Err(Error::Shape {
+                what: format!("channels of the shortcut of {prefix}"),
+                expected: x.channels.to_string(),
+                found: residual.channels.to_string(),
+            });
+        }
     }
-    if channels != added {
-        return Err(Error::Shape {
-            what: format!("channels of the shortcut of {prefix}"),
-            expected: channels.to_string(),
-            found: added.to_string(),
-        });
+    Ok(x)
+}
+
+/// What a block adds to its output: its input, or what `downsample` makes of it.
+fn shortcut(walk: &mut Walk<'_>, block: Block<'_>, stride: usize, input: Map) -> Result<Map> {
+    let [conv, norm] = ["0", "1"].map(|part| format!("{}downsample.{part}.", block.prefix));
+    if walk.contains(&format!("{norm}weight")) {
+        let at = At::new(&conv).norm(&norm).stride(stride).house(1, block.warehouse(true));
+        return walk.conv(at, input);
     }
-    Ok((x, channels))
+    if stride == 1 {
+        return Ok(input);
+    }
+    Err(Error::Shape {
+        what: format!("shortcut of {}", block.prefix),
+        expected: format!("{norm}weight, as the stride is {stride}"),
+        found: "none".into(),
+    })
 }

@@ -1,26 +1,54 @@
-//! What architectures share: a walk through a checkpoint that knows what it has read.
+//! What architectures share: a walk through a checkpoint that builds a network, and knows what it
+//! has read.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use dynconv::layers::{AnyLayer, GlobalPool};
+use dynconv::layers::{AnyLayer, Contextual, Gains, Gate, GlobalPool, Layer, LayerNorm, Linear};
 use dynconv::{
     Activation, BatchNorm, Checkpoint, Context, ConvDesc, DyCnnWeights, DynConv2d, Error,
-    KernelWarehouse2d, ModulatedConv2d, OdConv2d, Result, StaticConv2d, Warehouse,
+    KernelWarehouse2d, OdConv2d, Result, StaticConv2d,
 };
 
+use crate::warehouses::Warehouses;
 use crate::{Network, Options, Slot};
 
-/// Reads layers from a checkpoint, and remembers which tensors these were.
+/// A network in the making, and the checkpoint that it is made of.
 pub(crate) struct Walk<'a> {
     pub(crate) context: &'a Context,
-    checkpoint: &'a Checkpoint<'a>,
-    options: &'a Options,
+    pub(crate) checkpoint: &'a Checkpoint<'a>,
+    pub(crate) options: &'a Options,
+    pub(crate) network: Network,
     /// Prefixes of what was read.
     read: Vec<String>,
-    warehouses: HashMap<usize, Warehouse>,
+    pub(crate) warehouses: Warehouses,
     /// Published epsilon of the batch norms.
     epsilon: f64,
+}
+
+/// What a step makes, and its channels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Map {
+    pub(crate) slot: Slot,
+    pub(crate) channels: usize,
+}
+
+impl Map {
+    /// The network's input.
+    pub(crate) fn input(channels: usize) -> Self {
+        Self { slot: Slot::INPUT, channels }
+    }
+
+    /// Refuses a tensor of another number of channels.
+    pub(crate) fn check(self, key: &str, found: usize) -> Result<()> {
+        if found == self.channels {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: format!("channels of {key}"),
+            expected: format!("{}, of the layer before", self.channels),
+            found: found.to_string(),
+        })
+    }
 }
 
 /// A convolution of any kind.
@@ -29,17 +57,8 @@ enum Conv {
     DyCnn(DynConv2d),
     Od(OdConv2d),
     Warehouse(KernelWarehouse2d),
-}
-
-impl Conv {
-    fn into_layer(self) -> Arc<dyn AnyLayer> {
-        match self {
-            Self::Static(layer) => Arc::new(layer),
-            Self::DyCnn(layer) => Arc::new(layer),
-            Self::Od(layer) => Arc::new(layer),
-            Self::Warehouse(layer) => Arc::new(layer),
-        }
-    }
+    /// With the hidden layer that its attention reads.
+    Contextual(Layer<2, Contextual>, Slot),
 }
 
 macro_rules! each {
@@ -49,25 +68,73 @@ macro_rules! each {
             Conv::DyCnn($layer) => Conv::DyCnn($made),
             Conv::Od($layer) => Conv::Od($made),
             Conv::Warehouse($layer) => Conv::Warehouse($made),
+            Conv::Contextual($layer, hidden) => Conv::Contextual($made, hidden),
         }
     };
 }
 
+/// Where a convolution has its cells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct House {
+    /// Kernel size, which cells do not tell.
+    pub(crate) kernel: usize,
+    /// Number of the warehouse.
+    pub(crate) number: usize,
+}
+
 /// A convolution of a network: where its tensors are, and what they do not tell.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct At<'a> {
     /// Prefix of the convolution.
-    pub(crate) conv: &'a str,
-    /// Prefix of the batch norm behind it.
-    pub(crate) norm: &'a str,
-    /// Channels in.
-    pub(crate) channels: usize,
-    pub(crate) stride: usize,
+    conv: &'a str,
+    /// Prefix of the batch norm behind it, if there is one.
+    norm: Option<&'a str>,
+    stride: usize,
+    /// Padding; half the kernel if nothing is said.
+    padding: Option<usize>,
     /// Whether each channel is a group of its own.
-    pub(crate) is_depthwise: bool,
-    /// Kernel size, and which warehouse has its cells, for those that have no kernel of their own.
-    pub(crate) cells: Option<(usize, usize)>,
-    pub(crate) activation: Activation,
+    is_depthwise: bool,
+    house: Option<House>,
+    activation: Activation,
+}
+
+impl<'a> At<'a> {
+    /// A convolution of stride 1, whose padding is half its kernel.
+    pub(crate) fn new(conv: &'a str) -> Self {
+        Self {
+            conv,
+            norm: None,
+            stride: 1,
+            padding: None,
+            is_depthwise: false,
+            house: None,
+            activation: Activation::None,
+        }
+    }
+
+    pub(crate) fn norm(self, norm: &'a str) -> Self {
+        Self { norm: Some(norm), ..self }
+    }
+
+    pub(crate) fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    pub(crate) fn padding(self, padding: usize) -> Self {
+        Self { padding: Some(padding), ..self }
+    }
+
+    pub(crate) fn depthwise(self, is_depthwise: bool) -> Self {
+        Self { is_depthwise, ..self }
+    }
+
+    pub(crate) fn house(self, kernel: usize, number: usize) -> Self {
+        Self { house: Some(House { kernel, number }), ..self }
+    }
+
+    pub(crate) fn activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -76,67 +143,93 @@ impl<'a> Walk<'a> {
         checkpoint: &'a Checkpoint<'a>,
         options: &'a Options,
     ) -> Self {
-        let (read, warehouses) = (Vec::new(), HashMap::new());
+        let warehouses = Warehouses::of(checkpoint);
+        let network = Network::new(context);
         let epsilon = BatchNorm::EPSILON_PYTORCH;
-        Self { context, checkpoint, options, read, warehouses, epsilon }
+        Self { context, checkpoint, options, network, read: Vec::new(), warehouses, epsilon }
     }
 
     /// For networks whose batch norms have another epsilon.
-    pub(crate) fn with_epsilon(self, epsilon: f64) -> Self {
-        Self { epsilon, ..self }
+    pub(crate) fn set_epsilon(&mut self, epsilon: f64) {
+        self.epsilon = epsilon;
+    }
+
+    /// Channels out of a convolution that has a norm.
+    pub(crate) fn channels_out(&self, at: At<'_>) -> Result<usize> {
+        self.sizes::<1>(&format!("{}weight", at.norm.unwrap_or(at.conv))).map(|sizes| sizes[0])
     }
 
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.checkpoint.contains(key)
     }
 
-    /// A convolution of whatever kind its tensors are, padded by half its kernel, with its norm and
-    /// activation; and its channels out.
-    pub(crate) fn conv(&mut self, at: At<'_>) -> Result<(Arc<dyn AnyLayer>, usize)> {
-        let (conv, channels) = self.bare(at)?;
-        let norm = self.norm(at.norm, channels)?;
-        let conv = each!(conv, layer => layer.batch_norm(&norm)?.activation(at.activation));
-        Ok((conv.into_layer(), channels))
+    /// Names what a step makes.
+    pub(crate) fn name(&mut self, stage: &str, map: Map) {
+        self.network.name(stage, map.slot);
     }
 
-    /// The same without a norm.
-    pub(crate) fn conv_alone(
-        &mut self,
-        prefix: &str,
-        channels: usize,
-        activation: Activation,
-    ) -> Result<(Arc<dyn AnyLayer>, usize)> {
-        let at = At {
-            conv: prefix,
-            norm: "",
-            channels,
-            stride: 1,
-            is_depthwise: false,
-            cells: None,
-            activation,
+    /// A convolution of whatever kind its tensors are, with its norm and activation.
+    pub(crate) fn conv(&mut self, at: At<'_>, x: Map) -> Result<Map> {
+        self.conv_add(at, x, None)
+    }
+
+    /// The same, with a residual where there is one.
+    pub(crate) fn conv_add(&mut self, at: At<'_>, x: Map, residual: Option<Map>) -> Result<Map> {
+        let (conv, channels) = self.bare(at, x)?;
+        let conv = match at.norm {
+            Some(norm) => {
+                let norm = self.norm(norm, channels)?;
+                each!(conv, layer => layer.batch_norm(&norm)?)
+            }
+            None => conv,
         };
-        let (conv, channels) = self.bare(at)?;
-        Ok((each!(conv, layer => layer.activation(activation)).into_layer(), channels))
+        let conv = each!(conv, layer => layer.activation(at.activation));
+        Ok(self.push(conv, x, residual, channels))
     }
 
-    fn bare(&mut self, at: At<'_>) -> Result<(Conv, usize)> {
+    /// A convolution without a norm, whose output is scaled before a residual is added.
+    pub(crate) fn conv_scaled(
+        &mut self,
+        at: At<'_>,
+        x: Map,
+        gamma: &str,
+        residual: Map,
+    ) -> Result<Map> {
+        let (conv, channels) = self.bare(at, x)?;
+        let scale = self.tensor(gamma.into(), &[1, channels, 1, 1])?;
+        let conv = each!(conv, layer => layer.scale_shift(&scale, &vec![0.0; channels])?);
+        Ok(self.push(conv, x, Some(residual), channels))
+    }
+
+    fn push(&mut self, conv: Conv, x: Map, residual: Option<Map>, channels: usize) -> Map {
+        let mut given = Vec::new();
+        let layer: Arc<dyn AnyLayer> = match conv {
+            Conv::Static(layer) => Arc::new(layer),
+            Conv::DyCnn(layer) => Arc::new(layer),
+            Conv::Od(layer) => Arc::new(layer),
+            Conv::Warehouse(layer) => Arc::new(layer),
+            Conv::Contextual(layer, hidden) => {
+                given.push(hidden);
+                Arc::new(layer)
+            }
+        };
+        let residual = residual.map(|map| map.slot);
+        Map { slot: self.network.layer_given(layer, x.slot, &given, residual), channels }
+    }
+
+    fn bare(&mut self, at: At<'_>, x: Map) -> Result<(Conv, usize)> {
         let Options { temperature, attention_epsilon, .. } = *self.options;
         let (prefix, context) = (at.conv, self.context);
         let has = |name: &str| self.checkpoint.contains(&format!("{prefix}{name}"));
         let placed = |desc: ConvDesc<2>| -> Result<(ConvDesc<2>, usize)> {
             let g = desc.geometry()?;
-            if g.c_in != at.channels {
-                return Err(Error::Shape {
-                    what: format!("channels of {prefix}weight"),
-                    expected: format!("{}, of the layer before", at.channels),
-                    found: g.c_in.to_string(),
-                });
-            }
-            let padding = [(g.kernel[1] - 1) / 2, (g.kernel[2] - 1) / 2];
+            x.check(&format!("{prefix}weight"), g.c_in)?;
+            let half = [(g.kernel[1] - 1) / 2, (g.kernel[2] - 1) / 2];
+            let padding = at.padding.map_or(half, |padding| [padding; 2]);
             Ok((desc.stride([at.stride; 2]).padding(padding), g.c_out))
         };
-        if let Some(cells) = at.cells.filter(|_| has("attention.norm1.weight")) {
-            return self.assembled(at, cells);
+        if let Some(house) = at.house.filter(|_| has("attention.norm1.weight")) {
+            return self.assembled(at, house, x);
         }
         if has("attention.fc.weight") {
             // The reader refuses what it does not know under the prefix.
@@ -154,7 +247,7 @@ impl<'a> Walk<'a> {
             return Ok((Conv::DyCnn(layer), channels));
         }
         if has("kernels_weights") {
-            let (desc, weights) = self.scored(prefix, at)?;
+            let (desc, weights) = self.scored(prefix, at.is_depthwise, x)?;
             let (desc, channels) = placed(desc)?;
             let temperature = temperature.unwrap_or(1.0);
             let layer = DynConv2d::new(context, &desc, &weights, temperature)?;
@@ -162,44 +255,94 @@ impl<'a> Walk<'a> {
         }
         let key = format!("{prefix}weight");
         let &[c_out, of_group, height, width] = self.sizes(&key)?;
-        let groups = if at.is_depthwise { at.channels } else { 1 };
+        let groups = if at.is_depthwise { x.channels } else { 1 };
         let desc = ConvDesc::new(of_group.saturating_mul(groups), c_out, [height, width]);
         let (desc, channels) = placed(desc.groups(groups))?;
         let kernel = self.tensor(key, &[c_out, of_group, height, width])?;
-        let bias = format!("{prefix}bias");
-        let bias = self.contains(&bias).then(|| self.tensor(bias, &[c_out])).transpose()?;
+        let bias = self.optional(format!("{prefix}bias"), &[c_out])?;
         Ok((Conv::Static(StaticConv2d::new(context, &desc, &kernel, bias.as_deref())?), channels))
     }
 
-    /// A KernelWarehouse layer, whose kernel is made of cells; channels out are those of its norm.
-    fn assembled(&mut self, at: At<'_>, (kernel, number): (usize, usize)) -> Result<(Conv, usize)> {
-        let &[c_out] = self.sizes(&format!("{}weight", at.norm))?;
-        let desc = ConvDesc::new(at.channels, c_out, [kernel; 2]);
-        let desc = desc.stride([at.stride; 2]).padding([(kernel - 1) / 2; 2]);
-        let warehouse = self.warehouse(number)?;
-        let epsilon = self.options.attention_epsilon;
-        let weights =
-            self.checkpoint.kernel_warehouse(at.conv, &desc, warehouse.cells(), epsilon)?;
+    /// A KernelWarehouse layer, whose kernel is made of cells; channels out are those of its norm
+    /// or its bias.
+    fn assembled(&mut self, at: At<'_>, house: House, x: Map) -> Result<(Conv, usize)> {
+        let bias = format!("{}bias", at.conv);
+        let of = at.norm.map_or_else(|| bias.clone(), |norm| format!("{norm}weight"));
+        let &[c_out] = self.sizes(&of)?;
+        let House { kernel, number } = house;
+        let padding = at.padding.unwrap_or((kernel - 1) / 2);
+        let groups = if at.is_depthwise { x.channels } else { 1 };
+        let desc = ConvDesc::new(x.channels, c_out, [kernel; 2]).groups(groups);
+        let desc = desc.stride([at.stride; 2]).padding([padding; 2]);
+        let (warehouse, key) = self.warehouses.get(self.context, self.checkpoint, number)?;
+        self.read.push(key);
+        if !self.contains(&format!("{}attention.norm1.running_mean", at.conv)) {
+            let hidden = self.normed_hidden(at.conv, x)?;
+            let cells = warehouse.cells();
+            let logits = cells.per_kernel(&desc.geometry()?).saturating_mul(cells.count + 1);
+            let head =
+                self.linear(&format!("{}attention.fc2.", at.conv), [logits, hidden.channels])?;
+            let bias = self.optional(bias, &[c_out])?;
+            let layer = Layer::<2, Contextual>::of_warehouse(
+                self.context,
+                &desc,
+                &warehouse,
+                bias.as_deref(),
+                &head,
+            )?;
+            return Ok((Conv::Contextual(layer, hidden.slot), c_out));
+        }
+        let start = self.warehouses.start(number, warehouse.cells().per_kernel(&desc.geometry()?));
+        let weights = self.checkpoint.kernel_warehouse_with_basis(
+            at.conv,
+            &desc,
+            warehouse.cells(),
+            start,
+            self.options.attention_epsilon,
+        )?;
         self.read.push(at.conv.into());
         let layer = KernelWarehouse2d::new(self.context, &desc, &weights, &warehouse)?;
         Ok((Conv::Warehouse(layer), c_out))
     }
 
-    /// A warehouse, uploaded once.
-    fn warehouse(&mut self, number: usize) -> Result<Warehouse> {
-        if let Some(warehouse) = self.warehouses.get(&number) {
-            return Ok(warehouse.clone());
-        }
-        let key = format!("warehouse_manager.weights.{number}");
-        let (cells, values) = self.checkpoint.warehouse(&key)?;
-        let warehouse = Warehouse::new(self.context, cells, &values)?;
-        self.read.push(key);
-        self.warehouses.insert(number, warehouse.clone());
-        Ok(warehouse)
+    /// The hidden layer of an attention branch with a layer norm: `relu(norm(fc1 * mean(x)))`.
+    fn normed_hidden(&mut self, conv: &str, x: Map) -> Result<Map> {
+        let mean = self.mean(x);
+        let hidden = self.dense(&format!("{conv}attention.fc1."), mean, Activation::None)?;
+        let epsilon = self.options.attention_epsilon;
+        let norm = format!("{conv}attention.norm1.");
+        self.layer_norm(&norm, hidden, epsilon, Activation::Relu)
+    }
+
+    /// A layer norm over the channels.
+    pub(crate) fn layer_norm(
+        &mut self,
+        prefix: &str,
+        x: Map,
+        epsilon: f64,
+        activation: Activation,
+    ) -> Result<Map> {
+        let [weight, bias] = ["weight", "bias"].map(|name| format!("{prefix}{name}"));
+        let weight = self.tensor(weight, &[x.channels])?;
+        let bias = self.tensor(bias, &[x.channels])?;
+        let epsilon = dynconv::reference::narrow(&[epsilon])[0];
+        let norm = LayerNorm::<2>::new(self.context, &weight, &bias, epsilon)?;
+        Ok(self.step(Arc::new(norm.activation(activation)), x, &[]))
+    }
+
+    /// A layer that keeps the number of channels.
+    pub(crate) fn step(&mut self, layer: Arc<dyn AnyLayer>, x: Map, given: &[Slot]) -> Map {
+        Map { slot: self.network.layer_given(layer, x.slot, given, None), ..x }
+    }
+
+    /// Weight and bias of a fully connected layer.
+    pub(crate) fn linear(&mut self, prefix: &str, [out, width]: [usize; 2]) -> Result<Linear> {
+        let weight = self.tensor(format!("{prefix}weight"), &[out, width])?;
+        Ok(Linear { weight, bias: self.tensor(format!("{prefix}bias"), &[out])? })
     }
 
     /// The shape of a tensor of so many axes.
-    pub(crate) fn sizes<const N: usize>(&self, key: &str) -> Result<&[usize; N]> {
+    pub(crate) fn sizes<const N: usize>(&self, key: &str) -> Result<&'a [usize; N]> {
         let shape = self.checkpoint.needed_shape(key, &format!("{N} axes"))?;
         <&[usize; N]>::try_from(shape).map_err(|_| Error::Shape {
             what: key.into(),
@@ -217,10 +360,15 @@ impl<'a> Walk<'a> {
     }
 
     /// A DY-CNN layer under the names of TArdelean's code.
-    fn scored(&mut self, prefix: &str, at: At<'_>) -> Result<(ConvDesc<2>, DyCnnWeights)> {
+    fn scored(
+        &mut self,
+        prefix: &str,
+        is_depthwise: bool,
+        x: Map,
+    ) -> Result<(ConvDesc<2>, DyCnnWeights)> {
         let key = |name: &str| format!("{prefix}{name}");
         let &[kernels, c_out, of_group, height, width] = self.sizes(&key("kernels_weights"))?;
-        let groups = if at.is_depthwise { at.channels } else { 1 };
+        let groups = if is_depthwise { x.channels } else { 1 };
         let desc = ConvDesc::new(of_group.saturating_mul(groups), c_out, [height, width])
             .groups(groups)
             .kernels(kernels);
@@ -244,6 +392,11 @@ impl<'a> Walk<'a> {
         self.checkpoint.batch_norm(prefix, channels, epsilon)
     }
 
+    /// Notes that something under a prefix was read elsewhere.
+    pub(crate) fn has_read(&mut self, prefix: &str) {
+        self.read.push(prefix.into());
+    }
+
     /// A tensor, which belongs to what was read then.
     pub(crate) fn tensor(&mut self, key: String, shape: &[usize]) -> Result<Vec<f32>> {
         let values = self.checkpoint.tensor(&key, shape);
@@ -251,61 +404,55 @@ impl<'a> Walk<'a> {
         values
     }
 
-    /// A fully connected layer of whatever width, as a convolution of one position, with its bias
-    /// if it has one; and its channels out.
-    pub(crate) fn dense(
-        &mut self,
-        prefix: &str,
-        channels: usize,
-        activation: Activation,
-    ) -> Result<(Arc<dyn AnyLayer>, usize)> {
-        let [weight, bias] = ["weight", "bias"].map(|name| format!("{prefix}{name}"));
-        let wanted = format!("[channels out, {channels}]");
+    fn optional(&mut self, key: String, shape: &[usize]) -> Result<Option<Vec<f32>>> {
+        self.contains(&key).then(|| self.tensor(key, shape)).transpose()
+    }
+
+    /// The mean over all positions.
+    pub(crate) fn mean(&mut self, x: Map) -> Map {
+        self.step(Arc::new(GlobalPool::new(self.context)), x, &[])
+    }
+
+    /// A fully connected layer over the channels of whatever width, as a convolution of one
+    /// position, with its bias if it has one.
+    pub(crate) fn dense(&mut self, prefix: &str, x: Map, activation: Activation) -> Result<Map> {
+        let weight = format!("{prefix}weight");
+        let wanted = format!("[channels out, {}]", x.channels);
         let shape = self.checkpoint.needed_shape(&weight, &wanted)?;
         let c_out = shape.first().copied().unwrap_or(0);
-        let weights = self.tensor(weight, &[c_out, channels])?;
-        let bias = self.contains(&bias).then(|| self.tensor(bias, &[c_out])).transpose()?;
-        let desc = ConvDesc::new(channels, c_out, [1, 1]);
+        let weights = self.tensor(weight, &[c_out, x.channels])?;
+        let bias = self.optional(format!("{prefix}bias"), &[c_out])?;
+        let desc = ConvDesc::new(x.channels, c_out, [1, 1]);
         let layer = StaticConv2d::new(self.context, &desc, &weights, bias.as_deref())?;
-        Ok((Arc::new(layer.activation(activation)), c_out))
+        let slot = self.network.layer(Arc::new(layer.activation(activation)), x.slot);
+        Ok(Map { slot, channels: c_out })
     }
 
     /// Gains of the channels by squeeze and excitation: the mean, two fully connected layers and
-    /// what follows each. A layer whose output is `[batch, channels]`.
+    /// what follows each.
     pub(crate) fn excitation(
         &mut self,
         [squeeze, excite]: [(String, Activation); 2],
-        channels: usize,
-    ) -> Result<Arc<dyn AnyLayer>> {
-        let mut gains = Network::new(self.context);
-        let mean = gains.layer(Arc::new(GlobalPool::new(self.context)), Slot::INPUT);
-        let (layer, width) = self.dense(&squeeze.0, channels, squeeze.1)?;
-        let hidden = gains.layer(layer, mean);
-        let (layer, found) = self.dense(&excite.0, width, excite.1)?;
-        if found != channels {
-            return Err(Error::Shape {
-                what: format!("channels out of {}weight", excite.0),
-                expected: channels.to_string(),
-                found: found.to_string(),
-            });
-        }
-        gains.layer(layer, hidden);
-        Ok(Arc::new(gains.flat()))
+        x: Map,
+    ) -> Result<Map> {
+        let mean = self.mean(x);
+        let hidden = self.dense(&squeeze.0, mean, squeeze.1)?;
+        let gains = self.dense(&excite.0, hidden, excite.1)?;
+        x.check(&format!("{}weight", excite.0), gains.channels)?;
+        Ok(gains)
     }
 
     /// A pass that multiplies each channel by its gain, and applies an activation.
-    pub(crate) fn scaled(
-        &self,
-        channels: usize,
-        activation: Activation,
-    ) -> Result<Arc<dyn AnyLayer>> {
-        let each = ConvDesc::new(channels, channels, [1, 1]).groups(channels);
-        let layer = ModulatedConv2d::new(self.context, &each, &vec![1.0; channels], false)?;
-        Ok(Arc::new(layer.activation(activation)))
+    pub(crate) fn scaled(&mut self, x: Map, gains: Map, activation: Activation) -> Result<Map> {
+        let gate = Gate::<2>::new(self.context, x.channels, Gains::Channels)?;
+        Ok(self.step(Arc::new(gate.activation(activation)), x, &[gains.slot]))
     }
 
-    /// Refuses a checkpoint with tensors that nothing has read.
-    pub(crate) fn finish(self) -> Result<()> {
+    /// The network, its output without axes of size 1 at the end.
+    ///
+    /// # Errors
+    /// [`Error::UnreadKeys`] for tensors that nothing has read.
+    pub(crate) fn finish(&mut self) -> Result<Network> {
         let is_read = |key: &str| {
             key.ends_with("num_batches_tracked")
                 || self
@@ -315,6 +462,10 @@ impl<'a> Walk<'a> {
         };
         let unread = self.checkpoint.keys().filter(|key| !is_read(key));
         let keys: Vec<String> = unread.map(str::to_owned).collect();
-        if keys.is_empty() { Ok(()) } else { Err(Error::UnreadKeys { keys }) }
+        if !keys.is_empty() {
+            return Err(Error::UnreadKeys { keys });
+        }
+        let network = std::mem::replace(&mut self.network, Network::new(self.context));
+        Ok(network.flat())
     }
 }
