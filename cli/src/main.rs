@@ -65,11 +65,11 @@ enum Command {
     /// it
     Tune(tune::Options),
     /// Classify photos with a network of your own checkpoint
-    Classify(nets::Classify),
+    Classify(nets::classify::Options),
     /// Say what network a checkpoint is, what runs, and what memory it takes
-    Inspect(nets::Inspect),
-    /// Write the tensors of a PyTorch file as safetensors
-    Convert(nets::Convert),
+    Inspect(nets::inspect::Options),
+    /// Write weights as safetensors, rounded to another element type if asked
+    Convert(nets::convert::Options),
     /// Check layers against golden vectors
     Verify(verify::Options),
     /// Hold an adapter and its driver to the laws of the correctness suite
@@ -135,9 +135,9 @@ fn main() -> ExitCode {
         Command::Info(options) => info::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Tune(options) => tune::run(&options),
-        Command::Classify(options) => nets::classify(&options),
-        Command::Inspect(options) => nets::inspect(&options),
-        Command::Convert(options) => nets::convert(&options),
+        Command::Classify(options) => nets::classify::run(&options),
+        Command::Inspect(options) => nets::inspect::run(&options),
+        Command::Convert(options) => nets::convert::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Replay(options) => replay::run(&options),

@@ -1,0 +1,305 @@
+//! `dynconv classify`: photos through a network of the user's own checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, ValueEnum};
+use comfy_table::Table;
+use dynconv::layers::AnyLayer;
+use dynconv_nets::{Family, Network};
+use serde_json::json;
+
+use super::photo;
+use super::preparation::{Preparation, PreparationArgs};
+use super::weights::{self, Untold};
+use crate::bench::table::plain;
+use crate::progress::Progress;
+use crate::say::warn;
+use crate::target::Target;
+use crate::{AdapterArgs, Usage, adapter_line, stop};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Photos, PNG or JPEG, and folders of them
+    #[arg(value_name = "PHOTO", required = true)]
+    photos: Vec<PathBuf>,
+    /// The network's checkpoint: safetensors, or a file of PyTorch
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// Refuse a checkpoint of any other network
+    #[arg(long, value_enum, value_name = "NAME")]
+    net: Option<Net>,
+    /// Labels, one a line, in the order of the classes
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Classes to print of each photo
+    #[arg(long, default_value_t = 5)]
+    top: usize,
+    /// Photos that run together
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Also write the classes to this file, a line of JSON a photo; `-` is standard output, and all
+    /// else then goes to standard error
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    untold: Untold,
+    #[command(flatten)]
+    preparation: PreparationArgs,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+}
+
+/// Families by the names that users give.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Net {
+    #[value(name = "resnet")]
+    ResNet,
+    #[value(name = "mobilenet-v2")]
+    MobileNetV2,
+    #[value(name = "mobilenet-v3-small")]
+    MobileNetV3Small,
+    #[value(name = "efficientnet-cc")]
+    EfficientNetCc,
+}
+
+impl Net {
+    fn family(self) -> Family {
+        match self {
+            Self::ResNet => Family::ResNet,
+            Self::MobileNetV2 => Family::MobileNetV2,
+            Self::MobileNetV3Small => Family::MobileNetV3Small,
+            Self::EfficientNetCc => Family::EfficientNetCc,
+        }
+    }
+}
+
+/// What a photo shows: the most likely classes, or why there are none.
+type Answer = Result<Vec<Class>>;
+
+struct Class {
+    number: usize,
+    probability: f64,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    for (option, count) in [("--batch", options.batch), ("--top", options.top)] {
+        Usage::unless(count > 0, || format!("{option}: expected at least 1, found 0"))?;
+    }
+    options.preparation.check()?;
+    let photos = photos(&options.photos)?;
+    let labels = options.labels.as_deref().map(read_labels).transpose()?;
+    let path = &options.weights;
+    let bytes = weights::read(path)?;
+    let (checkpoint, family) = weights::open(path, &bytes)?;
+    if let Some(wanted) = options.net.map(Net::family) {
+        let name = path.display();
+        ensure!(wanted == family, "{name}: expected a network of {wanted}, found one of {family}");
+    }
+    let preparation = options.preparation.of(family, &checkpoint)?;
+    let json = Target::open(options.json.as_deref())?;
+    let context = options.adapter.context()?;
+    let network = weights::network(&context, (path, &checkpoint, family), options.untold)?;
+    let side = preparation.side();
+    let classes = network.output_shape(&[1, 3, side, side])?.iter().product();
+    let labels = Labels::of(labels, options.labels.as_deref(), classes)?;
+    println!("network: {family}, {classes} classes");
+    println!("adapter: {}", adapter_line(context.caps()));
+    println!("photos: {preparation}");
+    stop::listen()?;
+
+    let mut answers: Vec<(&Path, Answer)> = Vec::new();
+    let has_bar = photos.len() > options.batch;
+    let progress = has_bar.then(|| Progress::new(Some(photos.len()), "photos"));
+    for some in photos.chunks(options.batch) {
+        if stop::is_asked() {
+            break;
+        }
+        for (photo, answer) in classify(&network, &preparation, some, classes)? {
+            if let Err(error) = &answer {
+                let print = || warn(format_args!("error: {error:#}\n"));
+                progress.as_ref().map_or_else(print, |progress| progress.suspend(print));
+            }
+            answers.push((photo, answer));
+        }
+        if let Some(progress) = &progress {
+            progress.inc(some.len());
+        }
+    }
+    if let Some(progress) = &progress {
+        progress.finish();
+    }
+
+    let count = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
+    if count > 0 {
+        println!("{}", table(&answers, options.top, &labels));
+    }
+    if count < photos.len() {
+        println!("{count} of {} photos were classified", photos.len());
+    }
+    json.write(&lines(&answers, options.top, &labels))?;
+    Ok(stop::status(count == photos.len()))
+}
+
+/// What is a photo by its name.
+const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+/// Files left out of a folder to name.
+const NAMES: usize = 3;
+
+/// The photos themselves, and those of folders, by name.
+fn photos(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut photos = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            photos.push(path.clone());
+            continue;
+        }
+        let folder = path.display();
+        let entries = path.read_dir().with_context(|| format!("cannot read {folder}"))?;
+        let files: Result<Vec<PathBuf>, _> =
+            entries.map(|entry| entry.map(|entry| entry.path())).collect();
+        let mut files = files.with_context(|| format!("cannot read {folder}"))?;
+        files.sort();
+        let is_photo = |path: &PathBuf| {
+            let is =
+                |ending: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
+            ENDINGS.into_iter().any(is) && !path.is_dir()
+        };
+        let (some, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_photo);
+        ensure!(!some.is_empty(), "{folder}: no PNG or JPEG in this folder");
+        if !others.is_empty() {
+            let names = others.iter().take(NAMES).filter_map(|path| path.file_name());
+            let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+            let more = if others.len() > NAMES { ", .." } else { "" };
+            warn(format_args!(
+                "left out {} of {folder}, by their names no PNG or JPEG: {}{more}\n",
+                others.len(),
+                names.join(", ")
+            ));
+        }
+        photos.extend(some);
+    }
+    Ok(photos)
+}
+
+fn read_labels(file: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+/// What classes are called, or nothing.
+struct Labels(Option<Vec<String>>);
+
+impl Labels {
+    /// Refuses labels of another number than the classes.
+    fn of(labels: Option<Vec<String>>, file: Option<&Path>, classes: usize) -> Result<Self> {
+        if let (Some(labels), Some(file)) = (&labels, file) {
+            let (name, count) = (file.display(), labels.len());
+            ensure!(
+                count == classes,
+                "{name} has {count} labels, and the network {classes} classes"
+            );
+        }
+        Ok(Self(labels))
+    }
+
+    fn of_class(&self, class: usize) -> String {
+        let label = self.0.as_ref().and_then(|labels| labels.get(class));
+        label.cloned().unwrap_or_else(|| format!("class {class}"))
+    }
+}
+
+/// Runs photos together, without those that cannot be read.
+fn classify<'p>(
+    network: &Network,
+    preparation: &Preparation,
+    photos: &'p [PathBuf],
+    classes: usize,
+) -> Result<Vec<(&'p Path, Answer)>> {
+    let prepared = |photo: &PathBuf| {
+        let image = photo::read(photo)?;
+        preparation.apply(&image).with_context(|| photo.display().to_string())
+    };
+    let mut pixels = Vec::new();
+    let mut is_read = Vec::new();
+    for photo in photos {
+        is_read.push(prepared(photo).map(|numbers| pixels.extend(numbers)));
+    }
+    let count = is_read.iter().filter(|read| read.is_ok()).count();
+    let side = preparation.side();
+    let logits = match count {
+        0 => Vec::new(),
+        _ => network.run(&[count, 3, side, side], &pixels)?,
+    };
+    let mut samples = logits.chunks_exact(classes);
+    let answers = photos.iter().zip(is_read).map(|(photo, read)| {
+        let answer = read.and_then(|()| {
+            let logits = samples.next().context("the network gave fewer samples than it got")?;
+            let is_finite = logits.iter().all(|logit| logit.is_finite());
+            ensure!(is_finite, "{}: the network's output is not finite", photo.display());
+            Ok(by_probability(logits))
+        });
+        (photo.as_path(), answer)
+    });
+    Ok(answers.collect())
+}
+
+/// Classes by their probability, which is the softmax of the logits, the most likely first.
+fn by_probability(logits: &[f32]) -> Vec<Class> {
+    let largest = logits.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b.into()));
+    let powers: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    let class = |(number, power)| Class { number, probability: power / sum };
+    let mut all: Vec<Class> = powers.into_iter().enumerate().map(class).collect();
+    all.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+    all
+}
+
+/// A row a class; a photo's name stands before its first.
+fn table(answers: &[(&Path, Answer)], top: usize, labels: &Labels) -> Table {
+    let mut table = plain(&["photo", "class", "%"], 2);
+    for (photo, answer) in answers {
+        let mut name = photo.display().to_string();
+        for class in answer.iter().flatten().take(top) {
+            let percent = format!("{:.1}", 100.0 * class.probability);
+            table.add_row([std::mem::take(&mut name), labels.of_class(class.number), percent]);
+        }
+    }
+    table
+}
+
+/// A line of JSON a photo.
+fn lines(answers: &[(&Path, Answer)], top: usize, labels: &Labels) -> String {
+    let line = |(photo, answer): &(&Path, Answer)| {
+        let path = photo.to_string_lossy();
+        let line = match answer {
+            Ok(classes) => {
+                let classes = classes.iter().take(top).map(|class| {
+                    let label = labels.of_class(class.number);
+                    json!({
+                        "class": class.number, "label": label, "probability": class.probability,
+                    })
+                });
+                json!({ "path": path, "classes": classes.collect::<Vec<_>>() })
+            }
+            Err(error) => json!({ "path": path, "error": format!("{error:#}") }),
+        };
+        format!("{line}\n")
+    };
+    answers.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_logit_comes_first_and_probabilities_add_up() {
+        let all = by_probability(&[1.0, 3.0, -1000.0, 2.0]);
+        assert_eq!(all.iter().map(|class| class.number).collect::<Vec<_>>(), [1, 3, 0, 2]);
+        assert!((all.iter().map(|class| class.probability).sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!(by_probability(&[f32::MAX, -f32::MAX])[0].probability == 1.0);
+    }
+}

@@ -1,0 +1,163 @@
+//! Photos: read, resized as Pillow does it, cut as torchvision does it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+use fast_image_resize::images::TypedImage;
+use fast_image_resize::pixels::U16x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage, imageops};
+
+/// How photos are resized; both filters look at every pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Filter {
+    Bilinear,
+    Bicubic,
+}
+
+/// The longer side of a photo, once resized.
+const LONGEST: u32 = 1 << 14;
+
+/// Reads a photo, turned as its EXIF data say.
+pub(super) fn read(path: &Path) -> Result<RgbImage> {
+    let reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let decode = || {
+        let mut decoder = reader.into_decoder()?;
+        let orientation = decoder.orientation()?;
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        Ok::<_, image::ImageError>(image.into_rgb8())
+    };
+    decode().with_context(|| format!("{}: cannot be read as PNG or JPEG", path.display()))
+}
+
+/// The square in the middle of a photo whose shorter side was resized.
+pub(super) fn middle(image: &RgbImage, resize: u32, side: u32, filter: Filter) -> Result<RgbImage> {
+    let [width, height] = sizes(image.dimensions().into(), resize)?;
+    let resized = resized(image, width, height, filter)?;
+    let [left, top] = corner([width, height], side);
+    Ok(imageops::crop_imm(&resized, left, top, side, side).to_image())
+}
+
+/// Width and height of a photo whose shorter side is resized: down to whole pixels, as torchvision
+/// has it.
+fn sizes(found: [u32; 2], resize: u32) -> Result<[u32; 2]> {
+    let [width, height] = found;
+    ensure!(width > 0 && height > 0, "a photo without pixels");
+    let shorter = u64::from(width.min(height));
+    let scaled = |side: u32| u64::from(side) * u64::from(resize) / shorter;
+    let longer = scaled(width.max(height));
+    ensure!(
+        longer <= LONGEST.into(),
+        "a photo of {width} x {height} would be {longer} long at a shorter side of {resize}, and \
+         at most {LONGEST} is resized to"
+    );
+    Ok([u32::try_from(scaled(width))?, u32::try_from(scaled(height))?])
+}
+
+/// Left and top of the square in the middle, halves to the even number, as torchvision has it.
+fn corner(found: [u32; 2], side: u32) -> [u32; 2] {
+    found.map(|whole| {
+        let rest = whole - side;
+        (rest + rest / 2 % 2) / 2
+    })
+}
+
+/// Resizes along the rows, then along the columns, and rounds in between, as Pillow does. In 16
+/// bits, since the crate's coefficients of 8-bit images have fewer digits than Pillow's.
+fn resized(image: &RgbImage, width: u32, height: u32, filter: Filter) -> Result<RgbImage> {
+    let wide = image.pixels().map(|Rgb(pixel)| U16x3::new(pixel.map(u16::from))).collect();
+    let wide = TypedImage::from_pixels(image.width(), image.height(), wide)?;
+    let rows = pass(&wide, width, image.height(), filter)?;
+    let all = pass(&rows, width, height, filter)?;
+    let bytes: Result<Vec<u8>, _> =
+        all.pixels().iter().flat_map(|pixel| pixel.0).map(u8::try_from).collect();
+    RgbImage::from_raw(width, height, bytes?).context("resized to another size than asked for")
+}
+
+fn pass(
+    image: &TypedImage<'_, U16x3>,
+    width: u32,
+    height: u32,
+    filter: Filter,
+) -> Result<TypedImage<'static, U16x3>> {
+    let filter = match filter {
+        Filter::Bilinear => FilterType::Bilinear,
+        // Pillow's bicubic has the same coefficient, -1/2.
+        Filter::Bicubic => FilterType::CatmullRom,
+    };
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+    let mut made = TypedImage::new(width, height);
+    Resizer::new().resize_typed(image, &mut made, &options)?;
+    // A bicubic filter goes past what 8 bits hold.
+    for pixel in made.pixels_mut() {
+        pixel.0 = pixel.0.map(|value| value.min(u8::MAX.into()));
+    }
+    Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn pillow() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pillow")
+    }
+
+    /// Off by one where Pillow's rounded coefficients decide a tie, and nowhere by more.
+    #[test]
+    fn photos_are_resized_as_pillow_does() {
+        let (mut files, mut all, mut off) = (0, 0, 0);
+        for file in fs::read_dir(pillow()).expect("is there") {
+            let path = file.expect("readable").path();
+            let name = path.file_stem().expect("has a name").to_string_lossy().into_owned();
+            let [from, _, filter] = name.split('_').collect::<Vec<_>>()[..] else { continue };
+            files += 1;
+            let expected = read(&path).expect("readable");
+            let image = read(&path.with_file_name(format!("{from}.png"))).expect("readable");
+            let filter = Filter::from_str(filter, false).expect("is a filter");
+            let (width, height) = expected.dimensions();
+            let found = resized(&image, width, height, filter).expect("resizes");
+            for (found, expected) in found.iter().zip(expected.iter()) {
+                assert!(found.abs_diff(*expected) <= 1, "{name}: {found}, {expected}");
+                off += usize::from(found != expected);
+                all += 1;
+            }
+        }
+        println!("{off} of {all} bytes are off by one");
+        assert!(files == 30 && all > 80_000, "{files} files, {all} bytes");
+        assert!(off * 1000 <= all, "{off} of {all} bytes are off by one");
+    }
+
+    #[test]
+    fn photos_are_cut_as_torchvision_does() {
+        let text = fs::read_to_string(pillow().join("crops.txt")).expect("is there");
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        for line in &lines {
+            let numbers = line.split([' ', 'x', ':']).filter_map(|word| word.parse().ok());
+            let numbers: Vec<u32> = numbers.collect();
+            let &[width, height, resize, size, new_width, new_height, left, top] = &numbers[..]
+            else {
+                panic!("{line}");
+            };
+            let found = sizes([width, height], resize);
+            if new_width.max(new_height) > LONGEST {
+                assert!(found.is_err(), "{line}");
+                continue;
+            }
+            let found = found.expect("fits");
+            assert_eq!(
+                (found, corner(found, size)),
+                ([new_width, new_height], [left, top]),
+                "{line}"
+            );
+        }
+        assert_eq!(lines.len(), 60);
+    }
+}
