@@ -95,7 +95,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (checkpoint, family) = weights::open(path, &bytes)?;
     if let Some(wanted) = options.net.map(Net::family) {
         let name = path.display();
-        ensure!(wanted == family, "{name}: expected a network of {wanted}, found one of {family}");
+        ensure!(wanted == family, "{name}: expected {wanted}, as --net says, found {family}");
     }
     let preparation = options.preparation.of(family, &checkpoint)?;
     let json = Target::open(options.json.as_deref())?;
@@ -111,25 +111,24 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     let mut answers: Vec<(&Path, Answer)> = Vec::new();
     let has_bar = photos.len() > options.batch;
-    let progress = has_bar.then(|| Progress::new(Some(photos.len()), "photos"));
+    let progress = Progress::new(has_bar.then_some(photos.len()), "photos");
+    progress.set_message("compiling for the first photos");
     for some in photos.chunks(options.batch) {
         if stop::is_asked() {
             break;
         }
         for (photo, answer) in classify(&network, &preparation, some, classes)? {
             if let Err(error) = &answer {
-                let print = || warn(format_args!("error: {error:#}\n"));
-                progress.as_ref().map_or_else(print, |progress| progress.suspend(print));
+                progress.suspend(|| warn(format_args!("error: {error:#}\n")));
             }
             answers.push((photo, answer));
         }
-        if let Some(progress) = &progress {
+        if has_bar {
+            progress.set_message("");
             progress.inc(some.len());
         }
     }
-    if let Some(progress) = &progress {
-        progress.finish();
-    }
+    progress.finish();
 
     let count = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
     if count > 0 {

@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let most = 1 << 40;
     let context = noop().with_caps(Caps { max_storage_binding: most, max_buffer: most, ..caps });
     let network = weights::network(&context, (path, &checkpoint, family), options.untold)?;
-    println!("not in a file: {}", untold(options.untold, family, &checkpoint));
+    println!("not in the file: {}", untold(options.untold, family, &checkpoint));
     let input = [options.batch, 3, options.size, options.size];
     let program = network.plan(&input)?;
     let output = network.output_shape(&input)?;

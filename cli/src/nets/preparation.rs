@@ -136,7 +136,8 @@ impl fmt::Display for Preparation {
         };
         write!(
             f,
-            "shorter side to {resize} ({filter}), middle {size} x {size}, mean {mean:?}, std {std:?}"
+            "shorter side to {resize} ({filter}), middle {size} x {size}, mean {mean:?}, \
+             std {std:?}"
         )
     }
 }
