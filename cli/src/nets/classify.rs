@@ -29,7 +29,7 @@ pub(crate) struct Options {
     weights: PathBuf,
     /// Refuse a checkpoint of any other network
     #[arg(long, value_enum, value_name = "NAME")]
-    net: Option<Net>,
+    net: Option<Wanted>,
     /// Labels, one a line, in the order of the classes
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub(crate) struct Options {
 
 /// Families by the names that users give.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Net {
+enum Wanted {
     #[value(name = "resnet")]
     ResNet,
     #[value(name = "mobilenet-v2")]
@@ -64,7 +64,7 @@ enum Net {
     EfficientNetCc,
 }
 
-impl Net {
+impl Wanted {
     fn family(self) -> Family {
         match self {
             Self::ResNet => Family::ResNet,
@@ -93,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let path = &options.weights;
     let bytes = weights::read(path)?;
     let (checkpoint, family) = weights::open(path, &bytes)?;
-    if let Some(wanted) = options.net.map(Net::family) {
+    if let Some(wanted) = options.net.map(Wanted::family) {
         let name = path.display();
         ensure!(wanted == family, "{name}: expected {wanted}, as --net says, found {family}");
     }

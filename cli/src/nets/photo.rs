@@ -208,4 +208,20 @@ mod tests {
         }
         assert!(!is_cut_jpeg(b"") && !is_cut_jpeg(b"no picture"));
     }
+
+    /// The EXIF data of a camera that was held upright: a quarter turn.
+    #[test]
+    fn photos_are_turned_as_they_say() {
+        let mut jpeg = Vec::new();
+        let half = |x, _| if x < 16 { Rgb([250, 0, 0]) } else { Rgb([0, 0, 250]) };
+        let image = RgbImage::from_fn(32, 16, half);
+        let format = image::ImageFormat::Jpeg;
+        image.write_to(&mut Cursor::new(&mut jpeg), format).expect("is written");
+        let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let exif = [&[0xff, 0xe1, 0, 34], &b"Exif\0\0"[..], &tiff[..]].concat();
+        jpeg.splice(2..2, exif);
+        let turned = decode(&jpeg).expect("is a JPEG");
+        assert_eq!(turned.dimensions(), (16, 32));
+        assert!(turned[(8, 4)][0] > 200 && turned[(8, 28)][2] > 200, "the left is above");
+    }
 }
