@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::U16x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, ImageDecoder, ImageReader, ImageResult, Rgb, RgbImage, imageops};
+use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage, imageops};
 
 /// How photos are resized; both filters look at every pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,9 +33,17 @@ pub(super) fn read(path: &Path) -> Result<RgbImage> {
     decode(&bytes).map_err(|error| anyhow!("{name}: cannot be read as PNG or JPEG: {error}"))
 }
 
-fn decode(bytes: &[u8]) -> ImageResult<RgbImage> {
+/// Pixels of a photo, as many as Pillow reads: a small file may ask for any memory.
+const MOST_PIXELS: u64 = 178_956_970;
+
+fn decode(bytes: &[u8]) -> Result<RgbImage> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let mut decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    ensure!(
+        u64::from(width) * u64::from(height) <= MOST_PIXELS,
+        "expected at most {MOST_PIXELS} pixels, found {width} x {height}"
+    );
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
@@ -223,5 +231,17 @@ mod tests {
         let turned = decode(&jpeg).expect("is a JPEG");
         assert_eq!(turned.dimensions(), (16, 32));
         assert!(turned[(8, 4)][0] > 200 && turned[(8, 28)][2] > 200, "the left is above");
+    }
+
+    #[test]
+    fn a_small_file_asks_for_little_memory() {
+        let mut png = Vec::new();
+        let mut encoder = png::Encoder::new(&mut png, 60_000, 60_000);
+        encoder.set_color(png::ColorType::Grayscale);
+        let mut writer = encoder.write_header().expect("is written");
+        writer.write_chunk(png::chunk::IDAT, &[0; 8]).expect("is written");
+        drop(writer);
+        let error = decode(&png).expect_err("is too large").to_string();
+        assert_eq!(error, "expected at most 178956970 pixels, found 60000 x 60000");
     }
 }
