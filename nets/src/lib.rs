@@ -17,6 +17,8 @@
 //! and so do depths where a family has several. What no checkpoint holds is in [`Options`]. A
 //! network that is not in the list is built with [`Network`], as these are.
 
+#[cfg(feature = "audio")]
+pub mod audio;
 mod convnext;
 mod dymn;
 mod efficientnet;
