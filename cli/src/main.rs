@@ -66,6 +66,8 @@ enum Command {
     Tune(tune::Options),
     /// Classify photos with a network of your own checkpoint
     Classify(nets::classify::Options),
+    /// Tell what sounds are, with a network of your own checkpoint
+    Tag(nets::tag::Options),
     /// Say what network a checkpoint is, what runs, and what memory it takes
     Inspect(nets::inspect::Options),
     /// Write weights as safetensors, rounded to another element type if asked
@@ -136,6 +138,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Tune(options) => tune::run(&options),
         Command::Classify(options) => nets::classify::run(&options),
+        Command::Tag(options) => nets::tag::run(&options),
         Command::Inspect(options) => nets::inspect::run(&options),
         Command::Convert(options) => nets::convert::run(&options),
         Command::Verify(options) => verify::run(&options),

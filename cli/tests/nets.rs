@@ -378,3 +378,57 @@ fn halves_integers_and_what_does_not_fit() {
     let named = [&convert[..], &[text(&pth)]].concat();
     ends_with(WRONG_USAGE, &named, "expected a name that ends in .safetensors, found");
 }
+
+/// A sound of a second, of two channels.
+fn sound(path: &Path) {
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 44_100,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).expect("writable");
+    for i in 0..88_200_i32 {
+        writer.write_sample(i * 31 % 2003 - 1001).expect("writable");
+    }
+    writer.finalize().expect("writable");
+}
+
+#[test]
+fn sounds_are_tagged_by_networks_that_hear_them() {
+    let folder = folder("sounds");
+    let wav = folder.join("a.wav");
+    sound(&wav);
+    let json = folder.join("tags.jsonl");
+    for (weights, classes) in [("dymn", 20), ("fdy_crnn", 10)] {
+        let weights = network_file(&format!("golden/{weights}.safetensors"));
+        let told = printed(&[
+            "tag",
+            text(&wav),
+            "--weights",
+            &weights,
+            "--top",
+            "2",
+            "--json",
+            text(&json),
+        ]);
+        assert!(told.contains(&format!(", {classes} classes")), "{told}");
+        assert!(told.contains("a.wav"), "{told}");
+        let line = fs::read_to_string(&json).expect("written");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
+        let classes = line["classes"].as_array().expect("is a list");
+        assert_eq!(classes.len(), 2, "{line}");
+        assert!(classes[0]["probability"].as_f64() >= classes[1]["probability"].as_f64());
+    }
+    let hears = network_file("golden/dymn.safetensors");
+    let sees = network_file("golden/dy_resnet18.safetensors");
+    ends_with(FAILED, &["tag", text(&wav), "--weights", &sees], "expected a network of sounds");
+    ends_with(FAILED, &["tag", text(&wav), "--weights", "/no/such.safetensors"], "cannot read");
+    let wrong = ["tag", text(&wav), "--weights", &hears, "--seconds", "0"];
+    assert_eq!(dynconv(&wrong).0, Some(WRONG_USAGE));
+    fs::write(folder.join("b.wav"), "RIFF, but no more").expect("writable");
+    let bad = folder.join("b.wav");
+    let (status, told, said) = dynconv(&["tag", text(&wav), text(&bad), "--weights", &hears]);
+    assert_eq!(status, Some(FAILED), "{said}");
+    assert!(told.contains("1 of 2 sounds were tagged"), "{told}");
+}

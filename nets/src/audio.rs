@@ -4,7 +4,7 @@
 //! use dynconv_nets::audio::{FrontEnd, resample};
 //!
 //! # fn main() -> dynconv::Result<()> {
-//! let recorded: Vec<f32> = (0..44_100).map(|i| (0.1 * f64::from(i)).sin() as f32).collect();
+//! let recorded: Vec<f32> = (0..44_100_u16).map(|i| (0.1 * f32::from(i)).sin()).collect();
 //! let front_end = FrontEnd::DyMn;
 //! let samples = resample(&recorded, 44_100, front_end.sample_rate())?;
 //! let spectrum = front_end.spectrum(&samples)?;

@@ -5,15 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
-use comfy_table::Table;
 use dynconv::layers::AnyLayer;
 use dynconv_nets::{Family, Network};
-use serde_json::json;
 
+use super::answers::{self, Answer, Labels};
 use super::photo;
 use super::preparation::{Preparation, PreparationArgs};
 use super::weights::{self, Untold};
-use crate::bench::table::plain;
 use crate::progress::Progress;
 use crate::say::warn;
 use crate::target::Target;
@@ -62,6 +60,10 @@ enum Wanted {
     MobileNetV3Small,
     #[value(name = "efficientnet-cc")]
     EfficientNetCc,
+    #[value(name = "vgg")]
+    Vgg,
+    #[value(name = "convnext")]
+    ConvNext,
 }
 
 impl Wanted {
@@ -71,16 +73,10 @@ impl Wanted {
             Self::MobileNetV2 => Family::MobileNetV2,
             Self::MobileNetV3Small => Family::MobileNetV3Small,
             Self::EfficientNetCc => Family::EfficientNetCc,
+            Self::Vgg => Family::Vgg,
+            Self::ConvNext => Family::ConvNext,
         }
     }
-}
-
-/// What a photo shows: the most likely classes, or why there are none.
-type Answer = Result<Vec<Class>>;
-
-struct Class {
-    number: usize,
-    probability: f64,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -89,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     options.preparation.check()?;
     let photos = photos(&options.photos)?;
-    let labels = options.labels.as_deref().map(read_labels).transpose()?;
+    let labels = options.labels.as_deref().map(answers::read_labels).transpose()?;
     let path = &options.weights;
     let bytes = weights::read(path)?;
     let (checkpoint, family) = weights::open(path, &bytes)?;
@@ -132,12 +128,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     let count = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
     if count > 0 {
-        println!("{}", table(&answers, options.top, &labels));
+        println!("{}", answers::table("photo", &answers, options.top, &labels));
     }
     if count < photos.len() {
         println!("{count} of {} photos were classified", photos.len());
     }
-    json.write(&lines(&answers, options.top, &labels))?;
+    json.write(&answers::lines(&answers, options.top, &labels))?;
     Ok(stop::status(count == photos.len()))
 }
 
@@ -182,34 +178,6 @@ fn photos(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(photos)
 }
 
-fn read_labels(file: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(file);
-    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
-}
-
-/// What classes are called, or nothing.
-struct Labels(Option<Vec<String>>);
-
-impl Labels {
-    /// Refuses labels of another number than the classes.
-    fn of(labels: Option<Vec<String>>, file: Option<&Path>, classes: usize) -> Result<Self> {
-        if let (Some(labels), Some(file)) = (&labels, file) {
-            let (name, count) = (file.display(), labels.len());
-            ensure!(
-                count == classes,
-                "{name} has {count} labels, and the network {classes} classes"
-            );
-        }
-        Ok(Self(labels))
-    }
-
-    fn of_class(&self, class: usize) -> String {
-        let label = self.0.as_ref().and_then(|labels| labels.get(class));
-        label.cloned().unwrap_or_else(|| format!("class {class}"))
-    }
-}
-
 /// Runs photos together, without those that cannot be read.
 fn classify<'p>(
     network: &Network,
@@ -238,56 +206,19 @@ fn classify<'p>(
             let logits = samples.next().context("the network gave fewer samples than it got")?;
             let is_finite = logits.iter().all(|logit| logit.is_finite());
             ensure!(is_finite, "{}: the network's output is not finite", photo.display());
-            Ok(by_probability(logits))
+            Ok(answers::by_probability(softmax(logits)))
         });
         (photo.as_path(), answer)
     });
     Ok(answers.collect())
 }
 
-/// Classes by their probability, which is the softmax of the logits, the most likely first.
-fn by_probability(logits: &[f32]) -> Vec<Class> {
+/// Probabilities of classes of which one is right.
+fn softmax(logits: &[f32]) -> Vec<f64> {
     let largest = logits.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b.into()));
     let powers: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).collect();
     let sum: f64 = powers.iter().sum();
-    let class = |(number, power)| Class { number, probability: power / sum };
-    let mut all: Vec<Class> = powers.into_iter().enumerate().map(class).collect();
-    all.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-    all
-}
-
-/// A row a class; a photo's name stands before its first.
-fn table(answers: &[(&Path, Answer)], top: usize, labels: &Labels) -> Table {
-    let mut table = plain(&["photo", "class", "%"], 2);
-    for (photo, answer) in answers {
-        let mut name = photo.display().to_string();
-        for class in answer.iter().flatten().take(top) {
-            let percent = format!("{:.1}", 100.0 * class.probability);
-            table.add_row([std::mem::take(&mut name), labels.of_class(class.number), percent]);
-        }
-    }
-    table
-}
-
-/// A line of JSON a photo.
-fn lines(answers: &[(&Path, Answer)], top: usize, labels: &Labels) -> String {
-    let line = |(photo, answer): &(&Path, Answer)| {
-        let path = photo.to_string_lossy();
-        let line = match answer {
-            Ok(classes) => {
-                let classes = classes.iter().take(top).map(|class| {
-                    let label = labels.of_class(class.number);
-                    json!({
-                        "class": class.number, "label": label, "probability": class.probability,
-                    })
-                });
-                json!({ "path": path, "classes": classes.collect::<Vec<_>>() })
-            }
-            Err(error) => json!({ "path": path, "error": format!("{error:#}") }),
-        };
-        format!("{line}\n")
-    };
-    answers.iter().map(line).collect()
+    powers.into_iter().map(|power| power / sum).collect()
 }
 
 #[cfg(test)]
@@ -295,10 +226,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_logit_comes_first_and_probabilities_add_up() {
-        let all = by_probability(&[1.0, 3.0, -1000.0, 2.0]);
-        assert_eq!(all.iter().map(|class| class.number).collect::<Vec<_>>(), [1, 3, 0, 2]);
-        assert!((all.iter().map(|class| class.probability).sum::<f64>() - 1.0).abs() < 1e-12);
-        assert!(by_probability(&[f32::MAX, -f32::MAX])[0].probability == 1.0);
+    fn probabilities_add_up() {
+        let all = softmax(&[1.0, 3.0, -1000.0, 2.0]);
+        assert!((all.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!(softmax(&[f32::MAX, -f32::MAX])[0] == 1.0);
     }
 }
