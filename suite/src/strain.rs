@@ -2,10 +2,12 @@
 //! for their sake shows.
 
 use dynconv::Algorithm;
+use dynconv::problem::Sampling;
 use dynconv::{Elem, Result};
 
 use crate::cases::is_filtered;
 use crate::data::{Data, Numbers};
+use crate::ops::Op;
 use crate::spec::{Family, Spec};
 
 /// Such numbers for a problem, and what they are.
@@ -33,6 +35,17 @@ pub(crate) fn strained(spec: &Spec) -> Result<Vec<(&'static str, Data)>> {
         Family::Static if keeps_infinities => {
             vec![("an infinity in the input", with_infinity(data, |data| &mut data.x))]
         }
+        Family::Op(Op::LayerNorm) => {
+            let half = data.x.len() / 2;
+            vec![
+                ("the first samples times 2^100", enlarged(data.clone(), ..half)),
+                ("the last samples times 2^100", enlarged(data.clone(), half..)),
+                ("one number", alike(data)),
+            ]
+        }
+        Family::Op(Op::Resample(Sampling::Linear)) if spec.elems == [Elem::F32; 3] => {
+            vec![("an infinity in the input", with_infinity(data, |data| &mut data.x))]
+        }
         Family::Bank if keeps_infinities => {
             vec![("an infinity in the attention", with_infinity(data, |data| &mut data.given))]
         }
@@ -45,6 +58,18 @@ fn uneven(mut data: Data) -> Data {
     for (i, style) in data.given.iter_mut().enumerate() {
         *style *= 2.0_f32.powi(if i.is_multiple_of(5) { 126 } else { -48 });
     }
+    data
+}
+
+/// Some of the input is large.
+fn enlarged(mut data: Data, which: impl std::slice::SliceIndex<[f32], Output = [f32]>) -> Data {
+    data.x[which].iter_mut().for_each(|value| *value *= 2.0_f32.powi(100));
+    data
+}
+
+/// All of the input is one number.
+fn alike(mut data: Data) -> Data {
+    data.x.fill(0.75);
     data
 }
 
