@@ -2,6 +2,7 @@
 
 mod config;
 mod judge;
+mod network;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,8 @@ enum Outcome {
         kernel: &'static str,
         judgement: Judgement,
     },
+    /// A whole network.
+    Network(network::Found),
     /// Cannot be run so, and why: neither passed nor failed.
     NotRun(String),
 }
@@ -116,6 +119,16 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
                     }
                 }
             }
+            Ok(Outcome::Network(found)) => {
+                let is_right = found.error <= network::tolerance(elem);
+                *if is_right { &mut passed } else { &mut failed } += 1;
+                let word = if is_right { "PASS" } else { "FAIL" };
+                let network::Found { family, held, error, at } = found;
+                println!(
+                    "{name:width$}  {:28}  {held} stages  {error:9.2e} at {at}  {word}",
+                    family.to_string()
+                );
+            }
             Ok(Outcome::NotRun(why)) => {
                 not_run += 1;
                 println!("{name:width$}  not run: {why}");
@@ -136,7 +149,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn name(file: &Path) -> String {
-    file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+    let name =
+        file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    if network::weights(file).is_some() { name.trim_end_matches(".io").into() } else { name }
 }
 
 /// The files themselves, and the safetensors files of folders, sorted.
@@ -157,6 +172,10 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             }
         }
         ensure!(!found.is_empty(), "{shown}: no .safetensors file in this folder");
+        // Weights of networks belong to the files of their outputs.
+        let weights: BTreeSet<PathBuf> =
+            found.iter().filter_map(|file| network::weights(file)).collect();
+        found.retain(|file| !weights.contains(file));
         found.sort();
         files.append(&mut found);
     }
@@ -164,6 +183,16 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn case(context: &Context, file: &Path, elem: Elem) -> Result<Outcome> {
+    if network::weights(file).is_some() {
+        return match network::verify(context, file, elem) {
+            Ok(found) => Ok(Outcome::Network(found)),
+            // Some layers have their tensors in f32 alone.
+            Err(error) if elem != Elem::F32 && is_of_elem(&error) => {
+                Ok(Outcome::NotRun(format!("{error:#}")))
+            }
+            Err(error) => Err(error),
+        };
+    }
     let bytes = map(file)?;
     let vectors = Checkpoint::new(&bytes)?;
     let config = Config::read(&vectors)?;
@@ -204,6 +233,15 @@ fn case(context: &Context, file: &Path, elem: Elem) -> Result<Outcome> {
     let y = compute(context, &bound)?;
     let kernel = bound.steps().last().map_or("", |step| step.dispatch().variant.kernel.name());
     Ok(Outcome::Run { kind, kernel, judgement: judge(&y, &expected, elem) })
+}
+
+/// Whether a layer has refused tensors of another element type.
+fn is_of_elem(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(dynconv::Error::Shape { what, .. }) => what.starts_with("element type of"),
+        Some(dynconv::Error::Unsupported { .. }) => true,
+        _ => false,
+    }
 }
 
 /// Why a case cannot be computed with inputs and outputs of this element type.

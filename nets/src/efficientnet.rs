@@ -130,9 +130,14 @@ fn conv(walk: &mut Walk<'_>, conv: Conv<'_>, routing: Option<Map>, x: Map) -> Re
         }
         None => {
             let weight = walk.tensor(key, &[c_out, of_group, kernel, kernel])?;
-            let norm = walk.norm(norm, c_out)?;
-            let layer = StaticConv2d::new(context, &desc, &weight, None)?;
-            Arc::new(layer.batch_norm(&norm)?.activation(silu))
+            let bn = walk.norm(norm, c_out)?;
+            let layer = StaticConv2d::new(context, &desc, &weight, None)?.batch_norm(&bn)?;
+            if !norm.starts_with("blocks.") {
+                // The published modules have the activation beside the norm.
+                let before = Arc::new(layer.clone());
+                walk.network.aside(norm.trim_end_matches('.'), before, x.slot, &[]);
+            }
+            Arc::new(layer.activation(silu))
         }
     };
     let given: Vec<_> = routing.iter().map(|routing| routing.slot).collect();

@@ -50,7 +50,10 @@ pub fn fdy_crnn(
         x = gated(walk, number, x)?;
         let windows = ConvDesc::new(x.channels, x.channels, window).groups(x.channels);
         let pool = WindowPool::new(context, &windows.stride(window), Pooling::Mean)?;
-        x = walk.step(Arc::new(pool), x, &[]);
+        // What is recurrent takes f32.
+        let is_last = number + 1 == POOLS.len();
+        let pool = Arc::new(pool);
+        x = if is_last { walk.step_in_f32(pool, x) } else { walk.step(pool, x, &[]) };
         walk.name(&format!("cnn.cnn.pooling{number}"), x);
     }
     let mut layer = 0;

@@ -61,9 +61,10 @@ pub fn mobilenet_v3_small(
     }
     x = plain(&mut walk, "features.layers.12", 1, x)?;
     x = walk.mean(x);
-    let bare = walk.conv(At::new("features.layers.14.").activation(hswish), x)?;
-    walk.name("embedding", bare);
-    walk.dense("classifier.layers.1.", bare, Activation::None)?;
+    let last = At::new("features.layers.14.").before("features.layers.14");
+    x = walk.conv(last.activation(hswish), x)?;
+    walk.name("embedding", x);
+    walk.dense("classifier.layers.1.", x, Activation::None)?;
     walk.finish()
 }
 

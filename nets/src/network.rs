@@ -19,7 +19,7 @@ pub struct Network {
     context: Context,
     steps: Vec<Step>,
     /// Names of what steps make.
-    stages: Vec<(String, Slot)>,
+    stages: Vec<(String, Stage)>,
     /// Whether axes of size 1 at the end are left out of the output's shape.
     is_flat: bool,
 }
@@ -31,6 +31,28 @@ pub struct Slot(usize);
 impl Slot {
     /// The network's input.
     pub const INPUT: Self = Self(0);
+}
+
+/// Where a stage is.
+#[derive(Clone, Debug)]
+enum Stage {
+    /// What a step makes.
+    Made(Slot),
+    /// What a step would make that is no part of the network.
+    Aside(Step),
+}
+
+impl Stage {
+    /// Steps of the network that it needs.
+    fn steps(&self) -> usize {
+        match self {
+            Self::Made(slot) => slot.0,
+            Self::Aside(step) => {
+                let read = step.inputs.iter().chain(&step.given).chain(&step.residual);
+                read.map(|slot| slot.0).max().unwrap_or(0)
+            }
+        }
+    }
 }
 
 /// What a step does.
@@ -135,7 +157,16 @@ impl Network {
 
     /// Names what a step makes.
     pub fn name(&mut self, stage: &str, slot: Slot) {
-        self.stages.push((stage.into(), slot));
+        self.stages.push((stage.into(), Stage::Made(slot)));
+    }
+
+    /// Names what a layer would make that is no part of the network, such as a sum before the
+    /// activation that the network's own layer applies. It is computed for [`Network::until`]
+    /// alone.
+    pub fn aside(&mut self, stage: &str, layer: Arc<dyn AnyLayer>, x: Slot, given: &[Slot]) {
+        let (op, inputs, given) = (Op::Layer(layer), vec![x], given.to_vec());
+        let step = Step { op, inputs, given, residual: None };
+        self.stages.push((stage.into(), Stage::Aside(step)));
     }
 
     /// Leaves axes of size 1 at the end out of the output's shape.
@@ -154,15 +185,20 @@ impl Network {
     /// # Errors
     /// [`Error::Value`] if there is no such stage.
     pub fn until(&self, stage: &str) -> Result<Self> {
-        let Slot(last) = self.stage(stage)?;
-        let steps = self.steps.iter().take(last).cloned().collect();
-        let stages = self.stages.iter().filter(|(_, slot)| slot.0 <= last).cloned().collect();
+        let stage = self.stage(stage)?;
+        let last = stage.steps();
+        let mut steps: Vec<Step> = self.steps.iter().take(last).cloned().collect();
+        if let Stage::Aside(step) = stage {
+            steps.push(step.clone());
+        }
+        let stages = self.stages.iter().filter(|(_, stage)| stage.steps() <= last);
+        let stages = stages.cloned().collect();
         Ok(Self { context: self.context.clone(), steps, stages, is_flat: self.is_flat })
     }
 
-    fn stage(&self, stage: &str) -> Result<Slot> {
+    fn stage(&self, stage: &str) -> Result<&Stage> {
         let found = self.stages.iter().find(|(name, _)| name == stage);
-        found.map(|(_, slot)| *slot).ok_or_else(|| Error::Value {
+        found.map(|(_, stage)| stage).ok_or_else(|| Error::Value {
             what: "stage of the network".into(),
             needed: self.stages().collect::<Vec<_>>().join(", "),
             found: stage.into(),
@@ -237,7 +273,13 @@ impl Network {
         let output = builder.tensor("output", y);
         let mut kept = Vec::new();
         for (stage, tensor) in stages {
-            kept.push((self.stage(stage)?, builder.tensor("stage", tensor)));
+            let Stage::Made(slot) = self.stage(stage)? else {
+                return Err(Error::Unsupported {
+                    what: format!("the stage {stage} beside the output"),
+                    because: "no step of the network makes it".into(),
+                });
+            };
+            kept.push((*slot, builder.tensor("stage", tensor)));
         }
         self.lower_all(&mut builder, input, &kept, output)?;
         builder.bind(output)

@@ -42,8 +42,8 @@ pub fn resnet(
             found: format!("{height} x {width}"),
         });
     }
-    let stem = At::new("conv1.").norm("bn1.").stride(2).activation(Activation::Relu);
-    let mut x = walk.conv(stem, Map::input(3))?;
+    let stem = At::new("conv1.").norm("bn1.").before("bn1").stride(2);
+    let mut x = walk.conv(stem.activation(Activation::Relu), Map::input(3))?;
     walk.name("stem", x);
     let windows = ConvDesc::new(x.channels, x.channels, [3, 3]).groups(x.channels);
     let windows = windows.stride([2, 2]).padding([1, 1]);

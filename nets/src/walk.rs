@@ -3,9 +3,13 @@
 
 use std::sync::Arc;
 
-use dynconv::layers::{AnyLayer, Contextual, Gains, Gate, GlobalPool, Layer, LayerNorm, Linear};
+use dynconv::device::Builder;
+use dynconv::kernels::Value;
+use dynconv::layers::{
+    AnyLayer, Contextual, Gains, Gate, GlobalPool, Io, Layer, LayerNorm, Linear,
+};
 use dynconv::{
-    Activation, BatchNorm, Checkpoint, Context, ConvDesc, DyCnnWeights, DynConv2d, Error,
+    Activation, BatchNorm, Checkpoint, Context, ConvDesc, DyCnnWeights, DynConv2d, Elem, Error,
     KernelWarehouse2d, OdConv2d, Result, StaticConv2d,
 };
 
@@ -52,6 +56,7 @@ impl Map {
 }
 
 /// A convolution of any kind.
+#[derive(Clone)]
 enum Conv {
     Static(StaticConv2d),
     DyCnn(DynConv2d),
@@ -59,6 +64,19 @@ enum Conv {
     Warehouse(KernelWarehouse2d),
     /// With the hidden layer that its attention reads.
     Contextual(Layer<2, Contextual>, Slot),
+}
+
+impl Conv {
+    /// The layer, and what it is given.
+    fn into_layer(self) -> (Arc<dyn AnyLayer>, Vec<Slot>) {
+        match self {
+            Self::Static(layer) => (Arc::new(layer), Vec::new()),
+            Self::DyCnn(layer) => (Arc::new(layer), Vec::new()),
+            Self::Od(layer) => (Arc::new(layer), Vec::new()),
+            Self::Warehouse(layer) => (Arc::new(layer), Vec::new()),
+            Self::Contextual(layer, hidden) => (Arc::new(layer), vec![hidden]),
+        }
+    }
 }
 
 macro_rules! each {
@@ -96,6 +114,8 @@ pub(crate) struct At<'a> {
     is_depthwise: bool,
     house: Option<House>,
     activation: Activation,
+    /// Published name of what there is before the activation.
+    before: Option<&'a str>,
 }
 
 impl<'a> At<'a> {
@@ -109,7 +129,13 @@ impl<'a> At<'a> {
             is_depthwise: false,
             house: None,
             activation: Activation::None,
+            before: None,
         }
+    }
+
+    /// Names what there is before the activation.
+    pub(crate) fn before(self, stage: &'a str) -> Self {
+        Self { before: Some(stage), ..self }
     }
 
     pub(crate) fn norm(self, norm: &'a str) -> Self {
@@ -134,6 +160,32 @@ impl<'a> At<'a> {
 
     pub(crate) fn activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
+    }
+}
+
+/// A layer whose output is f32, for steps that take nothing else.
+#[derive(Clone, Debug)]
+struct InF32(Arc<dyn AnyLayer>);
+
+impl AnyLayer for InF32 {
+    fn context(&self) -> &Context {
+        self.0.context()
+    }
+
+    fn given(&self, input: &[usize]) -> Result<Vec<(&'static str, Vec<usize>)>> {
+        self.0.given(input)
+    }
+
+    fn output_elem(&self, _input: Elem) -> Elem {
+        Elem::F32
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        self.0.output_shape(input)
+    }
+
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        self.0.lower(builder, io)
     }
 }
 
@@ -183,6 +235,10 @@ impl<'a> Walk<'a> {
             }
             None => conv,
         };
+        if let Some(stage) = at.before {
+            let (layer, given) = conv.clone().into_layer();
+            self.network.aside(stage, layer, x.slot, &given);
+        }
         let conv = each!(conv, layer => layer.activation(at.activation));
         Ok(self.push(conv, x, residual, channels))
     }
@@ -202,17 +258,7 @@ impl<'a> Walk<'a> {
     }
 
     fn push(&mut self, conv: Conv, x: Map, residual: Option<Map>, channels: usize) -> Map {
-        let mut given = Vec::new();
-        let layer: Arc<dyn AnyLayer> = match conv {
-            Conv::Static(layer) => Arc::new(layer),
-            Conv::DyCnn(layer) => Arc::new(layer),
-            Conv::Od(layer) => Arc::new(layer),
-            Conv::Warehouse(layer) => Arc::new(layer),
-            Conv::Contextual(layer, hidden) => {
-                given.push(hidden);
-                Arc::new(layer)
-            }
-        };
+        let (layer, given) = conv.into_layer();
         let residual = residual.map(|map| map.slot);
         Map { slot: self.network.layer_given(layer, x.slot, &given, residual), channels }
     }
@@ -330,6 +376,11 @@ impl<'a> Walk<'a> {
         Ok(self.step(Arc::new(norm.activation(activation)), x, &[]))
     }
 
+    /// The same, whose output is f32 whatever its input is.
+    pub(crate) fn step_in_f32(&mut self, layer: Arc<dyn AnyLayer>, x: Map) -> Map {
+        self.step(Arc::new(InF32(layer)), x, &[])
+    }
+
     /// A layer that keeps the number of channels.
     pub(crate) fn step(&mut self, layer: Arc<dyn AnyLayer>, x: Map, given: &[Slot]) -> Map {
         Map { slot: self.network.layer_given(layer, x.slot, given, None), ..x }
@@ -424,8 +475,9 @@ impl<'a> Walk<'a> {
         let bias = self.optional(format!("{prefix}bias"), &[c_out])?;
         let desc = ConvDesc::new(x.channels, c_out, [1, 1]);
         let layer = StaticConv2d::new(self.context, &desc, &weights, bias.as_deref())?;
-        let slot = self.network.layer(Arc::new(layer.activation(activation)), x.slot);
-        Ok(Map { slot, channels: c_out })
+        // Vectors and gains are f32, whatever maps are.
+        let made = self.step_in_f32(Arc::new(layer.activation(activation)), x);
+        Ok(Map { channels: c_out, ..made })
     }
 
     /// Gains of the channels by squeeze and excitation: the mean, two fully connected layers and

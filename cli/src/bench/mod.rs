@@ -1,6 +1,8 @@
 //! `dynconv bench`: how fast layers are, beside what.
 
+mod net;
 mod plot;
+mod random;
 mod report;
 pub(crate) mod table;
 
@@ -64,6 +66,13 @@ impl ShapeArgs {
 pub(crate) struct Options {
     #[command(flatten)]
     shapes: ShapeArgs,
+    /// A whole network of published size with random weights, in place of shapes
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["shapes", "only", "kernel",
+        "family", "elem", "without_groups", "quick", "compare", "report"])]
+    net: Option<net::Net>,
+    /// Height and width of the network's input
+    #[arg(long, value_name = "SIDE", default_value_t = 224, requires = "net")]
+    size: usize,
     /// Convolution kernels to compare: auto, direct, tiled, ..., or all
     #[arg(
         long,
@@ -124,6 +133,12 @@ impl FamilyArg {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if let Some(net) = options.net {
+        let batches = if options.batch.is_empty() { &[1][..] } else { &options.batch };
+        let (size, samples, adapter) = (options.size, options.samples, &options.adapter);
+        let json = options.json.open()?;
+        return net::run(net::How { net, batches, size, samples, adapter, json });
+    }
     let cases = cases(options)?;
     let kernels = kernels(&options.kernel)?;
     Usage::unless(options.samples > 0, || "--samples: expected at least 1, found 0".into())?;
