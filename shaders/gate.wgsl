@@ -11,17 +11,17 @@
 // beside those of lib/conv.wgsl: DYNAMIC_RELU, SECOND. Coefficients of the dynamic ReLU stand in
 // place of weights: [batch, channels, 4], a1, a2, b1, b2.
 
-// [batch, channels, size of the axis]
-@group(0) @binding(7) var<storage, read> second: array<f32>;
+// Second gains, where other kernels have weights again. [batch, channels, size of the axis]
+@group(0) @binding(7) var<storage, read> wide_weights: array<f32>;
 
 // WGSL's max may drop a NaN.
-fn larger(a: f32, b: f32) -> f32 {
+fn maximum(a: f32, b: f32) -> f32 {
     return select(at_least(b, a), a, is_nan(a));
 }
 
 fn dynamic_relu(b: u32, channel: u32, value: f32) -> f32 {
     let first = params.sample_weights_base + b * params.sample_stride + 4u * channel;
-    return larger(
+    return maximum(
         sample_weights[first] * value + sample_weights[first + 2u],
         sample_weights[first + 1u] * value + sample_weights[first + 3u],
     );
@@ -35,7 +35,7 @@ fn second_at(b: u32, channel: u32, position: u32) -> f32 {
         case 3u: { place = position / params.out_w % params.out_h; size = params.out_h; }
         default: {}
     }
-    return second[params.wide_weights_base + (b * params.groups + channel) * size + place];
+    return wide_weights[params.wide_weights_base + (b * params.groups + channel) * size + place];
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -1,4 +1,4 @@
-// import conv, dispatch, numbers, store
+// import conv, dispatch, store
 
 // A map at other places: enlarged, with a border, or as it is inside a larger tensor.
 //
@@ -19,7 +19,7 @@ struct Source {
     share: f32,
 }
 
-fn source(out: u32, in_size: u32, out_size: u32, pad: u32) -> Source {
+fn sampled(out: u32, in_size: u32, out_size: u32, pad: u32) -> Source {
     let last = in_size - 1u;
     switch RULE {
         case 0u: {
@@ -63,9 +63,10 @@ fn resample(
     let position = index % size;
     let channel = index / size % params.c_in;
     let b = index / (size * params.c_in);
-    let x = source(position % params.out_w, params.in_w, params.out_w, params.pad_w);
-    let y = source(position / params.out_w % params.out_h, params.in_h, params.out_h, params.pad_h);
-    let z = source(
+    let along = sampled(position % params.out_w, params.in_w, params.out_w, params.pad_w);
+    let place_h = position / params.out_w % params.out_h;
+    let down = sampled(place_h, params.in_h, params.out_h, params.pad_h);
+    let deep = sampled(
         position / (params.out_w * params.out_h),
         params.in_d,
         params.out_d,
@@ -74,13 +75,13 @@ fn resample(
 
     var sum = 0.0;
     for (var corner = 0u; corner < select(1u, 8u, RULE == 1u); corner++) {
-        let at_x = corner % 2u;
-        let at_y = corner / 2u % 2u;
-        let at_z = corner / 4u;
-        let share = share_of(x, at_x) * share_of(y, at_y) * share_of(z, at_z);
-        let plane = select(z.low, z.high, at_z == 1u);
-        let row = plane * params.in_h + select(y.low, y.high, at_y == 1u);
-        let place = row * params.in_w + select(x.low, x.high, at_x == 1u);
+        let at_w = corner % 2u;
+        let at_h = corner / 2u % 2u;
+        let at_d = corner / 4u;
+        let share = share_of(along, at_w) * share_of(down, at_h) * share_of(deep, at_d);
+        let plane = select(deep.low, deep.high, at_d == 1u);
+        let row = plane * params.in_h + select(down.low, down.high, at_h == 1u);
+        let place = row * params.in_w + select(along.low, along.high, at_w == 1u);
         // A neighbour that does not count may be infinite.
         if share > 0.0 {
             sum += share * x_at(b, channel, place);

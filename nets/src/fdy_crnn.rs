@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use dynconv::layers::{Gains, Gate, Gru, GruWeights, Softmax, WeightedMean, WindowPool};
+use dynconv::device::Builder;
+use dynconv::kernels::Value;
+use dynconv::layers::{
+    AnyLayer, Gains, Gate, Gru, GruWeights, Io, Softmax, WeightedMean, WindowPool,
+};
 use dynconv::problem::{Layout, Pooling};
 use dynconv::{
     Activation, BatchNorm, Checkpoint, Context, ConvDesc, FdyConv2d, Result, StaticConv2d,
@@ -41,9 +45,8 @@ pub fn fdy_crnn(
 ) -> Result<Network> {
     let walk = &mut Walk::new(context, checkpoint, options);
     walk.set_epsilon(BatchNorm::EPSILON_TENSORFLOW);
-    // From bands of frames to frames of bands.
     let turn = Gate::<1>::new(context, BANDS, Gains::None)?;
-    let turn = turn.layouts(Layout::ChannelsFirst, Layout::ChannelsLast);
+    let turn = Turn(turn.layouts(Layout::ChannelsFirst, Layout::ChannelsLast));
     let mut x = Map { channels: 1, ..walk.step(Arc::new(turn), Map::input(BANDS), &[]) };
     for (number, window) in POOLS.into_iter().enumerate() {
         x = if number == 0 { first(walk, x)? } else { dynamic(walk, number, x)? };
@@ -72,6 +75,27 @@ pub fn fdy_crnn(
     walk.finish()
 }
 
+/// From bands of frames to frames of bands: the bands go last, and what is left is a map of one
+/// channel.
+#[derive(Clone, Debug)]
+struct Turn(Gate<1>);
+
+impl AnyLayer for Turn {
+    fn context(&self) -> &Context {
+        self.0.context()
+    }
+
+    fn output_shape(&self, input: &[usize]) -> Result<Vec<usize>> {
+        let mut shape = self.0.output_shape(input)?;
+        shape.insert(1, 1);
+        Ok(shape)
+    }
+
+    fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
+        self.0.lower(builder, io)
+    }
+}
+
 /// The first convolution, which is static.
 fn first(walk: &mut Walk<'_>, x: Map) -> Result<Map> {
     let key = "cnn.cnn.conv0.weight";
@@ -81,7 +105,6 @@ fn first(walk: &mut Walk<'_>, x: Map) -> Result<Map> {
     let desc = ConvDesc::new(1, c_out, [height, width]).padding([height / 2, width / 2]);
     let layer = StaticConv2d::new(walk.context, &desc, &weight, Some(&bias))?;
     let layer = layer.batch_norm(&walk.norm("cnn.cnn.batchnorm0.", c_out)?)?;
-    let layer = layer.layouts(Layout::ChannelsLast, Layout::ChannelsFirst);
     Ok(Map { channels: c_out, ..walk.step(Arc::new(layer), x, &[]) })
 }
 

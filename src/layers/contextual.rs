@@ -49,8 +49,8 @@ fn source(width: usize, mixing: Mixing) -> AttentionSource {
 }
 
 impl<const D: usize> Layer<D, Contextual> {
-    /// `bank [K, channels out, channels in / groups, kernel..]`, `bias [K, channels out]`, a head of
-    /// K outputs.
+    /// `bank [K, channels out, channels in / groups, kernel..]`, `bias [K, channels out]`, a head
+    /// of K outputs.
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN or a temperature that is

@@ -391,11 +391,10 @@ impl<const D: usize, A> Layer<D, A> {
         Ok(self.layouts[1].shape(batch, self.geometry.c_out, &out[3 - D..]))
     }
 
-    /// Batch and spatial size of an input shape, which may lack ones at its end.
+    /// Batch and spatial size of an input shape.
     fn split_shape(&self, shape: &[usize]) -> Result<(usize, [usize; 3])> {
         let c_in = self.geometry.c_in;
-        let ones = (D + 2).saturating_sub(shape.len());
-        let spatial = match (&[shape, &vec![1; ones]].concat()[..], self.layouts[0]) {
+        let spatial = match (shape, self.layouts[0]) {
             ([_, channels, spatial @ ..], Layout::ChannelsFirst) if *channels == c_in => {
                 spatial.try_into().ok()
             }
@@ -404,8 +403,7 @@ impl<const D: usize, A> Layer<D, A> {
             }
             _ => None,
         };
-        let spatial: Option<[usize; D]> = spatial.filter(|_| !shape.is_empty());
-        let spatial = spatial.ok_or_else(|| Error::Shape {
+        let spatial: [usize; D] = spatial.ok_or_else(|| Error::Shape {
             what: "input".into(),
             expected: match self.layouts[0] {
                 Layout::ChannelsFirst => format!("[batch, {c_in}, {D} spatial sizes]"),

@@ -25,7 +25,8 @@ pub trait AnyLayer: fmt::Debug + wgpu::WasmNotSendSync {
     fn context(&self) -> &Context;
 
     /// Names and shapes of what the layer is given beside an input of this shape, in order:
-    /// attention, a map, a style, kernels, gains. None for layers that need nothing but their input.
+    /// attention, a map, a style, kernels, gains. None for layers that need nothing but their
+    /// input.
     ///
     /// # Errors
     /// [`Error::Shape`] if the input does not fit the layer.

@@ -30,8 +30,9 @@ impl AttentionSource {
     }
 }
 
-/// An attention branch: pooling or a given context, maybe a hidden layer, and a head for each part that is not
-/// skipped. The temperature is no part of a plan: it can change between two runs of one.
+/// An attention branch: pooling or a given context, maybe a hidden layer, and a head for each part
+/// that is not skipped. The temperature is no part of a plan: it can change between two runs of
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Branch {
     /// Width of a context `[batch, width]` that the caller gives, which the branch reads instead of

@@ -299,7 +299,7 @@ mod tests {
             |of: &dyn Fn(&Spec) -> String| all.iter().map(of).collect::<HashSet<_>>().len();
         assert_eq!(distinct(&|s| format!("{:?}", s.family)), FAMILIES.len());
         // Some kernels take little of what is drawn.
-        let rare = drawn(100_000);
+        let rare = drawn(200_000);
         let missing = Algorithm::ALL
             .iter()
             .copied()

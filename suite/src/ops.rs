@@ -147,8 +147,8 @@ impl Op {
         let (before, error) = match self {
             Self::Resample(sampling) => {
                 let y = run(x, &|conv| resample::resample(conv, sampling));
-                // Shares are quotients and differences of numbers up to 1, and times each other: off
-                // by as much for every neighbour, whatever its share.
+                // Shares are quotients and differences of numbers up to 1, and times each other:
+                // off by as much for every neighbour, whatever its share.
                 let of_neighbours = if sampling == Sampling::Linear { 24.0 } else { 0.0 };
                 let finite = sizes.iter().filter(|size| size.is_finite());
                 let largest = finite.fold(0.0_f64, |a, &b| a.max(b));

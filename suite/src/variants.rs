@@ -6,13 +6,15 @@ use std::collections::{BTreeSet, HashSet};
 use dynconv::Algorithm;
 use dynconv::device::MatrixShape;
 use dynconv::kernels::Dispatch;
-use dynconv::layers::{AnyLayer, WindowPool};
+use dynconv::layers::{
+    AnyLayer, Gains, Gate, Gru, GruWeights, LayerNorm, Resample, WeightedMean, WindowPool,
+};
 use dynconv::problem::{AttentionSource, Branch, MapAxis, Mixing, Parts, Problem};
-use dynconv::problem::{Cells, Epilogue, Geometry, Layout, Pooling, WeightOrder};
+use dynconv::problem::{Cells, Epilogue, Geometry, Layout, Pooling, Sampling, WeightOrder};
 use dynconv::program::Plan;
 use dynconv::{
-    Caps, Context, ConvDesc, Dcd2d, Elem, FdyConv2d, ModulatedConv2d, PixelMix2d, Tensor, Winograd,
-    wgpu,
+    Activation, Caps, Context, ConvDesc, Dcd2d, Elem, FdyConv2d, ModulatedConv2d, PixelMix2d,
+    Tensor, Winograd, wgpu,
 };
 
 use crate::cases::{self, ACTIVATIONS, Case};
@@ -116,7 +118,7 @@ fn variants_for(caps: &Caps) -> Vec<Dispatch> {
     let mut seen = HashSet::new();
     let all =
         problems.iter().map(plan).chain(in_parts).flat_map(Plan::into_dispatches).chain(chained());
-    let all = all.chain(pooled(Elem::F32));
+    let all = all.chain(pooled(Elem::F32)).chain(stepped(Elem::F32)).chain(in_f32());
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()
 }
 
@@ -159,6 +161,7 @@ fn elem_variants_for(caps: &Caps) -> Vec<Dispatch> {
         dispatches.extend(Plan::new(&problem, caps).expect("plans").into_dispatches());
     }
     dispatches.extend(elems.into_iter().flat_map(pooled));
+    dispatches.extend(elems.into_iter().flat_map(stepped));
     let mut seen = HashSet::new();
     dispatches.retain(|dispatch| seen.insert(dispatch.variant.clone()));
     dispatches
@@ -281,6 +284,55 @@ fn pooled(elem: Elem) -> Vec<Dispatch> {
         let program = pool.layouts(input, output).program(&shape, elem).expect("plans");
         program.steps().to_vec()
     });
+    steps.collect()
+}
+
+/// Dispatches of gates, norms and maps at other places, in several layouts.
+fn stepped(elem: Elem) -> Vec<Dispatch> {
+    let caps = Caps { f16: true, ..Caps::webgpu_default() };
+    let context = &noop().with_caps(caps);
+    let [first, last] = [Layout::ChannelsFirst, Layout::ChannelsLast];
+    let act = Activation::HardSwish;
+    let gate = |gains| Gate::<3>::new(context, 4, gains).expect("valid");
+    let all_gains = [Gains::None, Gains::Channels, Gains::Positions, Gains::Axis(1)];
+    let mut layers: Vec<Box<dyn AnyLayer>> = Vec::new();
+    for (gains, layouts) in all_gains.into_iter().zip([[first, first], [first, last]].repeat(2)) {
+        layers.push(Box::new(gate(gains).activation(act).layouts(layouts[0], layouts[1])));
+    }
+    for axes in [[1, 2], [2, 1], [2, 0]] {
+        layers.push(Box::new(gate(Gains::Axes(axes)).dynamic_relu()));
+    }
+    let norm = LayerNorm::<3>::new(context, &[1.0; 4], &[0.5; 4], 1e-5).expect("valid");
+    layers.push(Box::new(norm.activation(act).layouts(first, last)));
+    for sampling in [Sampling::Nearest, Sampling::Linear] {
+        let layer = Resample::<3>::enlarge(context, 4, [1, 2, 3], sampling).expect("valid");
+        layers.push(Box::new(layer.layouts(first, last)));
+    }
+    for sampling in [Sampling::Reflection, Sampling::Edge] {
+        let layer = Resample::<3>::border(context, 4, [[1, 0], [2, 1], [0, 1]], sampling);
+        layers.push(Box::new(layer.expect("valid")));
+    }
+    let steps = layers
+        .iter()
+        .flat_map(|layer| layer.program(&[2, 4, 3, 5, 7], elem).expect("plans").steps().to_vec());
+    steps.collect()
+}
+
+/// Dispatches of layers whose tensors are all f32.
+fn in_f32() -> Vec<Dispatch> {
+    let context = &noop();
+    let mean = WeightedMean::new(context, 0.5).expect("valid");
+    let weights = |hidden: usize| GruWeights {
+        input: vec![0.5; 3 * hidden * 4],
+        state: vec![0.5; 3 * hidden * hidden],
+        input_bias: vec![0.5; 3 * hidden],
+        state_bias: vec![0.5; 3 * hidden],
+    };
+    let gru = Gru::new(context, 4, 70, &[weights(70), weights(70)]).expect("valid");
+    let layers: [Box<dyn AnyLayer>; 2] = [Box::new(mean), Box::new(gru)];
+    let steps = layers
+        .iter()
+        .flat_map(|layer| layer.program(&[2, 4, 9], Elem::F32).expect("plans").steps().to_vec());
     steps.collect()
 }
 
