@@ -414,7 +414,7 @@ fn an_impossible_problem_is_wrong_usage() {
         ),
         (
             "maxpool batch=2 channels=4x4 groups=4 input=9x9 kernel=3x3 activation=relu".into(),
-            "a scale and shift or an activation is not possible: Pool(Max) layers have none",
+            "an activation is not possible: Pool(Max) layers have none",
         ),
         (
             format!("maxpool {plain}"),
