@@ -5,7 +5,7 @@ use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::{Value, demodulate};
-use crate::problem::{AttentionSource, ConvDesc, Layout, Parts};
+use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Parts};
 use crate::reference::narrow;
 
 /// Modulated convolution: input channels are scaled by a style, output channels by what brings
@@ -30,9 +30,9 @@ pub struct ModulatedConv2d {
 
 /// Root of the sum over the taps of the squared weights, for each output channel and each of its
 /// input channels.
-fn norms(weight: &[f32], taps: usize, demodulate: bool) -> Result<Vec<f32>> {
+fn norms(g: &Geometry, weight: &[f32], demodulate: bool) -> Result<Vec<f32>> {
     let norm = |taps: &[f32]| taps.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
-    let norms: Vec<f64> = weight.chunks_exact(taps).map(norm).collect();
+    let norms: Vec<f64> = g.bank_rows(weight).chunks_exact(g.taps()).map(norm).collect();
     match norms.iter().find(|&&norm| demodulate && norm > LARGEST_NORM) {
         None => Ok(narrow(&norms)),
         Some(norm) => Err(Error::Value {
@@ -47,13 +47,12 @@ fn norms(weight: &[f32], taps: usize, demodulate: bool) -> Result<Vec<f32>> {
 const LARGEST_NORM: f64 = (1_u64 << 60) as f64;
 
 impl ModulatedConv2d {
-    /// `weight [channels out, channels in / groups, kernel..]`. The description has one kernel and
-    /// is not transposed.
+    /// `weight [channels out, channels in / groups, kernel..]`, transposed `[channels in, channels
+    /// out / groups, kernel..]`, as of StyleGAN2's upsampling. The description has one kernel.
     ///
     /// # Errors
     /// [`Error::Shape`] if the sizes do not fit, [`Error::Value`] for NaN and for weights that are
-    /// to be demodulated and whose norm over the taps is above 2^60,
-    /// [`Error::Unsupported`] if transposed.
+    /// to be demodulated and whose norm over the taps is above 2^60.
     pub fn new(
         context: &Context,
         desc: &ConvDesc<2>,
@@ -62,16 +61,10 @@ impl ModulatedConv2d {
     ) -> Result<Self> {
         let g = desc.geometry()?;
         one_kernel("a modulated convolution", &g)?;
-        if g.transposed {
-            return Err(Error::Unsupported {
-                what: "a transposed modulated convolution".into(),
-                because: "its demodulation is not defined here".into(),
-            });
-        }
         let parts = Parts { channel: true, filter: demodulate, ..Parts::default() };
         let conv =
             Layer::<2, Given>::create(context, desc, AttentionSource::Given(parts), weight, None)?;
-        let norms = norms(weight, g.taps(), demodulate)?;
+        let norms = norms(&g, weight, demodulate)?;
         let norms =
             Tensor::filled(context, "norms of the weights", &[norms.len()], &norms, Elem::F32)?;
         Ok(Self { context: context.clone(), conv, norms, demodulate })
@@ -90,7 +83,7 @@ impl ModulatedConv2d {
     /// [`Error::Shape`] if it has another shape, [`Error::Value`] for NaN. Nothing is changed then.
     pub fn set_weights(&self, weight: &[f32]) -> Result<()> {
         let mut values = self.conv.replacing(self.conv.banks(weight, None)?)?;
-        values.push((&self.norms, norms(weight, self.conv.geometry.taps(), self.demodulate)?));
+        values.push((&self.norms, norms(&self.conv.geometry, weight, self.demodulate)?));
         write_all(&self.context, values)
     }
 }

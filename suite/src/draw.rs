@@ -169,8 +169,11 @@ fn spec(axes: Vec<Axis>, rest: Rest) -> Option<Spec> {
     spec.padding = axes.iter().map(|a| a.padding).collect();
     spec.groups = groups;
     spec.kernels = if rest.family.has_one_kernel() { 1 } else { rest.kernels };
-    let may_transpose =
-        !rest.family.is_chain() && !rest.family.has_no_kernel() && rest.family != Family::Warehouse;
+    let is_modulated = matches!(rest.family, Family::Modulated | Family::Styled);
+    let may_transpose = is_modulated
+        || !rest.family.is_chain()
+            && !rest.family.has_no_kernel()
+            && rest.family != Family::Warehouse;
     if rest.is_transposed && may_transpose {
         // Output padding is smaller than stride or dilation.
         spec.transposed = Some(list(|a| a.output_padding.min(a.stride.max(a.dilation) - 1)));
