@@ -48,13 +48,14 @@ pub fn vgg(context: &Context, checkpoint: &Checkpoint<'_>, options: &Options) ->
             at = at.norm(&norm);
         }
         x = walk.conv(at, x)?;
-        walk.name(&format!("features.{number}"), x);
         // Behind it maybe a norm, the activation, and maybe a pool.
         number += if has_norm { 3 } else { 2 };
+        walk.name(&format!("features.{}", number - 1), x);
         if !is_conv(walk, number) {
             let windows = ConvDesc::new(x.channels, x.channels, [2, 2]).groups(x.channels);
             let pool = WindowPool::new(context, &windows.stride([2, 2]), Pooling::Max)?;
             x = walk.step(Arc::new(pool), x, &[]);
+            walk.name(&format!("features.{number}"), x);
             number += 1;
         }
     }
