@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use dynconv::layers::AnyLayer;
-use dynconv::program::{Memory, Program};
+use dynconv::program::Memory;
 use dynconv::{Checkpoint, Context, Error, Tensor};
 use dynconv_nets::{Options, load};
 use dynconv_suite::replay::Replay;
@@ -71,20 +71,6 @@ fn last(io: &Checkpoint<'_>, logits: Vec<f32>, classes: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Bytes of the values that live at the same time, at most.
-fn most_alive(program: &Program) -> u64 {
-    let lives = program.lifetimes();
-    let alive = |step: usize| -> u64 {
-        let values = program.values().iter().zip(&lives);
-        let at_step = values.filter(|(info, life)| {
-            let lives = life.as_ref().is_some_and(|life| life.contains(&step));
-            lives && info.memory != Memory::External
-        });
-        at_step.map(|(info, _)| info.bytes()).sum()
-    };
-    (0..program.steps().len()).map(alive).max().unwrap_or(0)
-}
-
 #[test]
 fn stages_and_logits_are_those_of_float64() {
     let names = names();
@@ -128,7 +114,7 @@ fn stages_and_logits_are_those_of_float64() {
             "{name}: {error:.1e}, {together} of {apart} bytes, {} steps",
             program.steps().len()
         );
-        let alive = most_alive(&program);
+        let alive = program.most_alive();
         assert!(2 * together <= 3 * alive, "{name}: {together} bytes, {alive} alive at most");
     }
 }

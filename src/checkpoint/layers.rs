@@ -512,9 +512,10 @@ impl Checkpoint<'_> {
         let rows = runs.saturating_mul(width);
         let fc2 = self.tensor(&key("fc2.weight"), &[rows, hidden])?;
         let fc3 = self.tensor(&key("fc3.weight"), &[far, basis])?;
-        let bias = self.tensor(&key("basis_bias"), &[runs.saturating_mul(cells + 1)])?;
+        let bias =
+            self.tensor(&key("basis_bias"), &[runs.saturating_mul(cells.saturating_add(1))])?;
         let mut weight = Vec::with_capacity(bias.len().saturating_mul(hidden));
-        for run in fc2.chunks_exact(width * hidden.max(1)) {
+        for run in fc2.chunks_exact(width.saturating_mul(hidden.max(1))) {
             let row = |i: usize| &run[i * hidden..][..hidden];
             let far_row = |cell: usize| {
                 let shares = &fc3[cell * basis..][..basis];

@@ -4,7 +4,7 @@ use super::conv::{ConvTask, ConvValues, PLAIN};
 use super::{Const, Dispatch, Kernel, KernelDef, Resources, Slice};
 use crate::caps::Caps;
 use crate::error::{Result, index32};
-use crate::problem::{Problem, Sampling, product};
+use crate::problem::{Layout, Problem, Sampling, product};
 
 pub(crate) const DEF: KernelDef = PLAIN;
 
@@ -29,8 +29,8 @@ pub(crate) fn dispatch(
     let mut slices = task.slices()?;
     // Channels before the first are left out of the binding.
     let step = match problem.layouts[1] {
-        crate::problem::Layout::ChannelsFirst => product(&output),
-        crate::problem::Layout::ChannelsLast => 1,
+        Layout::ChannelsFirst => product(&output),
+        Layout::ChannelsLast => 1,
     };
     let before = channel.saturating_mul(step) as u64;
     let y = &mut slices[5];

@@ -7,7 +7,7 @@ use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::Value;
 use crate::kernels::gate::{self, COEFFICIENTS};
-use crate::problem::{Activation, ConvDesc, Layout, MapAxis};
+use crate::problem::{ConvDesc, Layout, MapAxis};
 
 /// Which elements of a map share a gain. Axes are 0 to 2: depth, height, width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Gains {
     None,
     /// Those of a channel: gains `[batch, channels]`, as of squeeze and excitation.
     Channels,
-    /// None: gains `[batch, channels, spatial..]`.
+    /// None: gains `[batch, channels, spatial..]`, the channels first whatever the layout is.
     Positions,
     /// Those of a channel and a place along an axis: gains `[batch, channels, size of the axis]`.
     Axis(usize),
@@ -30,7 +30,7 @@ pub enum Gains {
 /// layer adds two maps. What it is given comes in this order: coefficients, gains, second gains.
 #[derive(Clone, Debug)]
 pub struct Gate<const D: usize> {
-    layer: Layer<D, Static>,
+    pub(super) layer: Layer<D, Static>,
     gains: Gains,
     is_dynamic: bool,
 }
@@ -64,20 +64,6 @@ impl<const D: usize> Gate<D> {
     #[must_use]
     pub fn dynamic_relu(self) -> Self {
         Self { is_dynamic: true, ..self }
-    }
-
-    /// As [`Layer::activation`].
-    #[must_use]
-    pub fn activation(mut self, activation: Activation) -> Self {
-        self.layer = self.layer.activation(activation);
-        self
-    }
-
-    /// As [`Layer::layouts`]; gains of all positions have the channels first.
-    #[must_use]
-    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
-        self.layer = self.layer.layouts(input, output);
-        self
     }
 }
 
@@ -119,8 +105,7 @@ impl<const D: usize> AnyLayer for Gate<D> {
             check_elem(value.name(), builder.info(*value)?.elem, Elem::F32)?;
         }
         let mut given = io.given.iter().copied();
-        let coefficients = given.next().filter(|_| self.is_dynamic);
-        let mut given = io.given.iter().copied().skip(usize::from(coefficients.is_some()));
+        let coefficients = if self.is_dynamic { given.next() } else { None };
         let map = match self.gains {
             Gains::None | Gains::Channels => None,
             Gains::Positions => Some(MapAxis::All),

@@ -130,7 +130,9 @@ impl AnyLayer for Gru {
         let [batch, steps] = self.sizes(&builder.info(io.x)?.shape)?;
         let shape = [batch, self.projection.geometry.c_out, steps];
         let projections = builder.scratch("projections of the input", &shape, Elem::F32);
-        self.projection.lower_steps(builder, Io::new(io.x, projections), batch, steps)?;
+        // The input may have axes of size 1 behind.
+        let problem = self.projection.problem(batch, [1, 1, steps]);
+        self.projection.lower_problem(builder, &problem, Io::new(io.x, projections))?;
         let weights = builder.tensor("state weights", &self.weights);
         let Self { directions, hidden, .. } = *self;
         let recurrence = Recurrence { directions, hidden, steps };
@@ -139,19 +141,5 @@ impl AnyLayer for Gru {
             builder.push(step);
         }
         Ok(None)
-    }
-}
-
-impl Layer<1, Static> {
-    /// As `lower_conv`, for an input that has axes of size 1 behind.
-    fn lower_steps(
-        &self,
-        builder: &mut Builder,
-        io: Io<'_>,
-        batch: usize,
-        steps: usize,
-    ) -> Result<()> {
-        let problem = self.problem(batch, [1, 1, steps]);
-        self.lower_problem(builder, &problem, io).map(drop)
     }
 }

@@ -5,7 +5,7 @@ use super::{AnyLayer, Io, Layer, Static};
 use crate::device::{Builder, Context};
 use crate::error::{Error, Result};
 use crate::kernels::{Value, layer_norm};
-use crate::problem::{Activation, ConvDesc, Layout};
+use crate::problem::ConvDesc;
 
 /// Layer norm over the channels at every position, of maps over `D` axes.
 ///
@@ -18,7 +18,7 @@ use crate::problem::{Activation, ConvDesc, Layout};
 /// Ba et al., "Layer Normalization", 2016; over channels as in ConvNeXt (Liu et al., CVPR 2022).
 #[derive(Clone, Debug)]
 pub struct LayerNorm<const D: usize> {
-    layer: Layer<D, Static>,
+    pub(super) layer: Layer<D, Static>,
     epsilon: f32,
 }
 
@@ -40,20 +40,6 @@ impl<const D: usize> LayerNorm<D> {
         let desc = ConvDesc::new(channels, channels, [1; D]).groups(channels);
         let layer = Layer::of_channels(context, &desc)?.scale_shift(weight, bias)?;
         Ok(Self { layer, epsilon })
-    }
-
-    /// As [`Layer::activation`].
-    #[must_use]
-    pub fn activation(mut self, activation: Activation) -> Self {
-        self.layer = self.layer.activation(activation);
-        self
-    }
-
-    /// As [`Layer::layouts`].
-    #[must_use]
-    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
-        self.layer = self.layer.layouts(input, output);
-        self
     }
 }
 

@@ -675,6 +675,29 @@ several_steps! {
     Dcd2d: conv, p, [conv];
 }
 
+/// What layers that compute each channel from itself hand on to what they share with convolutions.
+macro_rules! of_channels {
+    ($($layer:ident),*) => {$(
+        impl<const D: usize> $layer<D> {
+            /// As [`Layer::activation`].
+            #[must_use]
+            pub fn activation(mut self, activation: Activation) -> Self {
+                self.layer = self.layer.activation(activation);
+                self
+            }
+
+            /// As [`Layer::layouts`].
+            #[must_use]
+            pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
+                self.layer = self.layer.layouts(input, output);
+                self
+            }
+        }
+    )*};
+}
+
+of_channels!(Gate, LayerNorm, Resample);
+
 /// Attention weights as the kernel wants them: `rows` x `columns` turned to `columns` x `rows`,
 /// then the bias.
 fn transposed_with_bias(weights: &[f32], columns: usize, bias: &[f32]) -> Vec<f32> {

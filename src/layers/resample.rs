@@ -7,13 +7,13 @@ use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::conv::ConvValues;
 use crate::kernels::{Value, resample};
-use crate::problem::{Activation, ConvDesc, Layout, Problem, Sampling, product};
+use crate::problem::{ConvDesc, Problem, Sampling, product};
 
 /// A map over `D` axes at other places: enlarged, or with a border. Each channel is computed from
 /// itself.
 #[derive(Clone, Debug)]
 pub struct Resample<const D: usize> {
-    layer: Layer<D, Static>,
+    pub(super) layer: Layer<D, Static>,
     sampling: Sampling,
 }
 
@@ -65,20 +65,6 @@ impl<const D: usize> Resample<D> {
         layer.geometry.groups = 1;
         Ok(Self { layer, sampling })
     }
-
-    /// As [`Layer::activation`].
-    #[must_use]
-    pub fn activation(mut self, activation: Activation) -> Self {
-        self.layer = self.layer.activation(activation);
-        self
-    }
-
-    /// As [`Layer::layouts`].
-    #[must_use]
-    pub fn layouts(mut self, input: Layout, output: Layout) -> Self {
-        self.layer = self.layer.layouts(input, output);
-        self
-    }
 }
 
 impl<const D: usize> AnyLayer for Resample<D> {
@@ -119,7 +105,10 @@ pub fn concatenated(shapes: &[&[usize]], axis: usize) -> Result<Vec<usize>> {
     let Some(first) = shapes.first().filter(|first| (1..first.len()).contains(&axis)) else {
         return Err(Error::Shape {
             what: "axis of a concatenation".into(),
-            expected: format!("1 to {}", shapes.first().map_or(1, |first| first.len() - 1)),
+            expected: format!(
+                "1 to {}",
+                shapes.first().map_or(1, |first| first.len().saturating_sub(1))
+            ),
             found: axis.to_string(),
         });
     };
@@ -164,11 +153,10 @@ impl Builder {
                 let what = "element type of a part".into();
                 return Err(Error::Shape { what, expected, found });
             }
-            self.push_part(info.value, info.elem, [batch, info.shape[axis], whole[axis], size], {
-                let first = channel;
-                channel += info.shape[axis];
-                (first, y)
-            })?;
+            let channels = info.shape[axis];
+            let sizes = [batch, channels, whole[axis], size];
+            self.push_part(info.value, info.elem, sizes, (channel, y))?;
+            channel += channels;
         }
         Ok(())
     }

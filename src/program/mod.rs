@@ -170,6 +170,21 @@ impl Program {
         lives
     }
 
+    /// Bytes of scratch memory that lives at the same time, at most: what no arena can do without.
+    #[must_use]
+    pub fn most_alive(&self) -> u64 {
+        let lives = self.lifetimes();
+        let alive = |step: usize| -> u64 {
+            let values = self.values.iter().zip(&lives);
+            let alive = values.filter(|(info, life)| {
+                info.memory != Memory::External
+                    && life.as_ref().is_some_and(|life| life.contains(&step))
+            });
+            alive.map(|(info, _)| info.bytes()).sum()
+        };
+        (0..self.steps.len()).map(alive).max().unwrap_or(0)
+    }
+
     /// Refuses a step that reads scratch memory which no step before it has written.
     pub(crate) fn check_written(&self) -> Result<()> {
         let mut is_written = vec![false; self.values.len()];

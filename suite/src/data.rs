@@ -1,7 +1,7 @@
 //! The numbers of a problem, all of them following from its seed.
 
 use dynconv::problem::MapAxis;
-use dynconv::problem::{Cells, Geometry, Layout};
+use dynconv::problem::{Cells, Geometry};
 use dynconv::{
     CondConvWeights, DcdWeights, DyCnnWeights, Elem, FdyWeights, KernelWarehouseWeights, Linear,
     OdWeights, PixelMixWeights,
@@ -159,16 +159,8 @@ pub(crate) const CONTEXT: usize = 7;
 /// Names and shapes of what a layer that convolves nothing is given, in order.
 pub(crate) fn given_shapes(spec: &Spec) -> dynconv::Result<Vec<(&'static str, Vec<usize>)>> {
     let Family::Op(op) = spec.family else { return Ok(Vec::new()) };
-    let context = crate::variants::noop();
-    // The sizes do not depend on the layouts.
-    let plain = Spec { layouts: [Layout::ChannelsFirst; 2], ..spec.clone() };
-    let shape = [&[spec.batch, spec.channels[0]], &spec.input[..]].concat();
-    let none = Data::none();
-    match spec.input.len() {
-        1 => op.layer::<1>(&context, &plain, &none)?.given(&shape),
-        2 => op.layer::<2>(&context, &plain, &none)?.given(&shape),
-        _ => op.layer::<3>(&context, &plain, &none)?.given(&shape),
-    }
+    let (layer, shape) = op.planned(spec)?;
+    layer.given(&shape)
 }
 
 /// Rounds to what an element type can hold.

@@ -5,7 +5,7 @@ use dynconv::kernels::Value;
 use dynconv::layers::{
     AnyLayer, Gains, Gate, Gru, GruWeights, Io, LayerNorm, Resample, WeightedMean, concatenated,
 };
-use dynconv::problem::{Geometry, Problem, Sampling};
+use dynconv::problem::{Geometry, Layout, Problem, Sampling};
 use dynconv::reference::gate::{Gates, gate};
 use dynconv::reference::{
     self, Conv, LayerWeights, gru, layer_norm, resample, weighted_mean, widen,
@@ -103,6 +103,22 @@ impl Op {
                 Ok(Box::new(Gru::new(context, c_in, hidden, &directions(spec))?))
             }
         }
+    }
+
+    /// The layer on no device, for those who look at its shapes alone, and the shape of its input.
+    /// Neither depends on the layouts.
+    ///
+    /// # Errors
+    /// The layer's own.
+    pub(crate) fn planned(self, spec: &Spec) -> dynconv::Result<(Box<dyn AnyLayer>, Vec<usize>)> {
+        let (context, none) = (crate::variants::noop(), Data::none());
+        let plain = Spec { layouts: [Layout::ChannelsFirst; 2], ..spec.clone() };
+        let layer = match spec.input.len() {
+            1 => self.layer::<1>(&context, &plain, &none),
+            2 => self.layer::<2>(&context, &plain, &none),
+            _ => self.layer::<3>(&context, &plain, &none),
+        };
+        Ok((layer?, [&[spec.batch, spec.channels[0]], &spec.input[..]].concat()))
     }
 
     /// Expected outputs, and how far each may be off but for what storing it adds: channels first.

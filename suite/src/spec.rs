@@ -9,7 +9,6 @@ use dynconv::problem::MapAxis;
 use dynconv::problem::{Geometry, Layout, Pooling, Sampling};
 use dynconv::{Activation, ConvDesc, Elem, Winograd};
 
-use crate::data::Data;
 use crate::ops::Op;
 
 /// What kind of layer is tested.
@@ -665,25 +664,16 @@ impl Spec {
 
     /// Refuses what is no pool or other step, as the layer does.
     fn check_step(&self) -> dynconv::Result<()> {
-        if !self.family.has_no_kernel() {
-            return Ok(());
-        }
-        let context = crate::variants::noop();
-        let shape = [&[self.batch, self.channels[0]], &self.input[..]].concat();
-        let plain = Self { layouts: [Layout::ChannelsFirst; 2], ..self.clone() };
         let pooling = match self.family {
             Family::Pool(pooling) => pooling,
             Family::Op(op) => {
-                let none = Data::none();
-                let layer = match self.input.len() {
-                    1 => op.layer::<1>(&context, &plain, &none),
-                    2 => op.layer::<2>(&context, &plain, &none),
-                    _ => op.layer::<3>(&context, &plain, &none),
-                };
-                return self.check_output(&layer?.output_shape(&shape)?);
+                let (layer, shape) = op.planned(self)?;
+                return self.check_output(&layer.output_shape(&shape)?);
             }
             _ => return Ok(()),
         };
+        let context = crate::variants::noop();
+        let shape = [&[self.batch, self.channels[0]], &self.input[..]].concat();
         match self.input.len() {
             1 => WindowPool::new(&context, &self.desc::<1>()?, pooling)?.output_shape(&shape),
             2 => WindowPool::new(&context, &self.desc::<2>()?, pooling)?.output_shape(&shape),

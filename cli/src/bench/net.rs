@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use comfy_table::Table;
 use dynconv::device::PassTimer;
 use dynconv::layers::AnyLayer;
-use dynconv::program::{Memory, Program, ValueInfo};
+use dynconv::program::{Memory, ValueInfo};
 use dynconv::{Bound, Checkpoint, Context, Tensor, wgpu};
 use dynconv_measure::Spread;
 use dynconv_nets::{Network, Options, efficientnet_cc, load};
@@ -233,23 +233,9 @@ fn row(
         dispatches: program.steps().len(),
         weights_mb: of(true) as f64 / 1e6,
         arena_mb: program.arena(context.caps()).bytes() as f64 / 1e6,
-        alive_mb: alive(program) as f64 / 1e6,
+        alive_mb: program.most_alive() as f64 / 1e6,
         kernels: ready.kernels(context)?,
     })
-}
-
-/// Bytes of the values that live at the same time, at most.
-fn alive(program: &Program) -> u64 {
-    let lives = program.lifetimes();
-    let at = |step: usize| -> u64 {
-        let values = program.values().iter().zip(&lives);
-        let alive = values.filter(|(info, life)| {
-            info.memory != Memory::External
-                && life.as_ref().is_some_and(|life| life.contains(&step))
-        });
-        alive.map(|(info, _)| info.bytes()).sum()
-    };
-    (0..program.steps().len()).map(at).max().unwrap_or(0)
 }
 
 fn table(rows: &[Row]) -> Table {
