@@ -16,8 +16,8 @@ use crate::kernels::{
     winograd_input, winograd_output,
 };
 use crate::problem::{
-    self, Algorithm, AttentionRow, AttentionSource, Branch, Geometry, Mixing, Problem, WeightOrder,
-    Winograd, product,
+    self, Algorithm, AttentionRow, AttentionSource, Branch, Geometry, Layout, Mixing, Problem,
+    WeightOrder, Winograd, product,
 };
 
 /// What will run, in order, and why.
@@ -31,6 +31,8 @@ pub struct Plan {
     scratch: Scratch,
     scratch_bytes: u64,
     conv: Kernel,
+    /// Whether samples of one position each run as one row of positions.
+    is_row: bool,
     /// Input channels of each slice, where the sum is split among workgroups.
     split: Option<usize>,
     why: String,
@@ -72,13 +74,15 @@ impl Plan {
             });
         }
         let output = problem.geometry.output_size(problem.input)?;
-        let (summed, map) = problem.summed(output);
+        let is_row = is_row(problem, caps);
+        let (summed, map) = if is_row { row(problem) } else { problem.summed(output) };
         let (conv, why) = choose::choose(&summed, map, caps);
         // What a device cannot run at all is said before what a kernel cannot compute.
         conv.check_lanes(caps)?;
         conv.accepts(&summed, map)?;
         let why = match problem.geometry.winograd {
             Some(winograd) => format!("products of minimal filtering, {winograd}; {why}"),
+            None if is_row => format!("{why}; samples are the positions of one row"),
             None => why,
         };
         let mut program = Program::default();
@@ -92,6 +96,7 @@ impl Plan {
             scratch: Scratch::default(),
             scratch_bytes: 0,
             conv,
+            is_row,
             split: None,
             why,
             missing: Vec::new(),
@@ -216,8 +221,15 @@ impl Plan {
         };
         match geometry.winograd {
             Some(winograd) => self.push_filtered(task, winograd, caps),
+            None if self.is_row => self.push_row(task, caps),
             None => self.push_sum(task, caps),
         }
+    }
+
+    /// The convolution of one row, whose positions are the samples.
+    fn push_row(&mut self, task: ConvTask<'_>, caps: &Caps) -> Result<()> {
+        let (Problem { input, layouts, .. }, output) = row(&self.problem);
+        self.push_sum(ConvTask { batch: 1, input, output, layouts, ..task }, caps)
     }
 
     /// Pooling, and the attention branch.
@@ -228,19 +240,8 @@ impl Plan {
         batch: usize,
         caps: &Caps,
     ) -> Result<()> {
-        let Problem { geometry, input, layouts, elems, .. } = self.problem;
-        let mlp = Mlp {
-            channels: branch.context.unwrap_or(geometry.c_in),
-            hidden: branch.hidden,
-            outputs: self.problem.attention_row().stride,
-            head: match branch.mixing {
-                Mixing::Softmax if branch.parts.mix => Head::Softmax { kernels: geometry.kernels },
-                Mixing::Cells(cells) => {
-                    Head::Signed { runs: cells.per_kernel(&geometry), kernels: cells.count }
-                }
-                _ => Head::Sigmoid,
-            },
-        };
+        let Problem { input, layouts, elems, .. } = self.problem;
+        let mlp = mlp(&self.problem, branch);
         let (Scratch { means, attention, .. }, weights) = (self.scratch, self.operands.weights);
         let values = MlpValues {
             means: means.or(self.operands.given).expect("a branch has means or is given a context"),
@@ -482,6 +483,45 @@ impl Plan {
     pub fn flops(&self) -> u64 {
         self.problem.geometry.flops(self.problem.batch, self.problem.input, self.output)
     }
+}
+
+/// The attention branch of a problem.
+pub(super) fn mlp(problem: &Problem, branch: &Branch) -> Mlp {
+    let geometry = &problem.geometry;
+    Mlp {
+        channels: branch.context.unwrap_or(geometry.c_in),
+        hidden: branch.hidden,
+        outputs: problem.attention_row().stride,
+        head: match branch.mixing {
+            Mixing::Softmax if branch.parts.mix => Head::Softmax { kernels: geometry.kernels },
+            Mixing::Cells(cells) => {
+                Head::Signed { runs: cells.per_kernel(geometry), kernels: cells.count }
+            }
+            _ => Head::Sigmoid,
+        },
+    }
+}
+
+/// Whether all samples can run as one row: a fully connected layer, whose weights are then read
+/// once for all of them, in tiles that are full. Measured on software adapters with lanes alone.
+fn is_row(problem: &Problem, caps: &Caps) -> bool {
+    let Geometry { c_in, c_out, .. } = problem.geometry;
+    let bytes = product(&[4, problem.batch, c_in.max(c_out)]) as u64;
+    caps.has_lanes()
+        && problem.attention == AttentionSource::Static
+        && problem.algorithm == Algorithm::Auto
+        && problem.geometry.is_pointwise()
+        && problem.input == [1; 3]
+        && problem.batch > 1
+        && bytes <= value_limit(caps)
+}
+
+/// The samples of a problem as the positions of one, channels last: `[batch, channels]` in memory
+/// as before. And its output.
+fn row(problem: &Problem) -> (Problem, [usize; 3]) {
+    let input = [1, 1, problem.batch];
+    let layouts = [Layout::ChannelsLast; 2];
+    (Problem { batch: 1, input, layouts, ..*problem }, input)
 }
 
 /// How the kernel of a plan convolves.
