@@ -5,7 +5,9 @@ use crate::device::{Bound, Context, Tensor};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::{Dispatch, Value};
-use crate::program::{Memory, Operands, Plan, Program, ValueInfo};
+use crate::program::{Memory, Operands, Plan, Program, ValueInfo, What};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::reference::widen;
 
 /// Makes one program of several layers, which then share scratch memory and are recorded as one.
 ///
@@ -88,8 +90,11 @@ impl Builder {
         self.context.caps()
     }
 
-    pub(crate) fn push(&mut self, dispatch: Dispatch) {
-        self.program.push(dispatch);
+    /// Adds steps that compute something.
+    pub(crate) fn push(&mut self, what: What, steps: impl IntoIterator<Item = Dispatch>) {
+        let first = self.program.steps().len();
+        steps.into_iter().for_each(|step| self.program.push(step));
+        self.program.mark(first, what);
     }
 
     /// The steps of a plan, on values of this program; the attention comes back.
@@ -104,9 +109,12 @@ impl Builder {
         pairs.extend(theirs.residual.zip(operands.residual));
         let weights = theirs.weights.beside(operands.weights);
         pairs.extend(weights.filter_map(|(_, theirs, own)| theirs.zip(own)));
-        let attention = plan.attention();
+        let (attention, problem) = (plan.attention(), Box::new(*plan.problem()));
+        let first = self.program.steps().len();
         let own = self.program.inline(plan.into_program(), &pairs)?;
-        Ok(attention.map(|value| own[value.index()]))
+        let attention = attention.map(|value| own[value.index()]);
+        self.program.mark(first, What::Conv { problem, operands: *operands, attention });
+        Ok(attention)
     }
 
     /// Compiles, makes scratch memory and binds all: `output` is what the binding gives.
@@ -117,6 +125,21 @@ impl Builder {
     /// [`Error::OutOfMemory`].
     pub fn bind(self, output: Value) -> Result<Bound> {
         self.bind_with(output, None)
+    }
+
+    /// The output in f64, computed on the host from the tensors that are bound, which are read back
+    /// from the device: see [`Program::reference`].
+    ///
+    /// # Errors
+    /// Those of [`Program::reference`] and [`Tensor::read`]; [`Error::Value`] for a value that has
+    /// no tensor.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn reference(&self, output: Value) -> Result<Vec<f64>> {
+        self.program.reference(output, |value| {
+            let tensor = self.tensors.get(value.index()).and_then(Option::as_ref);
+            let tensor = tensor.map_or_else(|| Err(self.info(value)?.is_missing()), Ok)?;
+            Ok(widen(&tensor.read_blocking(&self.context)?))
+        })
     }
 
     /// The same, keeping the attention to be read.

@@ -40,7 +40,7 @@ pub(crate) enum Head {
 }
 
 /// An attention branch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mlp {
     pub channels: usize,
     /// Hidden units; `None` where the heads read the means.
@@ -51,7 +51,7 @@ pub(crate) struct Mlp {
 }
 
 /// What an attention branch reads and writes. Weights are transposed, their bias behind them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MlpValues {
     /// `[batch, channels]`
     pub means: Value,

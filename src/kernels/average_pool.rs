@@ -29,7 +29,7 @@ const CHUNK: u32 = 1024;
 const ALONE: u32 = 8;
 
 /// Pooling of samples that are `[outer, size, inner]` each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pool {
     outer: usize,
     size: usize,
@@ -52,6 +52,11 @@ impl Pool {
 
     /// Iterations of an invocation: its elements, its chunks, the steps of the tree. The iteration
     /// that ends a loop counts too.
+    /// Elements of a mean, and means beside it in memory.
+    pub(crate) fn sizes(&self) -> [usize; 2] {
+        [self.size, self.inner]
+    }
+
     fn iterations(&self, workgroup: u32) -> u64 {
         let size = self.size as u64;
         size.div_ceil(workgroup.into())

@@ -170,7 +170,7 @@ pub(crate) enum Stage {
 }
 
 /// What a convolution reads and writes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ConvValues {
     /// `[batch, channels in, input..]`
     pub x: Value,

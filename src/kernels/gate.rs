@@ -16,7 +16,7 @@ const WORKGROUP: u32 = 64;
 pub(crate) const COEFFICIENTS: usize = 4;
 
 /// What gains there are. A value each, of as many elements as it says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Gains {
     /// `[batch, channels, 4]`
     pub coefficients: Option<Value>,

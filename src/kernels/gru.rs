@@ -22,7 +22,7 @@ struct GruParams {
 }
 
 /// A recurrence.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recurrence {
     pub directions: usize,
     /// Units of a direction.

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::attention_mlp::{Head as KernelHead, Mlp as KernelMlp, MlpValues};
 use crate::kernels::average_pool::Pool;
 use crate::problem::{AttentionSource, Branch, ConvDesc, Geometry, Layout, Mixing, Parts};
-use crate::program::Weights;
+use crate::program::{Weights, What};
 use crate::reference::attention_mlp::{Head, Mlp};
 use crate::reference::{LayerWeights, widen};
 
@@ -200,7 +200,8 @@ impl Routing {
         check_elem("routing", routing.elem(), Elem::F32)?;
         let pool = Pool::global(*channels, spatial.iter().product(), Layout::ChannelsFirst);
         pool.push(&mut builder, [input, values.means], *batch)?;
-        builder.push(mlp.dispatch(values, 0, *batch, self.context.caps())?);
+        let step = mlp.dispatch(values, 0, *batch, self.context.caps())?;
+        builder.push(What::Attention { mlp, values }, [step]);
         builder.bind(values.attention)
     }
 }

@@ -1,6 +1,5 @@
 //! Gates: gains of elements, and dynamic ReLU.
 
-use super::pool::push_chunks;
 use super::{AnyLayer, Io, Layer, Static};
 use crate::device::{Builder, Context, check_elem};
 use crate::elem::Elem;
@@ -8,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Value;
 use crate::kernels::gate::{self, COEFFICIENTS};
 use crate::problem::{ConvDesc, Layout, MapAxis};
+use crate::program::OfChannels;
 
 /// Which elements of a map share a gain. Axes are 0 to 2: depth, height, width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,6 @@ impl<const D: usize> AnyLayer for Gate<D> {
     }
 
     fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
-        let (problem, values) = self.layer.channel_step(builder, io)?;
         for value in io.given {
             check_elem(value.name(), builder.info(*value)?.elem, Elem::F32)?;
         }
@@ -117,8 +116,6 @@ impl<const D: usize> AnyLayer for Gate<D> {
             _ => None,
         };
         let gains = gate::Gains { coefficients, first, second };
-        push_chunks(builder, problem, problem.input, |chunk, caps| {
-            gate::dispatch(chunk, gains, values, caps)
-        })
+        self.layer.lower_channels(builder, io, OfChannels::Gate(gains))
     }
 }

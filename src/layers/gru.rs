@@ -8,6 +8,7 @@ use crate::error::{Error, Result, check_finite, check_len};
 use crate::kernels::Value;
 use crate::kernels::gru::Recurrence;
 use crate::problem::ConvDesc;
+use crate::program::What;
 
 /// A layer of gated recurrent units, in one direction or in both.
 ///
@@ -137,9 +138,8 @@ impl AnyLayer for Gru {
         let Self { directions, hidden, .. } = *self;
         let recurrence = Recurrence { directions, hidden, steps };
         let values = [projections, weights, io.y];
-        for step in recurrence.dispatches(values, (0, batch), builder.caps())? {
-            builder.push(step);
-        }
+        let steps = recurrence.dispatches(values, (0, batch), builder.caps())?;
+        builder.push(What::Gru { recurrence, values }, steps);
         Ok(None)
     }
 }

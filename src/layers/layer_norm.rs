@@ -1,11 +1,11 @@
 //! Layer norm over the channels.
 
-use super::pool::push_chunks;
 use super::{AnyLayer, Io, Layer, Static};
 use crate::device::{Builder, Context};
 use crate::error::{Error, Result};
-use crate::kernels::{Value, layer_norm};
+use crate::kernels::Value;
 use crate::problem::ConvDesc;
+use crate::program::OfChannels;
 
 /// Layer norm over the channels at every position, of maps over `D` axes.
 ///
@@ -53,9 +53,6 @@ impl<const D: usize> AnyLayer for LayerNorm<D> {
     }
 
     fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
-        let (problem, values) = self.layer.channel_step(builder, io)?;
-        push_chunks(builder, problem, problem.input, |chunk, caps| {
-            layer_norm::dispatch(chunk, self.epsilon, values, caps)
-        })
+        self.layer.lower_channels(builder, io, OfChannels::LayerNorm(self.epsilon))
     }
 }

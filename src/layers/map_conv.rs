@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
 use crate::kernels::{Value, channel_softmax};
 use crate::problem::{Activation, AttentionSource, ConvDesc, Layout, MapAxis, product};
-use crate::program::Weights;
+use crate::program::{Weights, What};
 
 /// Pixel mixture: K convolutions, mixed at every pixel by a softmax over K.
 ///
@@ -284,7 +284,7 @@ fn push_maps<const D: usize>(
     let sizes = [shape[0], shape[1], product(&shape[2..])];
     let values = [logits, maps, temperature];
     let dispatch = channel_softmax::dispatch(values, sizes, builder.caps())?;
-    builder.push(dispatch);
+    builder.push(What::Softmax { sizes, values }, [dispatch]);
     Ok(maps)
 }
 

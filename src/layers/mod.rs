@@ -50,7 +50,7 @@ use crate::problem::{
     Activation, Algorithm, AttentionSource, Branch, ConvDesc, Epilogue, Geometry, Layout, Parts,
     Problem, WeightOrder, pad_axes,
 };
-use crate::program::{Operands, Plan, Weights};
+use crate::program::{OfChannels, Operands, Plan, Weights};
 use crate::reference::narrow;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::tune::{Tuned, tune};
@@ -187,9 +187,13 @@ impl<const D: usize, A> Layer<D, A> {
         Self::empty(context, desc, AttentionSource::Static, false)
     }
 
-    /// The problem of such a layer on values of a program, and what its step reads and writes:
-    /// weights are bound, and not read.
-    fn channel_step(&self, builder: &mut Builder, io: Io<'_>) -> Result<(Problem, ConvValues)> {
+    /// Adds the steps of such a layer to a program. Weights are bound, and not read.
+    fn lower_channels(
+        &self,
+        builder: &mut Builder,
+        io: Io<'_>,
+        of: OfChannels,
+    ) -> Result<Option<Value>> {
         let Io { x, residual, y, .. } = io;
         let mut problem = self.problem_on(builder, io)?;
         problem.geometry = problem.geometry.at(problem.input);
@@ -199,7 +203,9 @@ impl<const D: usize, A> Layer<D, A> {
         let affine = self.weights.affine.as_ref();
         let affine = affine.map(|affine| builder.tensor("scale and shift", affine));
         let values = ConvValues { x, weights: x, gains: None, affine, residual, partials: None, y };
-        Ok((problem, values))
+        let output = problem.geometry.output_size(problem.input)?;
+        pool::push_channels(builder, problem, output, of, values)?;
+        Ok(None)
     }
 
     /// A layer with its bank.

@@ -6,6 +6,7 @@ use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::{Value, demodulate};
 use crate::problem::{AttentionSource, ConvDesc, Geometry, Layout, Parts};
+use crate::program::What;
 use crate::reference::narrow;
 
 /// Modulated convolution: input channels are scaled by a style, output channels by what brings
@@ -112,7 +113,9 @@ impl AnyLayer for ModulatedConv2d {
         let norms = builder.tensor("norms of the weights", &self.norms);
         let caps = self.context.caps();
         let values = [style, norms, gains];
-        builder.push(demodulate::dispatch(values, g, self.demodulate, batch, caps)?);
+        let step = demodulate::dispatch(values, g, self.demodulate, batch, caps)?;
+        let (geometry, demodulate) = (Box::new(*g), self.demodulate);
+        builder.push(What::Demodulate { geometry, demodulate, values }, [step]);
         self.conv.lower_conv(builder, io.given(&[gains]))
     }
 }

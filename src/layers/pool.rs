@@ -6,8 +6,10 @@ use crate::device::{Bound, Builder, Context, Tensor, check_elem};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::average_pool::Pool;
-use crate::kernels::{Dispatch, Value, value_limit, window_pool};
-use crate::problem::{ConvDesc, Geometry, Layout, Pooling, Problem, product};
+use crate::kernels::conv::ConvValues;
+use crate::kernels::{Value, gate, layer_norm, resample, value_limit, window_pool};
+use crate::problem::{ConvDesc, Geometry, Layout, Pooling, Problem, Sampling, product};
+use crate::program::{OfChannels, What};
 
 /// Pooling in windows over `D` axes: `y[b, c, p]` is the largest, or the mean, of what the window
 /// at `p` covers of `x[b, c, ..]`.
@@ -112,29 +114,40 @@ impl<const D: usize> AnyLayer for WindowPool<D> {
     }
 
     fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
-        let (problem, values) = self.windows.channel_step(builder, io)?;
-        let output = problem.geometry.output_size(problem.input)?;
-        push_chunks(builder, problem, output, |chunk, caps| {
-            window_pool::dispatch(chunk, output, self.pooling, values, caps)
-        })
+        self.windows.lower_channels(builder, io, OfChannels::Pool(self.pooling))
     }
 }
 ways!([const D: usize] WindowPool<D>, D);
 
-/// Adds a step that computes each channel from itself, in chunks of the batch.
-pub(super) fn push_chunks(
+/// Adds what computes each channel from itself, in chunks of the batch.
+pub(super) fn push_channels(
     builder: &mut Builder,
     problem: Problem,
     output: [usize; 3],
-    mut dispatch: impl FnMut((usize, Problem), &Caps) -> Result<Dispatch>,
-) -> Result<Option<Value>> {
+    of: OfChannels,
+    values: ConvValues,
+) -> Result<()> {
     let Geometry { c_in, c_out, .. } = problem.geometry;
     let sample = product(&problem.input).max(product(&output)).saturating_mul(c_in.max(c_out));
-    for (first, batch) in chunks(problem.batch, sample, builder.caps()) {
-        let step = dispatch((first, Problem { batch, ..problem }), builder.caps())?;
-        builder.push(step);
-    }
-    Ok(None)
+    let step = |(first, batch)| {
+        let (chunk, caps) = ((first, Problem { batch, ..problem }), builder.caps());
+        match of {
+            OfChannels::Gate(gains) => gate::dispatch(chunk, gains, values, caps),
+            OfChannels::LayerNorm(epsilon) => layer_norm::dispatch(chunk, epsilon, values, caps),
+            OfChannels::Pool(pooling) => {
+                window_pool::dispatch(chunk, output, pooling, values, caps)
+            }
+            OfChannels::Resample(sampling) => {
+                resample::dispatch(chunk, output, (sampling, 0), values, caps)
+            }
+            OfChannels::Part(first) => {
+                resample::dispatch(chunk, output, (Sampling::Nearest, first), values, caps)
+            }
+        }
+    };
+    let steps = chunks(problem.batch, sample, builder.caps()).map(step).collect::<Result<Vec<_>>>();
+    builder.push(What::Channels { problem: Box::new(problem), output, of, values }, steps?);
+    Ok(())
 }
 
 /// First sample and number of samples of chunks whose bindings are within the limit, if `sample` is
@@ -160,10 +173,11 @@ impl Pool {
     ) -> Result<()> {
         let input = builder.info(values[0])?;
         let (elem, sample) = (input.elem, input.len() / batch.max(1));
-        for (first, batch) in chunks(batch, sample, builder.caps()) {
-            let dispatch = self.dispatch(values, elem, first, batch, builder.caps())?;
-            builder.push(dispatch);
-        }
+        let steps = chunks(batch, sample, builder.caps())
+            .map(|(first, batch)| self.dispatch(values, elem, first, batch, builder.caps()));
+        let steps = steps.collect::<Result<Vec<_>>>()?;
+        let [x, y] = values;
+        builder.push(What::Mean { pool: self, x, y }, steps);
         Ok(())
     }
 }

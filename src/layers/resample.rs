@@ -1,13 +1,14 @@
 //! Maps enlarged, with a border, or one behind the other in a larger tensor.
 
-use super::pool::push_chunks;
+use super::pool::push_channels;
 use super::{AnyLayer, Io, Layer, Static};
 use crate::device::{Builder, Context};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
+use crate::kernels::Value;
 use crate::kernels::conv::ConvValues;
-use crate::kernels::{Value, resample};
 use crate::problem::{ConvDesc, Problem, Sampling, product};
+use crate::program::OfChannels;
 
 /// A map over `D` axes at other places: enlarged, or with a border. Each channel is computed from
 /// itself.
@@ -89,11 +90,7 @@ impl<const D: usize> AnyLayer for Resample<D> {
     }
 
     fn lower(&self, builder: &mut Builder, io: Io<'_>) -> Result<Option<Value>> {
-        let (problem, values) = self.layer.channel_step(builder, io)?;
-        let output = problem.geometry.output_size(problem.input)?;
-        push_chunks(builder, problem, output, |chunk, caps| {
-            resample::dispatch(chunk, output, (self.sampling, 0), values, caps)
-        })
+        self.layer.lower_channels(builder, io, OfChannels::Resample(self.sampling))
     }
 }
 
@@ -181,9 +178,6 @@ impl Builder {
             partials: None,
             y,
         };
-        push_chunks(self, problem, problem.input, |chunk, caps| {
-            resample::dispatch(chunk, problem.input, (Sampling::Nearest, first), values, caps)
-        })
-        .map(drop)
+        push_channels(self, problem, problem.input, OfChannels::Part(first), values)
     }
 }

@@ -7,6 +7,7 @@ use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::kernels::{Value, channel_softmax, weighted_mean};
 use crate::problem::product;
+use crate::program::What;
 
 /// Softmax over the channels at every position: `y[b, c, p] = exp(x[b, c, p] / temperature) / sum_j
 /// exp(x[b, j, p] / temperature)`. Input and output are f32, `[batch, channels, spatial..]`.
@@ -62,8 +63,9 @@ impl AnyLayer for Softmax {
         }
         let sizes = sizes(&builder.info(io.x)?.shape)?;
         let temperature = builder.tensor("temperature", &self.temperature);
-        let step = channel_softmax::dispatch([io.x, io.y, temperature], sizes, builder.caps())?;
-        builder.push(step);
+        let values = [io.x, io.y, temperature];
+        let step = channel_softmax::dispatch(values, sizes, builder.caps())?;
+        builder.push(What::Softmax { sizes, values }, [step]);
         Ok(None)
     }
 }
@@ -121,7 +123,8 @@ impl AnyLayer for WeightedMean {
         let sizes = sizes(&builder.info(io.x)?.shape)?;
         let values = [io.x, weights, io.y];
         let step = weighted_mean::dispatch(values, sizes, self.least, builder.caps())?;
-        builder.push(step);
+        let (size, least) = (sizes[2], self.least);
+        builder.push(What::WeightedMean { size, least, values }, [step]);
         Ok(None)
     }
 }

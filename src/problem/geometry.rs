@@ -417,6 +417,23 @@ impl Geometry {
         blocked
     }
 
+    /// Kernels in an order of their weights, back in `[channels out, channels in / groups, taps]`.
+    pub(crate) fn plain<T: Copy + Default>(&self, kernels: &[T], order: WeightOrder) -> Vec<T> {
+        if order == WeightOrder::Plain {
+            return kernels.to_vec();
+        }
+        let [c_out, reduction] = [self.c_out / self.groups, self.c_in / self.groups * self.taps()];
+        let group = c_out.div_ceil(BLOCK) * BLOCK * reduction;
+        let of_group = |group: &[T]| -> Vec<T> {
+            let weight = |i: usize| {
+                let (co, r) = (i / reduction, i % reduction);
+                group[(co / BLOCK * reduction + r) * BLOCK + co % BLOCK]
+            };
+            (0..c_out * reduction).map(weight).collect()
+        };
+        kernels.chunks_exact(group).flat_map(of_group).collect()
+    }
+
     /// Whether outputs read the input position of their own number: 1 x 1 taps, stride 1, no
     /// padding.
     #[must_use]

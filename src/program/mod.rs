@@ -3,7 +3,9 @@
 
 mod arena;
 mod choose;
+mod host;
 mod operands;
+mod operation;
 mod plan;
 
 use std::fmt;
@@ -17,6 +19,8 @@ use crate::problem::product;
 
 pub use arena::{Arena, Place};
 pub use operands::{Operands, Weights};
+pub use operation::Operation;
+pub(crate) use operation::{OfChannels, What};
 pub use plan::Plan;
 
 /// Values, and the steps that compute them, in order.
@@ -28,6 +32,7 @@ pub use plan::Plan;
 pub struct Program {
     values: Vec<ValueInfo>,
     steps: Vec<Dispatch>,
+    operations: Vec<Operation>,
 }
 
 /// What a program knows of a value.
@@ -94,6 +99,11 @@ impl Program {
         self.steps.push(step);
     }
 
+    /// Says what the steps from `first` on compute.
+    pub(crate) fn mark(&mut self, first: usize, what: What) {
+        self.operations.push(Operation { steps: first..self.steps.len(), what });
+    }
+
     /// Steps of another program behind those of this one: each value of that one as a value of this
     /// one. The first of a pair, which is external there, becomes the second; all others become
     /// scratch memory.
@@ -144,6 +154,12 @@ impl Program {
                 found: format!("number {} of another, the {}", value.index(), value.name()),
             }
         })
+    }
+
+    /// What is computed, in order: each operation by some of the steps.
+    #[must_use]
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
     }
 
     /// What runs, in order.

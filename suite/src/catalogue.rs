@@ -79,12 +79,19 @@ mod tests {
     use std::collections::HashSet;
 
     use dynconv::kernels::Kernel;
+    use dynconv::reference::narrow;
 
     use super::*;
     use crate::check::{kernels, laws_of};
+    use crate::data::{Data, Numbers};
     use crate::laws::LAWS;
+    use crate::run::{self, Fault};
     use crate::spec::{ACTIVATIONS, FAMILIES, Limits};
+    use crate::truth;
     use crate::variants::{noop, with_lanes, with_matrices};
+
+    /// Quick problems that ask for minimal filtering or for kernels of other devices.
+    const REFUSED: usize = 35;
 
     #[test]
     fn the_quick_problems_reach_everything() {
@@ -107,6 +114,37 @@ mod tests {
         );
         let laws: HashSet<&str> = specs.iter().flat_map(laws_of).map(|law| law.name).collect();
         assert_eq!(laws.len(), LAWS.len(), "{laws:?}");
+    }
+
+    #[test]
+    fn layers_say_what_their_outputs_should_be() {
+        let context = noop();
+        let mut refused = 0;
+        for spec in problems(false).expect("parse") {
+            let data = Data::new(&spec, Numbers::Floats).expect("is possible");
+            let said = match run::reference(&context, &spec, &data) {
+                Ok(said) => said,
+                // What a device without lanes or matrices cannot run, and minimal filtering.
+                Err(Fault::Refused(_)) => {
+                    refused += 1;
+                    continue;
+                }
+                Err(fault) => panic!("{spec}: {fault}"),
+            };
+            let attention = truth::attention(&spec, &data).expect("is possible");
+            let attention = attention.map(|attention| narrow(&attention));
+            let truth = truth::truth(&spec, &data, attention.as_deref()).expect("is possible");
+            assert_eq!(said.len(), truth.y.len(), "{spec}");
+            let largest = truth.y.iter().fold(0.0_f64, |largest, y| largest.max(y.abs()));
+            // The layer keeps its batch norms folded and rounded to f32.
+            let of_attention = truth::attention_tolerance(&spec) * largest;
+            let rows = said.iter().zip(&truth.y).zip(&truth.tolerance);
+            for (i, ((said, y), tolerance)) in rows.enumerate() {
+                let is_same = (said - y).abs() <= tolerance + of_attention;
+                assert!(is_same, "{spec}: {i}: {said} for {y}");
+            }
+        }
+        assert_eq!(refused, REFUSED);
     }
 
     #[test]

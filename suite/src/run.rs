@@ -116,11 +116,12 @@ impl Prepared {
     /// [`Fault::Refused`] or [`Fault::Failed`] with the library's error.
     pub fn new(context: &Context, spec: &Spec, data: &Data) -> Result<Self, Fault> {
         let context = &limited(context, spec)?;
-        let prepared = match spec.input.len() {
-            1 => bind::<1>(context, spec, data),
-            2 => bind::<2>(context, spec, data),
-            _ => bind::<3>(context, spec, data),
-        }?;
+        let bind = |operands: &Operands, layer: &dyn AnyLayer, given: &[&Tensor]| {
+            layer.bind_any(&operands.x, given, operands.residual.as_ref(), operands.y())
+        };
+        let (bound, operands) = on_axes(context, spec, data, &bind)?;
+        let has_branch = spec.family.has_branch();
+        let prepared = Self { bound, context: context.clone(), y: operands.y, has_branch };
         prepared.poison();
         Ok(prepared)
     }
@@ -189,15 +190,51 @@ pub fn run(context: &Context, spec: &Spec, data: &Data) -> Result<Output, Fault>
     Prepared::new(context, spec, data)?.run()
 }
 
-fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv::Result<Prepared> {
+/// What the layer of a problem says in f64 that its output should be.
+///
+/// # Errors
+/// [`Fault`].
+pub fn reference(context: &Context, spec: &Spec, data: &Data) -> Result<Vec<f64>, Fault> {
+    let reference = |operands: &Operands, layer: &dyn AnyLayer, given: &[&Tensor]| {
+        layer.reference(&operands.x, given, operands.residual.as_ref())
+    };
+    let (y, _) = on_axes(&limited(context, spec)?, spec, data, &reference)?;
+    Ok(y)
+}
+
+/// [`with_layer`] of as many axes as the problem has.
+fn on_axes<T>(
+    context: &Context,
+    spec: &Spec,
+    data: &Data,
+    how: How<'_, T>,
+) -> dynconv::Result<(T, Operands)> {
+    match spec.input.len() {
+        1 => with_layer::<1, T>(context, spec, data, how),
+        2 => with_layer::<2, T>(context, spec, data, how),
+        _ => with_layer::<3, T>(context, spec, data, how),
+    }
+}
+
+/// What is done with a layer, its operands, and what it is given.
+type How<'a, T> = &'a dyn Fn(&Operands, &dyn AnyLayer, &[&Tensor]) -> dynconv::Result<T>;
+
+/// Makes a problem's layer and its operands, and does something with them.
+fn with_layer<const D: usize, T>(
+    context: &Context,
+    spec: &Spec,
+    data: &Data,
+    how: How<'_, T>,
+) -> dynconv::Result<(T, Operands)> {
     let desc = spec.desc::<D>()?;
     let g = desc.geometry()?;
     let bias = data.bias.as_deref();
     let temperature = data.temperature;
     let operands = Operands::new(context, spec, data, &g)?;
     check_extras(spec)?;
-    let bound = match spec.family {
-        Family::Static => operands.bind(
+    let done = match spec.family {
+        Family::Static => how(
+            &operands,
             &finish(
                 Layer::<D, dynconv::layers::Static>::new(context, &desc, &data.bank, bias)?,
                 spec,
@@ -212,7 +249,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &data.dy_cnn(spec, &g),
                 temperature,
             )?;
-            operands.bind(&finish(layer, spec, data)?, &[])
+            how(&operands, &finish(layer, spec, data)?, &[])
         }
         Family::OdConv => {
             let layer = Layer::<D, dynconv::layers::Od>::new(
@@ -221,7 +258,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &data.od_conv(spec, &g),
                 temperature,
             )?;
-            operands.bind(&finish(layer, spec, data)?, &[])
+            how(&operands, &finish(layer, spec, data)?, &[])
         }
         Family::CondConv => {
             let layer = Layer::<D, dynconv::layers::CondConv>::new(
@@ -229,7 +266,7 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 &desc,
                 &data.cond_conv(spec, &g),
             )?;
-            operands.bind(&finish(layer, spec, data)?, &[])
+            how(&operands, &finish(layer, spec, data)?, &[])
         }
         Family::Warehouse => {
             let warehouse = Warehouse::new(context, cells(spec, &g), &data.bank)?;
@@ -237,17 +274,17 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
             let layer = Layer::<D, dynconv::layers::KernelWarehouse>::new(
                 context, &desc, &weights, &warehouse,
             )?;
-            operands.bind(&finish(layer, spec, data)?, &[])
+            how(&operands, &finish(layer, spec, data)?, &[])
         }
         Family::Bank => {
             let layer = Layer::<D, dynconv::layers::Given>::new(context, &desc, &data.bank, bias)?;
             let given = operands.given(&[spec.batch, g.kernels])?;
-            operands.bind(&finish(layer, spec, data)?, &[&given])
+            how(&operands, &finish(layer, spec, data)?, &[&given])
         }
         Family::PerSample => {
             let layer = Layer::<D, dynconv::layers::PerSample>::new(context, &desc)?;
             let given = operands.given(&[spec.batch, g.weights()])?;
-            operands.bind(&finish(layer, spec, data)?, &[&given])
+            how(&operands, &finish(layer, spec, data)?, &[&given])
         }
         Family::Map(axis) => {
             let layer =
@@ -258,12 +295,12 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 MapAxis::One(axis) => vec![size[axis]],
             };
             let given = operands.given(&[&[spec.batch, g.kernels], &places[..]].concat())?;
-            operands.bind(&finish(layer, spec, data)?, &[&given])
+            how(&operands, &finish(layer, spec, data)?, &[&given])
         }
         Family::Pool(pooling) => {
             let [input, output] = spec.layouts;
             let layer = WindowPool::<D>::new(context, &desc, pooling)?;
-            operands.bind(&layer.layouts(input, output), &[])
+            how(&operands, &layer.layouts(input, output), &[])
         }
         Family::Contextual => {
             let head = data.context_head(spec, &g);
@@ -276,23 +313,18 @@ fn bind<const D: usize>(context: &Context, spec: &Spec, data: &Data) -> dynconv:
                 temperature,
             )?;
             let given = operands.given(&[spec.batch, CONTEXT])?;
-            operands.bind(&finish(layer, spec, data)?, &[&given])
+            how(&operands, &finish(layer, spec, data)?, &[&given])
         }
         Family::Op(op) => {
             let given = op_given(context, spec, data)?;
             let given: Vec<&Tensor> = given.iter().collect();
-            operands.bind(op.layer::<D>(context, spec, data)?.as_ref(), &given)
+            how(&operands, op.layer::<D>(context, spec, data)?.as_ref(), &given)
         }
         Family::PixelMix | Family::Fdy | Family::Modulated | Family::Styled | Family::Dcd => {
-            chain(context, spec, data, &g, &operands)
+            chain(context, spec, data, &g, &operands, how)
         }
     }?;
-    Ok(Prepared {
-        bound,
-        context: context.clone(),
-        y: operands.y,
-        has_branch: spec.family.has_branch(),
-    })
+    Ok((done, operands))
 }
 
 /// What a layer that convolves nothing is given: the data has a row of all of it for each sample.
@@ -312,13 +344,14 @@ fn op_given(context: &Context, spec: &Spec, data: &Data) -> dynconv::Result<Vec<
 }
 
 /// Layers of several steps.
-fn chain(
+fn chain<T>(
     context: &Context,
     spec: &Spec,
     data: &Data,
     g: &Geometry,
     operands: &Operands,
-) -> dynconv::Result<Bound> {
+    how: How<'_, T>,
+) -> dynconv::Result<T> {
     let desc = spec.desc::<2>()?;
     let temperature = data.temperature;
     macro_rules! finish {
@@ -336,21 +369,21 @@ fn chain(
         Family::PixelMix => {
             let weights = data.pixel_mix(spec, g);
             let layer = PixelMix2d::new(context, &desc, &weights, temperature)?;
-            operands.bind(&finish!(layer), &[])
+            how(operands, &finish!(layer), &[])
         }
         Family::Fdy => {
             let layer = FdyConv2d::new(context, &desc, &data.fdy(spec, g), temperature)?;
-            operands.bind(&finish!(layer), &[])
+            how(operands, &finish!(layer), &[])
         }
         Family::Dcd => {
             let layer = Dcd2d::new(context, &desc, &data.dcd(spec, g))?;
-            operands.bind(&finish!(layer), &[])
+            how(operands, &finish!(layer), &[])
         }
         _ => {
             let is_demodulated = spec.family == Family::Modulated;
             let layer = ModulatedConv2d::new(context, &desc, &data.bank, is_demodulated)?;
             let style = operands.given(&[spec.batch, g.c_in])?;
-            operands.bind(&finish!(layer), &[&style])
+            how(operands, &finish!(layer), &[&style])
         }
     }
 }
@@ -443,10 +476,6 @@ impl Operands {
                 found: "nothing".into(),
             }),
         }
-    }
-
-    fn bind(&self, layer: &dyn AnyLayer, given: &[&Tensor]) -> dynconv::Result<Bound> {
-        layer.bind_any(&self.x, given, self.residual.as_ref(), self.y())
     }
 }
 
