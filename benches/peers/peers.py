@@ -153,11 +153,11 @@ def torch_odconv(p):
     def run():
         a = reduce(torch.nn.functional.adaptive_avg_pool2d(x, 1))
         scaled = x * torch.sigmoid(heads[0](a))
-        weight = bank.unsqueeze(0)
-        if taps > 1:
-            weight = weight * torch.sigmoid(heads[2](a)).reshape(p.batch, 1, 1, 1, *p.kernel)
         mix = torch.softmax(heads[3](a).reshape(p.batch, p.kernels), 1)
-        weight = (weight * mix.reshape(p.batch, p.kernels, 1, 1, 1, 1)).sum(1)
+        mix = mix.reshape(p.batch, p.kernels, 1, 1, 1, 1)
+        if taps > 1:
+            mix = mix * torch.sigmoid(heads[2](a)).reshape(p.batch, 1, 1, 1, *p.kernel)
+        weight = (mix * bank.unsqueeze(0)).sum(1)
         weight = weight.reshape(p.batch * p.cout, -1, *p.kernel)
         xs = scaled.reshape(1, -1, *p.input)
         y = torch.nn.functional.conv2d(xs, weight, groups=p.batch * p.groups, **options)

@@ -1,5 +1,7 @@
 //! `dynconv demo`: a trained ODConv network on real images, checked against two references.
 
+mod ready;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -7,13 +9,17 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table};
+use dynconv::layers::AnyLayer;
 use dynconv::reference::narrow;
-use dynconv::{Checkpoint, Context};
+use dynconv::{BatchNorm, Checkpoint, Context, Tensor};
+use dynconv_nets::Network;
+use dynconv_suite::variants::noop;
 use memmap2::Mmap;
+use ready::{Mix, Ready};
+use serde::Deserialize;
 
 use crate::dataset::Dataset;
 use crate::map::map;
-use crate::network::{CLASSES, GpuNetwork, LayerInfo, Mix, Network, SIDE};
 use crate::progress::Progress;
 use crate::report::{LayerAttention, LayerRow, Report, Sample};
 use crate::target::Target;
@@ -34,7 +40,7 @@ pub(crate) struct Options {
     /// Where to write the report
     #[arg(long, value_name = "FILE", default_value = "dynconv-demo.html")]
     report: PathBuf,
-    /// ODConv network to run instead of the built-in one (safetensors)
+    /// Network of the same form to run instead of the built-in one (safetensors)
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Reference logits of that network (safetensors)
@@ -61,14 +67,67 @@ const NAMES: [&str; CLASSES] = [
     "Ankle boot",
 ];
 
+/// Classes, and height and width of an image.
+const CLASSES: usize = 10;
+const SIDE: usize = 28;
+
 /// Images whose two best reference logits lie closer than this may fall to either class.
 const AMBIGUOUS: f32 = 1e-3;
 /// Largest difference of a logit from the float64 reference that the demo accepts.
 const LOGIT_TOLERANCE: f64 = 2e-4;
 /// Images that the CPU reference classifies too.
 const CPU_SAMPLE: usize = 64;
+/// Images that the CPU reference takes together.
+const CPU_BATCH: usize = 64;
 /// Images shown in the report: right ones and wrong ones.
 const SHOWN: [usize; 2] = [16, 16];
+
+/// What the checkpoint says of itself.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Config {
+    temperature: f32,
+    mean: f32,
+    std: f32,
+    /// Of all batch norms.
+    #[serde(default = "pytorch")]
+    epsilon: f64,
+}
+
+fn pytorch() -> f64 {
+    BatchNorm::EPSILON_PYTORCH
+}
+
+impl Config {
+    fn of(checkpoint: &Checkpoint<'_>) -> Result<Self> {
+        let config = checkpoint.metadata("config").context("checkpoint: no metadata \"config\"")?;
+        let config: Self =
+            serde_json::from_str(config).context("checkpoint: metadata \"config\"")?;
+        ensure!(
+            config.std > 0.0 && config.mean.is_finite(),
+            "checkpoint: mean and std of the pixels are unusable"
+        );
+        Ok(config)
+    }
+
+    /// The checkpoint's network.
+    fn network(self, context: &Context, checkpoint: &Checkpoint<'_>) -> Result<Network> {
+        let options = dynconv_nets::Options {
+            temperature: Some(self.temperature),
+            epsilon: Some(self.epsilon),
+            attention_epsilon: self.epsilon,
+            ..dynconv_nets::Options::default()
+        };
+        let network = dynconv_nets::plain(context, checkpoint, &options)?;
+        let output = network.output_shape(&[1, 1, SIDE, SIDE])?;
+        ensure!(output == [1, CLASSES], "fc.weight: expected {CLASSES} classes, found {output:?}");
+        Ok(network.keep_attention())
+    }
+
+    /// Normalised pixels.
+    fn preprocess(self, pixels: &[u8]) -> Vec<f32> {
+        pixels.iter().map(|&p| (f32::from(p) / 255.0 - self.mean) / self.std).collect()
+    }
+}
 
 /// What came out of a run, on whatever it ran.
 #[derive(Debug, Default)]
@@ -117,9 +176,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let of = |path: &Option<PathBuf>| {
         path.as_ref().map_or("built in".into(), |path| path.display().to_string())
     };
-    let network =
-        Checkpoint::new(&model).map_err(anyhow::Error::from).and_then(|file| Network::load(&file));
-    let network = network.with_context(|| of(&options.model))?;
+    let of_model = || of(&options.model);
+    let model = Checkpoint::new(&model).with_context(of_model)?;
+    let config = Config::of(&model).with_context(of_model)?;
     let mut data = Dataset::load(
         &images,
         &labels,
@@ -140,9 +199,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     let (json_target, target) = (options.json.open()?, Target::open(Some(&options.report))?);
     let context = context(options)?;
+    // The CPU reference takes its weights from memory that no device holds.
+    let network = |context: &Context| config.network(context, &model).with_context(of_model);
     let run = match context {
-        Some(context) => on_gpu(&context, &network, &data, options.batch)?,
-        None => on_cpu(&network, &data)?,
+        Some(context) => on_gpu(&context, &network(&context)?, config, &data, options.batch)?,
+        None => {
+            let host = noop();
+            on_cpu(&host, &network(&host)?, config, &data)?
+        }
     };
     if stop::is_asked() {
         let count = run.logits.len() / CLASSES;
@@ -210,15 +274,22 @@ fn context(options: &Options) -> Result<Option<Context>> {
     }
 }
 
-fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) -> Result<Run> {
+fn on_gpu(
+    context: &Context,
+    network: &Network,
+    config: Config,
+    data: &Dataset,
+    batch: usize,
+) -> Result<Run> {
     let mut run = Run {
         adapter: context.caps().name.clone(),
         driver: context.caps().driver.clone(),
         ..Default::default()
     };
     let batch = batch.min(data.len());
-    let mut gpu = network.bind(context, batch)?;
-    run.layers = layer_rows(&gpu);
+    let mut ready = Ready::new(context, network, batch)?;
+    let (layers, flops): (Vec<LayerRow>, Vec<u64>) = ready.layers()?.into_iter().unzip();
+    run.layers = layers;
     let mut layer_ms = vec![Vec::new(); run.layers.len()];
     run.batch = batch;
     let progress = Progress::new(Some(data.len()), "images");
@@ -227,64 +298,59 @@ fn on_gpu(context: &Context, network: &Network, data: &Dataset, batch: usize) ->
             break;
         }
         let count = batch.min(data.len() - first);
-        if count != gpu.batch {
-            gpu = network.bind(context, count)?;
+        if count != ready.batch {
+            ready = Ready::new(context, network, count)?;
         }
         let images =
-            network.preprocess(&data.pixels[first * SIDE * SIDE..(first + count) * SIDE * SIDE]);
+            config.preprocess(&data.pixels[first * SIDE * SIDE..(first + count) * SIDE * SIDE]);
         let started = Instant::now();
-        gpu.submit(context, &images)?;
-        let logits = gpu.read_logits(context)?;
+        ready.submit(context, &images)?;
+        let logits = ready.read_logits(context)?;
         run.seconds += started.elapsed().as_secs_f64();
         run.logits.extend(logits.into_iter().map(f64::from));
 
-        collect_attention(&mut run.attention, gpu.read_attention(context)?);
-        if let Some(times) = gpu.read_times(context)?.filter(|_| count == batch) {
+        collect_attention(&mut run.attention, ready.read_attention(context)?);
+        if let Some(times) = ready.read_times(context)?.filter(|_| count == batch) {
             layer_ms.iter_mut().zip(times).for_each(|(all, ms)| all.push(ms));
         }
         progress.inc(count);
     }
     progress.finish();
-    for ((row, info), ms) in run.layers.iter_mut().zip(gpu.layers()).zip(layer_ms) {
+    for ((row, flops), ms) in run.layers.iter_mut().zip(flops).zip(layer_ms) {
         row.gpu_ms = median(ms);
-        // Operations of the last batch, scaled to a full one.
-        let flops = info.flops as f64 * batch as f64 / gpu.batch as f64;
-        row.gflops = row.gpu_ms.map(|ms| flops / ms * 1e-6);
+        row.gflops = row.gpu_ms.map(|ms| flops as f64 / ms * 1e-6);
     }
     if stop::is_asked() {
         return Ok(run);
     }
     let sample = CPU_SAMPLE.min(data.len());
-    let cpu = network.cpu_logits(&network.preprocess(&data.pixels[..sample * SIDE * SIDE]))?;
+    let images = config.preprocess(&data.pixels[..sample * SIDE * SIDE]);
+    let cpu = reference(context, network, &images)?;
     run.max_cpu_error = Some(max_difference(&run.logits[..cpu.len()], cpu.iter().copied()));
     Ok(run)
 }
 
-fn on_cpu(network: &Network, data: &Dataset) -> Result<Run> {
+/// Logits of some images by the CPU reference.
+fn reference(context: &Context, network: &Network, images: &[f32]) -> Result<Vec<f64>> {
+    let count = images.len() / (SIDE * SIDE);
+    let images = Tensor::upload(context, &[count, 1, SIDE, SIDE], images)?;
+    Ok(network.reference(&images, &[], None)?)
+}
+
+fn on_cpu(context: &Context, network: &Network, config: Config, data: &Dataset) -> Result<Run> {
     let mut run = Run { adapter: "the CPU reference".into(), ..Default::default() };
     let progress = Progress::new(Some(data.len()), "images");
     let started = Instant::now();
-    for index in 0..data.len() {
+    for pixels in data.pixels.chunks(CPU_BATCH * SIDE * SIDE) {
         if stop::is_asked() {
             break;
         }
-        run.logits.extend(network.cpu_logits(&network.preprocess(data.image(index)))?);
-        progress.inc(1);
+        run.logits.extend(reference(context, network, &config.preprocess(pixels))?);
+        progress.inc(pixels.len() / (SIDE * SIDE));
     }
     run.seconds = started.elapsed().as_secs_f64();
     progress.finish();
     Ok(run)
-}
-
-fn layer_rows(gpu: &GpuNetwork) -> Vec<LayerRow> {
-    let row = |info: LayerInfo| LayerRow {
-        name: info.name.into(),
-        shape: info.shape,
-        kernel: info.kernel,
-        gpu_ms: None,
-        gflops: None,
-    };
-    gpu.layers().into_iter().map(row).collect()
 }
 
 fn collect_attention(all: &mut Vec<Mix>, batch: Vec<Mix>) {
@@ -415,7 +481,7 @@ fn report(run: &Run, outcome: &Outcome, data: &Dataset) -> Result<String> {
         .attention
         .iter()
         .map(|mix| LayerAttention {
-            layer: mix.layer.into(),
+            layer: mix.layer.clone(),
             mean: mean_by_class(&mix.rows, &data.labels),
         })
         .collect();

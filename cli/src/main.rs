@@ -15,7 +15,6 @@ mod jobs;
 mod map;
 mod mutants;
 mod nets;
-mod network;
 mod pipelines;
 mod progress;
 mod replay;

@@ -113,6 +113,19 @@ fn photos_and_folders_of_them_are_classified() {
 }
 
 #[test]
+fn one_photo_is_held_against_float64() {
+    let weights = network_file("golden/dy_resnet18.safetensors");
+    let one = folder("checked").join("a.png");
+    photo(&one, 3);
+    let all = ["classify", text(&one), "--weights", &weights, "--check"];
+    let printed = printed(&[&all[..], &SMALL].concat());
+    let last = printed.lines().last().unwrap_or_default();
+    let error = last.strip_prefix(&format!("check: {}: ", one.display())).expect("is checked");
+    let error: f64 = error.split(' ').next().unwrap_or_default().parse().expect("a number");
+    assert!(error > 0.0 && error < 2e-4, "{last}");
+}
+
+#[test]
 fn labels_name_classes() {
     let weights = network_file("golden/dy_resnet18.safetensors");
     let folder = folder("labels");
@@ -235,6 +248,14 @@ fn a_checkpoint_tells_depth_width_and_kernels() {
     assert!(found.contains("dynamic: CondConv in 8 blocks, K = 4\n"), "{found}");
     let found = printed("kw_resnet18", &[]);
     assert!(found.contains("dynamic: 4 warehouses of 56, 47, 47, 27 cells\n"), "{found}");
+    for (name, line, input) in [
+        ("dymn", "dynamic: DyMN's in 45 convolutions, K = 4\n", "[1, 1, 128, 1000]"),
+        ("fdy_crnn", "dynamic: frequency-dynamic in 6 convolutions, K = 4\n", "[1, 128, 626]"),
+    ] {
+        let found = printed(name, &["--temperature", "31"]);
+        let runs = format!("runs: {input} -> ");
+        assert!(found.contains(line) && found.contains(&runs), "{found}");
+    }
     let found = printed("dy_mobilenetv3", &["--stem-stride", "1", "--steps"]);
     assert!(found.contains("--temperature as published, --stem-stride 1\n"), "{found}");
     assert!(found.lines().count() > 100, "{found}");

@@ -27,6 +27,7 @@ mod mobilenet;
 mod mobilenet_houses;
 mod mobilenet_v3;
 mod network;
+mod plain;
 #[cfg(feature = "pytorch")]
 mod pytorch;
 mod resnet;
@@ -45,6 +46,7 @@ pub use fdy_crnn::fdy_crnn;
 pub use mobilenet::mobilenet_v2;
 pub use mobilenet_v3::mobilenet_v3_small;
 pub use network::{Network, Slot};
+pub use plain::plain;
 #[cfg(feature = "pytorch")]
 pub use pytorch::PytorchFile;
 pub use resnet::resnet;
@@ -93,6 +95,8 @@ pub enum Family {
     DyMn,
     /// [`fdy_crnn`](fdy_crnn()).
     FdyCrnn,
+    /// [`plain`](plain()).
+    Plain,
 }
 
 impl fmt::Display for Family {
@@ -106,6 +110,7 @@ impl fmt::Display for Family {
             Self::ConvNext => "ConvNeXt",
             Self::DyMn => "DyMN",
             Self::FdyCrnn => "FDY-CRNN",
+            Self::Plain => "plain network",
         })
     }
 }
@@ -138,6 +143,9 @@ impl Family {
         if has("cnn.cnn.conv1.attention.conv1d1.weight") {
             return Ok(Self::FdyCrnn);
         }
+        if has("conv1.weight") && has("bn1.weight") && has("conv2.weight") && has("fc.weight") {
+            return Ok(Self::Plain);
+        }
         if has("conv_stem.weight") && has("blocks.4.0.routing_fn.weight") {
             return Ok(Self::EfficientNetCc);
         }
@@ -147,8 +155,8 @@ impl Family {
                 "no network that is known here: expected the keys of a ResNet (layer1.0.bn1), \
                  a MobileNetV2 or V3 (features.1.conv, features.layers.0), an EfficientNet with \
                  CondConv (blocks.4.0.routing_fn), a VGG (features.0.weight), a ConvNeXt \
-                 (stages.0.0.gamma), a DyMN (layers.0.context_gen) or an FDY-CRNN \
-                 (cnn.cnn.conv1), found {} and more",
+                 (stages.0.0.gamma), a DyMN (layers.0.context_gen), an FDY-CRNN (cnn.cnn.conv1) \
+                 or a plain network (conv1, bn1, conv2), found {} and more",
                 keys.join(", ")
             ),
         })
@@ -169,5 +177,6 @@ pub fn load(context: &Context, checkpoint: &Checkpoint<'_>, options: &Options) -
         Family::ConvNext => convnext(context, checkpoint, options),
         Family::DyMn => dymn(context, checkpoint, options),
         Family::FdyCrnn => fdy_crnn(context, checkpoint, options),
+        Family::Plain => plain(context, checkpoint, options),
     }
 }

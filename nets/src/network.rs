@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dynconv::device::Builder;
 use dynconv::kernels::Value;
 use dynconv::layers::{AnyLayer, Io, concatenated};
-use dynconv::program::Program;
+use dynconv::program::{Operation, Program};
 use dynconv::{Bound, Context, Elem, Error, Result, Tensor};
 
 /// A network: layers in order, each of which reads what an earlier one made. It holds no sizes: a
@@ -22,6 +22,8 @@ pub struct Network {
     stages: Vec<(String, Stage)>,
     /// Whether axes of size 1 at the end are left out of the output's shape.
     is_flat: bool,
+    /// Whether the attention of every layer can be read after a run.
+    keeps_attention: bool,
 }
 
 /// What a network reads or makes: its input, or the output of a step.
@@ -117,7 +119,13 @@ impl Network {
     /// A network of no layers.
     #[must_use]
     pub fn new(context: &Context) -> Self {
-        Self { context: context.clone(), steps: Vec::new(), stages: Vec::new(), is_flat: false }
+        Self {
+            context: context.clone(),
+            steps: Vec::new(),
+            stages: Vec::new(),
+            is_flat: false,
+            keeps_attention: false,
+        }
     }
 
     /// Adds a layer that reads `x`.
@@ -175,6 +183,13 @@ impl Network {
         Self { is_flat: true, ..self }
     }
 
+    /// Keeps the attention of every layer in memory of its own, where [`Bound::kept`] finds it
+    /// after a run.
+    #[must_use]
+    pub fn keep_attention(self) -> Self {
+        Self { keeps_attention: true, ..self }
+    }
+
     /// Names of what steps make, in order.
     pub fn stages(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().map(|(name, _)| name.as_str())
@@ -193,7 +208,7 @@ impl Network {
         }
         let stages = self.stages.iter().filter(|(_, stage)| stage.steps() <= last);
         let stages = stages.cloned().collect();
-        Ok(Self { context: self.context.clone(), steps, stages, is_flat: self.is_flat })
+        Ok(Self { steps, stages, ..self.clone() })
     }
 
     fn stage(&self, stage: &str) -> Result<&Stage> {
@@ -241,6 +256,12 @@ impl Network {
             };
             step.lower(builder, &values, out)?;
             values.push(out);
+        }
+        if self.keeps_attention {
+            let operations = builder.program().operations();
+            let attention: Vec<Value> =
+                operations.iter().filter_map(Operation::attention).collect();
+            attention.into_iter().try_for_each(|value| builder.keep(value))?;
         }
         Ok(())
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use dynconv::layers::{AnyLayer, GlobalPool, WindowPool};
 use dynconv::problem::Pooling;
-use dynconv::{ConvDesc, Elem, Error, ModulatedConv2d, Result};
-use dynconv_nets::{Network, Slot};
+use dynconv::program::Operation;
+use dynconv::{Checkpoint, ConvDesc, Elem, Error, ModulatedConv2d, Result, Tensor};
+use dynconv_nets::{Family, Network, Options, Slot, load};
 use dynconv_suite::variants::noop;
 
 const INPUT: [usize; 4] = [1, 4, 8, 8];
@@ -59,4 +60,27 @@ fn halves_come_in_and_floats_go_out() -> Result<()> {
     made.layer(Arc::new(GlobalPool::new(&context)), Slot::INPUT);
     assert_eq!(made.output_elem(Elem::F16Storage), Elem::F32);
     made.program(&INPUT, Elem::F16Storage).map(drop)
+}
+
+/// Attention of the demo's network is kept where that is asked for, each row a sample.
+#[test]
+fn attention_can_be_kept() -> Result<()> {
+    let context = noop();
+    let bytes = include_bytes!("../../assets/od_fashion.safetensors");
+    let checkpoint = Checkpoint::new(bytes)?;
+    assert_eq!(Family::detect(&checkpoint)?, Family::Plain);
+    let network = load(&context, &checkpoint, &Options::default())?;
+    let shape = [3, 1, 28, 28];
+    assert_eq!(network.output_shape(&shape)?, [3, 10]);
+    let (x, y) = (Tensor::zeros(&context, &shape)?, Tensor::zeros(&context, &[3, 10])?);
+    for (network, kept) in [(network.clone(), 0), (network.keep_attention(), 3)] {
+        let bound = network.bind(&x, &y)?;
+        let operations = bound.program().operations();
+        assert_eq!(operations.len(), network.stages().count());
+        let rows = operations.iter().filter_map(Operation::attention);
+        let rows: Vec<_> = rows.filter_map(|value| bound.kept(value)).collect();
+        assert_eq!(rows.len(), kept);
+        assert!(rows.iter().all(|row| row.shape()[0] == 3));
+    }
+    Ok(())
 }

@@ -265,6 +265,14 @@ impl Bound {
         self.attention.and_then(|value| self.tensors[value.index()].as_ref())
     }
 
+    /// A value that outlives a run: one of the caller's tensors, or scratch memory that is kept
+    /// ([`Builder::keep`](crate::device::Builder::keep)).
+    #[must_use]
+    pub fn kept(&self, value: Value) -> Option<&Tensor> {
+        let info = self.program.info(value).ok()?;
+        self.tensors[value.index()].as_ref().filter(|_| info.memory != Memory::Scratch)
+    }
+
     /// Values and steps.
     #[must_use]
     pub fn program(&self) -> &Program {

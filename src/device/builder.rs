@@ -97,6 +97,16 @@ impl Builder {
         self.program.mark(first, what);
     }
 
+    /// Keeps scratch memory after a run, so that [`Bound::kept`] gives it to be read.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a value of another program.
+    pub fn keep(&mut self, value: Value) -> Result<()> {
+        self.info(value)?;
+        self.program.keep(value);
+        Ok(())
+    }
+
     /// The steps of a plan, on values of this program; the attention comes back.
     pub(crate) fn push_plan(
         &mut self,

@@ -1,4 +1,5 @@
-//! `dynconv bench --net`: whole networks of published sizes beside their static twins.
+//! `dynconv bench --net`: whole networks of published sizes, and by layer, beside their static
+//! twins.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use clap::ValueEnum;
 use comfy_table::Table;
 use dynconv::device::PassTimer;
 use dynconv::layers::AnyLayer;
-use dynconv::program::{Memory, ValueInfo};
+use dynconv::program::{Memory, Operation, Program, ValueInfo};
 use dynconv::{Bound, Checkpoint, Context, Tensor, wgpu};
 use dynconv_measure::Spread;
 use dynconv_nets::{Network, Options, efficientnet_cc, load};
@@ -87,8 +88,19 @@ struct Row {
     /// What is made in between, and the largest set of it that lives at once.
     arena_mb: f64,
     alive_mb: f64,
-    /// Milliseconds of each kernel's dispatches, where the adapter has timestamps.
+    /// By layer and by kernel, where the adapter has timestamps; the longest first.
+    layers: Vec<LayerTime>,
     kernels: Vec<(&'static str, usize, f64)>,
+}
+
+/// Milliseconds of layers that are alike, and of their static twins.
+#[derive(Serialize)]
+struct LayerTime {
+    layer: String,
+    count: usize,
+    kernels: String,
+    ms: f64,
+    twin_ms: f64,
 }
 
 /// A network bound for a batch.
@@ -138,14 +150,13 @@ impl Ready {
         (0..20).map(record).fold(f64::INFINITY, f64::min)
     }
 
-    /// Milliseconds of each kernel's dispatches and how many there are, the longest first.
-    fn kernels(&self, context: &Context) -> anyhow::Result<Vec<(&'static str, usize, f64)>> {
-        let steps = self.bound.steps();
-        let mut all: Vec<(&'static str, usize, f64)> = Vec::new();
+    /// Milliseconds of each step; none where the adapter has no timestamps.
+    fn step_times(&self, context: &Context) -> anyhow::Result<Vec<f64>> {
+        let mut times = Vec::new();
         // A set of queries has room for 2048 passes.
-        for part in steps.chunks(1024) {
+        for part in self.bound.steps().chunks(1024) {
             let Some(timer) = PassTimer::new(context, u32::try_from(part.len())?)? else {
-                return Ok(all);
+                return Ok(Vec::new());
             };
             let mut encoder = Self::encoder(context);
             for (number, step) in (0..).zip(part) {
@@ -157,17 +168,68 @@ impl Ready {
             }
             timer.resolve(&mut encoder);
             context.queue().submit([encoder.finish()]);
-            for (step, ms) in part.iter().zip(timer.read(context)?) {
-                let kernel = step.dispatch().variant.kernel.name();
-                match all.iter_mut().find(|(name, ..)| *name == kernel) {
-                    Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + ms),
-                    None => all.push((kernel, 1, ms)),
-                }
+            times.extend(timer.read(context)?);
+        }
+        Ok(times)
+    }
+
+    fn kernel(&self, step: usize) -> &'static str {
+        self.bound.steps()[step].dispatch().variant.kernel.name()
+    }
+
+    /// Milliseconds of each kernel's dispatches and how many there are, the longest first.
+    fn kernels(&self, times: &[f64]) -> Vec<(&'static str, usize, f64)> {
+        let mut all: Vec<(&'static str, usize, f64)> = Vec::new();
+        for (step, ms) in times.iter().enumerate() {
+            match all.iter_mut().find(|(name, ..)| *name == self.kernel(step)) {
+                Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + ms),
+                None => all.push((self.kernel(step), 1, *ms)),
             }
         }
         all.sort_by(|a, b| b.2.total_cmp(&a.2));
-        Ok(all)
+        all
     }
+
+    /// Layers that are alike together, the longest first, beside those of the twin, which has the
+    /// same layers in the same order.
+    fn layers(&self, times: &[f64], twin: &Self, twin_times: &[f64]) -> Vec<LayerTime> {
+        let mut all: Vec<LayerTime> = Vec::new();
+        let [program, other] = [self, twin].map(|ready| ready.bound.program());
+        for (own, of_twin) in program.operations().iter().zip(other.operations()) {
+            let sum = |times: &[f64], of: &Operation| -> f64 {
+                times.get(of.steps()).map_or(0.0, |times| times.iter().sum())
+            };
+            let (ms, twin_ms) = (sum(times, own), sum(twin_times, of_twin));
+            let (layer, kernels) = (described(program, own), own.steps().map(|i| self.kernel(i)));
+            let kernels = kernels.collect::<Vec<_>>().join(" + ");
+            match all.iter_mut().find(|one| one.layer == layer && one.kernels == kernels) {
+                Some(one) => {
+                    one.count += 1;
+                    one.ms += ms;
+                    one.twin_ms += twin_ms;
+                }
+                None => all.push(LayerTime { layer, count: 1, kernels, ms, twin_ms }),
+            }
+        }
+        all.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        all
+    }
+}
+
+/// What a layer is: `dynamic convolution 3 x 3, 64 -> 64, 56 x 56`, the map being the output's.
+fn described(program: &Program, operation: &Operation) -> String {
+    let shape = |value| program.info(value).map_or(&[][..], |info| &info.shape[..]);
+    let [from, to] = [operation.input(), operation.output()].map(shape);
+    let joined =
+        |sizes: &[usize]| sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+    let taps = operation.problem().map_or(String::new(), |problem| {
+        let g = &problem.geometry;
+        let depthwise = if g.groups > 1 && g.groups == g.c_in { "depthwise " } else { "" };
+        format!(" {depthwise}{}", joined(&g.kernel[3 - g.axes..]))
+    });
+    let channels = |shape: &[usize]| shape.get(1).copied().unwrap_or(1);
+    let map = joined(to.get(2..).unwrap_or(&[]));
+    format!("{operation}{taps}, {} -> {}, {map}", channels(from), channels(to))
 }
 
 /// Measures a network with each batch, in turns with its static twin.
@@ -192,10 +254,11 @@ pub(super) fn run(how: How<'_>) -> anyhow::Result<ExitCode> {
             ours.push(ready.time(&context)?);
             theirs.push(beside.time(&context)?);
         }
-        rows.push(row(&how, &context, batch, &ready, [ours, theirs])?);
+        rows.push(row(&how, &context, batch, [&ready, &beside], [ours, theirs])?);
     }
     println!("{}", table(&rows));
-    for row in &rows {
+    for row in rows.iter().filter(|row| !row.layers.is_empty()) {
+        println!("{}", layer_table(row));
         let kernels = row.kernels.iter();
         let kernels = kernels.map(|(name, count, ms)| format!("{name} x {count}: {ms:.1} ms"));
         println!("batch {}: {}", row.batch, kernels.collect::<Vec<_>>().join(", "));
@@ -208,9 +271,10 @@ fn row(
     how: &How<'_>,
     context: &Context,
     batch: usize,
-    ready: &Ready,
+    [ready, twin]: [&Ready; 2],
     times: [Vec<f64>; 2],
 ) -> anyhow::Result<Row> {
+    let (step_times, twin_step_times) = (ready.step_times(context)?, twin.step_times(context)?);
     let program = ready.bound.program();
     let of = |is_external: bool| -> u64 {
         let values = program.values().iter();
@@ -234,8 +298,22 @@ fn row(
         weights_mb: of(true) as f64 / 1e6,
         arena_mb: program.arena(context.caps()).bytes() as f64 / 1e6,
         alive_mb: program.most_alive() as f64 / 1e6,
-        kernels: ready.kernels(context)?,
+        layers: match step_times.len() {
+            0 => Vec::new(),
+            _ => ready.layers(&step_times, twin, &twin_step_times),
+        },
+        kernels: ready.kernels(&step_times),
     })
+}
+
+fn layer_table(row: &Row) -> Table {
+    let batch = format!("batch {}: layers", row.batch);
+    let mut table = plain(&[&batch, "count", "ms", "twin ms", "kernels"], 1);
+    for LayerTime { layer, count, kernels, ms, twin_ms } in &row.layers {
+        let [ms, twin_ms] = [ms, twin_ms].map(|ms| format!("{ms:.2}"));
+        table.add_row([layer.clone(), count.to_string(), ms, twin_ms, kernels.clone()]);
+    }
+    table
 }
 
 fn table(rows: &[Row]) -> Table {

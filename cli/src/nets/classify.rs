@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
+use dynconv::Tensor;
 use dynconv::layers::AnyLayer;
 use dynconv_nets::{Family, Network};
 
@@ -41,6 +42,9 @@ pub(crate) struct Options {
     /// else then goes to standard error
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    /// Also compute the first photo in float64 on the host, and fail if the network differs
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     untold: Untold,
     #[command(flatten)]
@@ -134,7 +138,34 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         println!("{count} of {} photos were classified", photos.len());
     }
     json.write(&answers::lines(&answers, options.top, &labels))?;
+    if options.check && !stop::is_asked() {
+        check(&network, &preparation, &photos)?;
+    }
     Ok(stop::status(count == photos.len()))
+}
+
+/// Largest difference from float64 that a check accepts, of the largest logit: ten times what f32
+/// costs PyTorch in networks of every family.
+const TOLERANCE: f64 = 2e-4;
+
+/// Holds the first photo that can be read against the network's reference.
+fn check(network: &Network, preparation: &Preparation, photos: &[PathBuf]) -> Result<()> {
+    let read = |photo: &PathBuf| Some((photo.clone(), photo::read(photo).ok()?));
+    let (photo, image) = photos.iter().find_map(read).context("no photo to check")?;
+    let photo = photo.display();
+    let progress = Progress::new(None, "photos");
+    progress.set_message("computing one in float64");
+    let side = preparation.side();
+    let x = Tensor::upload(network.context(), &[1, 3, side, side], &preparation.apply(&image)?)?;
+    let logits = network.forward(&x)?.read_blocking(network.context())?;
+    let truth = network.reference(&x, &[], None)?;
+    progress.finish();
+    let largest = truth.iter().fold(0.0_f64, |largest, logit| largest.max(logit.abs()));
+    let differences = logits.iter().zip(&truth).map(|(&a, b)| (f64::from(a) - b).abs() / largest);
+    let error = differences.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) });
+    println!("check: {photo}: {error:.1e} of the largest logit from float64");
+    ensure!(error <= TOLERANCE, "{photo}: expected at most {TOLERANCE:e} from float64");
+    Ok(())
 }
 
 /// What is a photo by its name.

@@ -28,16 +28,21 @@ pub(crate) struct Options {
     /// Samples that run together
     #[arg(long, default_value_t = 1)]
     batch: usize,
-    /// Height and width of the input
-    #[arg(long, default_value_t = 224)]
-    size: usize,
+    /// Height and width of the input: 28 for a plain network, else 224, if not given
+    #[arg(long)]
+    size: Option<usize>,
+    /// Seconds of a clip, for networks of sounds
+    #[arg(long, default_value_t = 10)]
+    seconds: usize,
     /// Print every step, and from where to where each value lives
     #[arg(long)]
     steps: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    for (option, count) in [("--batch", options.batch), ("--size", options.size)] {
+    let size = options.size.unwrap_or(1);
+    let counts = [("--batch", options.batch), ("--size", size), ("--seconds", options.seconds)];
+    for (option, count) in counts {
         Usage::unless(count > 0, || format!("{option}: expected at least 1, found 0"))?;
     }
     let path = &options.weights;
@@ -57,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let context = noop().with_caps(Caps { max_storage_binding: most, max_buffer: most, ..caps });
     let network = weights::network(&context, (path, &checkpoint, family), options.untold)?;
     println!("not in the file: {}", untold(options.untold, family, &checkpoint));
-    let input = [options.batch, 3, options.size, options.size];
+    let input = input(options, family, &checkpoint)?;
     let program = network.plan(&input)?;
     let output = network.output_shape(&input)?;
     println!("classes: {}", output.last().copied().unwrap_or(0));
@@ -70,6 +75,25 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         print!("{program}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shape of the network's input.
+fn input(options: &Options, family: Family, checkpoint: &Checkpoint<'_>) -> Result<Vec<usize>> {
+    let mut input = match super::tag::front_end(family) {
+        Some(front_end) => {
+            let rate = usize::try_from(front_end.sample_rate())?;
+            front_end.input_shape(front_end.frames(options.seconds.saturating_mul(rate))?)
+        }
+        None => {
+            let is_plain = family == Family::Plain;
+            let size = options.size.unwrap_or(if is_plain { 28 } else { 224 });
+            let channels = checkpoint.shape("conv1.weight").filter(|_| is_plain);
+            let channels = channels.and_then(|shape| shape.get(1)).copied().unwrap_or(3);
+            vec![1, channels, size, size]
+        }
+    };
+    input[0] = options.batch;
+    Ok(input)
 }
 
 /// What training gathers beside the parameters.
@@ -129,6 +153,13 @@ fn kind(checkpoint: &Checkpoint<'_>, key: &str) -> Option<(&'static str, Option<
     }
     if key.ends_with("kernels_weights") {
         return Some(("DY-CNN", first(key)));
+    }
+    if let Some(prefix) = key.strip_suffix("residuals.0.weight") {
+        let shape = checkpoint.shape(&format!("{prefix}weight"))?;
+        return Some(("DyMN's", shape.get(2).copied()));
+    }
+    if let Some(prefix) = key.strip_suffix("attention.conv1d1.weight") {
+        return Some(("frequency-dynamic", bank(prefix)));
     }
     key.ends_with("routing_fn.weight").then(|| ("CondConv", first(key)))
 }

@@ -51,7 +51,7 @@ pub(crate) struct Options {
 const LONGEST: i64 = 86_400;
 
 /// What a family hears of a sound.
-fn front_end(family: Family) -> Option<FrontEnd> {
+pub(super) fn front_end(family: Family) -> Option<FrontEnd> {
     match family {
         Family::DyMn => Some(FrontEnd::DyMn),
         Family::FdyCrnn => Some(FrontEnd::FdyCrnn),
