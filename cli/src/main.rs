@@ -19,6 +19,7 @@ mod pipelines;
 mod progress;
 mod replay;
 mod report;
+mod rounding;
 mod sanitize;
 mod shader;
 mod stop;

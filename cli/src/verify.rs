@@ -120,12 +120,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
                 }
             }
             Ok(Outcome::Network(found)) => {
-                let is_right = found.error <= network::tolerance(elem);
+                let is_right = found.error <= found.tolerance;
                 *if is_right { &mut passed } else { &mut failed } += 1;
                 let word = if is_right { "PASS" } else { "FAIL" };
-                let network::Found { family, held, error, at } = found;
+                let network::Found { family, held, error, at, tolerance } = found;
                 println!(
-                    "{name:width$}  {:28}  {held} stages  {error:9.2e} at {at}  {word}",
+                    "{name:width$}  {:28}  {held} stages  {error:9.2e} of {tolerance:.1e} at {at}  \
+                     {word}",
                     family.to_string()
                 );
             }

@@ -145,11 +145,24 @@ impl Builder {
     /// no tensor.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn reference(&self, output: Value) -> Result<Vec<f64>> {
-        self.program.reference(output, |value| {
-            let tensor = self.tensors.get(value.index()).and_then(Option::as_ref);
-            let tensor = tensor.map_or_else(|| Err(self.info(value)?.is_missing()), Ok)?;
-            Ok(widen(&tensor.read_blocking(&self.context)?))
-        })
+        self.program.reference(output, |value| self.read(value))
+    }
+
+    /// As [`Builder::reference`], every value rounded: see [`Program::rounded_reference`].
+    ///
+    /// # Errors
+    /// As [`Builder::reference`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn rounded_reference(&self, output: Value) -> Result<Vec<f64>> {
+        self.program.rounded_reference(output, |value| self.read(value))
+    }
+
+    /// Elements of a tensor that is bound.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn read(&self, value: Value) -> Result<Vec<f64>> {
+        let tensor = self.tensors.get(value.index()).and_then(Option::as_ref);
+        let tensor = tensor.map_or_else(|| Err(self.info(value)?.is_missing()), Ok)?;
+        Ok(widen(&tensor.read_blocking(&self.context)?))
     }
 
     /// The same, keeping the attention to be read.

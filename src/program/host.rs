@@ -20,6 +20,7 @@ pub(super) struct Host<'a> {
     program: &'a Program,
     external: &'a mut dyn FnMut(Value) -> Result<Vec<f64>>,
     held: Vec<Option<Vec<f64>>>,
+    is_rounded: bool,
 }
 
 impl Program {
@@ -35,8 +36,30 @@ impl Program {
         output: Value,
         mut external: impl FnMut(Value) -> Result<Vec<f64>>,
     ) -> Result<Vec<f64>> {
+        self.evaluate(output, false, &mut external)
+    }
+
+    /// The same, every value rounded to its element type once it is computed. How far this is from
+    /// [`Program::reference`] is what storing values costs, whatever computes them.
+    ///
+    /// # Errors
+    /// As [`Program::reference`].
+    pub fn rounded_reference(
+        &self,
+        output: Value,
+        mut external: impl FnMut(Value) -> Result<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
+        self.evaluate(output, true, &mut external)
+    }
+
+    fn evaluate(
+        &self,
+        output: Value,
+        is_rounded: bool,
+        external: &mut dyn FnMut(Value) -> Result<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
         let held = vec![None; self.values.len()];
-        let mut host = Host { program: self, external: &mut external, held };
+        let mut host = Host { program: self, external, held, is_rounded };
         let lives = self.lifetimes();
         for operation in &self.operations {
             host.run(&operation.what)?;
@@ -71,6 +94,10 @@ impl Host<'_> {
     }
 
     fn write(&mut self, value: Value, elements: Vec<f64>) {
+        let elements = match self.is_rounded {
+            true => self.program.values[value.index()].elem.rounded(&elements),
+            false => elements,
+        };
         self.held[value.index()] = Some(elements);
     }
 

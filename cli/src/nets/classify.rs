@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use dynconv::Tensor;
 use dynconv::layers::AnyLayer;
+use dynconv::reference::widen;
 use dynconv_nets::{Family, Network};
 
 use super::answers::{self, Answer, Labels};
@@ -14,6 +15,7 @@ use super::photo;
 use super::preparation::{Preparation, PreparationArgs};
 use super::weights::{self, Untold};
 use crate::progress::Progress;
+use crate::rounding::{self, error};
 use crate::say::warn;
 use crate::target::Target;
 use crate::{AdapterArgs, Usage, adapter_line, stop};
@@ -144,10 +146,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(stop::status(count == photos.len()))
 }
 
-/// Largest difference from float64 that a check accepts, of the largest logit: ten times what f32
-/// costs PyTorch in networks of every family.
-const TOLERANCE: f64 = 2e-4;
-
 /// Holds the first photo that can be read against the network's reference.
 fn check(network: &Network, preparation: &Preparation, photos: &[PathBuf]) -> Result<()> {
     let read = |photo: &PathBuf| Some((photo.clone(), photo::read(photo).ok()?));
@@ -158,13 +156,13 @@ fn check(network: &Network, preparation: &Preparation, photos: &[PathBuf]) -> Re
     let side = preparation.side();
     let x = Tensor::upload(network.context(), &[1, 3, side, side], &preparation.apply(&image)?)?;
     let logits = network.forward(&x)?.read_blocking(network.context())?;
-    let truth = network.reference(&x, &[], None)?;
+    let outputs = rounding::reference(network, &x)?;
+    let stored = error(&rounding::rounded(network, &x)?, &outputs);
+    let tolerance = rounding::tolerance(x.elem(), stored);
     progress.finish();
-    let largest = truth.iter().fold(0.0_f64, |largest, logit| largest.max(logit.abs()));
-    let differences = logits.iter().zip(&truth).map(|(&a, b)| (f64::from(a) - b).abs() / largest);
-    let error = differences.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) });
+    let error = error(&widen(&logits), &outputs);
     println!("check: {photo}: {error:.1e} of the largest logit from float64");
-    ensure!(error <= TOLERANCE, "{photo}: expected at most {TOLERANCE:e} from float64");
+    ensure!(error <= tolerance, "{photo}: expected at most {tolerance:.1e} from float64");
     Ok(())
 }
 

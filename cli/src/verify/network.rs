@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dynconv::layers::AnyLayer;
-use dynconv::reference::narrow;
+use dynconv::reference::{narrow, widen};
 use dynconv::{Checkpoint, Context, Elem, Tensor};
 use dynconv_nets::{Family, Network, Options, load};
 use serde::Deserialize;
 
 use crate::map::map;
+use crate::rounding::{self, error};
 
 /// What no checkpoint tells, in the file of outputs under `config`.
 #[derive(Deserialize)]
@@ -31,18 +32,8 @@ pub(super) struct Found {
     /// The largest error and where it is.
     pub(super) error: f64,
     pub(super) at: String,
-}
-
-/// What f32 costs PyTorch in the worst of the golden networks, of the largest value.
-const COST: f64 = 1.8e-5;
-
-/// Largest error: in f32 ten times that cost. In f16 the cost times 2^13, as activations are
-/// rounded to 2^-11 of themselves in place of 2^-24; all sums are in f32 still.
-pub(super) fn tolerance(elem: Elem) -> f64 {
-    match elem {
-        Elem::F32 => 10.0 * COST,
-        _ => f64::from(1 << 13) * COST,
-    }
+    /// What rounding explains.
+    pub(super) tolerance: f64,
 }
 
 /// The weights that belong to a file of outputs, if it is one.
@@ -69,58 +60,52 @@ pub(super) fn verify(context: &Context, outputs: &Path, elem: Elem) -> Result<Fo
     let shape = io.shape("input").context("no tensor input")?;
     let x = Tensor::upload_in(context, shape, &narrow(&io.values("input")?), elem)?;
 
-    let mut found = Found { family, held: 0, error: 0.0, at: String::new() };
-    let mut hold = |name: &str, values: &[f32], expected: &[f64]| -> Result<()> {
+    let mut found = Found { family, held: 0, error: 0.0, at: String::new(), tolerance: 0.0 };
+    let mut hold = |name: &str, network: &Network, last: Option<&str>| -> Result<()> {
+        let key = if io.contains(name) { name.to_owned() } else { format!("stage.{name}") };
+        let expected = io.values(&key)?;
+        let finished = |values: Vec<f64>| match last {
+            Some("log-softmax") => log_softmax(&values, expected.len() / shape[0].max(1)),
+            _ => values,
+        };
+        let values = network.forward_any(&x, &[])?.read_blocking(context)?;
         ensure!(
             values.len() == expected.len(),
             "{name}: expected {} elements, found {}",
             expected.len(),
             values.len()
         );
-        let error = error(values, expected);
+        let stored = error(&finished(rounding::rounded(network, &x)?), &expected);
+        let tolerance = rounding::tolerance(elem, stored);
+        let error = error(&finished(widen(&values)), &expected);
         found.held += 1;
-        if error > found.error || found.at.is_empty() {
-            (found.error, found.at) = (error, name.into());
+        if found.at.is_empty() || error * found.tolerance > found.error * tolerance {
+            (found.error, found.tolerance, found.at) = (error, tolerance, name.into());
         }
         Ok(())
     };
     for key in io.keys().filter(|key| key.starts_with("stage.")) {
         let stage = &key["stage.".len()..];
-        let values = run(context, &network.until(stage)?, &x)?;
-        hold(stage, &values, &io.values(key)?)?;
+        hold(stage, &network.until(stage)?, None)?;
     }
     for (number, name) in config.outputs.iter().enumerate() {
-        let expected = io.values(name)?;
         let is_stage = network.stages().any(|stage| stage == name);
-        let mut values = match is_stage {
-            true => run(context, &network.until(name)?, &x)?,
-            false if number == 0 => run(context, &network, &x)?,
+        match is_stage {
+            true => hold(name, &network.until(name)?, config.last.as_deref())?,
+            false if number == 0 => hold(name, &network, config.last.as_deref())?,
             false => bail!("the network has no output {name}"),
-        };
-        if config.last.as_deref() == Some("log-softmax") {
-            log_softmax(&mut values, expected.len() / shape[0].max(1));
         }
-        hold(name, &values, &expected)?;
     }
     Ok(found)
 }
 
-fn run(context: &Context, network: &Network, x: &Tensor) -> Result<Vec<f32>> {
-    Ok(network.forward_any(x, &[])?.read_blocking(context)?)
-}
-
-/// Largest error, relative to the largest value; NaN is infinite.
-fn error(found: &[f32], expected: &[f64]) -> f64 {
-    let largest = expected.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
-    let errors = found.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).abs() / largest);
-    errors.fold(0.0, |a, b| if b.is_nan() { f64::INFINITY } else { a.max(b) })
-}
-
-/// What the published code makes of logits, in f32 as they are.
-fn log_softmax(logits: &mut [f32], classes: usize) {
-    for sample in logits.chunks_exact_mut(classes.max(1)) {
-        let largest = sample.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f32 = sample.iter().map(|logit| (logit - largest).exp()).sum();
-        sample.iter_mut().for_each(|logit| *logit -= largest + sum.ln());
-    }
+/// What the published code makes of logits.
+fn log_softmax(logits: &[f64], classes: usize) -> Vec<f64> {
+    let samples = logits.chunks_exact(classes.max(1));
+    let of_sample = |sample: &[f64]| {
+        let largest = sample.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = sample.iter().map(|logit| (logit - largest).exp()).sum();
+        sample.iter().map(|logit| logit - largest - sum.ln()).collect::<Vec<_>>()
+    };
+    samples.flat_map(of_sample).collect()
 }
