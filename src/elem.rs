@@ -1,7 +1,5 @@
 //! Element types.
 
-use crate::reference::{narrow, widen};
-
 /// Element type of a tensor or of a kernel bank. Kernels compute in f32 whatever they load and
 /// store; `conv_gemm_coopmat` alone, where it is turned on, multiplies in f16 what it loads from an
 /// input in f16.
@@ -43,11 +41,6 @@ impl Elem {
         };
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
-    }
-
-    /// Values as a tensor keeps them.
-    pub(crate) fn rounded(self, values: &[f64]) -> Vec<f64> {
-        widen(&self.decode(&self.encode(&narrow(values)), values.len()))
     }
 
     /// The first `len` values of these bytes.

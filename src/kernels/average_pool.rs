@@ -68,17 +68,29 @@ impl Pool {
     /// From an input in `elem` to means, of `batch` samples from `first` on.
     pub(crate) fn dispatch(
         &self,
-        [input, means]: [Value; 2],
+        values: [Value; 2],
         elem: Elem,
         first: usize,
+        batch: usize,
+        caps: &Caps,
+    ) -> Result<Dispatch> {
+        self.dispatch_from(values, elem, [first; 2], batch, caps)
+    }
+
+    /// The same, the first sample of the means being another than that of the input.
+    pub(crate) fn dispatch_from(
+        &self,
+        [input, means]: [Value; 2],
+        elem: Elem,
+        first: [usize; 2],
         batch: usize,
         caps: &Caps,
     ) -> Result<Dispatch> {
         let sample = self.outer.saturating_mul(self.inner);
         let planes = batch.saturating_mul(sample);
         let slices = vec![
-            Slice::samples(input, sample.saturating_mul(self.size), first, batch)?,
-            Slice::samples(means, sample, first, batch)?,
+            Slice::samples(input, sample.saturating_mul(self.size), first[0], batch)?,
+            Slice::samples(means, sample, first[1], batch)?,
         ];
         // Barriers cost a software adapter more than the sum.
         let is_alone =

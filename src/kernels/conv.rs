@@ -220,6 +220,8 @@ pub(crate) struct ConvTask<'a> {
     /// Of input and output.
     pub layouts: [Layout; 2],
     pub elems: [Elem; 2],
+    /// First elements of input and output, where the task is a strip of one sample.
+    pub places: Option<[usize; 2]>,
 }
 
 impl<'a> ConvTask<'a> {
@@ -252,6 +254,7 @@ impl<'a> ConvTask<'a> {
             values,
             layouts: problem.layouts,
             elems: problem.elems,
+            places: None,
         }
     }
 }
@@ -479,7 +482,7 @@ impl ConvTask<'_> {
         let g = self.geometry;
         self.slices_from(match self.stage {
             Stage::Sum(_) => self.partials()?,
-            _ => self.samples(self.values.x, product(&[g.c_in, product(&self.input)]))?,
+            _ => self.map(self.values.x, 0, product(&[g.c_in, product(&self.input)]))?,
         })
     }
 
@@ -498,7 +501,7 @@ impl ConvTask<'_> {
             || self.mix.is_some()
             || self.channel_gain.is_some()
             || self.filter_gain.is_some();
-        let y = self.samples(self.values.y, product(&[g.c_out, self.positions()]))?;
+        let y = self.map(self.values.y, 1, product(&[g.c_out, self.positions()]))?;
         let or_unused = |slice: Option<Result<Slice>>| slice.unwrap_or(Ok(unused));
         let gains = self.values.gains.filter(|_| has_gain);
         let affine = self.values.affine.filter(|_| self.epilogue.affine);
@@ -511,6 +514,16 @@ impl ConvTask<'_> {
             residual.map_or(unused, |value| Slice { value, ..y }),
             if self.is_split() { self.partials()? } else { y },
         ])
+    }
+
+    /// Elements of the input or output of this dispatch's samples, or of its strip of one.
+    fn map(&self, value: Value, side: usize, sample: usize) -> Result<Slice> {
+        match self.places {
+            Some(places) => {
+                Ok(Slice { start: places[side] as u64, ..Slice::whole(value, sample)? })
+            }
+            None => self.samples(value, sample),
+        }
     }
 
     /// Elements of this dispatch's samples.

@@ -11,8 +11,8 @@ use crate::problem::{AttentionSource, Branch, Geometry, MapAxis, Mixing, Problem
 use crate::reference::attention_mlp::{Head, Mlp, attention_mlp};
 use crate::reference::gate::Gates;
 use crate::reference::{
-    self, Conv, LayerWeights, average_pool, channel_softmax, demodulate, gru, layer_norm, resample,
-    weighted_mean, window_pool,
+    self, Conv, LayerWeights, average_pool, channel_softmax, demodulate, gru, layer_norm, narrow,
+    resample, weighted_mean, widen, window_pool,
 };
 
 /// Values of a program while it runs on the host.
@@ -95,7 +95,11 @@ impl Host<'_> {
 
     fn write(&mut self, value: Value, elements: Vec<f64>) {
         let elements = match self.is_rounded {
-            true => self.program.values[value.index()].elem.rounded(&elements),
+            true => {
+                let elem = self.program.values[value.index()].elem;
+                let stored = elem.encode(&narrow(&elements));
+                widen(&elem.decode(&stored, elements.len()))
+            }
             false => elements,
         };
         self.held[value.index()] = Some(elements);

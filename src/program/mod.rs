@@ -7,6 +7,7 @@ mod host;
 mod operands;
 mod operation;
 mod plan;
+mod strips;
 
 use std::fmt;
 use std::ops::RangeInclusive;

@@ -4,16 +4,18 @@ use std::fmt;
 use std::ops::Range;
 
 use super::choose;
+use super::strips::{self, Strip, strips};
 use super::{Memory, Operands, Program, Weights};
 use crate::caps::{Caps, Missing};
 use crate::elem::Elem;
 use crate::error::{Error, Result, Unit};
 use crate::kernels::aggregate::MixValues;
 use crate::kernels::attention_mlp::{Head, Mlp, MlpValues};
+use crate::kernels::average_pool::Pool;
 use crate::kernels::conv::{ConvKernel, ConvTask, ConvValues, Mix, SplitTask, Stage};
 use crate::kernels::{
-    Dispatch, Kernel, Value, aggregate, aggregate_wide, average_pool, sum_slices, value_limit,
-    winograd_input, winograd_output,
+    Dispatch, Kernel, Value, aggregate, aggregate_wide, sum_slices, value_limit, winograd_input,
+    winograd_output,
 };
 use crate::problem::{
     self, Algorithm, AttentionRow, AttentionSource, Branch, Geometry, Layout, Mixing, Problem,
@@ -33,6 +35,8 @@ pub struct Plan {
     conv: Kernel,
     /// Whether samples of one position each run as one row of positions.
     is_row: bool,
+    /// Strips of a sample that is too large for a binding; else none.
+    strips: Vec<Strip>,
     /// Input channels of each slice, where the sum is split among workgroups.
     split: Option<usize>,
     why: String,
@@ -44,6 +48,8 @@ pub struct Plan {
 struct Scratch {
     /// Channel means of the input `[batch, channels in]`.
     means: Option<Value>,
+    /// The same over parts of a sample that is too large for a binding `[parts, channels in]`.
+    parts: Option<Value>,
     /// Attention rows that a branch computes `[batch, gains and mixing weights]`.
     attention: Option<Value>,
     /// Each sample's kernel and bias `[batch, row]`.
@@ -97,16 +103,17 @@ impl Plan {
             scratch_bytes: 0,
             conv,
             is_row,
+            strips: strips(problem, output, caps).unwrap_or_default(),
             split: None,
             why,
             missing: Vec::new(),
         };
-        plan.split = plan.split(caps)?;
+        plan.split = if plan.strips.is_empty() { plan.split(caps)? } else { None };
         let stores = !problem.shares_kernel() && plan.mix().is_none();
         let weights = if stores { problem.row() } else { 0 };
         let sums = product(&[plan.slices(), summed.geometry.c_out, product(&map)]);
-        plan.chunk = samples_per_chunk(problem, output, [weights, sums], caps)?;
-        plan.add_scratch(weights, sums);
+        plan.chunk = plan.fitting_samples([weights, sums], caps)?;
+        plan.add_scratch(weights, sums, caps);
         for first in (0..problem.batch).step_by(plan.chunk) {
             plan.push_chunk(first, plan.chunk.min(problem.batch - first), caps)?;
         }
@@ -122,7 +129,8 @@ impl Plan {
     }
 
     /// Scratch memory, for as many elements a sample of stored kernels and of partial sums.
-    fn add_scratch(&mut self, weights: usize, sums: usize) {
+    fn add_scratch(&mut self, weights: usize, sums: usize, caps: &Caps) {
+        let parts = self.parts(caps).unwrap_or(1);
         let Self { problem, chunk, program, scratch, .. } = self;
         let mut add = |name: &'static str, sample: &[usize]| {
             let value = Value::new(name).chunked();
@@ -146,6 +154,11 @@ impl Plan {
                 add("tiles of the input", &[c_in, product(&tiles)]),
                 add("tiles of products", &[c_out, product(&tiles)]),
             ]);
+        }
+        if scratch.means.is_some() && parts > 1 {
+            let value = Value::new("means of the parts");
+            let shape = [parts, problem.geometry.c_in];
+            scratch.parts = Some(program.add(value, &shape, Elem::F32, Memory::Scratch));
         }
         if matches!(problem.attention, AttentionSource::Branch(_)) {
             // Attention is there to be read afterwards, that of the whole batch.
@@ -218,11 +231,35 @@ impl Plan {
             values: self.conv_values(),
             layouts: problem.layouts,
             elems: problem.elems,
+            places: None,
         };
         match geometry.winograd {
             Some(winograd) => self.push_filtered(task, winograd, caps),
             None if self.is_row => self.push_row(task, caps),
-            None => self.push_sum(task, caps),
+            None if self.strips.is_empty() => self.push_sum(task, caps),
+            None => self.push_strips(&task, caps),
+        }
+    }
+
+    /// The convolution of one sample in strips.
+    fn push_strips(&mut self, task: &ConvTask<'_>, caps: &Caps) -> Result<()> {
+        let Problem { geometry: g, input, .. } = self.problem;
+        let samples = [(input, g.c_in), (self.output, g.c_out)]
+            .map(|(size, channels)| task.first * product(&size) * channels);
+        for Strip { geometry, input, output, first } in self.strips.clone() {
+            let places = Some([samples[0] + first[0], samples[1] + first[1]]);
+            let geometry = &geometry;
+            self.push_sum(ConvTask { geometry, input, output, places, ..task.clone() }, caps)?;
+        }
+        Ok(())
+    }
+
+    /// Parts that a sample is averaged in; `None` if no number of them fits.
+    fn parts(&self, caps: &Caps) -> Option<usize> {
+        let Problem { geometry, input, layouts, .. } = &self.problem;
+        match layouts[0] {
+            Layout::ChannelsLast => strips::parts(product(input), geometry.c_in, caps),
+            Layout::ChannelsFirst => Some(1),
         }
     }
 
@@ -251,9 +288,27 @@ impl Plan {
             attention: attention.expect("a branch computes attention"),
         };
         if branch.context.is_none() {
-            let pool = average_pool::Pool::global(mlp.channels, product(&input), layouts[0]);
-            let pooled = [self.operands.x, values.means];
-            self.program.push(pool.dispatch(pooled, elems[0], first, batch, caps)?);
+            let (x, size) = (self.operands.x, product(&input));
+            match (self.scratch.parts, self.parts(caps)) {
+                (Some(parts), Some(count)) => {
+                    // Parts of equal size: the mean of their means is that of all.
+                    let of_part = Pool::global(mlp.channels, size / count, layouts[0]);
+                    for part in 0..count {
+                        let numbers = [first * count + part, part];
+                        let pooled = [x, parts];
+                        let step = of_part.dispatch_from(pooled, elems[0], numbers, 1, caps)?;
+                        self.program.push(step);
+                    }
+                    let (all, pooled) = (Pool::axis(1, count, mlp.channels), [parts, values.means]);
+                    let step = all.dispatch_from(pooled, Elem::F32, [0, first], 1, caps)?;
+                    self.program.push(step);
+                }
+                _ => {
+                    let pool = Pool::global(mlp.channels, size, layouts[0]);
+                    let step = pool.dispatch([x, values.means], elems[0], first, batch, caps)?;
+                    self.program.push(step);
+                }
+            }
         }
         self.program.push(mlp.dispatch(values, first, batch, caps)?);
         Ok(())
@@ -405,6 +460,75 @@ impl Plan {
         (0..channels).step_by(range).map(|first| first..channels.min(first + range)).collect()
     }
 
+    /// Samples whose operands each fit one binding and one 32-bit index, at least 1; `scratch` is
+    /// how many elements of stored kernels and of partial sums each has.
+    fn fitting_samples(&self, scratch: [usize; 2], caps: &Caps) -> Result<usize> {
+        let Self { problem, output, strips, .. } = self;
+        let (g, output) = (&problem.geometry, *output);
+        let map = problem.map_size(output).saturating_mul(g.kernels);
+        let attention = problem.attention_row().stride.saturating_add(map);
+        let context = match problem.attention {
+            AttentionSource::Branch(Branch { context: Some(width), .. }) => width,
+            _ => 0,
+        };
+        let (summed, tiles) = problem.summed(output);
+        let of_tiles = |channels: usize| {
+            if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 }
+        };
+        let sample = [(problem.input, g.c_in), (output, g.c_out)]
+            .map(|(size, channels)| product(&size).saturating_mul(channels));
+        let is_averaged =
+            matches!(problem.attention, AttentionSource::Branch(Branch { context: None, .. }));
+        let in_strips = !strips.is_empty() && (!is_averaged || self.parts(caps).is_some());
+        let bound = if in_strips { strips::largest(strips) } else { sample };
+        let per_sample = [
+            ("input", bound[0]),
+            ("per-sample kernels", scratch[0]),
+            ("partial sums", scratch[1]),
+            ("attention", attention),
+            ("context", context),
+            ("tiles of the input", of_tiles(summed.geometry.c_in)),
+            ("tiles of products", of_tiles(summed.geometry.c_out)),
+            ("output", bound[1]),
+        ];
+        let available = value_limit(caps);
+        let batch = problem.batch.max(1);
+        let mut chunk = if in_strips { 1 } else { batch };
+        for (name, elements) in per_sample {
+            let bytes = (elements as u64).saturating_mul(4);
+            if bytes > available {
+                return Err(Error::Limit {
+                    limit: "max_storage_buffer_binding_size",
+                    unit: Unit::Bytes,
+                    what: format!("the {name} of one sample"),
+                    needed: bytes,
+                    available,
+                    remedy: "request the device with a larger limit, or use a smaller layer, \
+                             or channels last, of which strips can run one after another"
+                        .into(),
+                });
+            }
+            let fit = available.checked_div(bytes).unwrap_or(u64::MAX);
+            chunk = chunk.min(usize::try_from(fit).unwrap_or(usize::MAX));
+        }
+        let whole = [("input", sample[0]), ("attention", attention), ("output", sample[1])];
+        for (name, elements) in whole {
+            let needed = (elements as u64).saturating_mul(4).saturating_mul(problem.batch as u64);
+            if needed > caps.max_buffer {
+                return Err(Error::Limit {
+                    limit: "max_buffer_size",
+                    unit: Unit::Bytes,
+                    what: format!("the {name} of the batch"),
+                    needed,
+                    available: caps.max_buffer,
+                    remedy: "use a smaller batch".into(),
+                });
+            }
+        }
+        // Even chunks, so that the last is not a sliver.
+        Ok(batch.div_ceil(batch.div_ceil(chunk)))
+    }
+
     /// The problem planned.
     #[must_use]
     pub fn problem(&self) -> &Problem {
@@ -512,7 +636,7 @@ fn is_row(problem: &Problem, caps: &Caps) -> bool {
         && problem.algorithm == Algorithm::Auto
         && problem.geometry.is_pointwise()
         && problem.input == [1; 3]
-        && problem.batch > 1
+        && problem.batch > 0
         && bytes <= value_limit(caps)
 }
 
@@ -527,71 +651,6 @@ fn row(problem: &Problem) -> (Problem, [usize; 3]) {
 /// How the kernel of a plan convolves.
 fn convolution(kernel: Kernel) -> &'static dyn ConvKernel {
     kernel.convolution().expect("a plan's convolution is one")
-}
-
-/// Samples whose operands each fit one binding and one 32-bit index, at least 1; `scratch` is how
-/// many elements of stored kernels and of partial sums each has.
-fn samples_per_chunk(
-    problem: &Problem,
-    output: [usize; 3],
-    scratch: [usize; 2],
-    caps: &Caps,
-) -> Result<usize> {
-    let g = &problem.geometry;
-    let map = problem.map_size(output).saturating_mul(g.kernels);
-    let attention = problem.attention_row().stride.saturating_add(map);
-    let context = match problem.attention {
-        AttentionSource::Branch(Branch { context: Some(width), .. }) => width,
-        _ => 0,
-    };
-    let (summed, tiles) = problem.summed(output);
-    let of_tiles = |channels: usize| {
-        if g.winograd.is_some() { product(&tiles).saturating_mul(channels) } else { 0 }
-    };
-    let per_sample = [
-        ("input", product(&problem.input).saturating_mul(g.c_in)),
-        ("per-sample kernels", scratch[0]),
-        ("partial sums", scratch[1]),
-        ("attention", attention),
-        ("context", context),
-        ("tiles of the input", of_tiles(summed.geometry.c_in)),
-        ("tiles of products", of_tiles(summed.geometry.c_out)),
-        ("output", product(&output).saturating_mul(g.c_out)),
-    ];
-    let available = value_limit(caps);
-    let batch = problem.batch.max(1);
-    let mut chunk = batch;
-    for (name, elements) in per_sample {
-        let bytes = (elements as u64).saturating_mul(4);
-        if bytes > available {
-            return Err(Error::Limit {
-                limit: "max_storage_buffer_binding_size",
-                unit: Unit::Bytes,
-                what: format!("the {name} of one sample"),
-                needed: bytes,
-                available,
-                remedy: "request the device with a larger limit, or use a smaller layer".into(),
-            });
-        }
-        let fit = available.checked_div(bytes).unwrap_or(u64::MAX);
-        chunk = chunk.min(usize::try_from(fit).unwrap_or(usize::MAX));
-    }
-    let whole = ["input", "attention", "output"];
-    for (name, elements) in per_sample.into_iter().filter(|(name, _)| whole.contains(name)) {
-        let needed = (elements as u64).saturating_mul(4).saturating_mul(problem.batch as u64);
-        if needed > caps.max_buffer {
-            return Err(Error::Limit {
-                limit: "max_buffer_size",
-                unit: Unit::Bytes,
-                what: format!("the {name} of the batch"),
-                needed,
-                available: caps.max_buffer,
-                remedy: "use a smaller batch".into(),
-            });
-        }
-    }
-    // Even chunks, so that the last is not a sliver.
-    Ok(batch.div_ceil(batch.div_ceil(chunk)))
 }
 
 /// The values that a layer has from outside.

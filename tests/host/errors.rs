@@ -274,7 +274,8 @@ fn counts_have_units() {
     assert_eq!(
         refused(Caps { max_storage_binding: 4096, ..caps.clone() }),
         "the input of one sample needs 16384 bytes (16 KiB), but max_storage_buffer_binding_size \
-         is 3840 bytes (3.7 KiB); request the device with a larger limit, or use a smaller layer"
+         is 3840 bytes (3.7 KiB); request the device with a larger limit, or use a smaller layer, \
+         or channels last, of which strips can run one after another"
     );
     assert_eq!(
         refused(Caps { max_storage_buffers: 2, ..caps }),

@@ -823,3 +823,43 @@ proptest! {
         prop_assert!(!plan.to_string().is_empty());
     }
 }
+
+/// Super-resolution: 64 channels of 4096 x 4096 are 4.3 GB a sample, and a binding holds 2. Strips
+/// read what is around them, write every output once, and fit; attention is averaged in parts.
+#[test]
+fn a_sample_larger_than_a_binding_runs_in_strips() {
+    let limit: u64 = 1 << 31;
+    let caps = Caps { max_storage_binding: limit, max_buffer: 1 << 33, ..Caps::webgpu_default() };
+    let desc = ConvDesc::new(64, 64, [3, 3]).padding([1, 1]);
+    let last = [Layout::ChannelsLast; 2];
+    let size = [1, 4096, 4096];
+    let row = 4096 * 64;
+    for attention in [AttentionSource::Static, AttentionSource::Given(MIX), branch(MIX)] {
+        let problem = Problem { attention, layouts: last, ..problem(&desc, 2, size) };
+        let plan = Plan::new(&problem, &caps).expect("runs in strips");
+        let bytes = |len: u64| 4 * len;
+        assert!(plan.dispatches().iter().flat_map(|d| &d.slices).all(|s| bytes(s.len) <= limit));
+        let convolutions: Vec<_> = plan
+            .dispatches()
+            .iter()
+            .filter(|dispatch| dispatch.variant.kernel == plan.conv_kernel())
+            .map(|dispatch| (dispatch.slices[0], dispatch.slices[5]))
+            .collect();
+        assert_eq!(convolutions.len(), 2 * 3);
+        let mut end = 0;
+        for (number, (x, y)) in convolutions.iter().enumerate() {
+            assert_eq!(y.start, end, "outputs follow each other");
+            end = y.start + y.len;
+            let [above, below] = [number % 3 > 0, number % 3 < 2].map(u64::from);
+            assert_eq!(x.start, y.start - above * row);
+            assert_eq!(x.len, y.len + (above + below) * row);
+        }
+        assert_eq!(end, 2 * 4096 * row);
+        let pools = plan.dispatches().iter().filter(|d| d.variant.kernel == Kernel::AveragePool);
+        let is_averaged = matches!(attention, AttentionSource::Branch(_));
+        assert_eq!(pools.count(), if is_averaged { 2 * (4 + 1) } else { 0 });
+    }
+    let first = Problem { layouts: [Layout::ChannelsFirst; 2], ..problem(&desc, 1, size) };
+    let refused = Plan::new(&first, &caps).expect_err("no strip lies in one piece").to_string();
+    assert!(refused.contains("or channels last"), "{refused}");
+}
