@@ -226,7 +226,7 @@ fn wrong_files_are_refused_in_one_line() {
         "--model",
         "shape.safetensors",
         &reshaped,
-        "fc.weight: expected [10, 64], found [64, 10]",
+        "fc.weight: expected [64, 64], found [64, 10]",
     );
 
     let mut nan = model.clone();

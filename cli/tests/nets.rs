@@ -249,7 +249,7 @@ fn a_checkpoint_tells_depth_width_and_kernels() {
     let found = printed("kw_resnet18", &[]);
     assert!(found.contains("dynamic: 4 warehouses of 56, 47, 47, 27 cells\n"), "{found}");
     for (name, line, input) in [
-        ("dymn", "dynamic: DyMN's in 45 convolutions, K = 4\n", "[1, 1, 128, 1000]"),
+        ("dymn", "dynamic: DyMN's in 44 convolutions, K = 4\n", "[1, 1, 128, 1000]"),
         ("fdy_crnn", "dynamic: frequency-dynamic in 6 convolutions, K = 4\n", "[1, 128, 626]"),
     ] {
         let found = printed(name, &["--temperature", "31"]);
