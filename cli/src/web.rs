@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use dynconv_suite::web::{self, Adapter, Browser, Summary};
+use dynconv_suite::web::{self, Adapter, Browser, Summary, WebError};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::say::warn;
 use crate::{JsonArgs, replay};
 
 #[derive(Debug, Args)]
@@ -61,9 +62,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(!cases.is_empty(), "the report has no recorded run");
 
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{wide_msg}")?);
-    let summary = web::run(&browser, &modules, &cases, silence, &mut |at| {
-        bar.set_message(at.to_owned());
-    });
+    let say = |at: &str| bar.set_message(at.to_owned());
+    let run = || web::run(&browser, &modules, &cases, silence, &mut |at| say(at));
+    let summary = match run() {
+        // Browsers stop without a cause of ours, once in some dozens of runs. One that a shader
+        // stops falls silent again.
+        Err(error @ WebError::Silent { .. }) => {
+            bar.suspend(|| warn(format_args!("{error}; starting it once more\n")));
+            run()
+        }
+        summary => summary,
+    };
     bar.finish_and_clear();
     let summary = summary?;
     print(&summary);

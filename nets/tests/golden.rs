@@ -1,15 +1,17 @@
 //! Narrow networks with every structural feature, against float64.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use dynconv::kernels::Variant;
 use dynconv::layers::AnyLayer;
 use dynconv::program::Memory;
 use dynconv::{Checkpoint, Context, Error, Tensor};
 use dynconv_nets::{Options, load};
 use dynconv_suite::replay::Replay;
-use dynconv_suite::variants::noop;
+use dynconv_suite::variants::{noop, with_lanes};
 
 fn context() -> &'static Context {
     static CONTEXT: OnceLock<Context> = OnceLock::new();
@@ -223,4 +225,29 @@ fn what_is_no_such_network_is_refused_by_name() {
 fn network_error(weights: &Checkpoint<'_>, options: &Options) -> String {
     let network = load(context(), weights, options).expect("is a network");
     network.until("nowhere").expect_err("is no stage").to_string()
+}
+
+/// Another batch is planned anew, and runs what was compiled for one sample, on software adapters
+/// and on GPUs.
+#[test]
+fn another_batch_compiles_nothing() {
+    for context in [noop(), noop().with_caps(with_lanes())] {
+        for name in names() {
+            let [weights, io] = read(&name);
+            let [weights, io] =
+                [&weights, &io].map(|bytes| Checkpoint::new(bytes).expect("is one"));
+            let network = load(&context, &weights, &options(&io)).expect("is a network");
+            let mut shape = io.shape("input").expect("has an input").to_vec();
+            let mut variants = |batch: usize| -> HashSet<Variant> {
+                shape[0] = batch;
+                let program = network.plan(&shape).expect("plans");
+                program.steps().iter().map(|step| step.variant.clone()).collect()
+            };
+            let one = variants(1);
+            for batch in [2, 3, 8] {
+                let more: Vec<_> = variants(batch).difference(&one).cloned().collect();
+                assert!(more.is_empty(), "{name}, {batch}: {more:?}");
+            }
+        }
+    }
 }

@@ -602,7 +602,26 @@ fn limited(context: &Context, spec: &Spec) -> Result<Context, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::problems;
     use crate::variants::noop;
+
+    #[test]
+    fn small_devices_take_large_samples_in_strips() {
+        let is_meant = |spec: &&Spec| {
+            spec.limits == Limits::Tight && spec.layouts == [Layout::ChannelsLast; 2]
+        };
+        let specs = problems(false).expect("parse");
+        let specs: Vec<&Spec> = specs.iter().filter(is_meant).collect();
+        assert!(specs.len() >= 5, "{}", specs.len());
+        for spec in specs {
+            let context = limited(&noop(), spec).expect("is possible");
+            let problem = problem_on(spec, context.caps()).expect("is possible");
+            let plan = Plan::new(&problem.expect("has a plan"), context.caps()).expect("fits");
+            let is_sum = |kernel| kernel == plan.conv_kernel();
+            let sums = plan.dispatches().iter().filter(|step| is_sum(step.variant.kernel)).count();
+            assert!(sums > spec.batch, "{spec}: {sums}");
+        }
+    }
 
     #[test]
     fn a_touched_guard_is_found() {
