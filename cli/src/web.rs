@@ -24,7 +24,7 @@ pub(crate) struct Options {
     #[arg(long)]
     in_full: bool,
     /// Seconds without a word from the browser after which it is given up
-    #[arg(long, value_name = "SECONDS", default_value_t = 180,
+    #[arg(long, value_name = "SECONDS", default_value_t = 90,
         value_parser = clap::value_parser!(u64).range(1..))]
     silence: u64,
     /// Only run what `dynconv check --report` recorded of failures
@@ -41,6 +41,9 @@ enum BrowserArg {
     /// Node with the npm package `webgpu`
     Dawn,
 }
+
+/// How often a browser that falls silent is started.
+const STARTS: usize = 3;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // Before the browser, which may not be there: what is wrong with the file is told on every
@@ -64,15 +67,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{wide_msg}")?);
     let say = |at: &str| bar.set_message(at.to_owned());
     let run = || web::run(&browser, &modules, &cases, silence, &mut |at| say(at));
-    let summary = match run() {
-        // Browsers stop without a cause of ours, once in some dozens of runs. One that a shader
-        // stops falls silent again.
-        Err(error @ WebError::Silent { .. }) => {
-            bar.suspend(|| warn(format_args!("{error}; starting it once more\n")));
-            run()
-        }
-        summary => summary,
-    };
+    // Chromium stops at times without a cause of ours, at another shader each time. One that a
+    // shader stops falls silent at every start.
+    let mut summary = run();
+    for _ in 1..STARTS {
+        let Err(error @ WebError::Silent { .. }) = &summary else { break };
+        bar.suspend(|| warn(format_args!("{error}; starting it once more\n")));
+        summary = run();
+    }
     bar.finish_and_clear();
     let summary = summary?;
     print(&summary);
