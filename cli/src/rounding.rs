@@ -2,13 +2,40 @@
 
 use anyhow::Result;
 use dynconv::device::Builder;
-use dynconv::kernels::Value;
 use dynconv::layers::{AnyLayer, Io};
 use dynconv::{Elem, Tensor};
 use dynconv_nets::Network;
 
 /// What f32 costs PyTorch in the worst of the golden networks, of the largest value.
 const COST: f64 = 1.8e-5;
+
+/// Outputs of a network in f64, by its formulas alone.
+pub(crate) struct Truth {
+    pub(crate) outputs: Vec<f64>,
+    /// The same, every value rounded as tensors of its element type are.
+    pub(crate) rounded: Vec<f64>,
+}
+
+impl Truth {
+    pub(crate) fn of(network: &Network, x: &Tensor) -> Result<Self> {
+        let mut builder = Builder::new(network.context());
+        let input = builder.tensor("input", x);
+        let shape = network.output_shape(x.shape())?;
+        let y = builder.external("output", &shape, network.output_elem(x.elem()));
+        builder.layer_into(network, Io::new(input, y))?;
+        Ok(Self { outputs: builder.reference(y)?, rounded: builder.rounded_reference(y)? })
+    }
+
+    /// The same after what follows the network.
+    pub(crate) fn map(self, finished: impl Fn(Vec<f64>) -> Vec<f64>) -> Self {
+        Self { outputs: finished(self.outputs), rounded: finished(self.rounded) }
+    }
+
+    /// Largest error that rounding explains, of the largest value, in tensors of this element type.
+    pub(crate) fn tolerance(&self, elem: Elem) -> f64 {
+        tolerance(elem, error(&self.rounded, &self.outputs))
+    }
+}
 
 /// Largest error that rounding explains, of the largest value, where storing what each operation
 /// computes costs `stored`.
@@ -17,32 +44,11 @@ const COST: f64 = 1.8e-5;
 ///   times that, and at least ten times [`COST`].
 /// * f16: sums are in f32, so that storing is all. A device rounds other numbers than the
 ///   reference, in the same way: four times as much.
-pub(crate) fn tolerance(elem: Elem, stored: f64) -> f64 {
+fn tolerance(elem: Elem, stored: f64) -> f64 {
     match elem {
         Elem::F32 => (10.0 * COST).max(100.0 * stored),
         _ => 4.0 * stored,
     }
-}
-
-/// Outputs of a network in f64.
-pub(crate) fn reference(network: &Network, x: &Tensor) -> Result<Vec<f64>> {
-    let (builder, y) = built(network, x)?;
-    Ok(builder.reference(y)?)
-}
-
-/// The same, every value rounded as tensors of its element type are.
-pub(crate) fn rounded(network: &Network, x: &Tensor) -> Result<Vec<f64>> {
-    let (builder, y) = built(network, x)?;
-    Ok(builder.rounded_reference(y)?)
-}
-
-fn built(network: &Network, x: &Tensor) -> Result<(Builder, Value)> {
-    let mut builder = Builder::new(network.context());
-    let input = builder.tensor("input", x);
-    let shape = network.output_shape(x.shape())?;
-    let y = builder.external("output", &shape, network.output_elem(x.elem()));
-    builder.layer_into(network, Io::new(input, y))?;
-    Ok((builder, y))
 }
 
 /// Largest error, relative to the largest value; NaN is infinite.

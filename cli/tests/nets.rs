@@ -125,6 +125,36 @@ fn one_photo_is_held_against_float64() {
     assert!(error > 0.0 && error < 2e-4, "{last}");
 }
 
+/// A network of other weights than the golden ones fails, as its bound is not taken from how far it
+/// is from them.
+#[test]
+fn a_network_that_computes_something_else_fails() {
+    let folder = folder("golden");
+    let [weights, io] = ["dy_resnet18.safetensors", "dy_resnet18.io.safetensors"];
+    fs::copy(network_file(&format!("golden/{io}")), folder.join(io)).expect("writable");
+    let bytes = fs::read(network_file(&format!("golden/{weights}"))).expect("readable");
+    let place = folder.join(weights);
+    fs::write(&place, &bytes).expect("writable");
+    let verify = ["verify", text(&folder)];
+    assert!(printed(&verify).ends_with("1 passed, 0 failed\n"));
+
+    let whole = SafeTensors::deserialize(&bytes).expect("is one");
+    let bias = whole.tensor("fc.bias").expect("is there");
+    let (numbers, _) = bias.data().as_chunks::<4>();
+    let other: Vec<u8> =
+        numbers.iter().flat_map(|&v| (f32::from_le_bytes(v) + 0.01).to_le_bytes()).collect();
+    let other = TensorView::new(Dtype::F32, bias.shape().to_vec(), &other).expect("fits");
+    let tensors = whole.iter().map(|(key, tensor)| match key {
+        "fc.bias" => (key, other.clone()),
+        _ => (key, tensor),
+    });
+    let spoilt = safetensors::serialize(tensors, None).expect("is written");
+    fs::write(&place, spoilt).expect("writable");
+    let (status, printed, _) = dynconv(&verify);
+    assert_eq!(status, Some(FAILED), "{printed}");
+    assert!(printed.contains(" at logits  FAIL\n"), "{printed}");
+}
+
 #[test]
 fn labels_name_classes() {
     let weights = network_file("golden/dy_resnet18.safetensors");

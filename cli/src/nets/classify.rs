@@ -15,7 +15,7 @@ use super::photo;
 use super::preparation::{Preparation, PreparationArgs};
 use super::weights::{self, Untold};
 use crate::progress::Progress;
-use crate::rounding::{self, error};
+use crate::rounding::{Truth, error};
 use crate::say::warn;
 use crate::target::Target;
 use crate::{AdapterArgs, Usage, adapter_line, stop};
@@ -156,11 +156,10 @@ fn check(network: &Network, preparation: &Preparation, photos: &[PathBuf]) -> Re
     let side = preparation.side();
     let x = Tensor::upload(network.context(), &[1, 3, side, side], &preparation.apply(&image)?)?;
     let logits = network.forward(&x)?.read_blocking(network.context())?;
-    let outputs = rounding::reference(network, &x)?;
-    let stored = error(&rounding::rounded(network, &x)?, &outputs);
-    let tolerance = rounding::tolerance(x.elem(), stored);
+    let truth = Truth::of(network, &x)?;
     progress.finish();
-    let error = error(&widen(&logits), &outputs);
+    let tolerance = truth.tolerance(x.elem());
+    let error = error(&widen(&logits), &truth.outputs);
     println!("check: {photo}: {error:.1e} of the largest logit from float64");
     ensure!(error <= tolerance, "{photo}: expected at most {tolerance:.1e} from float64");
     Ok(())

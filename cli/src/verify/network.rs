@@ -11,7 +11,7 @@ use dynconv_nets::{Family, Network, Options, load};
 use serde::Deserialize;
 
 use crate::map::map;
-use crate::rounding::{self, error};
+use crate::rounding::{Truth, error};
 
 /// What no checkpoint tells, in the file of outputs under `config`.
 #[derive(Deserialize)]
@@ -75,8 +75,7 @@ pub(super) fn verify(context: &Context, outputs: &Path, elem: Elem) -> Result<Fo
             expected.len(),
             values.len()
         );
-        let stored = error(&finished(rounding::rounded(network, &x)?), &expected);
-        let tolerance = rounding::tolerance(elem, stored);
+        let tolerance = Truth::of(network, &x)?.map(finished).tolerance(elem);
         let error = error(&finished(widen(&values)), &expected);
         found.held += 1;
         if found.at.is_empty() || error * found.tolerance > found.error * tolerance {
