@@ -244,6 +244,7 @@ impl Network {
         }
         let info = builder.info(x)?;
         let outputs = self.outputs(&info.shape.clone(), info.elem)?;
+        let before = builder.program().operations().len();
         let mut values = vec![x];
         for (number, step) in (1..).zip(&self.steps) {
             let slot = Slot(number);
@@ -258,7 +259,7 @@ impl Network {
             values.push(out);
         }
         if self.keeps_attention {
-            let operations = builder.program().operations();
+            let operations = &builder.program().operations()[before..];
             let attention: Vec<Value> =
                 operations.iter().filter_map(Operation::attention).collect();
             attention.into_iter().try_for_each(|value| builder.keep(value))?;

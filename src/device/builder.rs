@@ -137,6 +137,22 @@ impl Builder {
         self.bind_with(output, None)
     }
 
+    /// The same, keeping the attention to be read.
+    pub(crate) fn bind_with(mut self, output: Value, attention: Option<Value>) -> Result<Bound> {
+        let name = self.info(output)?.value.name();
+        let Some(tensor) = self.tensors.get(output.index()).cloned().flatten() else {
+            return Err(Error::Value {
+                what: "output of a program".into(),
+                needed: "a tensor of the caller's".into(),
+                found: format!("the {name}, which has none"),
+            });
+        };
+        if let Some(attention) = attention {
+            self.program.keep(attention);
+        }
+        Bound::new(&self.context, self.program, self.tensors, (output, tensor), attention)
+    }
+
     /// The output in f64, computed on the host from the tensors that are bound, which are read back
     /// from the device: see [`Program::reference`].
     ///
@@ -163,21 +179,5 @@ impl Builder {
         let tensor = self.tensors.get(value.index()).and_then(Option::as_ref);
         let tensor = tensor.map_or_else(|| Err(self.info(value)?.is_missing()), Ok)?;
         Ok(widen(&tensor.read_blocking(&self.context)?))
-    }
-
-    /// The same, keeping the attention to be read.
-    pub(crate) fn bind_with(mut self, output: Value, attention: Option<Value>) -> Result<Bound> {
-        let name = self.info(output)?.value.name();
-        let Some(tensor) = self.tensors.get(output.index()).cloned().flatten() else {
-            return Err(Error::Value {
-                what: "output of a program".into(),
-                needed: "a tensor of the caller's".into(),
-                found: format!("the {name}, which has none"),
-            });
-        };
-        if let Some(attention) = attention {
-            self.program.keep(attention);
-        }
-        Bound::new(&self.context, self.program, self.tensors, (output, tensor), attention)
     }
 }

@@ -50,13 +50,13 @@ impl Pool {
         Self { outer, size, inner }
     }
 
-    /// Iterations of an invocation: its elements, its chunks, the steps of the tree. The iteration
-    /// that ends a loop counts too.
     /// Elements of a mean, and means beside it in memory.
     pub(crate) fn sizes(&self) -> [usize; 2] {
         [self.size, self.inner]
     }
 
+    /// Iterations of an invocation: its elements, its chunks, the steps of the tree. The iteration
+    /// that ends a loop counts too.
     fn iterations(&self, workgroup: u32) -> u64 {
         let size = self.size as u64;
         size.div_ceil(workgroup.into())

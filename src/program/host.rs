@@ -252,9 +252,6 @@ impl Host<'_> {
         let x = self.read(values.x)?;
         let affine = self.read_some(values.affine)?;
         let residual = self.read_some(values.residual)?;
-        if let OfChannels::Part(first) = of {
-            return self.part(problem, first, values.y, &x);
-        }
         let conv = Conv {
             geometry: &problem.geometry,
             batch: problem.batch,
@@ -275,7 +272,7 @@ impl Host<'_> {
             OfChannels::LayerNorm(epsilon) => layer_norm::layer_norm(&conv, epsilon.into()),
             OfChannels::Pool(pooling) => window_pool::window_pool(&conv, pooling),
             OfChannels::Resample(sampling) => resample::resample(&conv, sampling),
-            OfChannels::Part(_) => unreachable!("a part was put into its place above"),
+            OfChannels::Part(first) => self.part(problem, first, values.y, &x)?,
         })
     }
 
