@@ -129,7 +129,7 @@ fn one_photo_is_held_against_float64() {
 /// is from them.
 #[test]
 fn a_network_that_computes_something_else_fails() {
-    let folder = folder("golden");
+    let folder = folder("other-weights");
     let [weights, io] = ["dy_resnet18.safetensors", "dy_resnet18.io.safetensors"];
     fs::copy(network_file(&format!("golden/{io}")), folder.join(io)).expect("writable");
     let bytes = fs::read(network_file(&format!("golden/{weights}"))).expect("readable");
