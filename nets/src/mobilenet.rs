@@ -22,7 +22,8 @@ const STRIDES: [usize; 7] = [1, 2, 2, 2, 1, 2, 1];
 /// ```
 ///
 /// Of KernelWarehouse's the sizes of warehouses and attentions tell which layers share cells, and
-/// where groups of blocks begin.
+/// where groups of blocks begin. Its smallest ones have ordinary 1 x 1 convolutions in their early
+/// blocks, and a classifier that takes cells.
 ///
 /// # Errors
 /// As [`resnet`](crate::resnet()).
@@ -58,9 +59,13 @@ pub fn mobilenet_v2(
     x = walk.conv(at.house(1, houses.last), x)?;
     walk.name(&last, x);
     x = walk.mean(x);
-    // Behind a dropout, where there is one.
-    let behind = walk.contains("classifier.1.weight");
-    walk.dense(if behind { "classifier.1." } else { "classifier." }, x, Activation::None)?;
+    if let Some(house) = houses.classifier {
+        walk.conv(At::new(mobilenet_houses::CLASSIFIER).house(1, house), x)?;
+    } else {
+        // Behind a dropout, where there is one.
+        let behind = walk.contains("classifier.1.weight");
+        walk.dense(if behind { "classifier.1." } else { "classifier." }, x, Activation::None)?;
+    }
     walk.finish()
 }
 
