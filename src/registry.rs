@@ -26,9 +26,7 @@ macro_rules! registry {
             SumSlices sum_slices "adds up the slices of a split sum (split-K)";
             }
             convolutions {
-            ConvDepthwiseSimd8 conv_depthwise_simd8 "depthwise 3 x 3, stride 1, by subgroups of 8";
-            ConvDepthwise3x3 conv_depthwise_3x3 "depthwise 3 x 3, stride 1";
-            ConvDepthwise3x3s2 conv_depthwise_3x3s2 "depthwise 3 x 3, stride 2";
+            ConvDepthwiseStrip conv_depthwise_strip "depthwise to 7 x 7, stride 1 or 2, by strips";
             ConvDepthwise conv_depthwise "depthwise: one input channel a group";
             Conv3x3Simd8 conv_3x3_simd8 "3 x 3, stride 1, by subgroups of 8";
             Conv3x3s2Simd8 conv_3x3s2_simd8 "3 x 3, stride 2, by subgroups of 8";

@@ -490,7 +490,7 @@ mod tests {
             let mut lines = tables.iter().flat_map(|table| table.lines().collect::<Vec<_>>());
             assert!(width == 30 || lines.all(|line| line.chars().count() <= width), "{width}");
             let heads: String = tables.iter().map(|table| table.to_string()).collect();
-            assert!(heads.contains("1/2 BAD") && heads.contains("conv_depthwise_3x3"), "{heads}");
+            assert!(heads.contains("1/2 BAD") && heads.contains("conv_depthwise_strip"), "{heads}");
         }
     }
 

@@ -195,6 +195,7 @@ fn ragged_2d() -> Vec<Case<2>> {
         case(desc(3, 4, [3, 3]).padding([1, 1]).kernels(1), 2, [5, 6]),
         case(desc(3, 4, [3, 3]).padding([1, 1]).kernels(16), 6, [5, 6]),
         case(desc(5, 5, [3, 3]).padding([1, 1]).groups(5), 2, [8, 7]),
+        case(desc(7, 14, [5, 5]).padding([2, 1]).groups(7), 2, [9, 20]),
     ]
 }
 

@@ -85,7 +85,8 @@ pub(crate) fn device(spec: &Spec) -> Context {
     if spec.conv == Algorithm::ConvGemmCoopmat {
         return noop().with_caps(with_matrices(8));
     }
-    if needs_lanes(spec.conv) {
+    // Strips load several elements at once where they can.
+    if needs_lanes(spec.conv) || spec.conv == Algorithm::ConvDepthwiseStrip {
         return noop().with_caps(Caps { f16: true, ..with_lanes() });
     }
     // Only software adapters bound loops; this one has no lanes.

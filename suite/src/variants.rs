@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use dynconv::Algorithm;
 use dynconv::device::MatrixShape;
-use dynconv::kernels::Dispatch;
+use dynconv::kernels::{Dispatch, Variant};
 use dynconv::layers::{
     AnyLayer, Gains, Gate, Gru, GruWeights, LayerNorm, Resample, WeightedMean, WindowPool,
 };
@@ -70,12 +70,16 @@ pub fn variants() -> Vec<Dispatch> {
 }
 
 /// Dispatches of the variants that only devices with lanes run, each variant once: the kernels that
-/// need lanes, in all they can be; the others, with their weights in blocks, in a few.
+/// need lanes or load several elements at once, in all they can be; the others, with their weights
+/// in blocks, in a few.
 #[must_use]
 pub fn lane_variants() -> Vec<Dispatch> {
     let caps = with_lanes();
+    let is_of_lanes = |variant: &Variant| {
+        variant.kernel.def().lanes || variant.consts.iter().any(|(name, _)| *name == "X_WIDTH")
+    };
     let of_lanes =
-        variants_for(&caps).into_iter().filter(|dispatch| dispatch.variant.kernel.def().lanes);
+        variants_for(&caps).into_iter().filter(|dispatch| is_of_lanes(&dispatch.variant));
     let mut seen: HashSet<_> = variants().into_iter().map(|dispatch| dispatch.variant).collect();
     let all = of_lanes.chain(elem_variants_for(&caps));
     all.filter(|dispatch| seen.insert(dispatch.variant.clone())).collect()

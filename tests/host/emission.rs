@@ -80,9 +80,10 @@ fn computes_in_f16(variant: &Compiled) -> bool {
     variant.capabilities.contains(Capabilities::SHADER_FLOAT16)
 }
 
-/// Whether a variant has subgroup operations and 64-bit integers.
+/// Whether a variant has subgroup operations or 64-bit integers.
 fn has_lanes(variant: &Compiled) -> bool {
     variant.dispatch.variant.kernel.def().lanes
+        || variant.capabilities.contains(Capabilities::SHADER_INT64)
 }
 
 /// Whether a variant has cooperative matrices, which only SPIR-V and MSL have: naga panics where it

@@ -120,8 +120,9 @@ fn each_shape_gets_its_kernel_on_a_device_with_lanes() {
         (ConvDesc::new(3, 64, [7, 7]).padding([3, 3]), Kernel::ConvStripSimd8),
         (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]), Kernel::ConvStripSimd8),
         (ConvDesc::new(64, 64, [5, 5]).padding([2, 2]).transposed([0, 0]), Kernel::ConvGemmSimd8),
-        (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwiseSimd8),
-        (ConvDesc::new(64, 64, [5, 5]).groups(64), Kernel::ConvDepthwise),
+        (ConvDesc::new(64, 64, [3, 3]).groups(64), Kernel::ConvDepthwiseStrip),
+        (ConvDesc::new(64, 64, [5, 5]).groups(64).stride([2, 2]), Kernel::ConvDepthwiseStrip),
+        (ConvDesc::new(64, 64, [3, 3]).groups(64).dilation([2, 2]), Kernel::ConvDepthwise),
         (ConvDesc::new(64, 3, [3, 3]), Kernel::ConvDirect),
     ];
     for (desc, kernel) in table {
@@ -252,15 +253,15 @@ fn maps_decide_what_lanes_load_at_once() {
         let variant = conv(&depthwise, input);
         assert_eq!(
             (variant.kernel, widths(&variant)),
-            (Kernel::ConvDepthwiseSimd8, expected),
+            (Kernel::ConvDepthwiseStrip, expected),
             "{input:?}"
         );
     }
-    // An even padding begins pairs at odd columns.
-    let variant = conv(&depthwise.padding([1, 0]), [1, 9, 16]);
-    assert_eq!((variant.kernel, widths(&variant)), (Kernel::ConvDepthwiseSimd8, [0, 1, 2]));
-    for few in [[1, 6, 14], [1, 14, 4]] {
-        assert_eq!(conv(&depthwise, few).kernel, Kernel::ConvDepthwise3x3, "{few:?}");
+    // A line begins at an even column, whatever the padding is.
+    for (padding, shift) in [(0, 0), (1, 1), (2, 0)] {
+        let variant = conv(&depthwise.padding([1, padding]), [1, 9, 16]);
+        assert_eq!(widths(&variant)[1], 2);
+        assert!(variant.consts.contains(&("SHIFT", Const::U32(shift))), "{padding}");
     }
     let pointwise = ConvDesc::new(64, 64, [1, 1]);
     let maps = [
