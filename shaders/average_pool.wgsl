@@ -1,4 +1,4 @@
-// import dispatch, x
+// import dispatch, x, x_wide
 
 // Average pooling over one axis: means[o, i] = mean over s of x[o, s, i]. One workgroup a mean, or
 // with ALONE one invocation.
@@ -9,7 +9,8 @@
 // The invocations of a workgroup sum every WORKGROUP-th element each, in chunks: chunks of sums
 // lose less to rounding than one long sum. The order is fixed, so the result is the same in every
 // run. Constants that the host joins in front: WORKGROUP (a power of two), CHUNK (elements that an
-// invocation sums at a time), ALONE.
+// invocation sums at a time), ALONE, FOURS (with ALONE: inner is 1 and size a multiple of four, and
+// loads take several elements, X_WIDTH).
 
 struct PoolParams {
     // First element of each operand inside its binding.
@@ -55,6 +56,21 @@ fn sum_of(plane: u32, begin: u32, stride: u32) -> f32 {
     return sum;
 }
 
+// Sum of a plane, whose elements are neighbours, four at a time.
+fn sum_by_fours(plane: u32) -> f32 {
+    let first = params.x_base + plane * params.size;
+    var sum = vec4<f32>();
+    for (var start = 0u; start < params.size; start += CHUNK) {
+        let end = min(params.size, start + CHUNK);
+        var chunk = vec4<f32>();
+        for (var i = start; i < end; i += 4u) {
+            chunk += x_four(first + i, first + i + 3u);
+        }
+        sum += chunk;
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn average_pool(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -65,7 +81,13 @@ fn average_pool(
     if ALONE {
         let plane = number * WORKGROUP + lane;
         if plane < params.planes {
-            means[params.means_base + plane] = sum_of(plane, 0u, 1u) / f32(params.size);
+            var sum: f32;
+            if FOURS {
+                sum = sum_by_fours(plane);
+            } else {
+                sum = sum_of(plane, 0u, 1u);
+            }
+            means[params.means_base + plane] = sum / f32(params.size);
         }
         return;
     }

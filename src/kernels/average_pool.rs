@@ -1,7 +1,9 @@
 //! Host side of `shaders/average_pool.wgsl`: average pooling over one axis, or over all positions.
 
+use super::conv::width;
 use super::{
-    Const, Dispatch, Kernel, KernelDef, Resources, Slice, Slot, Value, Variant, workgroup_within,
+    Const, Dispatch, Kernel, KernelDef, Resources, Slice, Slot, Value, Variant, X_WIDTH,
+    workgroup_within,
 };
 use crate::caps::Caps;
 use crate::elem::Elem;
@@ -101,10 +103,16 @@ impl Pool {
             true => (ALONE, self.iterations(1)),
             false => workgroup_within(smallest, |workgroup| self.iterations(workgroup), caps),
         };
+        let is_in_fours = is_alone
+            && caps.int64
+            && self.inner == 1
+            && width(self.size, elem, Layout::ChannelsFirst) == 4;
         let consts = vec![
             ("WORKGROUP", Const::U32(workgroup)),
             ("CHUNK", Const::U32(CHUNK)),
             ("ALONE", Const::Bool(is_alone)),
+            ("FOURS", Const::Bool(is_in_fours)),
+            (X_WIDTH, Const::U32(if is_in_fours { 4 } else { 1 })),
         ];
         let params = PoolParams {
             planes: index32("planes", planes)?,
