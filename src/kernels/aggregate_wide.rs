@@ -86,8 +86,8 @@ pub(crate) fn dispatch(
     )
 }
 
-/// Pieces of a workgroup: many, so that the attention is loaded once for them, but not so many that
-/// small kernels make few workgroups.
+/// Pieces of a workgroup, 16 at most: many, so that the attention is loaded and a subgroup started
+/// once for them, but not so many that a row has less than 64 workgroups.
 fn units(row: usize) -> usize {
-    if row < 1 << 16 { 1 } else { 16 }
+    (row / (64 * EIGHT * EIGHT)).clamp(1, 16)
 }
