@@ -94,7 +94,7 @@ impl Layer {
         of: &str,
         taps: usize,
     ) -> Result<Option<Self>> {
-        if !takes_cells(checkpoint, conv) {
+        if !warehouses::takes_cells(checkpoint, conv) {
             return Ok(None);
         }
         let c_out = first_size(checkpoint, of)?;
@@ -122,11 +122,6 @@ impl Layer {
             && self.channels[1].is_multiple_of(c_in);
         tiles && (self.weights / elements).saturating_mul(count.saturating_add(1)) == self.logits
     }
-}
-
-/// Whether a layer takes its kernel from a warehouse.
-pub(crate) fn takes_cells(checkpoint: &Checkpoint<'_>, conv: &str) -> bool {
-    checkpoint.contains(&format!("{conv}attention.norm1.weight"))
 }
 
 fn first_size(checkpoint: &Checkpoint<'_>, key: &str) -> Result<usize> {
@@ -190,8 +185,8 @@ impl Layers {
             let cells = checkpoint.shape(&warehouses::key(house)).unwrap_or_default();
             layer.as_ref().is_none_or(|layer| layer.fits(cells))
         };
-        let blocks = self.blocks.iter().flatten().zip(houses.blocks.iter().flatten());
-        blocks.into_iter().all(|(layer, &house)| fits(layer, house))
+        let mut blocks = self.blocks.iter().flatten().zip(houses.blocks.iter().flatten());
+        blocks.all(|(layer, &house)| fits(layer, house))
             && fits(&self.first, houses.first)
             && fits(&self.last, houses.last)
             && houses.classifier.is_none_or(|house| fits(&self.classifier, house))

@@ -13,7 +13,7 @@ use dynconv::{
     KernelWarehouse2d, OdConv2d, Result, StaticConv2d,
 };
 
-use crate::warehouses::Warehouses;
+use crate::warehouses::{Warehouses, takes_cells};
 use crate::{Network, Options, Slot};
 
 /// A network in the making, and the checkpoint that it is made of.
@@ -274,7 +274,7 @@ impl<'a> Walk<'a> {
             let padding = at.padding.map_or(half, |padding| [padding; 2]);
             Ok((desc.stride([at.stride; 2]).padding(padding), g.c_out))
         };
-        if let Some(house) = at.house.filter(|_| has("attention.norm1.weight")) {
+        if let Some(house) = at.house.filter(|_| takes_cells(self.checkpoint, prefix)) {
             return self.assembled(at, house, x);
         }
         if has("attention.fc.weight") {

@@ -46,6 +46,11 @@ impl Warehouses {
     }
 }
 
+/// Whether the layer under a prefix takes its kernel from a warehouse.
+pub(crate) fn takes_cells(checkpoint: &Checkpoint<'_>, prefix: &str) -> bool {
+    checkpoint.contains(&format!("{prefix}attention.norm1.weight"))
+}
+
 pub(crate) fn key(number: usize) -> String {
     format!("warehouse_manager.weights.{number}")
 }
