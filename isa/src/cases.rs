@@ -9,6 +9,7 @@ use dynconv::problem::{Layout, WeightOrder};
 use dynconv::program::Plan;
 use dynconv::{Caps, ConvDesc, Elem, wgpu};
 
+use crate::families::{Family, Origin};
 use crate::listing::Iterations;
 
 /// A kernel to compile.
@@ -18,8 +19,17 @@ pub(crate) struct Case {
     pub(crate) iterations: Iterations,
 }
 
-/// All cases. 3 x 3 taps with padding where the name says no more.
-pub(crate) fn all() -> Result<Vec<Case>, String> {
+/// The cases of a family. 3 x 3 taps with padding where the name says no more.
+pub(crate) fn all(family: &Family) -> Result<Vec<Case>, String> {
+    let mut cases = all_of_gpus()?;
+    // A kernel takes the emulator minutes: those that phones run are enough.
+    if family.origin == Origin::Emulated {
+        cases.retain(|case| case.dispatch.workgroup_memory == 0);
+    }
+    Ok(cases)
+}
+
+fn all_of_gpus() -> Result<Vec<Case>, String> {
     let taps = |c_in, c_out, size| desc(c_in, c_out, size).padding([size / 2; 2]);
     let block = |desc, map| Problem { algorithm: Algorithm::ConvGemmShared, ..problem(desc, map) };
     let gains = Parts { channel: true, filter: true, ..Parts::default() };

@@ -1,4 +1,4 @@
-//! Compiles dynconv's convolution kernels for AMD GPUs without having one, and prints what came of
+//! Compiles dynconv's convolution kernels for GPUs without having one, and prints what came of
 //! them: registers, spills, occupancy, and what a step of the main loop takes.
 //!
 //! ```sh
@@ -9,48 +9,44 @@
 //! dynconv-isa --body KERNEL FAMILY         # those of the main loop alone, for llvm-mca
 //! ```
 //!
-//! It needs Mesa's driver RADV and the Vulkan loader. The numbers are what a compiler says, not
+//! `cargo xtask isa` brings the compilers that it can, and says where they are: `ISA_COMPILER` is
+//! the program of `dynconv-isa-compiler`, `ISA_ROOTS` the folder of unpacked drivers.
+//! `VK_DRIVER_FILES` names Mesa's driver for AMD GPUs. The numbers are what compilers say, not
 //! timings.
 
 mod cases;
+mod compilers;
+mod families;
 mod listing;
-mod radv;
 mod report;
 mod spirv;
 
+use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::process::ExitCode;
 
 use cases::Case;
-use radv::{Compiler, Executable};
+use compilers::Compilers;
+use dynconv_isa_compiler::{Device, Executable, Reply};
+use families::Family;
 use report::Row;
 
-/// GPU families: what the table calls them, what the driver does, and the subgroup size asked for,
-/// if any. wgpu asks for none, and the driver then takes 64.
-const FAMILIES: [(&str, &str, Option<u32>); 5] = [
-    ("RDNA2", "navi21", None),
-    ("RDNA3", "navi31", None),
-    ("RDNA3, wave32", "navi31", Some(32)),
-    ("RDNA4", "gfx1201", None),
-    ("GCN5", "vega10", None),
-];
-
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
-        [] => measure().map(|text| print!("{text}")),
+        [] => measure("").map(|text| print!("{text}")),
+        ["--family", part] => measure(part).map(|text| print!("{text}")),
         ["--markdown", file] => markdown(file),
         ["--budgets", file] => budgets(file),
         ["--listing", case, family] => listing_of(case, family).map(|text| print!("{text}")),
         ["--body", case, family] => {
             listing_of(case, family).map(|text| print!("{}", listing::body(&text)))
         }
-        _ => {
-            Err("usage: dynconv-isa [--markdown FILE | --budgets FILE | --listing KERNEL FAMILY | \
-                 --body KERNEL FAMILY]"
-                .into())
-        }
+        _ => Err("usage: dynconv-isa [--family PART | --markdown FILE | --budgets FILE | \
+                  --listing KERNEL FAMILY | --body KERNEL FAMILY]"
+            .into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,27 +57,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure() -> Result<String, String> {
-    let (rows, driver) = rows()?;
-    Ok(format!("{driver}\n\n{}", report::table(&rows)))
+/// What was measured, and what was not.
+struct Measured {
+    rows: Vec<Row>,
+    /// Lines on drivers, on what was left out, and on steps that were not found.
+    notes: String,
+}
+
+/// The table, of families that `part` is part of the name of.
+fn measure(part: &str) -> Result<String, String> {
+    let measured = measured(|family| family.name.contains(part))?;
+    Ok(format!("{}\n{}", measured.notes, report::table(&measured.rows)))
 }
 
 fn markdown(file: &str) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|e| format!("could not read {file}: {e}"))?;
     let (before, _) =
         text.split_once(MARK).ok_or_else(|| format!("{file} has no line {MARK:?}"))?;
-    fs::write(file, format!("{before}{MARK}\n\n{}", measure()?))
+    fs::write(file, format!("{before}{MARK}\n\n{}", measure("")?))
         .map_err(|e| format!("could not write {file}: {e}"))
 }
 
 /// What follows this in the file is replaced.
 const MARK: &str = "<!-- written by cargo xtask isa -->";
 
+/// Compiles for families that have budgets.
 fn budgets(file: &str) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|e| format!("could not read {file}: {e}"))?;
-    let (rows, driver) = rows()?;
-    println!("{driver}\n\n{}", report::table(&rows));
-    let broken = report::broken(&rows, &text);
+    let measured = measured(|family| text.contains(&format!("| {} |", family.name)))?;
+    println!("{}\n{}", measured.notes, report::table(&measured.rows));
+    let broken = report::broken(&measured.rows, &text);
     match broken.is_empty() {
         true => Ok(()),
         false => Err(format!("past their budgets:\n{}", broken.join("\n"))),
@@ -89,61 +94,91 @@ fn budgets(file: &str) -> Result<(), String> {
 }
 
 fn listing_of(name: &str, family: &str) -> Result<String, String> {
-    let cases = cases::all()?;
-    let case = cases.iter().find(|case| case.name == name).ok_or_else(|| {
-        let names: Vec<_> = cases.iter().map(|case| case.name).collect();
-        format!("no such kernel; there are {}", names.join("; "))
+    let families = families::ALL.iter();
+    let family = families.clone().find(|own| own.name == family).ok_or_else(|| {
+        let names: Vec<_> = families.map(|family| family.name).collect();
+        format!("no such family; there are {}", names.join("; "))
     })?;
-    let found = FAMILIES.iter().find(|(own, ..)| *own == family);
-    let (_, chip, subgroup) = found.ok_or("no such family")?;
-    let compiler = Compiler::new(chip)?;
-    if case.dispatch.variant.kernel.def().matrices && !compiler.has_matrices {
-        return Err(format!("{family} has no cooperative matrices"));
+    let mut cases = cases::all(family)?;
+    let names: Vec<_> = cases.iter().map(|case| case.name).collect();
+    let missing = format!("no such kernel; there are {}", names.join("; "));
+    cases.retain(|case| case.name == name);
+    let (_, replies) = compile(&Compilers::of_environment()?, family, &cases)?;
+    match replies.into_iter().next().ok_or(missing)? {
+        Reply::Compiled(executable) => Ok(executable.listing),
+        Reply::Refused(reason) => Err(reason),
+        Reply::NoMatrices => Err(format!("{} has no cooperative matrices", family.name)),
     }
-    Ok(compile(&compiler, case, *subgroup)?.listing)
 }
 
-/// All cases on all families, and the driver's name.
-fn rows() -> Result<(Vec<Row>, String), String> {
-    let cases = cases::all()?;
+fn compile(
+    compilers: &Compilers,
+    family: &Family,
+    cases: &[Case],
+) -> Result<(Device, Vec<Reply>), String> {
+    let folder = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
+    compilers.compile(family, cases, folder.path()).map_err(|e| format!("{}: {e}", family.name))
+}
+
+/// All cases on the families that are wanted and whose compilers are there.
+fn measured(is_wanted: impl Fn(&Family) -> bool) -> Result<Measured, String> {
+    let compilers = Compilers::of_environment()?;
     let mut rows = Vec::new();
-    let mut driver = String::new();
-    for (family, chip, subgroup) in FAMILIES {
-        let compiler = Compiler::new(chip)?;
-        driver.clone_from(&compiler.driver);
-        // A compiler that is given matrices for a family without them ends the process.
-        let compiles =
-            |case: &&Case| compiler.has_matrices || !case.dispatch.variant.kernel.def().matrices;
-        for case in cases.iter().filter(compiles) {
-            let executable =
-                compile(&compiler, case, subgroup).map_err(|e| format!("{}: {e}", case.name))?;
-            rows.push(
-                row(case, family, &executable)
-                    .map_err(|e| format!("{} on {family}: {e}", case.name))?,
-            );
+    let mut notes = String::new();
+    for family in families::ALL.iter().filter(|family| is_wanted(family)) {
+        if let Some(why) = compilers.missing(family) {
+            let _ = writeln!(notes, "* {}: left out, {why}", family.name);
+            continue;
+        }
+        let cases = cases::all(family)?;
+        let (device, replies) = compile(&compilers, family, &cases)?;
+        let _ = writeln!(notes, "* {}: {}, {}", family.name, device.name, device.driver);
+        for (case, reply) in cases.iter().zip(replies) {
+            match reply {
+                Reply::NoMatrices => (),
+                Reply::Refused(why) => {
+                    let _ = writeln!(notes, "* {} on {}: {why}", case.name, family.name);
+                }
+                Reply::Compiled(executable) => {
+                    let row = row(case, family, &executable)
+                        .map_err(|e| format!("{} on {}: {e}", case.name, family.name))?;
+                    if let Err(why) = &row.step {
+                        let _ = writeln!(notes, "* {} on {}: {why}", case.name, family.name);
+                    }
+                    rows.push(row);
+                }
+            }
         }
     }
-    rows.sort_by_key(|row| cases.iter().position(|case| case.name == row.case));
-    Ok((rows, driver))
+    let mut order: Vec<&str> = Vec::new();
+    rows.iter().for_each(|row: &Row| {
+        if !order.contains(&row.case) {
+            order.push(row.case);
+        }
+    });
+    rows.sort_by_key(|row| order.iter().position(|case| *case == row.case));
+    Ok(Measured { rows, notes })
 }
 
-fn compile(compiler: &Compiler, case: &Case, subgroup: Option<u32>) -> Result<Executable, String> {
-    let variant = &case.dispatch.variant;
-    let spirv = spirv::translate(&variant.source(), variant.kernel.name())?;
-    compiler.compile(&spirv, variant.kernel.name(), variant.kernel.def().storage.len(), subgroup)
-}
-
-fn row(case: &Case, family: &'static str, executable: &Executable) -> Result<Row, String> {
-    let statistic = |name| executable.statistic(name);
+#[allow(clippy::cast_possible_truncation, reason = "drivers count things, some of them in floats")]
+fn row(case: &Case, family: &'static Family, executable: &Executable) -> Result<Row, String> {
+    let statistic = |name: &str| {
+        let found = executable.statistics.get(name);
+        found.map(|value| *value as u64).ok_or_else(|| format!("the driver tells no `{name}`"))
+    };
+    let names = family.language.statistics();
+    let spills: Result<Vec<u64>, String> =
+        names.spills.iter().map(|name| statistic(name)).collect();
     Ok(Row {
         case: case.name,
-        family,
-        vgprs: statistic("VGPRs")?,
-        sgprs: statistic("SGPRs")?,
-        spills: statistic("Spilled VGPRs")? + statistic("Spilled SGPRs")?,
-        occupancy: statistic("Subgroups per SIMD")?,
-        shared: statistic("LDS size")?,
-        instructions: statistic("Instructions")?,
-        step: listing::step(&executable.listing, case.iterations)?,
+        family: family.name,
+        subgroup: executable.subgroup,
+        registers: statistic(names.registers)?,
+        spills: spills?.into_iter().sum(),
+        occupancy: names.occupancy.map(statistic).transpose()?,
+        shared: u64::from(case.dispatch.workgroup_memory),
+        instructions: statistic(names.instructions)?,
+        cycles: names.cycles.map(statistic).transpose()?,
+        step: listing::step(family.language, &executable.listing, case.iterations),
     })
 }

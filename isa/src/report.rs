@@ -7,67 +7,78 @@ use crate::listing::Counts;
 pub(crate) struct Row {
     pub(crate) case: &'static str,
     pub(crate) family: &'static str,
-    pub(crate) vgprs: u64,
-    pub(crate) sgprs: u64,
+    /// Invocations of a subgroup.
+    pub(crate) subgroup: u32,
+    /// Registers of an invocation, as the driver counts them.
+    pub(crate) registers: u64,
     /// Registers that did not fit, vector and scalar.
     pub(crate) spills: u64,
-    /// Subgroups that a SIMD can hold, as the driver counts them: those of 64 lanes as two where
-    /// it has 32.
-    pub(crate) occupancy: u64,
+    /// What fits at once, as the driver counts it, if it does.
+    pub(crate) occupancy: Option<u64>,
     /// Workgroup memory, bytes.
     pub(crate) shared: u64,
     pub(crate) instructions: u64,
-    /// A step of the main loop.
-    pub(crate) step: Counts,
+    /// By the driver's model, if it has one.
+    pub(crate) cycles: Option<u64>,
+    /// A step of the main loop, or why it was not found.
+    pub(crate) step: Result<Counts, String>,
 }
 
 impl Row {
     /// Multiply-adds in a hundred vector operations of a step.
-    fn share(&self) -> f64 {
-        100.0 * self.step.multiply_adds as f64 / self.step.vector as f64
+    fn share(&self) -> Option<f64> {
+        self.ratio(|step| [100 * step.multiply_adds, step.vector])
     }
 
-    fn cells(&self) -> [String; 13] {
-        let step = self.step;
-        let per_shared = match step.shared_bytes {
-            0 => "-".into(),
-            bytes => format!("{:.1}", 16.0 * step.multiply_adds as f64 / bytes as f64),
+    /// A fraction of a step, if there is a step and the fraction has a value.
+    fn ratio(&self, terms: impl Fn(&Counts) -> [u64; 2]) -> Option<f64> {
+        let [above, below] = self.step.as_ref().ok().map(terms)?;
+        (below > 0).then(|| above as f64 / below as f64)
+    }
+
+    fn cells(&self) -> [String; 14] {
+        let count = |known: Option<u64>| known.map_or("-".into(), |value| value.to_string());
+        let ratio = |terms: fn(&Counts) -> [u64; 2]| {
+            self.ratio(terms).map_or("-".into(), |value| format!("{value:.1}"))
         };
         [
             self.case.into(),
             self.family.into(),
-            self.vgprs.to_string(),
-            self.sgprs.to_string(),
+            self.subgroup.to_string(),
+            self.registers.to_string(),
             self.spills.to_string(),
-            self.occupancy.to_string(),
+            count(self.occupancy),
             self.shared.to_string(),
             self.instructions.to_string(),
-            format!("{:.1}", self.share()),
-            per_shared,
-            format!("{:.1}", step.multiply_adds as f64 / step.loads as f64),
-            format!("{:.0}", 100.0 * step.paired as f64 / step.vector as f64),
-            match step.products {
-                0 => "-".into(),
-                products => format!("{products} of {}", step.vector),
+            count(self.cycles),
+            ratio(|step| [100 * step.multiply_adds, step.vector]),
+            ratio(|step| [16 * step.multiply_adds, step.shared_bytes]),
+            ratio(|step| [step.multiply_adds, step.loads]),
+            ratio(|step| [4 * step.words, step.loads]),
+            match &self.step {
+                Ok(step) if step.products > 0 => format!("{} of {}", step.products, step.vector),
+                Ok(step) => format!("{:.0}", 100.0 * step.paired as f64 / step.vector as f64),
+                Err(_) => "-".into(),
             },
         ]
     }
 }
 
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 14] = [
     "kernel",
     "family",
-    "VGPRs",
-    "SGPRs",
+    "subgroup",
+    "registers",
     "spills",
-    "waves",
-    "LDS B",
+    "fit",
+    "shared B",
     "instructions",
+    "cycles",
     "FMA %",
-    "FMA / 16 B of LDS",
+    "FMA / 16 B shared",
     "FMA / load",
-    "dual %",
-    "WMMA",
+    "B / load",
+    "dual % or products",
 ];
 
 /// The table in Markdown.
@@ -103,7 +114,7 @@ fn parse(line: &str) -> Option<Budget<'_>> {
 }
 
 /// What breaks the budgets, each with its numbers. A line is `kernel | family | most spills | least
-/// waves | least FMA %`.
+/// that fits | least FMA %`.
 pub(crate) fn broken(rows: &[Row], budgets: &str) -> Vec<String> {
     let lines = budgets.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut broken = Vec::new();
@@ -125,11 +136,14 @@ pub(crate) fn broken(rows: &[Row], budgets: &str) -> Vec<String> {
         if row.spills > budget.spills {
             miss("spills", row.spills.to_string(), budget.spills.to_string());
         }
-        if row.occupancy < budget.occupancy {
-            miss("waves", row.occupancy.to_string(), budget.occupancy.to_string());
+        let occupancy = row.occupancy.unwrap_or(0);
+        if occupancy < budget.occupancy {
+            miss("what fits", occupancy.to_string(), budget.occupancy.to_string());
         }
-        if row.share() < budget.share {
-            miss("FMA %", format!("{:.2}", row.share()), budget.share.to_string());
+        match row.share() {
+            Some(share) if share >= budget.share => (),
+            Some(share) => miss("FMA %", format!("{share:.2}"), budget.share.to_string()),
+            None => miss("FMA %", "not known".into(), budget.share.to_string()),
         }
     }
     broken
@@ -147,17 +161,19 @@ mod tests {
             paired: 50,
             shared_bytes: 160,
             loads: 9,
+            words: 18,
         };
         Row {
             case: "block",
             family: "navi21",
-            vgprs: 128,
-            sgprs: 100,
+            subgroup: 64,
+            registers: 128,
             spills: 0,
-            occupancy: 8,
+            occupancy: Some(8),
             shared: 1024,
             instructions: 1500,
-            step,
+            cycles: Some(9000),
+            step: Ok(step),
         }
     }
 
@@ -167,7 +183,7 @@ mod tests {
         let line = text.lines().nth(2).expect("has a row");
         assert_eq!(
             line,
-            "| block | navi21 | 128 | 100 | 0 | 8 | 1024 | 1500 | 90.0 | 9.0 | 10.0 | 50 | - |"
+            "| block | navi21 | 64 | 128 | 0 | 8 | 1024 | 1500 | 9000 | 90.0 | 9.0 | 10.0 | 8.0 | 50 |"
         );
     }
 
@@ -175,7 +191,7 @@ mod tests {
     fn budgets_are_held() {
         assert_eq!(broken(&[row()], "# comment\n\nblock | navi21 | 0 | 8 | 90\n"), [""; 0]);
         let cases = [
-            ("block | navi21 | 0 | 9 | 90", "block on navi21: waves is 8, budget 9"),
+            ("block | navi21 | 0 | 9 | 90", "block on navi21: what fits is 8, budget 9"),
             ("block | navi21 | 0 | 8 | 90.5", "block on navi21: FMA % is 90.00, budget 90.5"),
             (
                 "other | navi21 | 0 | 8 | 90",

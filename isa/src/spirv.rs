@@ -5,8 +5,12 @@ use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
-/// Translates a kernel.
-pub(crate) fn translate(source: &str, entry_point: &str) -> Result<Vec<u32>, String> {
+/// Translates a kernel; `is_checked` for drivers that do not check indices into buffers.
+pub(crate) fn translate(
+    source: &str,
+    entry_point: &str,
+    is_checked: bool,
+) -> Result<Vec<u32>, String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
     let info = validator.validate(&module).map_err(|e| e.emit_to_string(source))?;
@@ -15,7 +19,10 @@ pub(crate) fn translate(source: &str, entry_point: &str) -> Result<Vec<u32>, Str
         flags: spv::WriterFlags::LABEL_VARYINGS | spv::WriterFlags::FORCE_POINT_SIZE,
         bounds_check_policies: BoundsCheckPolicies {
             index: BoundsCheckPolicy::Restrict,
-            buffer: BoundsCheckPolicy::Unchecked,
+            buffer: match is_checked {
+                true => BoundsCheckPolicy::Restrict,
+                false => BoundsCheckPolicy::Unchecked,
+            },
             image_load: BoundsCheckPolicy::Unchecked,
             binding_array: BoundsCheckPolicy::Unchecked,
         },

@@ -73,6 +73,11 @@ pub(crate) fn missing_backports(sources: &[Source]) -> Option<String> {
     Some(format!("deb {options}{uri} {BACKPORTS} main"))
 }
 
+/// The mirror of Debian 12's main archive.
+pub(crate) fn mirror(sources: &[Source]) -> Option<String> {
+    main_archive(sources)?.mirror().map(str::to_owned)
+}
+
 /// Other vendors name their suites after Debian's as well, so the best match counts, not the first:
 /// only Debian's archive has `bookworm-updates` beside `bookworm`, and mirrors end in `/debian`.
 fn main_archive(sources: &[Source]) -> Option<&Source> {

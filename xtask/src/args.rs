@@ -15,10 +15,12 @@ test  runs the format check, lints, docs, build, all tests, a short demo, and
       which is a failure where CI=true; --fast runs what takes less than three
       minutes once it is built: format, lints, tests that need no adapter, and
       the quick problems on one
-isa   compiles the kernels for AMD GPUs, which needs none, and prints
-      registers, occupancy and the share of multiply-adds in the main loop;
-      --markdown FILE writes the table into FILE, --budgets FILE compares it
-      with what is asked for, --listing KERNEL FAMILY prints instructions,
+isa   compiles the kernels for GPUs of AMD, Intel, NVIDIA, Qualcomm, Apple and
+      Arm, which needs none of them, and prints registers, occupancy and the
+      share of multiply-adds in the main loop; on Debian 12 the compilers are
+      unpacked into target/isa; --family PART takes families with PART in their
+      names, --markdown FILE writes the table into FILE, --budgets FILE compares
+      it with what is asked for, --listing KERNEL FAMILY prints instructions,
       --body KERNEL FAMILY those of the main loop
 
 Where no adapter is found on Debian or Ubuntu, they install software Vulkan

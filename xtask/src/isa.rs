@@ -1,5 +1,5 @@
-//! `cargo xtask isa`: what the kernels become on AMD GPUs. Mesa's driver for them compiles without
-//! one; it comes with Mesa's software Vulkan.
+//! `cargo xtask isa`: what the kernels become on GPUs. Mesa's drivers compile without one; that for
+//! AMD's comes with Mesa's software Vulkan, the others are unpacked beside the system.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::apt;
 use crate::exec;
+use crate::gpu_compilers;
 use crate::os_release::OsRelease;
 use crate::packages;
 use crate::privilege::Privilege;
@@ -17,20 +18,42 @@ const FOLDERS: [&str; 3] =
 /// What the driver's file begins with; some distributions add the processor.
 const FILE: &str = "radeon_icd";
 
-/// Runs the program that compiles and looks, with arguments of its own.
+/// Runs the program that compiles and looks, with arguments of its own. Compilers that cannot be had
+/// are named.
 pub(crate) fn run(install: bool, args: &[OsString]) -> Result<(), String> {
-    let mut command = exec::cargo("run --quiet -p dynconv-isa --");
-    exec::run(command.args(args).env("VK_DRIVER_FILES", driver(install)?))
+    let folder = gpu_compilers::native(install);
+    let complete = folder.clone().and_then(|folder| gpu_compilers::add_emulated(&folder, install));
+    if let Err(reason) = complete {
+        println!("{reason}");
+    }
+    let folder = folder.ok();
+    look(install, folder, args)
 }
 
 /// Fails where a kernel has become worse than it may be.
 pub(crate) fn check_budgets(install: bool) -> Result<(), String> {
     let budgets = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("isa").join("budgets.txt");
-    run(install, &["--budgets".into(), budgets.into()])
+    let folder = gpu_compilers::native(install)?;
+    look(install, Some(folder), &["--budgets".into(), budgets.into()])
+}
+
+/// Fails with the reason if the compilers that budgets are for cannot be had.
+pub(crate) fn available(install: bool) -> Result<(), String> {
+    driver(install)?;
+    gpu_compilers::native(install).map(drop)
+}
+
+fn look(install: bool, roots: Option<PathBuf>, args: &[OsString]) -> Result<(), String> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("isa-program");
+    let mut command = exec::cargo("run --quiet -p dynconv-isa --");
+    command.args(args).env("VK_DRIVER_FILES", driver(install)?);
+    command.env("ISA_COMPILER", gpu_compilers::program(&target)?);
+    command.envs(roots.map(|roots| ("ISA_ROOTS", roots)));
+    exec::run(&mut command)
 }
 
 /// The driver's file; installed first where that is allowed and it is not there yet.
-pub(crate) fn driver(install: bool) -> Result<PathBuf, String> {
+fn driver(install: bool) -> Result<PathBuf, String> {
     if let Some(file) = registered(&FOLDERS) {
         return Ok(file);
     }

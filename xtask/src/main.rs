@@ -7,6 +7,7 @@ mod apt_sources;
 mod args;
 mod demo;
 mod exec;
+mod gpu_compilers;
 mod isa;
 mod old_mesa;
 mod os_release;

@@ -61,8 +61,7 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
     let (swiftshader, gl) = (SecondAdapter::swiftshader(), SecondAdapter::gl());
     let (has_swiftshader, run_swiftshader) = (|| swiftshader.available(), || swiftshader.run());
     let (has_gl, run_gl) = (|| gl.available(), || gl.run());
-    let (has_radv, run_budgets) =
-        (|| isa::driver(install).map(drop), || isa::check_budgets(install));
+    let (has_compilers, run_budgets) = (|| isa::available(install), || isa::check_budgets(install));
     let has_old_mesa = || SecondAdapter::old_mesa(install)?.available();
     let run_old_mesa = || SecondAdapter::old_mesa(install)?.run();
     let steps = [
@@ -84,7 +83,7 @@ pub(crate) fn run_all(install: bool) -> Result<(), String> {
         Step::new("fuzz", &tiers::fuzz),
         Step::new("sanitize", &tiers::sanitize),
         Step::new("mutants", &tiers::mutants),
-        Step::new("isa", &run_budgets).where_available(&has_radv),
+        Step::new("isa", &run_budgets).where_available(&has_compilers),
         Step::new("swiftshader", &run_swiftshader).where_available(&has_swiftshader),
         Step::new("gl", &run_gl).where_available(&has_gl),
         Step::new("old mesa", &run_old_mesa).where_available(&has_old_mesa),
