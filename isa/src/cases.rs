@@ -16,6 +16,8 @@ use crate::listing::Iterations;
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) dispatch: Dispatch,
+    /// The shader.
+    pub(crate) source: String,
     pub(crate) iterations: Iterations,
 }
 
@@ -135,7 +137,8 @@ fn case_for(
     let dispatch =
         plan.into_dispatches().into_iter().rfind(|dispatch| dispatch.variant.kernel == conv);
     let dispatch = dispatch.ok_or("a plan without its convolution")?;
-    Ok(Case { name, dispatch, iterations })
+    let source = dispatch.variant.source();
+    Ok(Case { name, dispatch, source, iterations })
 }
 
 /// Cooperative matrices of 16 x 16, for the families that have them.

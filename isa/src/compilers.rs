@@ -148,9 +148,8 @@ fn requests(family: &Family, cases: &[Case], folder: &Path) -> Result<String, St
     let mut lines = String::new();
     for (number, case) in cases.iter().enumerate() {
         let kernel = case.dispatch.variant.kernel;
-        let source = case.dispatch.variant.source();
         let write = |is_checked: bool| {
-            let words = spirv::translate(&source, kernel.name(), is_checked)
+            let words = spirv::translate(&case.source, kernel.name(), is_checked)
                 .map_err(|e| format!("{}: {e}", case.name))?;
             let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
             let file = folder.join(format!("{number}-{is_checked}.spv"));

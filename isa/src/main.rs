@@ -5,6 +5,8 @@
 //! dynconv-isa                              # the table
 //! dynconv-isa --markdown FILE              # the table into a file
 //! dynconv-isa --budgets FILE               # fails where a kernel has become worse than its budget
+//! dynconv-isa --source KERNEL              # the shader
+//! dynconv-isa --try KERNEL FILE            # its rows of the table, with the shader of a file
 //! dynconv-isa --listing KERNEL FAMILY      # instructions
 //! dynconv-isa --body KERNEL FAMILY         # those of the main loop alone, for llvm-mca
 //! ```
@@ -35,9 +37,12 @@ use report::Row;
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let first = &families::ALL[0];
     let outcome = match args[..] {
         [] => measure("").map(|text| print!("{text}")),
         ["--family", part] => measure(part).map(|text| print!("{text}")),
+        ["--source", case] => case_of(case, first).map(|case| print!("{}", case.source)),
+        ["--try", case, file] => attempt(case, file).map(|text| print!("{text}")),
         ["--markdown", file] => markdown(file),
         ["--budgets", file] => budgets(file),
         ["--listing", case, family] => listing_of(case, family).map(|text| print!("{text}")),
@@ -45,7 +50,8 @@ fn main() -> ExitCode {
             listing_of(case, family).map(|text| print!("{}", listing::body(&text)))
         }
         _ => Err("usage: dynconv-isa [--family PART | --markdown FILE | --budgets FILE | \
-                  --listing KERNEL FAMILY | --body KERNEL FAMILY]"
+                  --source KERNEL | --try KERNEL FILE | --listing KERNEL FAMILY | \
+                  --body KERNEL FAMILY]"
             .into()),
     };
     match outcome {
@@ -66,7 +72,7 @@ struct Measured {
 
 /// The table, of families that `part` is part of the name of.
 fn measure(part: &str) -> Result<String, String> {
-    let measured = measured(|family| family.name.contains(part))?;
+    let measured = measured(|family| family.name.contains(part), cases::all)?;
     Ok(format!("{}\n{}", measured.notes, report::table(&measured.rows)))
 }
 
@@ -84,7 +90,8 @@ const MARK: &str = "<!-- written by cargo xtask isa -->";
 /// Compiles for families that have budgets.
 fn budgets(file: &str) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|e| format!("could not read {file}: {e}"))?;
-    let measured = measured(|family| text.contains(&format!("| {} |", family.name)))?;
+    let is_wanted = |family: &Family| text.contains(&format!("| {} |", family.name));
+    let measured = measured(is_wanted, cases::all)?;
     println!("{}\n{}", measured.notes, report::table(&measured.rows));
     let broken = report::broken(&measured.rows, &text);
     match broken.is_empty() {
@@ -93,18 +100,37 @@ fn budgets(file: &str) -> Result<(), String> {
     }
 }
 
+/// A kernel's rows, with a shader of its user's.
+fn attempt(name: &str, file: &str) -> Result<String, String> {
+    let source = fs::read_to_string(file).map_err(|e| format!("could not read {file}: {e}"))?;
+    case_of(name, &families::ALL[0])?;
+    let measured = measured(
+        |_| true,
+        |family| {
+            // A family that compiles none of it has no rows.
+            let cases = case_of(name, family).into_iter();
+            Ok(cases.map(|case| Case { source: source.clone(), ..case }).collect())
+        },
+    )?;
+    Ok(format!("{}\n{}", measured.notes, report::table(&measured.rows)))
+}
+
+fn case_of(name: &str, family: &Family) -> Result<Case, String> {
+    let cases = cases::all(family)?;
+    let names: Vec<_> = cases.iter().map(|case| case.name).collect();
+    let missing = format!("no such kernel; there are {}", names.join("; "));
+    cases.into_iter().find(|case| case.name == name).ok_or(missing)
+}
+
 fn listing_of(name: &str, family: &str) -> Result<String, String> {
     let families = families::ALL.iter();
     let family = families.clone().find(|own| own.name == family).ok_or_else(|| {
         let names: Vec<_> = families.map(|family| family.name).collect();
         format!("no such family; there are {}", names.join("; "))
     })?;
-    let mut cases = cases::all(family)?;
-    let names: Vec<_> = cases.iter().map(|case| case.name).collect();
-    let missing = format!("no such kernel; there are {}", names.join("; "));
-    cases.retain(|case| case.name == name);
+    let cases = [case_of(name, family)?];
     let (_, replies) = compile(&Compilers::of_environment()?, family, &cases)?;
-    match replies.into_iter().next().ok_or(missing)? {
+    match replies.into_iter().next().ok_or("no reply")? {
         Reply::Compiled(executable) => Ok(executable.listing),
         Reply::Refused(reason) => Err(reason),
         Reply::NoMatrices => Err(format!("{} has no cooperative matrices", family.name)),
@@ -121,7 +147,10 @@ fn compile(
 }
 
 /// All cases on the families that are wanted and whose compilers are there.
-fn measured(is_wanted: impl Fn(&Family) -> bool) -> Result<Measured, String> {
+fn measured(
+    is_wanted: impl Fn(&Family) -> bool,
+    cases_of: impl Fn(&Family) -> Result<Vec<Case>, String>,
+) -> Result<Measured, String> {
     let compilers = Compilers::of_environment()?;
     let mut rows = Vec::new();
     let mut notes = String::new();
@@ -130,7 +159,7 @@ fn measured(is_wanted: impl Fn(&Family) -> bool) -> Result<Measured, String> {
             let _ = writeln!(notes, "* {}: left out, {why}", family.name);
             continue;
         }
-        let cases = cases::all(family)?;
+        let cases = cases_of(family)?;
         let (device, replies) = compile(&compilers, family, &cases)?;
         let _ = writeln!(notes, "* {}: {}, {}", family.name, device.name, device.driver);
         for (case, reply) in cases.iter().zip(replies) {

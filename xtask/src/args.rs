@@ -20,8 +20,9 @@ isa   compiles the kernels for GPUs of AMD, Intel, NVIDIA, Qualcomm, Apple and
       share of multiply-adds in the main loop; on Debian 12 the compilers are
       unpacked into target/isa; --family PART takes families with PART in their
       names, --markdown FILE writes the table into FILE, --budgets FILE compares
-      it with what is asked for, --listing KERNEL FAMILY prints instructions,
-      --body KERNEL FAMILY those of the main loop
+      it with what is asked for, --source KERNEL prints a shader, --try KERNEL FILE
+      the rows of a changed one, --listing KERNEL FAMILY instructions, --body
+      KERNEL FAMILY those of the main loop
 
 Where no adapter is found on Debian or Ubuntu, they install software Vulkan
 with apt if they may, and test also Chromium, SPIR-V tools and OpenGL;
