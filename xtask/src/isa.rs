@@ -18,8 +18,8 @@ const FOLDERS: [&str; 3] =
 /// What the driver's file begins with; some distributions add the processor.
 const FILE: &str = "radeon_icd";
 
-/// Runs the program that compiles and looks, with arguments of its own. Compilers that cannot be had
-/// are named.
+/// Runs the program that compiles and looks, with arguments of its own. Compilers that cannot be
+/// had are named.
 pub(crate) fn run(install: bool, args: &[OsString]) -> Result<(), String> {
     let folder = gpu_compilers::native(install);
     let complete = folder.clone().and_then(|folder| gpu_compilers::add_emulated(&folder, install));
