@@ -183,8 +183,8 @@ mod tests {
         let line = text.lines().nth(2).expect("has a row");
         assert_eq!(
             line,
-            "| block | navi21 | 64 | 128 | 0 | 8 | 1024 | 1500 | 9000 | 90.0 | 9.0 | 10.0 | 8.0 | 50 \
-             |"
+            "| block | navi21 | 64 | 128 | 0 | 8 | 1024 | 1500 | 9000 | 90.0 | 9.0 | 10.0 | 8.0 | \
+             50 |"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Honeykrisp: what it prints of a shader, several forms and programs one after another. In the
-//! last ones, instructions follow their addresses; the longest program is the kernel, others prepare
-//! it.
+//! last ones, instructions follow their addresses; the longest program is the kernel, others
+//! prepare it.
 
 use super::{Counts, Line};
 
