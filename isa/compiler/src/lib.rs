@@ -34,8 +34,6 @@ pub struct Device {
     pub name: String,
     /// Driver and version.
     pub driver: String,
-    /// Workgroup memory, bytes.
-    pub shared: u32,
     /// Whether the GPU has cooperative matrices.
     pub matrices: bool,
     /// Whether the driver checks indices into buffers.

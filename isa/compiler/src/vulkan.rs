@@ -233,9 +233,8 @@ fn create_device(instance: &ash::Instance) -> Result<(ash::Device, Device), Stri
         let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
         instance.get_physical_device_properties2(physical, &mut properties);
         let device_name = text(&properties.properties.device_name);
-        let shared = properties.properties.limits.max_compute_shared_memory_size;
         let driver = format!("{}, {}", text(&driver.driver_name), text(&driver.driver_info));
-        Ok((device, Device { name: device_name, driver, shared, matrices: has_matrices, robust }))
+        Ok((device, Device { name: device_name, driver, matrices: has_matrices, robust }))
     }
 }
 

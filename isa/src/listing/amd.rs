@@ -100,7 +100,10 @@ mod tests {
             ("\tbuffer_load_dwordx4 v[0:3], v1, s[0:3], 0 offen", counts(0, 0, 0, 0, 4)),
             ("\tbuffer_load_b96 v[0:2], v1, s[0:3], 0 offen", counts(0, 0, 0, 0, 3)),
             ("\ts_buffer_load_dword s0, s[0:3], 0", counts(0, 0, 0, 0, 0)),
-            ("\ts_mul_i32 s0, s1, s2", counts(0, 0, 0, 0, 0)),
+            ("\ts_add_u32 s0, s1, s2", counts(0, 0, 0, 0, 0)),
+            (" v1: %7:v[17] = v_fmac_f32 %8:v[10], %9:v[94], %6:v[17]", counts(1, 1, 0, 0, 0)),
+            (" v4: %7:v[92-95] = ds_read_b128 %8:v[88] storage:shared", counts(0, 0, 0, 16, 0)),
+            ("BB1:", counts(0, 0, 0, 0, 0)),
         ];
         for (text, expected) in cases {
             assert_eq!(line(text).counts, expected, "{text}");
